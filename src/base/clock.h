@@ -1,0 +1,22 @@
+/*
+ * clock.h - two clocks, kept apart.
+ *
+ * Timeouts and waits use the monotonic clock; the wall clock only dates things for people and never
+ * orders commits (reliability H7, F25).
+ */
+#ifndef MEMFS_BASE_CLOCK_H
+#define MEMFS_BASE_CLOCK_H
+
+#include "base/macros.h"
+
+int64_t clock_mono_ms(void);
+int64_t clock_mono_us(void);
+int64_t clock_wall_us(void); /* since 1970, UTC */
+
+/* ISO 8601 with Z, microseconds only when they are not zero (http-api 1.1). */
+#define CLOCK_ISO_LEN 40
+void clock_iso(int64_t wall_us, char out[CLOCK_ISO_LEN]);
+
+void clock_sleep_ms(int64_t ms);
+
+#endif

@@ -1,0 +1,42 @@
+#include "base/hash.h"
+
+#include <openssl/evp.h>
+#include <stdlib.h>
+#include <sys/random.h>
+
+static void digest(const EVP_MD *kind, memfs_str bytes, uint8_t *out)
+{
+    if (EVP_Digest(bytes.ptr, bytes.len, out, NULL, kind, NULL) != 1)
+        abort(); /* only when libcrypto itself is broken */
+}
+
+void hash_md5(memfs_str bytes, uint8_t out[16])
+{
+    digest(EVP_md5(), bytes, out);
+}
+
+void hash_sha256(memfs_str bytes, uint8_t out[32])
+{
+    digest(EVP_sha256(), bytes, out);
+}
+
+void hash_hex(const uint8_t *bytes, size_t n, char *out)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < n; i++) {
+        out[2 * i] = digits[bytes[i] >> 4];
+        out[2 * i + 1] = digits[bytes[i] & 15];
+    }
+    out[2 * n] = '\0';
+}
+
+void hash_random(uint8_t *out, size_t n)
+{
+    for (size_t got = 0; got < n;) {
+        ssize_t some = getrandom(out + got, n - got, 0);
+
+        if (some > 0)
+            got += (size_t)some;
+    }
+}

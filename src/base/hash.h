@@ -1,0 +1,18 @@
+/*
+ * hash.h - digests, by OpenSSL's libcrypto.
+ *
+ * MD5 only names blocks (block-format 6); nothing here guards a secret with it.
+ */
+#ifndef MEMFS_BASE_HASH_H
+#define MEMFS_BASE_HASH_H
+
+#include "base/str.h"
+
+void hash_md5(memfs_str bytes, uint8_t out[16]);
+void hash_sha256(memfs_str bytes, uint8_t out[32]);
+/* n bytes as 2n lower-case hex digits and a NUL. */
+void hash_hex(const uint8_t *bytes, size_t n, char *out);
+/* n random bytes from the operating system. */
+void hash_random(uint8_t *out, size_t n);
+
+#endif

@@ -1,0 +1,58 @@
+/*
+ * process.h - children: started without a shell, bounded, always reaped.
+ *
+ * posix_spawn of an absolute path with an explicit argv and environment, in its own process group,
+ * with pipes for stdin, stdout and stderr and nothing else open.  Limits are set by prlimit right
+ * after the start.  On the deadline the group gets SIGTERM, 2 s later SIGKILL (F03).
+ *
+ *     process p = PROCESS_INIT;
+ *     process_start(&spec, &p, err);          p.in, p.out, p.err are non-blocking pipe ends
+ *     … read and write them with poll …
+ *     process_wait(&p, deadline_ms, &status, err);
+ *     process_dispose(&p);                     closes, kills and reaps whatever is left
+ *
+ * Thread: one thread uses one process value; any thread may start children.
+ */
+#ifndef MEMFS_BASE_PROCESS_H
+#define MEMFS_BASE_PROCESS_H
+
+#include "base/buf.h"
+
+#include <sys/types.h>
+
+typedef struct process_spec {
+    const char *const *argv; /* argv[0] is an absolute path; NULL-terminated */
+    const char *const *env;  /* "NAME=value", NULL-terminated; nothing is inherited */
+    const char *cwd;         /* NULL: "/" */
+    /* limits; 0 leaves the inherited one */
+    uint64_t cpu_s;
+    uint64_t address_space_bytes;
+    uint64_t file_size_bytes;
+    uint64_t n_files;
+} process_spec;
+
+typedef struct process {
+    pid_t pid; /* 0: none */
+    int in, out, err;
+} process;
+#define PROCESS_INIT { 0, -1, -1, -1 }
+
+/* life cycle */
+MEMFS_CHECK memfs_code process_start(const process_spec *spec, process *ret, memfs_error *err);
+/*
+ * Waits until the child has ended, at most until deadline (clock_mono_ms); past it the group is
+ * ended and EUNAVAIL returned.  *ret_exit is the exit status, or 128 + the signal.
+ */
+MEMFS_CHECK memfs_code process_wait(process *p, int64_t deadline_ms, int *ret_exit,
+                                    memfs_error *err);
+void process_dispose(process *p);
+void process_close_in(process *p);
+
+/*
+ * Start, feed `input`, gather stdout (to out's bound) and the tail of stderr (to err_tail's bound;
+ * may be NULL), wait.  A non-zero exit is EINTERNAL with the last line of stderr as message.
+ */
+MEMFS_CHECK memfs_code process_run(const process_spec *spec, memfs_str input, memfs_buf *out,
+                                   memfs_buf *err_tail, int64_t timeout_ms, memfs_error *err);
+
+#endif

@@ -1,0 +1,114 @@
+/*
+ * cache.h - blocks as rows: a pure function of the tree at main and the attributes in the state,
+ * and deletable at any time (design 8, reliability K1 to K7, D5).
+ *
+ * One small vtable (cache_backend, in cache_int.h) stands behind these calls; SQLite is the first.
+ *
+ * Invariants: an agent's rows and its synced tip change in one transaction; a reader sees one commit;
+ * cache_apply names the tip it starts from, so an older commit never overwrites a newer one.
+ *
+ * Thread: any.  There is one writing connection behind a mutex (F24); readers get a connection of
+ * their own thread from the cache, which keeps it until the thread ends.
+ */
+#ifndef MEMFS_CACHE_CACHE_H
+#define MEMFS_CACHE_CACHE_H
+
+#include "base/buf.h"
+#include "base/oid.h"
+
+typedef struct cache cache;
+
+/* life cycle */
+/*
+ * Opens or makes the cache in `folder`/cache.db.  A cache that is corrupt, or of a newer schema, is
+ * set aside as cache.db.broken-<time> and begun anew (F23); *ret_was_reset says so, and every agent
+ * then has no synced tip.
+ */
+MEMFS_CHECK memfs_code cache_open_sqlite(const char *folder, cache **ret, bool *ret_was_reset,
+                                         memfs_error *err);
+void cache_close(cache *c);
+
+/* One block.  Slices are valid during the call they come with. */
+typedef struct block_row {
+    memfs_str agent_id;
+    memfs_str label;
+    memfs_str path;
+    memfs_str id;
+    memfs_str value;
+    bool has_description;
+    memfs_str description;
+    int64_t limit;
+    bool read_only;
+    memfs_str metadata_json; /* an object */
+    memfs_str tags_json;     /* an array of strings */
+    bool hidden;
+    memfs_str problem; /* why it is value-only or marked; empty when all is well */
+    memfs_oid blob;
+    int64_t bytes; /* of the file */
+    int64_t created_at_us;
+    int64_t updated_at_us;
+} block_row;
+typedef memfs_code (*block_row_fn)(const block_row *row, void *ctx, memfs_error *err);
+
+/* reading */
+typedef enum block_order { BLOCK_ORDER_CREATED, BLOCK_ORDER_ID, BLOCK_ORDER_PATH } block_order;
+
+typedef struct block_query {
+    memfs_str agent_id;           /* empty: all agents */
+    memfs_str label;              /* empty: all */
+    memfs_str id;                 /* empty: all */
+    memfs_str label_search;       /* case-insensitive substrings; % and _ act as wildcards */
+    memfs_str description_search;
+    memfs_str value_search;
+    const memfs_str *tags;
+    size_t n_tags;
+    bool match_all_tags;
+    bool show_hidden;
+    block_order order;
+    bool descending;
+    memfs_str before, after; /* block ids, relative to the order (http-api 1.6) */
+    int64_t limit;           /* 0: all */
+} block_query;
+
+/* Rows in order; a return other than OK from fn ends the reading and is passed on. */
+MEMFS_CHECK memfs_code cache_blocks(cache *c, const block_query *q, block_row_fn fn, void *ctx,
+                                    memfs_error *err);
+MEMFS_CHECK memfs_code cache_count(cache *c, const block_query *q, int64_t *ret, memfs_error *err);
+
+/* Where the rows of one agent come from.  ENOTFOUND: it was never synced. */
+typedef struct cache_tip {
+    memfs_oid commit;
+    int64_t generation; /* counts up with each change of the agent's rows */
+} cache_tip;
+MEMFS_CHECK memfs_code cache_tip_get(cache *c, memfs_str agent_id, cache_tip *ret,
+                                     memfs_error *err);
+/*
+ * Rows and tip of one agent from one snapshot.  *ret is written before the first row; ENOTFOUND when
+ * it was never synced.
+ */
+MEMFS_CHECK memfs_code cache_agent_blocks(cache *c, const block_query *q, cache_tip *ret,
+                                          block_row_fn fn, void *ctx, memfs_error *err);
+/* Changes with every cache_apply of any agent: the ETag of lists over agents. */
+MEMFS_CHECK memfs_code cache_generation(cache *c, int64_t *ret, memfs_error *err);
+
+/* changing */
+typedef struct cache_change {
+    memfs_str path;       /* key within the agent */
+    const block_row *row; /* NULL: the row goes */
+} cache_change;
+
+typedef struct cache_update {
+    memfs_str agent_id;
+    const memfs_oid *from; /* the synced tip this starts from; NULL: none, or replace everything */
+    memfs_oid to;
+    bool replace_all;      /* drop all of the agent's rows first (rebuild) */
+    const cache_change *changes;
+    size_t n_changes;
+} cache_update;
+/* One transaction.  ECONFLICT: the synced tip is not `from`. */
+MEMFS_CHECK memfs_code cache_apply(cache *c, const cache_update *u, memfs_error *err);
+MEMFS_CHECK memfs_code cache_forget(cache *c, memfs_str agent_id, memfs_error *err);
+/* Overwrites freed pages and truncates the log, so that a purged text is nowhere on disk (T28). */
+MEMFS_CHECK memfs_code cache_scrub(cache *c, memfs_error *err);
+
+#endif

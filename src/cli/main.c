@@ -1,0 +1,7 @@
+#include <stdio.h>
+
+int main(void)
+{
+    puts(MEMFS_VERSION);
+    return 0;
+}

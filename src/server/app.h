@@ -1,0 +1,55 @@
+/*
+ * app.h - the server's own state, and the handlers by file.
+ *
+ * The route table (routes.c) is the one list of what can be asked; handlers are grouped by what they
+ * serve.  Every handler gets the app as its second argument.
+ */
+#ifndef MEMFS_SERVER_APP_H
+#define MEMFS_SERVER_APP_H
+
+#include "server/http.h"
+#include "sync/home.h"
+
+typedef struct app {
+    home *home;
+    const char *version;
+    int64_t started_at_us;
+} app;
+
+extern const http_route APP_ROUTES[];
+extern const size_t APP_N_ROUTES;
+
+/* git.c: smart HTTP */
+void git_info_refs(http_request *rq, void *app);
+void git_upload_pack(http_request *rq, void *app);
+void git_receive_pack(http_request *rq, void *app);
+
+/* blocks.c, agents.c: reading */
+void blocks_of_agent(http_request *rq, void *app);
+void block_of_agent(http_request *rq, void *app);
+void core_memory(http_request *rq, void *app);
+void blocks_list(http_request *rq, void *app);
+void blocks_count(http_request *rq, void *app);
+void block_get(http_request *rq, void *app);
+void block_agents(http_request *rq, void *app);
+void agents_list(http_request *rq, void *app);
+void agents_count(http_request *rq, void *app);
+void agent_get(http_request *rq, void *app);
+void agent_secrets(http_request *rq, void *app);
+void agent_repositories(http_request *rq, void *app);
+void sync_from_git(http_request *rq, void *app);
+
+/* health.c */
+void health_get(http_request *rq, void *app);
+void healthz_get(http_request *rq, void *app);
+void readyz_get(http_request *rq, void *app);
+
+/* owner.c: what the command line asks of a running server, over the home's socket; NDJSON */
+void owner_verify(http_request *rq, void *app);
+void owner_rebuild(http_request *rq, void *app);
+void owner_repack(http_request *rq, void *app);
+void owner_backup(http_request *rq, void *app);
+void owner_purge(http_request *rq, void *app);
+void owner_blocks(http_request *rq, void *app);
+
+#endif

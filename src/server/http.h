@@ -1,0 +1,118 @@
+/*
+ * http.h - the HTTP front: requests come out of it, answers go into it.  The only file that knows
+ * libmicrohttpd is http.c.
+ *
+ * A request is matched against the route table before its handler runs; what the handler reads is the
+ * very value that was matched (T02, S2).  Three kinds of route:
+ *   - FAST   runs on the event thread that read the head; must not wait for children or locks;
+ *   - BODY   the body is gathered first (bounded by the route), then the handler runs on a worker;
+ *   - STREAM the handler runs on a worker with a pipe for the body and one for the answer, both
+ *            bounded, so a slow client slows git down and a pack never sits in memory.
+ *
+ * Thread: a request belongs to the thread that runs its handler.
+ */
+#ifndef MEMFS_SERVER_HTTP_H
+#define MEMFS_SERVER_HTTP_H
+
+#include "base/buf.h"
+#include "base/json.h"
+
+typedef struct http_server http_server;
+typedef struct http_request http_request;
+typedef struct http_stream http_stream;
+
+typedef enum http_method {
+    HTTP_GET = 1 << 0, /* HEAD is served by GET routes */
+    HTTP_POST = 1 << 1,
+    HTTP_PUT = 1 << 2,
+    HTTP_PATCH = 1 << 3,
+    HTTP_DELETE = 1 << 4,
+} http_method;
+
+typedef enum http_kind { HTTP_FAST, HTTP_BODY, HTTP_STREAM } http_kind;
+
+/* Who may call.  A route without one does not compile into the table (S2). */
+typedef enum http_access {
+    HTTP_ACCESS_OPEN = 1, /* health */
+    HTTP_ACCESS_AGENT,    /* the agent in the path */
+    HTTP_ACCESS_ALL,      /* lists over agents */
+    HTTP_ACCESS_OWNER,    /* only over the home's own socket (0600) */
+} http_access;
+
+typedef void (*http_handler)(http_request *rq, void *app);
+
+/*
+ * pattern: segments between slashes; "{agent}", "{id}" match one segment; a last "{label...}" matches
+ * the rest of the path, slashes and %2F alike, decoded once.  A trailing slash is free on every route
+ * but those with a rest.  "/v1" routes also answer under "/latest".
+ */
+typedef struct http_route {
+    unsigned methods;
+    const char *pattern;
+    http_kind kind;
+    http_access access;
+    http_handler handler;
+    uint64_t max_body_bytes;
+    const char *summary; /* one line, for docs and help */
+} http_route;
+
+typedef struct http_options {
+    const char *address; /* "127.0.0.1", "::1" */
+    uint16_t port;       /* 0: any */
+    const char *socket_path; /* NULL: none */
+    const http_route *routes;
+    size_t n_routes;
+    void *app; /* handed to the handlers */
+    size_t n_event_threads, n_workers, max_queued;
+    size_t max_connections, max_per_source;
+    int64_t head_timeout_ms;  /* 10 s */
+    int64_t min_bytes_per_30s; /* 30 KiB */
+} http_options;
+extern const http_options HTTP_OPTIONS_DEFAULT;
+
+/* life cycle */
+MEMFS_CHECK memfs_code http_start(const http_options *options, http_server **ret,
+                                  memfs_error *err);
+uint16_t http_port(const http_server *s);
+/* Stops accepting, lets what runs end for at most grace_ms, returns how many were cut off. */
+size_t http_stop(http_server *s, int64_t grace_ms);
+
+/* reading a request; slices live as long as the request */
+const char *http_request_id(const http_request *rq);
+const http_route *http_matched(const http_request *rq);
+http_method http_method_of(const http_request *rq);
+/* The decoded value of a pattern variable, "agent" for "{agent}". */
+memfs_str http_param(const http_request *rq, const char *name);
+/* First value of a query key, decoded; false when absent. */
+bool http_query(const http_request *rq, const char *key, memfs_str *ret);
+/* The i-th value of a repeated key. */
+bool http_query_at(const http_request *rq, const char *key, size_t i, memfs_str *ret);
+/* NULL when absent. */
+const char *http_header(const http_request *rq, const char *name);
+memfs_str http_body(const http_request *rq); /* BODY routes */
+
+/* answering: exactly one of these, once, at the end of a FAST or BODY handler */
+/* The answer under construction; bounded; JSON unless said otherwise. */
+memfs_buf *http_out(http_request *rq);
+void http_set_header(http_request *rq, const char *name, const char *value); /* fixed or checked text */
+void http_send(http_request *rq, int status, const char *content_type);
+/* {"detail": "..."} with the status of the code; message as it is. */
+void http_send_error(http_request *rq, const memfs_error *e);
+void http_send_detail(http_request *rq, int status, const char *fmt, ...) MEMFS_PRINTF(3, 4);
+/* Sets the ETag; true when If-None-Match names it and a 304 was sent. */
+bool http_not_modified(http_request *rq, const char *etag);
+/* 200 unless it was used in an error: code -> HTTP status, the one table. */
+int http_status_of(memfs_code code);
+
+/* streaming: only in STREAM handlers; each returns false when the client is gone or too slow */
+/* Up to n bytes of the (decoded) body; *ret_n == 0 is its end. */
+bool http_stream_read(http_request *rq, void *bytes, size_t n, size_t *ret_n);
+/* Sends the head; then the body follows by http_stream_write. */
+void http_stream_begin(http_request *rq, int status, const char *content_type);
+bool http_stream_write(http_request *rq, const void *bytes, size_t n);
+bool http_stream_flush(http_request *rq);
+/* Ends the answer cleanly.  http_stream_cut ends the connection so that no client takes it for whole. */
+void http_stream_end(http_request *rq);
+void http_stream_cut(http_request *rq);
+
+#endif

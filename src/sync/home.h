@@ -1,0 +1,75 @@
+/*
+ * home.h - one data folder and everything in it: the lock, the store, the state, the cache, and what
+ * is known of each agent.
+ *
+ * One process owns a home (flock on `lock`, L6).  Every way to an agent's memory goes through
+ * home_agent(), which answers three questions before anything else may happen:
+ *   - is the agent known, and is its folder there?  Known but gone is an alarm and EUNAVAIL, and
+ *     never a new repository (H4).  A folder that the state does not know yet (a crash came between)
+ *     is taken up.
+ *   - was it recovered since the start?  If not: stale locks swept, cache caught up (L2).
+ *   - has somebody moved the ref by hand?  Then the cache is caught up (F14).
+ *
+ * Locks, in the order they are taken: agent lock (agent_lock) -> cache or state mutex (inside their
+ * calls).  The agent lock is a lock of ours with a queue, held over children and fsyncs by the one
+ * who changes the repository; readers never take it.
+ *
+ * Thread: any.
+ */
+#ifndef MEMFS_SYNC_HOME_H
+#define MEMFS_SYNC_HOME_H
+
+#include "cache/cache.h"
+#include "cache/state.h"
+#include "memory/policy.h"
+#include "store/store.h"
+
+typedef struct home home;
+typedef struct agent agent; /* what is known of one agent; lives until home_close */
+
+/* Something a person should know, from below the edge: event name and text, no secrets. */
+typedef void (*home_alarm_fn)(const char *event, const char *agent_id, const char *text, void *ctx);
+
+typedef struct home_options {
+    const char *path;
+    memfs_str block_prefixes; /* LETTA_MEMFS_BLOCK_PATH_PREFIXES */
+    policy policy;
+    uint64_t max_pack_bytes;
+    home_alarm_fn alarm; /* may be NULL; called from any thread */
+    void *alarm_ctx;
+} home_options;
+#define HOME_OPTIONS_INIT { .policy = POLICY_INIT, .max_pack_bytes = 64u << 20 }
+
+/* life cycle.  Makes the folder (0700).  EUNAVAIL: another process owns it. */
+MEMFS_CHECK memfs_code home_open(const home_options *options, home **ret, memfs_error *err);
+void home_close(home *h);
+
+/* reading */
+const home_options *home_settings(const home *h);
+store *home_store(home *h);
+cache *home_cache(home *h);
+state *home_state(home *h);
+
+/*
+ * The agent, recovered and with a cache that holds its tip.  ENOTFOUND: unknown (its first clone is
+ * the genesis).  EUNAVAIL: known, but its folder is missing (H4).  ECORRUPT: fenced until repaired.
+ * id must be ids_is_agent().
+ */
+MEMFS_CHECK memfs_code home_agent(home *h, memfs_str id, agent **ret, memfs_error *err);
+/* The same without the look at the repository: only whether rows may be read (fast routes). */
+MEMFS_CHECK memfs_code home_agent_peek(home *h, memfs_str id, agent **ret, memfs_error *err);
+/* For the first push: the entry of an agent that need not be known yet. */
+MEMFS_CHECK memfs_code home_agent_for_push(home *h, memfs_str id, agent **ret, bool *ret_is_known,
+                                           memfs_error *err);
+const char *agent_id(const agent *a);
+const char *agent_repo(const agent *a); /* name of its repository in the store */
+
+/* changing */
+void agent_lock(agent *a);
+/* False when it was not free within timeout_ms. */
+MEMFS_CHECK bool agent_lock_for(agent *a, int64_t timeout_ms);
+void agent_unlock(agent *a);
+/* Fences an agent: reads and pushes answer ECORRUPT until verify finds it whole (F05, F12). */
+void agent_fence(home *h, agent *a, const char *why);
+
+#endif

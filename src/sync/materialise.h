@@ -1,0 +1,37 @@
+/*
+ * materialise.h - from a ref move to rows: the only place that feeds the cache (design 8).
+ *
+ * The old tree (the cache's synced tip) against the new one by object id; only what differs is read,
+ * parsed and written, in one transaction with the new tip.  Deletes and renames follow, the last file
+ * too (K2).  One bad file spoils its own row only (K6).
+ *
+ * Thread: any, under the agent's lock.
+ */
+#ifndef MEMFS_SYNC_MATERIALISE_H
+#define MEMFS_SYNC_MATERIALISE_H
+
+#include "sync/home.h"
+
+typedef struct materialise_result {
+    memfs_oid tip;
+    size_t n_changed; /* rows written */
+    size_t n_removed;
+    size_t n_problems; /* rows of the written ones that carry a problem */
+} materialise_result;
+
+/* Brings the cache to the agent's tip, whatever it holds now.  No change writes nothing (K7). */
+MEMFS_CHECK memfs_code materialise_agent(home *h, agent *a, materialise_result *ret,
+                                         memfs_error *err);
+/* The same from nothing: all rows are dropped and made anew in one transaction. */
+MEMFS_CHECK memfs_code materialise_rebuild(home *h, agent *a, materialise_result *ret,
+                                           memfs_error *err);
+
+/*
+ * The row that f gives for one file, without the cache: verify compares with it.  blob_bytes may be
+ * any bytes.  Slices of *ret live in scratch.
+ */
+MEMFS_CHECK memfs_code materialise_row(memfs_str agent_id, memfs_str path, memfs_str label,
+                                       const memfs_oid *blob, memfs_str blob_bytes,
+                                       memfs_buf *scratch, block_row *ret, memfs_error *err);
+
+#endif
