@@ -1,0 +1,40 @@
+/*
+ * server.h - a home that is served: the HTTP front, the recovery at start, the upkeep beside it.
+ *
+ * The home's own socket ($MEMFS_HOME/socket, 0600) is always served; TCP only if an address is given.
+ * server_start answers at once; repositories that were not touched yet are recovered in the background
+ * (design 14, L2).  Addresses beyond loopback are refused as long as there are no tokens.
+ *
+ * Thread: one thread starts, runs and stops a server.
+ */
+#ifndef MEMFS_SERVER_SERVER_H
+#define MEMFS_SERVER_SERVER_H
+
+#include "server/http.h"
+#include "sync/home.h"
+
+typedef struct server server;
+
+typedef struct server_options {
+    home_options home;   /* its alarm is set by server_start: alarms go to the log */
+    const char *address; /* NULL: the socket only */
+    uint16_t port;       /* 0: any free one */
+    bool is_transient;   /* a command's own short service: no background work, no request log */
+} server_options;
+#define SERVER_OPTIONS_INIT { .home = HOME_OPTIONS_INIT }
+
+/* EINVALID: not a loopback address.  EUNAVAIL: the home is owned, or the port taken. */
+MEMFS_CHECK memfs_code server_start(const server_options *options, server **ret, memfs_error *err);
+uint16_t server_port(const server *s);
+/* Ends what runs within 25 s; returns how many requests were cut off. */
+size_t server_stop(server *s);
+
+/*
+ * Start, ready() once with the port, wait for SIGTERM or SIGINT, stop.  The signals are blocked in
+ * all threads before any is started.
+ */
+MEMFS_CHECK memfs_code server_run(const server_options *options,
+                                  void (*ready)(uint16_t port, void *ctx), void *ctx,
+                                  memfs_error *err);
+
+#endif
