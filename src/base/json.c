@@ -7,27 +7,27 @@ static void before_value(json_writer *w)
     w->needs_comma = true;
 }
 
-void json_object(json_writer *w)
+void jw_object(json_writer *w)
 {
     before_value(w);
     buf_putc(w->out, '{');
     w->needs_comma = false;
 }
 
-void json_object_end(json_writer *w)
+void jw_object_end(json_writer *w)
 {
     buf_putc(w->out, '}');
     w->needs_comma = true;
 }
 
-void json_array(json_writer *w)
+void jw_array(json_writer *w)
 {
     before_value(w);
     buf_putc(w->out, '[');
     w->needs_comma = false;
 }
 
-void json_array_end(json_writer *w)
+void jw_array_end(json_writer *w)
 {
     buf_putc(w->out, ']');
     w->needs_comma = true;
@@ -78,7 +78,7 @@ static void put_quoted(memfs_buf *out, memfs_str s)
     buf_putc(out, '"');
 }
 
-void json_key(json_writer *w, const char *key)
+void jw_key(json_writer *w, const char *key)
 {
     before_value(w);
     put_quoted(w->out, str_of(key));
@@ -86,68 +86,68 @@ void json_key(json_writer *w, const char *key)
     w->needs_comma = false;
 }
 
-void json_str(json_writer *w, memfs_str s)
+void jw_str(json_writer *w, memfs_str s)
 {
     before_value(w);
     put_quoted(w->out, s);
 }
 
-void json_text(json_writer *w, const char *s)
+void jw_text(json_writer *w, const char *s)
 {
     if (s == NULL)
-        json_null(w);
+        jw_null(w);
     else
-        json_str(w, str_of(s));
+        jw_str(w, str_of(s));
 }
 
-void json_int(json_writer *w, int64_t n)
+void jw_int(json_writer *w, int64_t n)
 {
     before_value(w);
     buf_printf(w->out, "%lld", (long long)n);
 }
 
-void json_bool(json_writer *w, bool b)
+void jw_bool(json_writer *w, bool b)
 {
-    json_raw(w, b ? MEMFS_STR("true") : MEMFS_STR("false"));
+    jw_raw(w, b ? MEMFS_STR("true") : MEMFS_STR("false"));
 }
 
-void json_null(json_writer *w)
+void jw_null(json_writer *w)
 {
-    json_raw(w, MEMFS_STR("null"));
+    jw_raw(w, MEMFS_STR("null"));
 }
 
-void json_raw(json_writer *w, memfs_str json)
+void jw_raw(json_writer *w, memfs_str json)
 {
     before_value(w);
     buf_add_str(w->out, json);
 }
 
-void json_key_str(json_writer *w, const char *key, memfs_str s)
+void jw_key_str(json_writer *w, const char *key, memfs_str s)
 {
-    json_key(w, key);
-    json_str(w, s);
+    jw_key(w, key);
+    jw_str(w, s);
 }
 
-void json_key_text(json_writer *w, const char *key, const char *s)
+void jw_key_text(json_writer *w, const char *key, const char *s)
 {
-    json_key(w, key);
-    json_text(w, s);
+    jw_key(w, key);
+    jw_text(w, s);
 }
 
-void json_key_int(json_writer *w, const char *key, int64_t n)
+void jw_key_int(json_writer *w, const char *key, int64_t n)
 {
-    json_key(w, key);
-    json_int(w, n);
+    jw_key(w, key);
+    jw_int(w, n);
 }
 
-void json_key_bool(json_writer *w, const char *key, bool b)
+void jw_key_bool(json_writer *w, const char *key, bool b)
 {
-    json_key(w, key);
-    json_bool(w, b);
+    jw_key(w, key);
+    jw_bool(w, b);
 }
 
-void json_key_null(json_writer *w, const char *key)
+void jw_key_null(json_writer *w, const char *key)
 {
-    json_key(w, key);
-    json_null(w);
+    jw_key(w, key);
+    jw_null(w);
 }
