@@ -1,0 +1,103 @@
+#include "cli/cli.h"
+
+#include "base/log.h"
+#include "base/mem.h"
+#include "server/server.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define DEFAULT_LISTEN "127.0.0.1:8285"
+
+/* "127.0.0.1:8285" or "[::1]:8285" */
+static bool parse_listen(const char *text, char *address, size_t size, uint16_t *ret_port)
+{
+    const char *colon = strrchr(text, ':');
+    memfs_str host;
+    uint64_t port;
+
+    if (colon == NULL || !str_to_u64(str_of(colon + 1), UINT16_MAX, &port))
+        return false;
+    host = str_make(text, (size_t)(colon - text));
+    if (host.len >= 2 && host.ptr[0] == '[' && host.ptr[host.len - 1] == ']')
+        host = str_make(host.ptr + 1, host.len - 2);
+    if (host.len == 0 || host.len >= size)
+        return false;
+    memcpy(address, host.ptr, host.len);
+    address[host.len] = '\0';
+    *ret_port = (uint16_t)port;
+    return true;
+}
+
+static void on_ready(uint16_t port, void *ctx)
+{
+    const char *address = ctx;
+    bool is_v6 = strchr(address, ':') != NULL;
+    char base[96];
+
+    snprintf(base, sizeof(base), "http://%s%s%s:%u", is_v6 ? "[" : "", address, is_v6 ? "]" : "",
+             (unsigned)port);
+    fprintf(stderr,
+            "memfs: listening on %s\n"
+            "\n"
+            "  a memory     git clone %s/v1/git/AGENT_ID/state.git\n"
+            "  its blocks   curl %s/v1/agents/AGENT_ID/core-memory/blocks\n"
+            "  letta-code   export LETTA_MEMFS_BASE_URL=%s LETTA_MEMFS_LOCAL=1\n"
+            "\n"
+            "AGENT_ID is agent-<uuid4>; a new id starts an empty memory.  Ctrl-C stops.\n",
+            base, base, base, base);
+    fflush(stderr);
+}
+
+static policy policy_from(bool is_lenient, bool is_strict)
+{
+    policy p = POLICY_INIT;
+
+    p.lenient = is_lenient;
+    p.strict_frontmatter = is_strict;
+    return p;
+}
+
+int cmd_serve(int argc, char **argv)
+{
+    _cleanup_(mem_freep) char *home_path = NULL;
+    const char *home = NULL, *listen = getenv("MEMFS_LISTEN");
+    const char *prefixes = getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES");
+    bool is_lenient = false, is_strict = false, is_quiet = false;
+    const cli_option options[] = {
+        { "listen", CLI_TEXT, &listen, "ADDR:PORT", "where to listen (" DEFAULT_LISTEN ")" },
+        { "home", CLI_TEXT, &home, "DIR", "the data folder" },
+        { "lenient", CLI_FLAG, &is_lenient, NULL, "store symlinks and odd names that are pushed" },
+        { "strict-frontmatter", CLI_FLAG, &is_strict, NULL,
+          "refuse files whose front matter does not parse" },
+        { "quiet", CLI_FLAG, &is_quiet, NULL, "log warnings and errors only" },
+    };
+    const cli_usage usage = {
+        "serve [--listen ADDR:PORT] [--home DIR]",
+        "Serves agents' memories: git at /v1/git/AGENT_ID/state.git, blocks and agents at /v1.\n"
+        "When a push returns, its blocks are there.  Listens on loopback only.\n"
+        "LETTA_MEMFS_BLOCK_PATH_PREFIXES limits which files become blocks.",
+        options, ARRAY_LEN(options), "  memfs serve\n  memfs serve --listen 127.0.0.1:9000\n"
+    };
+    server_options serve = SERVER_OPTIONS_INIT;
+    char address[64];
+    memfs_error err = MEMFS_ERROR_INIT;
+    size_t n_rest;
+    cli_exit status;
+
+    if (!cli_parse(&usage, argc, argv, NULL, 0, &n_rest, &status))
+        return status;
+    if (!parse_listen(listen != NULL ? listen : DEFAULT_LISTEN, address, sizeof(address),
+                      &serve.port))
+        return cli_usage_error(&usage, "--listen needs ADDR:PORT, not '%s'", listen);
+    log_set_level(is_quiet ? LOG_WARN : LOG_INFO);
+    home_path = cli_home(home);
+    serve.address = address;
+    serve.home.path = home_path;
+    serve.home.block_prefixes = str_of(prefixes);
+    serve.home.policy = policy_from(is_lenient, is_strict);
+    if (server_run(&serve, on_ready, address, &err) < 0)
+        return cli_fail(&err, NULL);
+    return cli_finish(EXIT_GOOD);
+}

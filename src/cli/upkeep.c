@@ -1,0 +1,91 @@
+#include "cli/upkeep.h"
+
+#include "base/mem.h"
+#include "cli/owner.h"
+
+#include <stdio.h>
+
+typedef struct work {
+    const upkeep_job *job;
+    json_t *findings;
+    json_t *result;
+} work;
+
+static const char *text_of(const json_t *object, const char *key)
+{
+    const char *text = json_string_value(json_object_get(object, key));
+
+    return text != NULL ? text : "";
+}
+
+static size_t count_of(const json_t *object, const char *key)
+{
+    return (size_t)json_integer_value(json_object_get(object, key));
+}
+
+static void print_finding(const json_t *finding)
+{
+    const char *what = text_of(finding, "what");
+
+    cli_progress_end();
+    cli_print_safe(str_of(text_of(finding, "agent")));
+    printf("  %s", text_of(finding, "kind"));
+    if (what[0] != '\0') {
+        fputs("  ", stdout);
+        cli_print_safe(str_of(what));
+    }
+    fputs(": ", stdout);
+    cli_print_safe(str_of(text_of(finding, "text")));
+    putchar('\n');
+}
+
+static void on_line(const json_t *line, void *ctx)
+{
+    work *w = ctx;
+    const json_t *progress = json_object_get(line, "progress");
+    json_t *finding = json_object_get(line, "finding");
+    json_t *result = json_object_get(line, "result");
+
+    if (progress != NULL)
+        cli_progress(w->job->what, count_of(progress, "done"), count_of(progress, "total"),
+                     text_of(progress, "agent"));
+    if (finding != NULL) {
+        json_array_append(w->findings, finding);
+        if (!w->job->as_json)
+            print_finding(finding);
+    }
+    if (result != NULL && w->result == NULL)
+        w->result = json_incref(result);
+}
+
+static void report(const work *w)
+{
+    cli_progress_end();
+    if (w->job->as_json) {
+        json_object_set(w->result, "findings", w->findings);
+        json_dumpf(w->result, stdout, JSON_COMPACT);
+        putchar('\n');
+    } else if (w->job->summary != NULL) {
+        w->job->summary(w->result, json_array_size(w->findings));
+    }
+}
+
+cli_exit upkeep_run(const upkeep_job *job, size_t *ret_n_findings)
+{
+    _cleanup_(mem_freep) char *home = cli_home(job->home);
+    _cleanup_(owner_closep) owner *o = NULL;
+    work w = { job, json_array(), NULL };
+    memfs_error err = MEMFS_ERROR_INIT;
+    memfs_code rc = owner_connect(home, &o, &err);
+
+    if (rc == MEMFS_OK)
+        rc = owner_run(o, job->route, job->body, on_line, &w, &err);
+    if (rc == MEMFS_OK)
+        report(&w);
+    if (ret_n_findings != NULL)
+        *ret_n_findings = json_array_size(w.findings);
+    json_decref(w.findings);
+    json_decref(w.result);
+    json_decref(job->body);
+    return rc == MEMFS_OK ? cli_finish(EXIT_GOOD) : cli_fail(&err, job->on_failure);
+}

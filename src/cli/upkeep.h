@@ -1,0 +1,26 @@
+/*
+ * upkeep.h - what verify, rebuild, repack, backup and purge share: the owner does the work and tells
+ * of it line by line, the command shows it.
+ */
+#ifndef MEMFS_CLI_UPKEEP_H
+#define MEMFS_CLI_UPKEEP_H
+
+#include "cli/cli.h"
+
+#include <jansson.h>
+
+typedef struct upkeep_job {
+    const char *home;  /* --home, or NULL */
+    const char *what;  /* "verify": for the progress line */
+    const char *route; /* "/owner/verify" */
+    json_t *body;      /* given: released by upkeep_run */
+    bool as_json;      /* one JSON object on stdout at the end: the result, with its findings */
+    /* One line for people about the result; may be NULL. */
+    void (*summary)(const json_t *result, size_t n_findings);
+    const char *on_failure; /* the next step to name when it fails; may be NULL */
+} upkeep_job;
+
+/* *ret_n_findings may be NULL.  Findings are lines on stdout: "agent kind what: text". */
+cli_exit upkeep_run(const upkeep_job *job, size_t *ret_n_findings);
+
+#endif
