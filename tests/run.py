@@ -1,0 +1,258 @@
+#!/usr/bin/env python3
+"""Runs every test of memfs and ends with one count.
+
+    tests/run.py                 all phases, two lanes at a time
+    tests/run.py --only unit     one phase (repeatable)
+    tests/run.py --list
+
+Phases are rows of PHASES below.  Lane "serve" holds the long integration suites, lane "side" all that
+can run beside them; the builds come first.  Each phase returns its counts; a phase that cannot run is
+a failure, never a silence.  A test that needs what this machine lacks says "skipped" with its reason;
+more skips than MAX_SKIPPED fail the run.
+
+Environment: FUZZ_SECONDS (30 a target), CRASHES, POWER_CUTS, SOAK scale the long suites.
+"""
+import argparse
+import json
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+import xml.etree.ElementTree as xml
+
+ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+LOGS = os.path.join(ROOT, "build-logs")
+FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "30"))
+MAX_SKIPPED = 0
+
+print_lock = threading.Lock()
+
+
+class Counts:
+    def __init__(self, passed=0, failed=0, skipped=0):
+        self.passed, self.failed, self.skipped = passed, failed, skipped
+
+    def add(self, other):
+        self.passed += other.passed
+        self.failed += other.failed
+        self.skipped += other.skipped
+        return self
+
+
+def say(text):
+    with print_lock:
+        print(text, flush=True)
+
+
+def run(log_name, argv, env=None, timeout=3600):
+    """Runs argv with its output in a log; returns (exit status, text of the log)."""
+    path = os.path.join(LOGS, log_name + ".log")
+    full_env = dict(os.environ, **(env or {}))
+    with open(path, "wb") as log:
+        try:
+            status = subprocess.run(argv, cwd=ROOT, env=full_env, stdin=subprocess.DEVNULL,
+                                    stdout=log, stderr=subprocess.STDOUT, timeout=timeout).returncode
+        except subprocess.TimeoutExpired:
+            log.write(b"\n*** timed out\n")
+            status = 124
+    with open(path, "rb") as log:
+        return status, log.read().decode("utf-8", "replace")
+
+
+def show_tail(title, text, lines=60):
+    say("---- %s\n%s\n----" % (title, "\n".join(text.splitlines()[-lines:])))
+
+
+def build(folder, flags, env=None, targets=()):
+    """Configures (once) and builds a folder; counts as one test."""
+    path = os.path.join(ROOT, folder)
+    text = ""
+    status = 0
+    if not os.path.exists(os.path.join(path, "build.ninja")):
+        status, text = run(folder + "-setup", ["meson", "setup", folder, "--werror"] + flags, env)
+    if status == 0:
+        status, text = run(folder, ["ninja", "-C", folder] + list(targets), env)
+    if status != 0:
+        show_tail("building " + folder, text)
+        return Counts(failed=1)
+    return Counts(passed=1)
+
+
+def pytest(name, folder, binary, extra_env=None, timeout=2400):
+    report = os.path.join(LOGS, name + ".xml")
+    if os.path.exists(report):
+        os.unlink(report)
+    env = {"MEMFS_BIN": os.path.join(ROOT, binary), "PYTHONDONTWRITEBYTECODE": "1"}
+    env.update(extra_env or {})
+    status, text = run(name, ["/usr/bin/python3", "-m", "pytest", "-q", "-rs", "--color=no",
+                              "-p", "no:cacheprovider", "--durations=15",
+                              "--junitxml", report, folder], env, timeout)
+    try:
+        suite = xml.parse(report).getroot().find("testsuite")
+        total, failed, skipped = (int(suite.get(k)) for k in ("tests", "failures", "skipped"))
+        failed += int(suite.get("errors"))
+    except (OSError, xml.ParseError, AttributeError):
+        show_tail(name, text)
+        return Counts(failed=1)
+    if status not in (0, 1) or failed or total == 0:
+        show_tail(name, text, 150)
+    if (status != 0 and failed == 0) or total == 0:
+        failed += 1
+    for line in text.splitlines():
+        if line.startswith(("SKIPPED", "measured:")):
+            say("  " + line)
+    return Counts(total - failed - skipped, failed, skipped)
+
+
+# ---- phases
+
+def phase_build():
+    counts = build("build-asan", ["-Db_sanitize=address,undefined", "-Db_lundef=false",
+                                  "-Dc_args=-fno-sanitize-recover=all -fno-omit-frame-pointer"])
+    counts.add(build("build-test", ["-Dbuildtype=release", "-Dtests=false"]))
+    return counts
+
+
+def phase_clang():
+    return build("build-clang", ["-Dbuildtype=release", "-Dtests=false"], {"CC": "clang"})
+
+
+def cmocka_counts(folder, names, env):
+    total = Counts()
+    for name in names:
+        status, text = run("unit-" + name, [os.path.join(ROOT, folder, "tests/unit", name)], env, 600)
+        passed = sum(map(int, re.findall(r"\[  PASSED  \] (\d+) test", text)))
+        failed = sum(map(int, re.findall(r"\[  FAILED  \] (\d+) test", text)))
+        skipped = sum(map(int, re.findall(r"\[  SKIPPED \] (\d+) test", text)))
+        if status != 0 and failed == 0:
+            failed = 1
+        if failed or passed == 0:
+            show_tail(name, text)
+        total.add(Counts(passed, max(failed, 0 if passed else 1), skipped))
+    return total
+
+
+def unit_programs(folder):
+    with open(os.path.join(ROOT, folder, "meson-info", "intro-tests.json")) as f:
+        return sorted({os.path.basename(t["cmd"][0]) for t in json.load(f)})
+
+
+UNIT_ENV = {
+    "MEMFS_VECTORS": os.path.join(ROOT, "tests", "vectors"),
+    "ASAN_OPTIONS": "detect_leaks=1:abort_on_error=0",
+    "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1",
+    "TSAN_OPTIONS": "halt_on_error=1:second_deadlock_stack=1",
+}
+
+
+def phase_unit():
+    return cmocka_counts("build-asan", unit_programs("build-asan"), UNIT_ENV)
+
+
+# What runs more than one thread, under ThreadSanitizer.
+CONCURRENT = ["test_pool", "test_cache", "test_state", "test_home", "test_push", "test_http"]
+
+
+def phase_tsan():
+    counts = build("build-tsan", ["-Db_sanitize=thread", "-Db_lundef=false"],
+                   targets=["tests/unit/" + name for name in CONCURRENT])
+    if counts.failed:
+        return counts
+    return counts.add(cmocka_counts("build-tsan", CONCURRENT, UNIT_ENV))
+
+
+def phase_fuzz():
+    counts = build("build-fuzz", ["-Dfuzz=true", "-Dbuildtype=debugoptimized",
+                                  "-Db_sanitize=address,undefined", "-Db_lundef=false"],
+                   {"CC": "clang"})
+    if counts.failed:
+        return counts
+    corpora = os.path.join(ROOT, "tests", "fuzz", "corpus")
+    for target in sorted(os.listdir(corpora)):
+        program = os.path.join(ROOT, "build-fuzz/tests/fuzz/fuzz_" + target)
+        grown = os.path.join(LOGS, "corpus-" + target)
+        os.makedirs(grown, exist_ok=True)
+        corpus = os.path.join(corpora, target)
+        status, text = run("fuzz-" + target, [
+            program, "-max_total_time=%d" % FUZZ_SECONDS, "-timeout=10", "-rss_limit_mb=2048",
+            "-artifact_prefix=" + LOGS + "/crash-" + target + "-", grown, corpus], UNIT_ENV, 900)
+        runs = re.search(r"Done (\d+) runs", text)
+        say("  fuzz %s: %s runs" % (target, runs.group(1) if runs else "no"))
+        if status != 0 or not runs:
+            show_tail("fuzz " + target, text)
+            counts.add(Counts(failed=1))
+        else:
+            counts.add(Counts(passed=1))
+    return counts
+
+
+def phase_integration():
+    return pytest("integration", "tests/integration", "build-asan/memfs",
+                  {"ASAN_OPTIONS": "detect_leaks=1:log_path=stderr",
+                   "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"})
+
+
+def phase_letta():
+    status, text = run("letta-install", ["tests/letta/install.sh"], timeout=1200)
+    if status != 0:
+        show_tail("installing the Letta clients", text)
+        return Counts(failed=1)
+    return pytest("letta", "tests/letta", "build-asan/memfs")
+
+
+PHASES = [  # name, lane, function
+    ("build", "first", phase_build),
+    ("integration", "serve", phase_integration),
+    ("unit", "side", phase_unit),
+    ("letta", "side", phase_letta),
+    ("clang", "side", phase_clang),
+    ("fuzz", "side", phase_fuzz),
+    ("tsan", "side", phase_tsan),
+]
+
+
+def run_lane(phases, total, lock):
+    for name, _, function in phases:
+        started = time.monotonic()
+        try:
+            counts = function()
+        except Exception as problem:  # a broken phase is a failed test, not a lost run
+            say("phase %s broke: %r" % (name, problem))
+            counts = Counts(failed=1)
+        say("%-12s %5d passed %3d failed %3d skipped   %6.1f s" % (
+            name, counts.passed, counts.failed, counts.skipped, time.monotonic() - started))
+        with lock:
+            total.add(counts)
+
+
+def main():
+    options = argparse.ArgumentParser(description="run the tests of memfs")
+    options.add_argument("--only", action="append", choices=[p[0] for p in PHASES])
+    options.add_argument("--list", action="store_true")
+    args = options.parse_args()
+    if args.list:
+        print("\n".join(p[0] for p in PHASES))
+        return 0
+    os.makedirs(LOGS, exist_ok=True)
+    wanted = [p for p in PHASES if not args.only or p[0] in args.only or p[1] == "first"]
+    total, lock = Counts(), threading.Lock()
+    run_lane([p for p in wanted if p[1] == "first"], total, lock)
+    if total.failed == 0:
+        lanes = [threading.Thread(target=run_lane, args=([p for p in wanted if p[1] == lane],
+                                                         total, lock))
+                 for lane in ("serve", "side")]
+        for lane in lanes:
+            lane.start()
+        for lane in lanes:
+            lane.join()
+    if total.skipped > MAX_SKIPPED:
+        say("%d tests were skipped, %d are allowed" % (total.skipped, MAX_SKIPPED))
+        total.failed += 1
+    print("memfs: %d passed, %d failed, %d skipped" % (total.passed, total.failed, total.skipped))
+    return 1 if total.failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
