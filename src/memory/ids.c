@@ -1,0 +1,80 @@
+#include "memory/ids.h"
+
+#include "base/buf.h"
+#include "base/hash.h"
+
+#define UUID_LEN 36
+
+static bool is_lower_hex(char c)
+{
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f');
+}
+
+static bool is_uuid4(memfs_str s)
+{
+    if (s.len != UUID_LEN)
+        return false;
+    for (size_t i = 0; i < UUID_LEN; i++) {
+        bool is_dash = i == 8 || i == 13 || i == 18 || i == 23;
+
+        if (is_dash ? s.ptr[i] != '-' : !is_lower_hex(s.ptr[i]))
+            return false;
+    }
+    return s.ptr[14] == '4' && strchr("89ab", s.ptr[19]) != NULL;
+}
+
+bool ids_is_prefixed_uuid4(memfs_str id, const char *prefix)
+{
+    size_t n = strlen(prefix);
+
+    return id.len == n + 1 + UUID_LEN && memcmp(id.ptr, prefix, n) == 0 && id.ptr[n] == '-' &&
+           is_uuid4(str_from(id, n + 1));
+}
+
+bool ids_is_agent(memfs_str id)
+{
+    return ids_is_prefixed_uuid4(id, "agent") || ids_is_prefixed_uuid4(id, "agent-local");
+}
+
+static void digest(memfs_str agent_id, memfs_str label, uint8_t out[16])
+{
+    _cleanup_(buf_dispose) memfs_buf name = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+
+    buf_add_str(&name, agent_id);
+    buf_putc(&name, ':');
+    buf_add_str(&name, label);
+    hash_md5(buf_str(&name), out);
+}
+
+/* "block-" and the bytes as 8-4-4-4-12 digits. */
+static void put_block_id(const uint8_t bytes[16], char out[IDS_BLOCK_LEN + 1])
+{
+    static const uint8_t groups[] = { 4, 2, 2, 2, 6 };
+    size_t at = 5, from = 0;
+
+    memcpy(out, "block", 5);
+    for (size_t i = 0; i < ARRAY_LEN(groups); i++) {
+        out[at++] = '-';
+        hash_hex(bytes + from, groups[i], out + at);
+        from += groups[i];
+        at += 2 * (size_t)groups[i];
+    }
+}
+
+void ids_block_synthetic(memfs_str agent_id, memfs_str label, char out[IDS_BLOCK_LEN + 1])
+{
+    uint8_t bytes[16];
+
+    digest(agent_id, label, bytes);
+    put_block_id(bytes, out);
+}
+
+void ids_block(memfs_str agent_id, memfs_str label, char out[IDS_BLOCK_LEN + 1])
+{
+    uint8_t bytes[16];
+
+    digest(agent_id, label, bytes);
+    bytes[6] = (uint8_t)((bytes[6] & 0x0F) | 0x40);
+    bytes[8] = (uint8_t)((bytes[8] & 0x3F) | 0x80);
+    put_block_id(bytes, out);
+}
