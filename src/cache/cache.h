@@ -7,8 +7,14 @@
  * Invariants: an agent's rows and its synced tip change in one transaction; a reader sees one commit;
  * cache_apply names the tip it starts from, so an older commit never overwrites a newer one.
  *
+ * Errors, beside those named below, of every call: ECORRUPT the cache is damaged or its files were
+ * taken away (cache_reset makes it anew), EUNAVAIL somebody held it for more than five seconds,
+ * ENOSPACE the disk is full; nothing of the call is then in the cache.
+ *
  * Thread: any.  There is one writing connection behind a mutex (F24); readers get a connection of
- * their own thread from the cache, which keeps it until the thread ends.
+ * their own thread from the cache, which keeps it until the thread ends.  A row function may read
+ * from the same cache (it sees the snapshot of the call around it) but not change it.  During
+ * cache_close no other thread may be in a call.
  */
 #ifndef MEMFS_CACHE_CACHE_H
 #define MEMFS_CACHE_CACHE_H
@@ -27,6 +33,22 @@ typedef struct cache cache;
 MEMFS_CHECK memfs_code cache_open_sqlite(const char *folder, cache **ret, bool *ret_was_reset,
                                          memfs_error *err);
 void cache_close(cache *c);
+/*
+ * What the rows depend on beside trees and state (settings, the version of f).  When it is not what
+ * the cache was made with, all rows and tips are dropped and *ret_has_changed is true.
+ */
+MEMFS_CHECK memfs_code cache_rule(cache *c, memfs_str rule, bool *ret_has_changed,
+                                  memfs_error *err);
+/* False when its files were deleted or replaced under us.  Costs three stat(2). */
+bool cache_is_there(cache *c);
+/* Reads every page and index: ECORRUPT when something is wrong.  Slow, for verify. */
+MEMFS_CHECK memfs_code cache_check(cache *c, memfs_error *err);
+/*
+ * Sets a damaged or vanished cache aside and begins an empty one, as cache_open_sqlite does; readers
+ * end what they are at on the old one.  Does nothing when no call met damage since it was last made,
+ * so that of many threads that met the same damage one resets it.
+ */
+MEMFS_CHECK memfs_code cache_reset(cache *c, memfs_error *err);
 
 /* One block.  Slices are valid during the call they come with. */
 typedef struct block_row {
@@ -51,7 +73,11 @@ typedef struct block_row {
 typedef memfs_code (*block_row_fn)(const block_row *row, void *ctx, memfs_error *err);
 
 /* reading */
-typedef enum block_order { BLOCK_ORDER_CREATED, BLOCK_ORDER_ID, BLOCK_ORDER_PATH } block_order;
+typedef enum block_order {
+    BLOCK_ORDER_CREATED, /* (created_at, id) */
+    BLOCK_ORDER_ID,
+    BLOCK_ORDER_PATH, /* (path, id), by bytes */
+} block_order;
 
 typedef struct block_query {
     memfs_str agent_id;           /* empty: all agents */
@@ -62,23 +88,29 @@ typedef struct block_query {
     memfs_str value_search;
     const memfs_str *tags;
     size_t n_tags;
-    bool match_all_tags;
+    bool match_all_tags; /* a tag that is given twice never matches (http-api 6.1) */
     bool show_hidden;
     block_order order;
     bool descending;
-    memfs_str before, after; /* block ids, relative to the order (http-api 1.6) */
-    int64_t limit;           /* 0: all */
+    /*
+     * Block ids, relative to the order (http-api 1.6).  By id they need not exist; otherwise an
+     * unknown one is ignored.
+     */
+    memfs_str before, after;
+    int64_t limit; /* 0: all */
 } block_query;
 
 /* Rows in order; a return other than OK from fn ends the reading and is passed on. */
 MEMFS_CHECK memfs_code cache_blocks(cache *c, const block_query *q, block_row_fn fn, void *ctx,
                                     memfs_error *err);
+/* How many rows match; order, cursors and limit do not matter. */
 MEMFS_CHECK memfs_code cache_count(cache *c, const block_query *q, int64_t *ret, memfs_error *err);
 
 /* Where the rows of one agent come from.  ENOTFOUND: it was never synced. */
 typedef struct cache_tip {
     memfs_oid commit;
-    int64_t generation; /* counts up with each change of the agent's rows */
+    /* Counts up with each change; never the same again, also after forget or a new cache. */
+    int64_t generation;
 } cache_tip;
 MEMFS_CHECK memfs_code cache_tip_get(cache *c, memfs_str agent_id, cache_tip *ret,
                                      memfs_error *err);
@@ -99,16 +131,37 @@ typedef struct cache_change {
 
 typedef struct cache_update {
     memfs_str agent_id;
-    const memfs_oid *from; /* the synced tip this starts from; NULL: none, or replace everything */
+    const memfs_oid *from; /* the synced tip this starts from; NULL: none, or with replace_all any */
     memfs_oid to;
     bool replace_all;      /* drop all of the agent's rows first (rebuild) */
     const cache_change *changes;
     size_t n_changes;
 } cache_update;
-/* One transaction.  ECONFLICT: the synced tip is not `from`. */
+/*
+ * One transaction.  ECONFLICT: the synced tip is not `from`.  Rows that go are taken out first; a row
+ * replaces the one with its path.  From a tip to itself without changes writes nothing (K7).
+ */
 MEMFS_CHECK memfs_code cache_apply(cache *c, const cache_update *u, memfs_error *err);
+/* Drops rows and tip; an agent that was never synced is fine. */
 MEMFS_CHECK memfs_code cache_forget(cache *c, memfs_str agent_id, memfs_error *err);
-/* Overwrites freed pages and truncates the log, so that a purged text is nowhere on disk (T28). */
+/*
+ * What rows depend on beside tree and state (the path filter, the version of f), as a text kept with
+ * them.  When it differs from what they were made under, all rows and tips go, and the new text is
+ * kept, in one transaction; *ret_changed says so (false for a cache that never had one).
+ */
+MEMFS_CHECK memfs_code cache_rule(cache *c, memfs_str text, bool *ret_changed, memfs_error *err);
+/* False: the file was removed or replaced under us (F23). */
+bool cache_is_there(cache *c);
+/*
+ * Sets the file aside as at cache_open_sqlite and begins it anew, with the same rule and no rows,
+ * while other threads go on: their next call opens the new one.
+ */
+MEMFS_CHECK memfs_code cache_reset(cache *c, memfs_error *err);
+/*
+ * Makes sure that what was deleted is nowhere on disk (T28): freed space is overwritten as it is freed,
+ * the log is emptied, caches that were set aside are removed.  EUNAVAIL: a reader held an old snapshot
+ * for more than five seconds.
+ */
 MEMFS_CHECK memfs_code cache_scrub(cache *c, memfs_error *err);
 
 #endif
