@@ -56,7 +56,15 @@ state *home_state(home *h);
  * id must be ids_is_agent().
  */
 MEMFS_CHECK memfs_code home_agent(home *h, memfs_str id, agent **ret, memfs_error *err);
-/* The same without the look at the repository: only whether rows may be read (fast routes). */
+/*
+ * The same for what reads the repository only (clone, fetch): a cache that fails or lags does not
+ * matter here (L3).
+ */
+MEMFS_CHECK memfs_code home_agent_repo(home *h, memfs_str id, agent **ret, memfs_error *err);
+/*
+ * The same as home_agent at a fraction of the price (fast routes): a good answer holds for a second,
+ * so that a repository that was moved or removed by hand shows after that.
+ */
 MEMFS_CHECK memfs_code home_agent_peek(home *h, memfs_str id, agent **ret, memfs_error *err);
 /* For the first push: the entry of an agent that need not be known yet. */
 MEMFS_CHECK memfs_code home_agent_for_push(home *h, memfs_str id, agent **ret, bool *ret_is_known,
@@ -65,6 +73,24 @@ const char *agent_id(const agent *a);
 const char *agent_repo(const agent *a); /* name of its repository in the store */
 
 /* changing */
+/*
+ * Touches every agent that was not touched since the start, for a thread of the server's: recovers
+ * it, adopts folders that the state does not know, catches the cache up.  *ret_n: how many were done.
+ * Troubles of single agents are alarms, not failures.
+ */
+MEMFS_CHECK memfs_code home_recover_all(home *h, bool (*should_stop)(void *ctx), void *ctx,
+                                        size_t *ret_n, memfs_error *err);
+/*
+ * The next piece of upkeep that a push left behind (folding packs), under that agent's lock.  False:
+ * there is none.  For a thread of the server's, every second or so.
+ */
+bool home_upkeep_step(home *h);
+/*
+ * A read of the cache answered ECORRUPT: sets it aside and begins it anew (F23).  Agents are caught
+ * up at their next touch, so the caller asks home_agent again and repeats its read once.
+ */
+void home_cache_suspect(home *h);
+
 void agent_lock(agent *a);
 /* False when it was not free within timeout_ms. */
 MEMFS_CHECK bool agent_lock_for(agent *a, int64_t timeout_ms);
