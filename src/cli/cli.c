@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include "base/clock.h"
+#include "base/escape.h"
 #include "base/mem.h"
 
 #include <stdarg.h>
@@ -34,9 +35,7 @@ static void print_visible(FILE *out, memfs_str s, bool keep_lines)
         uint32_t cp = 0;
         bool is_valid = str_utf8_next(s, &pos, &cp);
         bool is_line = cp == '\n' || cp == '\t';
-        bool is_control = cp < 0x20 || (cp >= 0x7F && cp < 0xA0) || cp == 0x061C ||
-                          (cp >= 0x200E && cp <= 0x200F) || (cp >= 0x202A && cp <= 0x202E) ||
-                          (cp >= 0x2066 && cp <= 0x2069);
+        bool is_control = escape_is_control(cp);
 
         if (is_valid && (!is_control || (is_line && keep_lines))) {
             fwrite(s.ptr + start, 1, pos - start, out);
