@@ -145,19 +145,6 @@ MEMFS_CHECK memfs_code cache_apply(cache *c, const cache_update *u, memfs_error 
 /* Drops rows and tip; an agent that was never synced is fine. */
 MEMFS_CHECK memfs_code cache_forget(cache *c, memfs_str agent_id, memfs_error *err);
 /*
- * What rows depend on beside tree and state (the path filter, the version of f), as a text kept with
- * them.  When it differs from what they were made under, all rows and tips go, and the new text is
- * kept, in one transaction; *ret_changed says so (false for a cache that never had one).
- */
-MEMFS_CHECK memfs_code cache_rule(cache *c, memfs_str text, bool *ret_changed, memfs_error *err);
-/* False: the file was removed or replaced under us (F23). */
-bool cache_is_there(cache *c);
-/*
- * Sets the file aside as at cache_open_sqlite and begins it anew, with the same rule and no rows,
- * while other threads go on: their next call opens the new one.
- */
-MEMFS_CHECK memfs_code cache_reset(cache *c, memfs_error *err);
-/*
  * Makes sure that what was deleted is nowhere on disk (T28): freed space is overwritten as it is freed,
  * the log is emptied, caches that were set aside are removed.  EUNAVAIL: a reader held an old snapshot
  * for more than five seconds.
