@@ -21,14 +21,19 @@ MEMFS_CHECK memfs_code fs_read(const char *path, memfs_buf *out, memfs_error *er
 /* changing */
 MEMFS_CHECK memfs_code fs_write_atomic(const char *path, memfs_str bytes, unsigned mode,
                                        memfs_error *err);
-MEMFS_CHECK memfs_code fs_mkdirs(const char *path, memfs_error *err); /* existing is fine */
+/* With all folders above; each one made is synced into its parent.  Existing is fine. */
+MEMFS_CHECK memfs_code fs_mkdirs(const char *path, memfs_error *err);
 MEMFS_CHECK memfs_code fs_sync_dir(const char *path, memfs_error *err);
 /* fsync of every file and folder below path, and of path. */
 MEMFS_CHECK memfs_code fs_sync_tree(const char *path, memfs_error *err);
+/* Renames over what is there, and syncs the folders of both names. */
 MEMFS_CHECK memfs_code fs_rename(const char *from, const char *to, memfs_error *err);
 /* Removes path and all below it, following no link.  Absent is success. */
 MEMFS_CHECK memfs_code fs_remove_tree(const char *path, memfs_error *err);
-/* Copies files and folders (no links, no special files) to `to`, which must not exist; not synced. */
+/*
+ * Copies files and folders to `to`, which must not exist (EEXISTS); not synced.  EINVALID: there is a
+ * link or a special file in it.
+ */
 MEMFS_CHECK memfs_code fs_copy_tree(const char *from, const char *to, memfs_error *err);
 
 /* Lock: flock on a file that stays.  Held until fs_unlock or the end of the process. */

@@ -9,7 +9,7 @@
  *     process_start(&spec, &p, err);          p.in, p.out, p.err are non-blocking pipe ends
  *     … read and write them with poll …
  *     process_wait(&p, deadline_ms, &status, err);
- *     process_dispose(&p);                     closes, kills and reaps whatever is left
+ *     process_dispose(&p);                     closes, ends (as at the deadline), reaps what is left
  *
  * Thread: one thread uses one process value; any thread may start children.
  */
@@ -47,6 +47,10 @@ MEMFS_CHECK memfs_code process_wait(process *p, int64_t deadline_ms, int *ret_ex
                                     memfs_error *err);
 void process_dispose(process *p);
 void process_close_in(process *p);
+/* write() to the child's stdin, without the SIGPIPE that a child gone early would raise. */
+ssize_t process_write(process *p, const void *bytes, size_t n);
+/* The last line of text (a child's stderr), without its end; empty when there is none. */
+memfs_str process_last_line(memfs_str text);
 
 /*
  * Start, feed `input`, gather stdout (to out's bound) and the tail of stderr (to err_tail's bound;
