@@ -1,0 +1,233 @@
+/*
+ * pool.c - jobs wait in lanes, one lane a key, and the lanes take turns.
+ *
+ * A lane lives from its first job until its last one has ended; it is in the ring while it has jobs
+ * waiting.  A free thread walks the ring from where the last one stopped and takes one job from the
+ * first lane whose key does not yet hold its share of the threads, so a key that queues a thousand
+ * jobs delays another key's first job by one job at most.
+ *
+ * The lanes are a plain list: there are never more than queued plus running jobs, and both are
+ * bounded by numbers in the hundreds.
+ *
+ * Everything below is guarded by pool.mutex; jobs run without it.
+ */
+#include "base/pool.h"
+
+#include "base/mem.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define STACK_BYTES (2u << 20) /* at least 1 MiB for walks over trees (T16), whatever ulimit says */
+
+typedef struct job {
+    struct job *next;
+    pool_fn fn;
+    void *arg;
+} job;
+
+typedef struct lane {
+    struct lane *next;
+    char *key;
+    job *first, *last;
+    size_t n_running;
+} lane;
+
+struct pool {
+    pthread_mutex_t mutex;
+    pthread_cond_t work;
+    pthread_t *threads;
+    size_t n_threads, max_per_key;
+    size_t max_queued, n_queued, n_running;
+    lane *lanes, *lanes_end;
+    bool closed;
+};
+
+static lane *lane_find(pool *p, const char *key)
+{
+    for (lane *l = p->lanes; l != NULL; l = l->next)
+        if (strcmp(l->key, key) == 0)
+            return l;
+    return NULL;
+}
+
+static void lane_append(pool *p, lane *l)
+{
+    l->next = NULL;
+    if (p->lanes_end != NULL)
+        p->lanes_end->next = l;
+    else
+        p->lanes = l;
+    p->lanes_end = l;
+}
+
+static void lane_unlink(pool *p, lane *l)
+{
+    lane *before = NULL;
+
+    for (lane *at = p->lanes; at != l; at = at->next)
+        before = at;
+    if (before != NULL)
+        before->next = l->next;
+    else
+        p->lanes = l->next;
+    if (p->lanes_end == l)
+        p->lanes_end = before;
+}
+
+/* The lane whose turn it is; it goes to the end of the line.  NULL: nothing may run now. */
+static lane *lane_take_turn(pool *p)
+{
+    for (lane *l = p->lanes; l != NULL; l = l->next) {
+        if (l->first == NULL || l->n_running >= p->max_per_key)
+            continue;
+        lane_unlink(p, l);
+        lane_append(p, l);
+        return l;
+    }
+    return NULL;
+}
+
+static job *lane_pop(pool *p, lane *l)
+{
+    job *j = l->first;
+
+    l->first = j->next;
+    if (l->first == NULL)
+        l->last = NULL;
+    l->n_running++;
+    p->n_queued--;
+    p->n_running++;
+    return j;
+}
+
+static void lane_job_ended(pool *p, lane *l)
+{
+    l->n_running--;
+    p->n_running--;
+    if (l->first != NULL) {
+        pthread_cond_signal(&p->work); /* the key may have been at its share until now */
+        return;
+    }
+    if (l->n_running > 0)
+        return;
+    lane_unlink(p, l);
+    free(l->key);
+    free(l);
+}
+
+static void *worker(void *arg)
+{
+    pool *p = arg;
+
+    pthread_mutex_lock(&p->mutex);
+    for (;;) {
+        lane *l = lane_take_turn(p);
+        job *j;
+
+        if (l == NULL) {
+            if (p->closed && p->n_queued == 0)
+                break;
+            pthread_cond_wait(&p->work, &p->mutex);
+            continue;
+        }
+        j = lane_pop(p, l);
+        pthread_mutex_unlock(&p->mutex);
+        j->fn(j->arg);
+        free(j);
+        pthread_mutex_lock(&p->mutex);
+        lane_job_ended(p, l);
+    }
+    pthread_cond_broadcast(&p->work); /* the others see that nothing is left, too */
+    pthread_mutex_unlock(&p->mutex);
+    return NULL;
+}
+
+pool *pool_new(size_t n_threads, size_t max_queued)
+{
+    pool *p = mem_alloc(sizeof(*p));
+    pthread_attr_t attr;
+
+    assert(n_threads > 0);
+    pthread_mutex_init(&p->mutex, NULL);
+    pthread_cond_init(&p->work, NULL);
+    p->max_queued = max_queued;
+    p->max_per_key = (n_threads + 1) / 2;
+    p->threads = mem_alloc(n_threads * sizeof(*p->threads));
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    while (p->n_threads < n_threads &&
+           pthread_create(&p->threads[p->n_threads], &attr, worker, p) == 0)
+        p->n_threads++;
+    pthread_attr_destroy(&attr);
+    if (p->n_threads == 0)
+        abort(); /* no thread at all: the machine is out of them, and nothing could ever run */
+    return p;
+}
+
+void pool_free(pool *p)
+{
+    if (p == NULL)
+        return;
+    pthread_mutex_lock(&p->mutex);
+    p->closed = true;
+    pthread_cond_broadcast(&p->work);
+    pthread_mutex_unlock(&p->mutex);
+    for (size_t i = 0; i < p->n_threads; i++)
+        pthread_join(p->threads[i], NULL);
+    assert(p->lanes == NULL);
+    free(p->threads);
+    pthread_cond_destroy(&p->work);
+    pthread_mutex_destroy(&p->mutex);
+    free(p);
+}
+
+static void enqueue(pool *p, const char *key, job *j)
+{
+    lane *l = lane_find(p, key);
+
+    if (l == NULL) {
+        l = mem_alloc(sizeof(*l));
+        l->key = mem_strdup(key);
+        lane_append(p, l);
+    }
+    if (l->last != NULL)
+        l->last->next = j;
+    else
+        l->first = j;
+    l->last = j;
+    p->n_queued++;
+}
+
+memfs_code pool_submit(pool *p, const char *key, pool_fn fn, void *arg, memfs_error *err)
+{
+    memfs_code rc = MEMFS_OK;
+    job *j;
+
+    pthread_mutex_lock(&p->mutex);
+    if (p->closed) {
+        rc = memfs_fail(err, MEMFS_EUNAVAIL, "the server is stopping");
+    } else if (p->n_queued >= p->max_queued) {
+        rc = memfs_fail(err, MEMFS_EUNAVAIL, "%zu requests are waiting already", p->n_queued);
+    } else {
+        j = mem_alloc(sizeof(*j));
+        j->fn = fn;
+        j->arg = arg;
+        enqueue(p, key, j);
+        pthread_cond_signal(&p->work);
+    }
+    pthread_mutex_unlock(&p->mutex);
+    return rc;
+}
+
+size_t pool_load(pool *p)
+{
+    size_t load;
+
+    pthread_mutex_lock(&p->mutex);
+    load = p->n_queued + p->n_running;
+    pthread_mutex_unlock(&p->mutex);
+    return load;
+}

@@ -1,0 +1,189 @@
+#include "base/pool.h"
+
+#include "base/clock.h"
+
+#include <pthread.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <cmocka.h>
+
+/* A gate that jobs wait at until the test opens it. */
+typedef struct gate {
+    pthread_mutex_t mutex;
+    pthread_cond_t changed;
+    bool is_open;
+    int n_inside, most_inside, n_done;
+} gate;
+
+#define GATE_INIT { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, false, 0, 0, 0 }
+
+static void wait_at(void *arg)
+{
+    gate *g = arg;
+
+    pthread_mutex_lock(&g->mutex);
+    g->n_inside++;
+    if (g->n_inside > g->most_inside)
+        g->most_inside = g->n_inside;
+    pthread_cond_broadcast(&g->changed);
+    while (!g->is_open)
+        pthread_cond_wait(&g->changed, &g->mutex);
+    g->n_inside--;
+    g->n_done++;
+    pthread_mutex_unlock(&g->mutex);
+}
+
+static void gate_open(gate *g)
+{
+    pthread_mutex_lock(&g->mutex);
+    g->is_open = true;
+    pthread_cond_broadcast(&g->changed);
+    pthread_mutex_unlock(&g->mutex);
+}
+
+static bool wait_until_inside(gate *g, int n)
+{
+    int64_t until = clock_mono_ms() + 5000;
+    int inside = 0;
+
+    while (clock_mono_ms() < until) {
+        pthread_mutex_lock(&g->mutex);
+        inside = g->n_inside;
+        pthread_mutex_unlock(&g->mutex);
+        if (inside >= n)
+            return true;
+        clock_sleep_ms(1);
+    }
+    return false;
+}
+
+static void submit(pool *p, const char *key, pool_fn fn, void *arg)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+
+    assert_int_equal(pool_submit(p, key, fn, arg, &err), MEMFS_OK);
+}
+
+static void test_all_jobs_run_before_pool_free_returns(void **state)
+{
+    gate g = GATE_INIT;
+    pool *p = pool_new(3, 1000);
+    char key[16];
+
+    (void)state;
+    g.is_open = true;
+    for (int i = 0; i < 500; i++) {
+        snprintf(key, sizeof(key), "agent-%d", i % 7);
+        submit(p, key, wait_at, &g);
+    }
+    pool_free(p);
+    assert_int_equal(g.n_done, 500);
+}
+
+static void test_T17_one_key_holds_at_most_half_of_the_threads(void **state)
+{
+    gate busy = GATE_INIT, other = GATE_INIT;
+    pool *p = pool_new(5, 100);
+
+    (void)state;
+    for (int i = 0; i < 20; i++)
+        submit(p, "busy", wait_at, &busy);
+    assert_true(wait_until_inside(&busy, 3));
+    submit(p, "other", wait_at, &other);
+    assert_true(wait_until_inside(&other, 1));
+    clock_sleep_ms(20); /* time for a fourth one to slip in, if the bound did not hold */
+    assert_int_equal(busy.most_inside, 3);
+    gate_open(&busy);
+    gate_open(&other);
+    pool_free(p);
+    assert_int_equal(busy.n_done, 20);
+    assert_int_equal(busy.most_inside, 3);
+}
+
+static void test_T17_a_full_queue_refuses_with_EUNAVAIL(void **state)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+    gate g = GATE_INIT;
+    pool *p = pool_new(1, 2);
+
+    (void)state;
+    submit(p, "a", wait_at, &g);
+    assert_true(wait_until_inside(&g, 1));
+    submit(p, "a", wait_at, &g);
+    submit(p, "b", wait_at, &g);
+    assert_int_equal(pool_submit(p, "c", wait_at, &g, &err), MEMFS_EUNAVAIL);
+    assert_int_equal(pool_load(p), 3);
+    gate_open(&g);
+    pool_free(p);
+    assert_int_equal(g.n_done, 3);
+}
+
+/* What ran, in order, written by the one thread of the pool. */
+static char order[64];
+static size_t n_order;
+
+static void note(void *arg)
+{
+    order[n_order++] = *(const char *)arg;
+}
+
+static void test_keys_take_turns(void **state)
+{
+    gate g = GATE_INIT;
+    pool *p = pool_new(1, 100);
+    char a = 'a', b = 'b';
+
+    (void)state;
+    submit(p, "first", wait_at, &g);
+    assert_true(wait_until_inside(&g, 1));
+    for (int i = 0; i < 4; i++)
+        submit(p, "a", note, &a);
+    for (int i = 0; i < 2; i++)
+        submit(p, "b", note, &b);
+    gate_open(&g);
+    pool_free(p);
+    assert_string_equal(order, "ababaa");
+}
+
+typedef struct chain {
+    pool *pool;
+    atomic_int n_left;
+} chain;
+
+static void submit_next(void *arg)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+    chain *c = arg;
+
+    if (atomic_fetch_sub(&c->n_left, 1) > 1)
+        assert_int_equal(pool_submit(c->pool, "chain", submit_next, c, &err), MEMFS_OK);
+}
+
+static void test_a_job_may_submit_the_next(void **state)
+{
+    chain c = { .pool = pool_new(2, 4) };
+    int64_t until = clock_mono_ms() + 5000;
+
+    (void)state;
+    atomic_store(&c.n_left, 200);
+    submit(c.pool, "chain", submit_next, &c);
+    while (pool_load(c.pool) > 0 && clock_mono_ms() < until)
+        clock_sleep_ms(1);
+    pool_free(c.pool);
+    assert_int_equal(atomic_load(&c.n_left), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_all_jobs_run_before_pool_free_returns),
+        cmocka_unit_test(test_T17_one_key_holds_at_most_half_of_the_threads),
+        cmocka_unit_test(test_T17_a_full_queue_refuses_with_EUNAVAIL),
+        cmocka_unit_test(test_keys_take_turns),
+        cmocka_unit_test(test_a_job_may_submit_the_next),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
