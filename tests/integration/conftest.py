@@ -1,0 +1,102 @@
+"""Fixtures of the integration tests: the real binary, a real git client, real HTTP, temp folders.
+
+    MEMFS_BIN   the binary under test (default build/memfs of the checkout)
+    SOAK=1      the long forms (before a release)
+
+Every server that a test starts is stopped with SIGTERM, must exit with 0 and is then examined
+(lib/server.py: D6, K1, S3, T20, H1).
+"""
+import os
+import pathlib
+import shutil
+import tempfile
+
+import pytest
+
+from lib import summary
+from lib.gitcli import Git
+from lib.server import CANARY, Server, new_agent
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SOAK = os.environ.get("SOAK") == "1"
+
+
+def pytest_terminal_summary(terminalreporter):
+    lines = summary.lines()
+    if lines:
+        terminalreporter.section("measured")
+        for line in lines:
+            terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item, call):
+    outcome = yield
+    setattr(item, "rep_" + outcome.get_result().when, outcome.get_result())
+
+
+@pytest.fixture(scope="session")
+def memfs_bin():
+    path = os.environ.get("MEMFS_BIN") or str(ROOT / "build" / "memfs")
+    if not os.access(path, os.X_OK):
+        pytest.exit(f"no binary at {path}: build it, or set MEMFS_BIN", returncode=2)
+    return os.path.abspath(path)
+
+
+@pytest.fixture
+def folder(request):
+    """A folder of the test's own; kept when the test failed and KEEP=1."""
+    path = tempfile.mkdtemp(prefix="memfs-it-")
+    os.chmod(path, 0o755)
+    yield pathlib.Path(path)
+    failed = getattr(getattr(request.node, "rep_call", None), "failed", False)
+    if not (failed and os.environ.get("KEEP") == "1"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture
+def servers(memfs_bin, folder, request):
+    """Makes servers; stops and examines each of them at the end."""
+    made = []
+
+    def make(name="s", start=True, **kw):
+        s = Server(memfs_bin, folder / name, **kw)
+        made.append(s)
+        return s.start() if start else s
+
+    yield make
+    failed = getattr(getattr(request.node, "rep_call", None), "failed", False)
+    faults = []
+    for s in made:
+        try:
+            s.stop()
+            s.check_clean()
+        except Exception as e:
+            faults.append(e)
+        finally:
+            s.kill()
+        if failed:
+            print(f"--- log of {s.folder}\n{s.log_tail(60)}")
+    if faults:
+        raise faults[0]
+
+
+@pytest.fixture
+def server(servers):
+    return servers()
+
+
+@pytest.fixture
+def agent():
+    return new_agent
+
+
+@pytest.fixture
+def git(folder):
+    return Git(folder / "githome", CANARY)
+
+
+@pytest.fixture
+def scale():
+    """scale(ci, soak): the size of a test."""
+    return lambda ci, soak: soak if SOAK else ci

@@ -1,0 +1,1 @@
+"""What the integration tests stand on: a server under test, git, HTTP, raw git wire, disks."""
