@@ -1,0 +1,148 @@
+#include "server/shape.h"
+
+#include "base/clock.h"
+
+/* Fields that have one value for every block or agent stand here as text, in one piece. */
+#define RAW(text) MEMFS_STR(text)
+
+static const char BLOCK_TEMPLATE_FIELDS[] =
+    "\"project_id\":null,\"template_name\":null,\"is_template\":false,\"template_id\":null,"
+    "\"base_template_id\":null,\"deployment_id\":null,\"entity_id\":null,"
+    "\"preserve_on_migration\":false";
+
+static memfs_str or_empty(memfs_str json, const char *empty)
+{
+    return json.len > 0 ? json : str_of(empty);
+}
+
+void shape_block(json_writer *w, const block_row *row, bool with_tags)
+{
+    jw_object(w);
+    jw_key_str(w, "value", row->value);
+    jw_key_int(w, "limit", row->limit);
+    jw_raw(w, MEMFS_STR(BLOCK_TEMPLATE_FIELDS));
+    jw_key_str(w, "label", row->label);
+    jw_key_bool(w, "read_only", row->read_only);
+    jw_key(w, "description");
+    if (row->has_description)
+        jw_str(w, row->description);
+    else
+        jw_null(w);
+    jw_key(w, "metadata");
+    jw_raw(w, or_empty(row->metadata_json, "{}"));
+    jw_raw(w, row->hidden ? RAW("\"hidden\":true") : RAW("\"hidden\":null"));
+    jw_key_str(w, "id", row->id);
+    jw_raw(w, RAW("\"created_by_id\":null,\"last_updated_by_id\":null"));
+    jw_key(w, "tags");
+    jw_raw(w, with_tags ? or_empty(row->tags_json, "[]") : RAW("[]"));
+    jw_object_end(w);
+}
+
+void shape_memory(json_writer *w, memfs_str blocks_json)
+{
+    jw_object(w);
+    jw_raw(w, RAW("\"agent_type\":\"" SHAPE_AGENT_TYPE "\",\"git_enabled\":true"));
+    jw_key(w, "blocks");
+    jw_raw(w, blocks_json);
+    jw_raw(w, RAW("\"file_blocks\":[],\"prompt_template\":\"\""));
+    jw_object_end(w);
+}
+
+/* Is the git tag an element of this array of strings?  A quote inside an element is escaped. */
+static bool has_git_tag(memfs_str tags)
+{
+    static const char quoted[] = "\"" SHAPE_GIT_TAG "\"";
+    const char *end = tags.ptr + tags.len, *at = tags.ptr;
+
+    while (tags.len > 0 && (at = memmem(at, (size_t)(end - at), quoted, sizeof(quoted) - 1))) {
+        if (at == tags.ptr || at[-1] != '\\')
+            return true;
+        at++;
+    }
+    return false;
+}
+
+/* Every agent here has its memory in git; the stored tags may or may not say so too. */
+static void put_tags(json_writer *w, memfs_str tags)
+{
+    jw_key(w, "tags");
+    if (has_git_tag(tags)) {
+        jw_raw(w, tags);
+        return;
+    }
+    jw_array(w);
+    jw_text(w, SHAPE_GIT_TAG);
+    if (tags.len > 2) /* more than "[]": its elements follow ours */
+        jw_raw(w, str_make(tags.ptr + 1, tags.len - 2));
+    jw_array_end(w);
+}
+
+static void put_time(json_writer *w, const char *key, int64_t wall_us)
+{
+    char text[CLOCK_ISO_LEN];
+
+    clock_iso(wall_us, text);
+    jw_key_text(w, key, text);
+}
+
+static void put_agent_head(json_writer *w, const state_agent *agent)
+{
+    jw_raw(w, RAW("\"created_by_id\":null,\"last_updated_by_id\":null"));
+    put_time(w, "created_at", agent->created_at_us);
+    put_time(w, "updated_at", agent->updated_at_us);
+    jw_key_str(w, "id", agent->id);
+    jw_key_str(w, "name", agent->name.len > 0 ? agent->name : agent->id);
+    jw_raw(w, RAW("\"tool_rules\":[],\"message_ids\":[],\"system\":\"\","
+                  "\"agent_type\":\"" SHAPE_AGENT_TYPE "\",\"llm_config\":null,"
+                  "\"embedding_config\":null,\"model\":null,\"embedding\":null,"
+                  "\"model_settings\":null,\"compaction_settings\":null,"
+                  "\"response_format\":null,\"description\":null,\"metadata\":{}"));
+}
+
+static void put_agent_tail(json_writer *w)
+{
+    jw_raw(w, RAW("\"tool_exec_environment_variables\":[],\"secrets\":[],\"project_id\":null,"
+                  "\"template_id\":null,\"base_template_id\":null,\"deployment_id\":null,"
+                  "\"entity_id\":null,\"identity_ids\":[],\"identities\":[],"
+                  "\"pending_approval\":null,\"message_buffer_autoclear\":false,"
+                  "\"enable_sleeptime\":false,\"multi_agent_group\":null,"
+                  "\"managed_group\":null,\"last_run_completion\":null,"
+                  "\"last_run_duration_ms\":null,\"last_stop_reason\":null,"
+                  "\"timezone\":\"UTC\",\"max_files_open\":null,"
+                  "\"per_file_view_window_char_limit\":null,\"hidden\":null"));
+}
+
+void shape_agent(json_writer *w, const state_agent *agent, unsigned relations,
+                 memfs_str blocks_json)
+{
+    memfs_str blocks = relations & SHAPE_BLOCKS ? blocks_json : RAW("[]");
+
+    jw_object(w);
+    put_agent_head(w, agent);
+    jw_key(w, "memory");
+    shape_memory(w, blocks);
+    jw_key(w, "blocks");
+    jw_raw(w, blocks);
+    jw_raw(w, RAW("\"tools\":[],\"sources\":[]"));
+    if (relations & SHAPE_TAGS)
+        put_tags(w, agent->tags_json);
+    else
+        jw_raw(w, RAW("\"tags\":[]"));
+    put_agent_tail(w);
+    jw_object_end(w);
+}
+
+/* Opaque to clients: the agent's own id under another prefix, so that it never changes. */
+void shape_own_repository(json_writer *w, memfs_str agent_id)
+{
+    static const char prefix[] = "agent-";
+    memfs_str rest = str_from(agent_id, sizeof(prefix) - 1);
+    _cleanup_(buf_dispose) memfs_buf id = MEMFS_BUF_INIT(256);
+
+    buf_puts(&id, "repo-");
+    buf_add_str(&id, rest);
+    jw_object(w);
+    jw_key_str(w, "id", buf_str(&id));
+    jw_raw(w, RAW("\"name\":\"memory\",\"is_primary\":true,\"permissions\":\"read_write\""));
+    jw_object_end(w);
+}
