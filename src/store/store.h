@@ -67,6 +67,9 @@ MEMFS_CHECK memfs_code repo_diff(repo *r, const memfs_oid *old_commit, const mem
 /* Size first, so that a large blob costs nothing (T14): ELIMIT past max_bytes. */
 MEMFS_CHECK memfs_code repo_blob(repo *r, const memfs_oid *id, uint64_t max_bytes, memfs_buf *out,
                                  memfs_error *err);
+/* The size of a blob, from its header. */
+MEMFS_CHECK memfs_code repo_blob_size(repo *r, const memfs_oid *id, uint64_t *ret,
+                                      memfs_error *err);
 /* Is `ancestor` reachable from `commit` (equal counts)?  Replace refs are never consulted (T10). */
 MEMFS_CHECK memfs_code repo_is_ancestor(repo *r, const memfs_oid *ancestor,
                                         const memfs_oid *commit, bool *ret, memfs_error *err);
