@@ -33,6 +33,8 @@ typedef struct tree_entry {
 #define TREE_MODE_FOLDER 0040000u
 #define TREE_MODE_FILE 0100644u
 #define TREE_MODE_EXEC 0100755u
+#define TREE_MODE_LINK 0120000u    /* only under a lenient policy */
+#define TREE_MODE_GITLINK 0160000u /* the same */
 
 /*
  * The entry at *pos of a raw tree, moving *pos past it.  False at the end, and when the bytes are no
@@ -43,13 +45,19 @@ bool tree_next(memfs_str raw, size_t *pos, tree_entry *ret, bool *ret_bad);
 /* Name and mode of one entry below `folder` (path with a final '/', or empty). EDENIED refuses. */
 MEMFS_CHECK memfs_code policy_entry(const policy *p, memfs_str folder, const tree_entry *entry,
                                     memfs_error *err);
-/* Names in one folder that differ only in case or form.  raw is the whole tree object. */
+/*
+ * Names in one folder that differ only in case or form.  raw is the whole tree object; twins that
+ * are both in known_raw (the folder as it was, or empty) are let be.
+ */
 MEMFS_CHECK memfs_code policy_siblings(const policy *p, memfs_str folder, memfs_str raw,
-                                       memfs_error *err);
+                                       memfs_str known_raw, memfs_error *err);
 MEMFS_CHECK memfs_code policy_file_size(const policy *p, memfs_str path, uint64_t bytes,
                                         memfs_error *err);
 MEMFS_CHECK memfs_code policy_totals(const policy *p, uint64_t n_entries, uint64_t bytes,
                                      memfs_error *err);
+/* EDENIED "'<folder><name>': <rule>", escaped: for rules that only the walker can see. */
+memfs_code policy_refuse(memfs_error *err, memfs_str folder, memfs_str name, const char *fmt, ...)
+    MEMFS_PRINTF(4, 5);
 /* Author and committer dates between 1970 and 2100. */
 MEMFS_CHECK memfs_code policy_commit_dates(const policy *p, int64_t author_s, int64_t committer_s,
                                            memfs_error *err);

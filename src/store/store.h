@@ -26,7 +26,10 @@ typedef struct repo repo;
 extern const memfs_oid STORE_GENESIS;
 #define STORE_MAIN "refs/heads/main"
 
-/* life cycle.  Sets libgit2's options, finds git and checks its version, makes the genesis template. */
+/*
+ * life cycle.  Sets libgit2's options, finds git and checks its version, makes the genesis template.
+ * home is an absolute path; EDENIED when others may write there, EUNAVAIL without a git of 2.36.
+ */
 MEMFS_CHECK memfs_code store_open(const char *home, store **ret, memfs_error *err);
 void store_close(store *s);
 /* Absolute path of the repository; caller frees. */
@@ -90,6 +93,14 @@ typedef struct store_identity {
 MEMFS_CHECK memfs_code repo_ref_move(repo *r, const memfs_oid *expected, const memfs_oid *target,
                                      const store_identity *who, const char *why,
                                      memfs_error *err);
+/*
+ * For administrators (purge): main moves to any commit, after its old tip was kept, synced, under
+ * refs/memfs/backup/ (H1).  ECONFLICT and ECORRUPT as above.
+ */
+#define STORE_BACKUPS "refs/memfs/backup/"
+MEMFS_CHECK memfs_code repo_ref_rewrite(repo *r, const memfs_oid *expected, const memfs_oid *target,
+                                        const store_identity *who, const char *why,
+                                        memfs_error *err);
 /* Removes stale *.lock files and incoming folders that a crash left (F01, F02). */
 MEMFS_CHECK memfs_code store_sweep(store *s, const char *name, size_t *ret_n_removed,
                                    memfs_error *err);

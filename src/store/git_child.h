@@ -1,0 +1,52 @@
+/*
+ * git_child.h - how git is started: never by hand, always by these tables (reliability 6).
+ *
+ * A child inherits nothing: absolute path, fixed argv, an environment of exactly what is listed in
+ * git_child.c, and configuration at a scope that no repository can override.  Hooks, prompts, user
+ * configuration, transports and replace refs are off (T05, T10, T29, T31).
+ *
+ * Thread: any; the store is only read.
+ */
+#ifndef MEMFS_STORE_GIT_CHILD_H
+#define MEMFS_STORE_GIT_CHILD_H
+
+#include "base/process.h"
+#include "store/store.h"
+
+typedef enum git_job {
+    GIT_JOB_INDEX_PACK,
+    GIT_JOB_UPLOAD_PACK,
+    GIT_JOB_REPACK, /* repack, prune and prune-packed */
+    GIT_JOB_FSCK,
+} git_job;
+
+typedef struct git_child_options {
+    const char *git_dir;
+    const char *const *args;     /* after "git", NULL-terminated; args[0] is the command */
+    const char *object_dir;      /* NULL: the repository's own */
+    const char *alternate_dir;   /* looked into as well; NULL: none */
+    const char *protocol;        /* a Git-Protocol header; used only if it is version=[012] */
+    uint64_t file_size_bytes;    /* 0: the job's own limit */
+} git_child_options;
+
+MEMFS_CHECK memfs_code git_child_start(const store *s, git_job job, const git_child_options *o,
+                                       process *ret, memfs_error *err);
+/* To the end, with nothing on stdin; see process_run. */
+MEMFS_CHECK memfs_code git_child_run(const store *s, git_job job, const git_child_options *o,
+                                     memfs_buf *out, memfs_buf *err_tail, int64_t timeout_ms,
+                                     memfs_error *err);
+
+/*
+ * `git upload-pack --stateless-rpc` on a repository, or on the genesis when name is NULL.  protocol
+ * may be NULL or anything a client sent.  The caller moves the bytes, waits and disposes.
+ */
+MEMFS_CHECK memfs_code git_upload_pack_start(const store *s, const char *name, const char *protocol,
+                                             process *ret, memfs_error *err);
+
+/*
+ * Finds git by absolute path (/usr/bin, /usr/local/bin, /bin, then the absolute folders of PATH) and
+ * checks its version (2.36 for core.fsync) and commands.  *ret_git is the caller's.
+ */
+MEMFS_CHECK memfs_code git_child_find(const char *empty_home, char **ret_git, memfs_error *err);
+
+#endif
