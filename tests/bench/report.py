@@ -1,0 +1,139 @@
+"""Figures, ratios, verdicts, and docs/benchmarks.md made of them."""
+import json
+import os
+import platform
+import re
+import statistics
+import subprocess
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+ROOT = os.path.dirname(os.path.dirname(HERE))
+
+
+def median(values):
+    return statistics.median(values)
+
+
+def spread_of(values):
+    """The middle half, as a person reads noise."""
+    if len(values) < 4:
+        return ""
+    low, _, high = statistics.quantiles(values, n=4)
+    return "%s – %s" % (number(low), number(high))
+
+
+def number(x):
+    if x >= 100:
+        return "%.0f" % x
+    if x >= 10:
+        return "%.1f" % x
+    return "%.2f" % x
+
+
+class Row:
+    """One budget of the design: what was measured, and whether it is met."""
+
+    def __init__(self, key, work):
+        self.key, self.work = key, work
+        self.figures = []   # (what, value, unit, middle half, n)
+        self.budgets = []   # (text, measured, unit, met)
+        self.remarks = []
+
+    def figure(self, what, values, unit):
+        """Notes the median of values (or one value) and returns it."""
+        values = list(values) if isinstance(values, (list, tuple)) else [values]
+        value = median(values)
+        self.figures.append((what, value, unit, spread_of(values), len(values)))
+        print("  %-58s %10s %s" % (what, number(value), unit), flush=True)
+        return value
+
+    def budget(self, text, measured, met, unit="×"):
+        self.budgets.append((text, measured, unit, bool(met)))
+        print("  %-58s %10s %s  %s" % (text, number(measured), unit, "met" if met else "MISSED"),
+              flush=True)
+
+    def remark(self, text):
+        self.remarks.append(text)
+
+
+def first_line(*argv):
+    try:
+        out = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.STDOUT).stdout.decode()
+    except OSError:
+        return "absent"
+    return out.splitlines()[0].strip() if out else ""
+
+
+def package(name):
+    out = subprocess.run(["dpkg-query", "-W", "-f", "${Version}", name], stdout=subprocess.PIPE,
+                         stderr=subprocess.DEVNULL).stdout.decode()
+    return out or "absent"
+
+
+def machine(folder):
+    with open("/proc/cpuinfo") as f:
+        model = re.search(r"model name\s*:\s*(.*)", f.read())
+    with open("/proc/meminfo") as f:
+        mem = int(re.search(r"MemTotal:\s*(\d+)", f.read()).group(1)) // (1 << 20)
+    kind = first_line("stat", "-f", "-c", "%T", folder)
+    with open("/etc/os-release") as f:
+        system = re.search(r'PRETTY_NAME="(.*)"', f.read()).group(1)
+    return [
+        ("processor", "%s, %d cores" % (model.group(1) if model else platform.machine(),
+                                        os.cpu_count())),
+        ("memory", "%d GiB" % mem),
+        ("system", "%s, Linux %s" % (system, platform.release())),
+        ("data folder on", kind),
+        ("git", first_line("/usr/bin/git", "--version")),
+        ("libgit2, libmicrohttpd, SQLite", "%s, %s, %s" % (
+            package("libgit2-1.5"), package("libmicrohttpd12"), package("libsqlite3-0"))),
+        ("nginx, fcgiwrap", "%s, %s" % (package("nginx"), package("fcgiwrap"))),
+        ("compiler", first_line("cc", "--version")),
+        ("memfs", "%s, `-Dbuildtype=release`" % open(os.path.join(ROOT, "VERSION")).read().strip()),
+    ]
+
+
+HEAD = """# Benchmarks
+
+Made by `make bench` (`tests/bench/run.py`), which writes this page; nothing on it is typed by hand but
+the reasons for budgets that were missed. What is compared runs in one session on one machine, taking
+turns round by round, so the ratios mean more than the times. Times are medians; "middle half" is the
+range from the first to the third quartile.
+"""
+
+
+def write(path, rows, folder, reasons, elapsed_s):
+    out = [HEAD, "## The machine\n", "| | |", "|---|---|"]
+    out += ["| %s | %s |" % pair for pair in machine(folder)]
+    out += ["| date | %s |" % time.strftime("%Y-%m-%d", time.gmtime()),
+            "| whole run | %d min |" % round(elapsed_s / 60), ""]
+    out += ["## Budgets\n", "| work | budget | measured | |", "|---|---|---|---|"]
+    for row in rows:
+        for text, measured, unit, met in row.budgets:
+            out.append("| %s | %s | %s %s | %s |" % (
+                row.work, text, number(measured), unit, "met" if met else "**missed**"))
+    out.append("")
+    missed = [r for r in rows if not all(b[3] for b in r.budgets)]
+    if missed:
+        out.append("Missed, and why:\n")
+        for row in missed:
+            out.append("- %s: %s" % (row.work, reasons.get(row.key, "not looked into yet.")))
+        out.append("")
+    for row in rows:
+        out += ["## %s\n" % (row.work[0].upper() + row.work[1:])]
+        out += [r + "\n" for r in row.remarks]
+        out += ["| | median | middle half | n |", "|---|---|---|---|"]
+        for what, value, unit, middle, n in row.figures:
+            out.append("| %s | %s %s | %s | %d |" % (what, number(value), unit, middle, n))
+        out.append("")
+    out.append("## Again\n")
+    out.append("```\nmake bench                                   # all of it, writes this page\n"
+               "make bench BENCH_FLAGS='--only push'         # one row, writes nothing\n```")
+    with open(path, "w") as f:
+        f.write("\n".join(out) + "\n")
+
+
+def save(path, rows):
+    with open(path, "w") as f:
+        json.dump([vars(r) for r in rows], f, indent=1)
