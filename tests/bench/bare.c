@@ -19,9 +19,14 @@
 #include <unistd.h>
 
 #define LABEL "system/note-0000"
-#define COLUMNS "value, limit_chars, label, read_only, description, metadata, hidden, id, tags"
-#define ONE_SQL "SELECT " COLUMNS " FROM block WHERE agent_id = ?1 AND label = '" LABEL "'"
-#define LIST_SQL "SELECT " COLUMNS " FROM block WHERE agent_id = ?1 ORDER BY id DESC LIMIT 50"
+#define SELECT_SQL                                                                                 \
+    "SELECT b.label, b.path, b.id, b.description, b.char_limit, b.read_only, b.metadata, b.tags, "  \
+    "b.hidden, b.problem, b.blob, b.bytes, b.created_at, b.updated_at, b.value FROM blocks b "      \
+    "WHERE b.agent_no = (SELECT agent_no FROM agents WHERE agent_id = ?1) "
+#define ONE_SQL SELECT_SQL "AND b.label = ?2"
+#define LIST_SQL SELECT_SQL "ORDER BY b.id DESC LIMIT 50"
+enum { C_LABEL, C_PATH, C_ID, C_DESCRIPTION, C_LIMIT, C_READ_ONLY, C_METADATA, C_TAGS, C_HIDDEN,
+       C_VALUE = 14 };
 
 static const char *database, *agent;
 static __thread sqlite3_stmt *statements[2];
@@ -90,24 +95,24 @@ static void put_row(text *t, sqlite3_stmt *s, bool with_tags)
     char number[32];
 
     puts_(t, "{\"value\":");
-    put_column(t, s, 0);
-    snprintf(number, sizeof(number), ",\"limit\":%lld", (long long)sqlite3_column_int64(s, 1));
+    put_column(t, s, C_VALUE);
+    snprintf(number, sizeof(number), ",\"limit\":%lld", (long long)sqlite3_column_int64(s, C_LIMIT));
     puts_(t, number);
     puts_(t, ",\"project_id\":null,\"template_name\":null,\"is_template\":false,"
              "\"template_id\":null,\"base_template_id\":null,\"deployment_id\":null,"
              "\"entity_id\":null,\"preserve_on_migration\":false,\"label\":");
-    put_column(t, s, 2);
-    puts_(t, sqlite3_column_int(s, 3) ? ",\"read_only\":true" : ",\"read_only\":false");
+    put_column(t, s, C_LABEL);
+    puts_(t, sqlite3_column_int(s, C_READ_ONLY) ? ",\"read_only\":true" : ",\"read_only\":false");
     puts_(t, ",\"description\":");
-    put_column(t, s, 4);
+    put_column(t, s, C_DESCRIPTION);
     puts_(t, ",\"metadata\":");
-    put_raw_column(t, s, 5);
-    puts_(t, sqlite3_column_int(s, 6) ? ",\"hidden\":true" : ",\"hidden\":null");
+    put_raw_column(t, s, C_METADATA);
+    puts_(t, sqlite3_column_int(s, C_HIDDEN) ? ",\"hidden\":true" : ",\"hidden\":null");
     puts_(t, ",\"id\":");
-    put_column(t, s, 7);
+    put_column(t, s, C_ID);
     puts_(t, ",\"created_by_id\":null,\"last_updated_by_id\":null,\"tags\":");
     if (with_tags)
-        put_raw_column(t, s, 8);
+        put_raw_column(t, s, C_TAGS);
     else
         puts_(t, "[]");
     puts_(t, "}");
@@ -127,6 +132,7 @@ static sqlite3_stmt *statement(bool is_list)
     }
     for (int i = 0; i < 2; i++)
         sqlite3_bind_text(statements[i], 1, agent, -1, SQLITE_STATIC);
+    sqlite3_bind_text(statements[0], 2, LABEL, -1, SQLITE_STATIC);
     return statements[is_list];
 }
 
