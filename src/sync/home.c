@@ -1,0 +1,600 @@
+/*
+ * home.c - the data folder as a whole: its lock, its three parts, and the table of agents.
+ *
+ * The table holds only agents that somebody asked for since the start (or that the recovery in the
+ * background came by), so a home with 100,000 agents opens as fast as an empty one: opening takes the
+ * lock, opens state, store and cache, and reads no agent at all.  An entry is some 300 bytes and lives
+ * until the home closes, so that pointers to it need no counting.  An id that nobody knows gets no
+ * entry, except by a push: a client cannot fill the memory by asking.
+ *
+ * What happens to one entry, and when, is in agent.c.
+ */
+#include "sync/home_int.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/mem.h"
+
+#include <dirent.h>
+#include <fcntl.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+/* ---- life cycle ---- */
+
+static memfs_code fail_owned(const char *path, memfs_error *err)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(64);
+    memfs_error ignored;
+    uint64_t pid;
+    memfs_str line, rest;
+
+    if (fs_read(path, &text, &ignored) == MEMFS_OK && str_split(buf_str(&text), '\n', &line, &rest) &&
+        str_to_u64(line, INT32_MAX, &pid))
+        return memfs_fail(err, MEMFS_EUNAVAIL,
+                          "the data folder is in use by another memfs (pid %llu)",
+                          (unsigned long long)pid);
+    return memfs_fail(err, MEMFS_EUNAVAIL, "the data folder is in use by another memfs");
+}
+
+/* The pid is for people and for the error above; who owns the home is decided by the flock alone. */
+static memfs_code take_lock(home *h, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/lock", h->path);
+    char pid[32];
+    int n;
+    memfs_code rc;
+
+    rc = fs_lock_take(path, &h->lock, err);
+    if (rc == MEMFS_EUNAVAIL)
+        return fail_owned(path, err);
+    if (rc < 0)
+        return rc;
+    n = snprintf(pid, sizeof(pid), "%ld\n", (long)getpid());
+    if (ftruncate(h->lock.fd, 0) < 0 || pwrite(h->lock.fd, pid, (size_t)n, 0) != n)
+        return memfs_fail_errno(err, "could not write the lock of the data folder");
+    return MEMFS_OK;
+}
+
+/* The folder, ours alone (T30), as an absolute path: children run in "/". */
+static memfs_code make_folder(home *h, const char *path, memfs_error *err)
+{
+    struct stat st;
+    memfs_code rc;
+
+    rc = fs_mkdirs(path, err);
+    if (rc < 0)
+        return memfs_context(err, "could not make the data folder");
+    h->path = realpath(path, NULL);
+    if (h->path == NULL || stat(h->path, &st) < 0)
+        return memfs_fail_errno(err, "could not open the data folder");
+    if ((st.st_mode & 077) != 0 && chmod(h->path, 0700) < 0)
+        return memfs_fail_errno(err, "could not close the data folder to other users");
+    return MEMFS_OK;
+}
+
+/*
+ * All that rows depend on beside tree and state.  The number counts the versions of f itself: a
+ * release whose f gives other rows for the same file raises it.
+ */
+static void rule_text(const home_options *o, memfs_buf *out)
+{
+    buf_printf(out, "f=1;max_block_bytes=%llu;max_depth=%u;max_name=%u;max_path=%u;prefixes=",
+               (unsigned long long)o->policy.max_block_bytes, o->policy.max_depth,
+               o->policy.max_name_bytes, o->policy.max_path_bytes);
+    buf_add_str(out, o->block_prefixes);
+}
+
+static memfs_code open_cache(home *h, memfs_error *err)
+{
+    _cleanup_(buf_dispose) memfs_buf rule = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    bool was_reset = false, has_changed = false;
+    memfs_code rc;
+
+    rc = cache_open_sqlite(h->path, &h->cache, &was_reset, err);
+    if (rc < 0)
+        return rc;
+    if (was_reset)
+        home_alarm(h, NULL, "cache_reset", "the block cache was set aside and is made anew from git");
+    rule_text(&h->options, &rule);
+    rc = cache_rule(h->cache, buf_str(&rule), &has_changed, err);
+    if (rc == MEMFS_OK && has_changed)
+        home_alarm(h, NULL, "cache_rule_changed", "what becomes a block was configured anew: all "
+                                                  "blocks are made anew from git");
+    return rc;
+}
+
+static memfs_code open_parts(home *h, memfs_error *err)
+{
+    memfs_code rc;
+
+    rc = take_lock(h, err);
+    if (rc < 0)
+        return rc;
+    rc = state_open_sqlite(h->path, &h->state, err);
+    if (rc < 0)
+        return rc;
+    rc = store_open(h->path, &h->store, err);
+    if (rc < 0)
+        return rc;
+    return open_cache(h, err);
+}
+
+static void copy_options(home *h, const home_options *options)
+{
+    h->options = *options;
+    h->prefixes = mem_strndup(options->block_prefixes.len > 0 ? options->block_prefixes.ptr : "",
+                              options->block_prefixes.len);
+    h->options.block_prefixes = str_make(h->prefixes, options->block_prefixes.len);
+}
+
+memfs_code home_open(const home_options *options, home **ret, memfs_error *err)
+{
+    home *h = mem_alloc(sizeof(*h));
+    memfs_code rc;
+
+    h->lock = (fs_lock)FS_LOCK_INIT;
+    pthread_rwlock_init(&h->table_lock, NULL);
+    pthread_mutex_init(&h->upkeep_mutex, NULL);
+    h->n_buckets = HOME_N_BUCKETS_FIRST;
+    h->buckets = mem_alloc(h->n_buckets * sizeof(*h->buckets));
+    hash_random((uint8_t *)&h->hash_seed, sizeof(h->hash_seed));
+    atomic_store(&h->epoch, 1);
+    copy_options(h, options);
+    rc = make_folder(h, options->path, err);
+    if (rc == MEMFS_OK) {
+        h->options.path = h->path;
+        rc = open_parts(h, err);
+    }
+    if (rc < 0) {
+        home_close(h);
+        return rc;
+    }
+    *ret = h;
+    return MEMFS_OK;
+}
+
+static void free_table(home *h)
+{
+    agent *a, *next;
+
+    for (size_t i = 0; i < h->n_buckets; i++) {
+        for (a = h->buckets[i]; a != NULL; a = next) {
+            next = a->next;
+            agent_free(a);
+        }
+    }
+    free(h->buckets);
+}
+
+void home_close(home *h)
+{
+    if (h == NULL)
+        return;
+    cache_close(h->cache);
+    store_close(h->store);
+    state_close(h->state);
+    free_table(h);
+    free(h->upkeep);
+    pthread_mutex_destroy(&h->upkeep_mutex);
+    pthread_rwlock_destroy(&h->table_lock);
+    fs_unlock(&h->lock);
+    free(h->prefixes);
+    free(h->path);
+    free(h);
+}
+
+const home_options *home_settings(const home *h)
+{
+    return &h->options;
+}
+
+store *home_store(home *h)
+{
+    return h->store;
+}
+
+cache *home_cache(home *h)
+{
+    return h->cache;
+}
+
+state *home_state(home *h)
+{
+    return h->state;
+}
+
+void home_alarm(home *h, const agent *a, const char *event, const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+
+    if (h->options.alarm == NULL)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    h->options.alarm(event, a != NULL ? a->id : NULL, text, h->options.alarm_ctx);
+}
+
+/* ---- the table ---- */
+
+/* Seeded, so that nobody can choose ids that all fall into one bucket. */
+static size_t bucket_of(const home *h, memfs_str id, size_t n_buckets)
+{
+    uint64_t x = h->hash_seed;
+
+    for (size_t i = 0; i < id.len; i++) {
+        x = (x ^ (uint8_t)id.ptr[i]) * 0x9e3779b97f4a7c15u;
+        x ^= x >> 29;
+    }
+    return (size_t)(x & (n_buckets - 1));
+}
+
+static agent *find_locked(const home *h, memfs_str id)
+{
+    for (agent *a = h->buckets[bucket_of(h, id, h->n_buckets)]; a != NULL; a = a->next)
+        if (str_equal(str_of(a->id), id))
+            return a;
+    return NULL;
+}
+
+static agent *table_find(home *h, memfs_str id)
+{
+    agent *a;
+
+    pthread_rwlock_rdlock(&h->table_lock);
+    a = find_locked(h, id);
+    pthread_rwlock_unlock(&h->table_lock);
+    return a;
+}
+
+static void table_grow(home *h)
+{
+    size_t n = h->n_buckets * 2;
+    agent **buckets = mem_alloc(n * sizeof(*buckets));
+    agent *a, *next;
+    size_t at;
+
+    for (size_t i = 0; i < h->n_buckets; i++) {
+        for (a = h->buckets[i]; a != NULL; a = next) {
+            next = a->next;
+            at = bucket_of(h, str_of(a->id), n);
+            a->next = buckets[at];
+            buckets[at] = a;
+        }
+    }
+    free(h->buckets);
+    h->buckets = buckets;
+    h->n_buckets = n;
+}
+
+static agent *agent_new(home *h, memfs_str id, memfs_str org)
+{
+    agent *a = mem_alloc(sizeof(*a));
+
+    memcpy(a->id, id.ptr, id.len);
+    a->org = mem_strndup(org.ptr, org.len);
+    a->repo = mem_printf("repository/%s/%s/repo.git", a->org, a->id);
+    a->folder = mem_printf("%s/repository/%s/%s", h->path, a->org, a->id);
+    pthread_mutex_init(&a->mutex, NULL);
+    return a;
+}
+
+/* The entry, made when it is not there: of two threads that come at once, both get the same. */
+static agent *table_add(home *h, memfs_str id, memfs_str org, bool is_known)
+{
+    agent *a;
+    size_t at;
+
+    pthread_rwlock_wrlock(&h->table_lock);
+    a = find_locked(h, id);
+    if (a == NULL) {
+        if (h->n_agents >= h->n_buckets)
+            table_grow(h);
+        a = agent_new(h, id, org);
+        a->is_known = is_known;
+        at = bucket_of(h, id, h->n_buckets);
+        a->next = h->buckets[at];
+        h->buckets[at] = a;
+        h->n_agents++;
+    }
+    pthread_rwlock_unlock(&h->table_lock);
+    return a;
+}
+
+/* ---- who is known ---- */
+
+typedef struct org_found {
+    bool found;
+    char org[IDS_MAX_LEN + 1];
+} org_found;
+
+static memfs_code take_org(const state_agent *row, void *ctx, memfs_error *err)
+{
+    org_found *f = ctx;
+
+    if (row->org_id.len >= sizeof(f->org))
+        return memfs_fail(err, MEMFS_ECORRUPT, "agent '%.*s' has an impossible organisation",
+                          (int)row->id.len, row->id.ptr);
+    memcpy(f->org, row->org_id.ptr, row->org_id.len);
+    f->org[row->org_id.len] = '\0';
+    f->found = true;
+    return MEMFS_OK;
+}
+
+static bool has_folder(home *h, memfs_str id)
+{
+    _cleanup_(mem_freep) char *name =
+        mem_printf("repository/%s/%.*s/repo.git", IDS_DEFAULT_ORG, (int)id.len, id.ptr);
+
+    return store_has(h->store, name);
+}
+
+memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret, bool *ret_is_known,
+                      memfs_error *err)
+{
+    org_found found = { .found = false, .org = IDS_DEFAULT_ORG };
+    agent_query q = { .id = id };
+    memfs_code rc;
+    agent *a;
+
+    if (!ids_is_agent(id))
+        return memfs_fail(err, MEMFS_EINVALID, "this is not the id of an agent");
+    a = table_find(h, id);
+    if (a == NULL) {
+        rc = state_agents(h->state, &q, take_org, &found, err);
+        if (rc < 0)
+            return rc;
+        if (!found.found && !may_be_new && !has_folder(h, id))
+            return memfs_fail(err, MEMFS_ENOTFOUND, "agent '%.*s' is not known", (int)id.len, id.ptr);
+        a = table_add(h, id, str_of(found.org), found.found);
+    }
+    *ret_is_known = agent_is_known(a) || store_has(h->store, a->repo);
+    if (!*ret_is_known && !may_be_new)
+        return memfs_fail(err, MEMFS_ENOTFOUND, "agent '%s' is not known", a->id);
+    *ret = a;
+    return MEMFS_OK;
+}
+
+memfs_code home_agent(home *h, memfs_str id, agent **ret, memfs_error *err)
+{
+    bool is_known;
+    memfs_code rc;
+
+    rc = home_entry(h, id, false, ret, &is_known, err);
+    if (rc < 0)
+        return rc;
+    return agent_ready(h, *ret, true, err);
+}
+
+memfs_code home_agent_repo(home *h, memfs_str id, agent **ret, memfs_error *err)
+{
+    bool is_known;
+    memfs_code rc;
+
+    rc = home_entry(h, id, false, ret, &is_known, err);
+    if (rc < 0)
+        return rc;
+    return agent_ready(h, *ret, false, err);
+}
+
+memfs_code home_agent_peek(home *h, memfs_str id, agent **ret, memfs_error *err)
+{
+    agent *a = table_find(h, id);
+
+    if (a == NULL || !agent_was_ready(h, a))
+        return home_agent(h, id, ret, err);
+    *ret = a;
+    return MEMFS_OK;
+}
+
+memfs_code home_agent_for_push(home *h, memfs_str id, agent **ret, bool *ret_is_known,
+                               memfs_error *err)
+{
+    memfs_code rc;
+
+    rc = home_entry(h, id, true, ret, ret_is_known, err);
+    if (rc < 0 || !*ret_is_known)
+        return rc;
+    return agent_ready(h, *ret, false, err);
+}
+
+const char *agent_id(const agent *a)
+{
+    return a->id;
+}
+
+const char *agent_repo(const agent *a)
+{
+    return a->repo;
+}
+
+/* ---- all agents ---- */
+
+void id_list_dispose(id_list *l)
+{
+    free(l->ids);
+    *l = (id_list){ NULL, 0, 0 };
+}
+
+void id_list_add(id_list *l, memfs_str id)
+{
+    if (id.len > IDS_MAX_LEN)
+        return;
+    if (l->n == l->cap) {
+        l->cap = l->cap == 0 ? 64 : l->cap * 2;
+        l->ids = mem_realloc(l->ids, l->cap, sizeof(*l->ids));
+    }
+    memcpy(l->ids[l->n], id.ptr, id.len);
+    l->ids[l->n++][id.len] = '\0';
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+void id_list_sort(id_list *l)
+{
+    if (l->n > 0)
+        qsort(l->ids, l->n, sizeof(*l->ids), compare_ids);
+}
+
+bool id_list_has(const id_list *l, const char *id)
+{
+    return l->n > 0 && bsearch(id, l->ids, l->n, sizeof(*l->ids), compare_ids) != NULL;
+}
+
+static memfs_code list_agent(const state_agent *row, void *ctx, memfs_error *err)
+{
+    (void)err;
+    id_list_add(ctx, row->id);
+    return MEMFS_OK;
+}
+
+static bool is_name(const struct dirent *e)
+{
+    return e->d_name[0] != '.';
+}
+
+void home_folders(home *h, home_folder_fn fn, void *ctx)
+{
+    _cleanup_(mem_freep) char *root = mem_printf("%s/repository", h->path);
+    DIR *orgs = opendir(root), *names;
+    struct dirent *org, *name;
+    char *path, *git;
+
+    while (orgs != NULL && (org = readdir(orgs)) != NULL) {
+        if (!is_name(org))
+            continue;
+        path = mem_printf("%s/%s", root, org->d_name);
+        names = opendir(path);
+        while (names != NULL && (name = readdir(names)) != NULL) {
+            git = mem_printf("repository/%s/%s/repo.git", org->d_name, name->d_name);
+            if (is_name(name) && store_has(h->store, git))
+                fn(org->d_name, name->d_name, ctx);
+            free(git);
+        }
+        if (names != NULL)
+            closedir(names);
+        free(path);
+    }
+    if (orgs != NULL)
+        closedir(orgs);
+}
+
+struct folder_list {
+    const id_list *known;
+    id_list *unknown;
+};
+
+static void list_folder(const char *org, const char *name, void *ctx)
+{
+    struct folder_list *l = ctx;
+
+    if (strcmp(org, IDS_DEFAULT_ORG) == 0 && ids_is_agent(str_of(name)) &&
+        !id_list_has(l->known, name))
+        id_list_add(l->unknown, str_of(name));
+}
+
+memfs_code home_list(home *h, bool with_folders, id_list *ret, memfs_error *err)
+{
+    _cleanup_(id_list_dispose) id_list unknown = { NULL, 0, 0 };
+    struct folder_list folders = { ret, &unknown };
+    agent_query q = { .limit = 0 };
+    memfs_code rc;
+
+    rc = state_agents(h->state, &q, list_agent, ret, err);
+    if (rc < 0)
+        return rc;
+    id_list_sort(ret);
+    if (!with_folders)
+        return MEMFS_OK;
+    home_folders(h, list_folder, &folders);
+    for (size_t i = 0; i < unknown.n; i++)
+        id_list_add(ret, str_of(unknown.ids[i]));
+    id_list_sort(ret);
+    return MEMFS_OK;
+}
+
+/*
+ * Nothing here is news to anyone: a folder that is missing or damaged has raised its alarm, a cache
+ * that fails has too, and the next request for the agent tries again.
+ */
+memfs_code home_recover_all(home *h, bool (*should_stop)(void *ctx), void *ctx, size_t *ret_n,
+                            memfs_error *err)
+{
+    _cleanup_(id_list_dispose) id_list list = { NULL, 0, 0 };
+    memfs_error trouble;
+    memfs_code rc;
+    agent *a;
+
+    *ret_n = 0;
+    rc = home_list(h, true, &list, err);
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < list.n; i++) {
+        if (should_stop != NULL && should_stop(ctx))
+            break;
+        a = table_find(h, str_of(list.ids[i]));
+        if (a != NULL && agent_was_ready(h, a))
+            continue;
+        if (home_agent(h, str_of(list.ids[i]), &a, &trouble) == MEMFS_OK)
+            (*ret_n)++;
+    }
+    return MEMFS_OK;
+}
+
+/* ---- the cache as a file that may break under us (F23) ---- */
+
+/* The epoch moves last: what was written before the rule is set goes with the rule. */
+void home_cache_suspect(home *h)
+{
+    _cleanup_(buf_dispose) memfs_buf rule = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    bool has_changed;
+    memfs_error err;
+
+    rule_text(&h->options, &rule);
+    if (cache_reset(h->cache, &err) < 0 ||
+        cache_rule(h->cache, buf_str(&rule), &has_changed, &err) < 0) {
+        home_alarm(h, NULL, "cache_broken",
+                   "the block cache is damaged and could not be made anew: %s", err.msg);
+        return;
+    }
+    atomic_fetch_add(&h->epoch, 1);
+    home_alarm(h, NULL, "cache_reset", "the block cache was set aside and is made anew from git");
+}
+
+/* ---- upkeep that a push asks for ---- */
+
+void home_wants_upkeep(home *h, agent *a)
+{
+    pthread_mutex_lock(&h->upkeep_mutex);
+    if (!a->is_queued) {
+        if (h->n_upkeep == h->cap_upkeep) {
+            h->cap_upkeep = h->cap_upkeep == 0 ? 16 : h->cap_upkeep * 2;
+            h->upkeep = mem_realloc(h->upkeep, h->cap_upkeep, sizeof(*h->upkeep));
+        }
+        a->is_queued = true;
+        h->upkeep[h->n_upkeep++] = a;
+    }
+    pthread_mutex_unlock(&h->upkeep_mutex);
+}
+
+agent *home_next_upkeep(home *h)
+{
+    agent *a = NULL;
+
+    pthread_mutex_lock(&h->upkeep_mutex);
+    if (h->n_upkeep > 0) {
+        a = h->upkeep[0];
+        memmove(h->upkeep, h->upkeep + 1, --h->n_upkeep * sizeof(*h->upkeep));
+        a->is_queued = false;
+    }
+    pthread_mutex_unlock(&h->upkeep_mutex);
+    return a;
+}

@@ -1,0 +1,129 @@
+/*
+ * home_int.h - the inside of home.h, shared by the files of this room only.
+ */
+#ifndef MEMFS_SYNC_HOME_INT_H
+#define MEMFS_SYNC_HOME_INT_H
+
+#include "base/fs.h"
+#include "memory/ids.h"
+#include "sync/home.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#define HOME_N_BUCKETS_FIRST 256
+
+typedef enum agent_phase {
+    AGENT_UNTOUCHED, /* not recovered since the start; nothing below is known yet */
+    AGENT_READY,
+    AGENT_FENCED,
+} agent_phase;
+
+struct agent_waiter;
+
+struct agent {
+    /* set once, before others see the entry */
+    char id[IDS_MAX_LEN + 1];
+    char *repo;
+    char *folder; /* absolute, of the agent: what holds repo.git */
+    char *org;
+    agent *next;    /* in its bucket; guarded by the home's table lock */
+    bool is_queued; /* for upkeep; guarded by the home's upkeep_mutex */
+
+    pthread_mutex_t mutex; /* guards all below; held for a few instructions only */
+    bool is_held;          /* the agent lock */
+    struct agent_waiter *first, *last;
+
+    agent_phase phase;
+    bool is_known;    /* the state has it */
+    bool is_moving;   /* a push of ours is taking main to moving_to */
+    bool is_synced;   /* the cache holds synced, as of epoch */
+    memfs_oid tip;    /* of main, as we know it */
+    memfs_oid moving_to;
+    memfs_oid synced;
+    uint64_t epoch;       /* of the cache, when synced was true */
+    int64_t checked_ms;   /* when tip was last compared with the folder */
+    int64_t alarmed_ms;   /* when a standing trouble was last told */
+    int64_t retry_ms;     /* catching up failed: not again before this */
+    memfs_error sync_err; /* why it failed */
+    char *why_fenced;
+};
+
+struct home {
+    home_options options; /* strings are owned below */
+    char *path;
+    char *prefixes;
+    fs_lock lock;
+    store *store;
+    cache *cache;
+    state *state;
+    atomic_uint_fast64_t epoch;        /* counts the caches that this home has had */
+    atomic_int_fast64_t cache_seen_ms; /* when somebody last looked whether the cache is there */
+
+    pthread_rwlock_t table_lock;
+    agent **buckets;
+    size_t n_buckets, n_agents;
+    uint64_t hash_seed;
+
+    pthread_mutex_t upkeep_mutex;
+    agent **upkeep; /* a ring would be no shorter: this rarely holds more than a few */
+    size_t n_upkeep, cap_upkeep;
+};
+
+/* Tells whoever listens; text is made as by printf.  a may be NULL. */
+void home_alarm(home *h, const agent *a, const char *event, const char *fmt, ...)
+    MEMFS_PRINTF(4, 5);
+
+/*
+ * The entry of an agent without a look at its repository, made when there is none yet.  ENOTFOUND:
+ * neither state nor disk know it, and may_be_new is false.  *ret_is_known as of now.
+ */
+MEMFS_CHECK memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret,
+                                  bool *ret_is_known, memfs_error *err);
+typedef struct id_list {
+    char (*ids)[IDS_MAX_LEN + 1];
+    size_t n, cap;
+} id_list;
+void id_list_dispose(id_list *l);
+void id_list_add(id_list *l, memfs_str id);
+void id_list_sort(id_list *l);
+bool id_list_has(const id_list *l, const char *id); /* of a sorted one */
+/* The agents of the state and, if asked, the folders that it does not know; sorted. */
+MEMFS_CHECK memfs_code home_list(home *h, bool with_folders, id_list *ret, memfs_error *err);
+/* Calls fn for each repository/<org>/<name> that holds a repo.git. */
+typedef void (*home_folder_fn)(const char *org, const char *name, void *ctx);
+void home_folders(home *h, home_folder_fn fn, void *ctx);
+
+/* A push left more packs than STORE_REPACK_AT. */
+void home_wants_upkeep(home *h, agent *a);
+/* The next agent that wants upkeep, or NULL. */
+agent *home_next_upkeep(home *h);
+
+/* agent.c: what happens to one entry */
+void agent_free(agent *a);
+/* Recovered and not fenced; with_rows also brings the cache to the tip. */
+MEMFS_CHECK memfs_code agent_ready(home *h, agent *a, bool with_rows, memfs_error *err);
+/* Fast: was agent_ready's answer good a moment ago? */
+bool agent_was_ready(home *h, agent *a);
+/* A missing folder: EUNAVAIL and, once a minute, the alarm (H4). */
+memfs_code agent_missing(home *h, agent *a, memfs_error *err);
+
+/* The following are called under the agent's lock. */
+MEMFS_CHECK memfs_code agent_recover(home *h, agent *a, memfs_error *err);
+/* Compares the tip on disk with the one we know; tells when somebody else moved it (F14, H1). */
+MEMFS_CHECK memfs_code agent_look(home *h, agent *a, memfs_oid *ret_tip, memfs_error *err);
+void agent_moving(agent *a, const memfs_oid *to);
+void agent_not_moving(agent *a);
+void agent_moved(agent *a, const memfs_oid *tip); /* ends agent_moving too */
+void agent_set_known(agent *a);
+bool agent_is_known(agent *a);
+void agent_synced(home *h, agent *a, const memfs_oid *tip, uint64_t epoch);
+bool agent_is_synced_at(home *h, agent *a, const memfs_oid *tip);
+void agent_unfence(agent *a);
+bool agent_is_fenced(agent *a, memfs_error *err); /* true writes *err */
+/*
+ * A store call met damage: fences the agent if fsck agrees (F12).  Keeps *err as it is.
+ */
+void agent_suspect(home *h, agent *a, const memfs_error *err);
+
+#endif

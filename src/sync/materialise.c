@@ -1,0 +1,630 @@
+/*
+ * materialise.c - f, the function from a tree to rows, and the way its values get into the cache.
+ *
+ * A row depends on agent id, path, blob, and when its label was first seen (which the state keeps, as
+ * git does not).  It depends on no clock, no other file and no history; so a cache that is deleted
+ * comes back to the byte (D5), and `verify` can compute what must be there.  For the same reason
+ * updated_at is the birth as well: git has no time of change that is a function of the tree.
+ *
+ * Which files are rows: regular files whose path gives a label (memory/label.h, with the configured
+ * prefixes), is UTF-8, and passes the strict naming policy, whatever policy the server runs under.
+ * The degenerate labels of ".md" and "a/.md" are left out.  No two such paths have one label.
+ *
+ * Files that are no good blocks are rows still, so that a person sees them (K5, K6):
+ *   front matter that does not parse   the whole text is the value, as in the reference
+ *   not UTF-8                          the text with U+FFFD, and metadata {"memfs_problem": ...}
+ *   larger than max_block_bytes        an empty value, the same mark
+ *
+ * Cost: one tree diff by id, one blob read, one decode and one parse a changed file; the rows lie in
+ * one arena and go to the cache in one transaction.
+ */
+#include "sync/home_int.h"
+#include "sync/materialise_int.h"
+
+#include "base/clock.h"
+#include "base/json.h"
+#include "base/mem.h"
+#include "memory/block.h"
+#include "memory/label.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- an arena: what a plan's slices point into ---- */
+
+#define CHUNK_BYTES (256u * 1024)
+
+typedef struct chunk {
+    struct chunk *next;
+    size_t used, size;
+    char bytes[];
+} chunk;
+
+typedef struct arena {
+    chunk *first;
+    uint64_t n_bytes;
+} arena;
+
+static char *arena_alloc(arena *a, size_t n)
+{
+    size_t size = n > CHUNK_BYTES / 4 ? n : CHUNK_BYTES;
+    chunk *c = a->first;
+
+    if (c == NULL || c->size - c->used < n) {
+        c = mem_realloc(NULL, sizeof(*c) + size, 1);
+        *c = (chunk){ .size = size };
+        if (size == n && a->first != NULL) { /* a large one does not end the chunk in use */
+            c->next = a->first->next;
+            a->first->next = c;
+        } else {
+            c->next = a->first;
+            a->first = c;
+        }
+    }
+    c->used += n;
+    a->n_bytes += n;
+    return c->bytes + c->used - n;
+}
+
+static memfs_str arena_copy(arena *a, memfs_str s)
+{
+    char *to = arena_alloc(a, s.len);
+
+    if (s.len > 0)
+        memcpy(to, s.ptr, s.len);
+    return str_make(to, s.len);
+}
+
+static void arena_dispose(arena *a)
+{
+    chunk *next;
+
+    for (chunk *c = a->first; c != NULL; c = next) {
+        next = c->next;
+        free(c);
+    }
+    a->first = NULL;
+}
+
+/* ---- f: one file ---- */
+
+/* What one row is made of, before it is copied to where it stays. */
+typedef struct row_maker {
+    memfs_buf text;    /* the file, decoded */
+    memfs_buf scratch; /* what block_row_of makes */
+    block parsed;
+    char id[IDS_BLOCK_LEN + 1];
+    char problem[224];
+    row_fault fault;
+} row_maker;
+#define ROW_MAKER_INIT                                                                             \
+    { .text = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED), .scratch = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED), \
+      .parsed = BLOCK_INIT }
+
+static void row_maker_dispose(row_maker *m)
+{
+    block_dispose(&m->parsed);
+    buf_dispose(&m->text);
+    buf_dispose(&m->scratch);
+}
+
+static void fill_row(row_maker *m, const block_row_fields *fields, block_row *ret)
+{
+    ret->value = fields->value;
+    ret->has_description = true;
+    ret->description = fields->description;
+    ret->limit = fields->limit;
+    ret->read_only = fields->read_only;
+    ret->metadata_json = fields->metadata_json;
+    ret->problem = str_of(m->problem);
+}
+
+/* The row of a file that is no block: defaults, this value, and the reason where clients see it. */
+static void mark_row(row_maker *m, memfs_str label, memfs_str value, block_row *ret)
+{
+    block_row_fields fields = { .value = value, .limit = BLOCK_DEFAULT_LIMIT };
+    json_writer w = JSON_WRITER_INIT(&m->scratch);
+    size_t at;
+
+    buf_add_str(&m->scratch, label);
+    buf_puts(&m->scratch, " block");
+    at = m->scratch.len;
+    jw_object(&w);
+    jw_key_text(&w, "memfs_problem", m->problem);
+    jw_object_end(&w);
+    fields.description = str_make(m->scratch.ptr, at);
+    fields.metadata_json = str_from(buf_str(&m->scratch), at);
+    fill_row(m, &fields, ret);
+}
+
+static void parse_row(row_maker *m, memfs_str label, block_row *ret)
+{
+    block_row_fields fields;
+
+    block_parse(buf_str(&m->text), &m->parsed);
+    block_row_of(&m->parsed, label, &m->scratch, &fields);
+    if (m->parsed.problem[0] != '\0') {
+        m->fault = ROW_NO_FRONT_MATTER;
+        snprintf(m->problem, sizeof(m->problem), "%s", m->parsed.problem);
+    } else if (fields.problem[0] != '\0') {
+        m->fault = ROW_BAD_FIELD;
+        snprintf(m->problem, sizeof(m->problem), "%s", fields.problem);
+    }
+    fill_row(m, &fields, ret);
+}
+
+static void start_row(row_maker *m, memfs_str owner, memfs_str path, memfs_str label,
+                      const memfs_oid *blob, block_row *ret)
+{
+    block_dispose(&m->parsed);
+    m->parsed = (block)BLOCK_INIT;
+    buf_clear(&m->text);
+    buf_clear(&m->scratch);
+    m->problem[0] = '\0';
+    m->fault = ROW_WHOLE;
+    ids_block(owner, label, m->id);
+    *ret = (block_row){ .agent_id = owner,
+                        .label = label,
+                        .path = path,
+                        .id = str_make(m->id, IDS_BLOCK_LEN),
+                        .tags_json = MEMFS_STR("[]"),
+                        .blob = *blob };
+}
+
+static void make_row(row_maker *m, memfs_str label, memfs_str bytes, block_row *ret)
+{
+    size_t bad_at;
+
+    ret->bytes = (int64_t)bytes.len;
+    if (block_decode(bytes, &m->text, &bad_at)) {
+        parse_row(m, label, ret);
+        return;
+    }
+    m->fault = ROW_NOT_UTF8;
+    snprintf(m->problem, sizeof(m->problem), "the file is not UTF-8 (first at byte %zu)", bad_at);
+    mark_row(m, label, buf_str(&m->text), ret);
+}
+
+static void make_large_row(row_maker *m, memfs_str label, uint64_t bytes, uint64_t max_bytes,
+                           block_row *ret)
+{
+    ret->bytes = (int64_t)bytes;
+    m->fault = ROW_TOO_LARGE;
+    snprintf(m->problem, sizeof(m->problem), "the file has %llu bytes; a block has at most %llu",
+             (unsigned long long)bytes, (unsigned long long)max_bytes);
+    mark_row(m, label, MEMFS_STR(""), ret);
+}
+
+/* Where a row's slices are, so that one loop can move them all. */
+#define N_SLICES 7
+static void slices_of(block_row *row, memfs_str *ret[N_SLICES])
+{
+    ret[0] = &row->label;
+    ret[1] = &row->path;
+    ret[2] = &row->id;
+    ret[3] = &row->value;
+    ret[4] = &row->description;
+    ret[5] = &row->metadata_json;
+    ret[6] = &row->problem;
+}
+
+memfs_code materialise_row(memfs_str owner, memfs_str path, memfs_str label, const memfs_oid *blob,
+                           memfs_str blob_bytes, memfs_buf *scratch, block_row *ret,
+                           memfs_error *err)
+{
+    _cleanup_(row_maker_dispose) row_maker m = ROW_MAKER_INIT;
+    memfs_str *slices[N_SLICES];
+    size_t n = 0, at;
+
+    start_row(&m, owner, path, label, blob, ret);
+    make_row(&m, label, blob_bytes, ret);
+    slices_of(ret, slices);
+    for (size_t i = 0; i < N_SLICES; i++)
+        n += slices[i]->len;
+    if (buf_reserve(scratch, n) == NULL) /* all at once, so that nothing moves below */
+        return buf_check(scratch, "a block", err);
+    for (size_t i = 0; i < N_SLICES; i++) {
+        at = scratch->len;
+        buf_add_str(scratch, *slices[i]);
+        *slices[i] = str_make(scratch->ptr + at, slices[i]->len);
+    }
+    return MEMFS_OK;
+}
+
+/* ---- a plan ---- */
+
+struct plan {
+    arena arena;
+    block_row *rows;
+    row_fault *faults;
+    size_t n_rows, cap_rows;
+    memfs_str *gone;
+    size_t n_gone, cap_gone;
+    memfs_oid from, to;
+    bool has_from;
+};
+
+typedef struct planner {
+    home *h;
+    agent *a;
+    repo *r;
+    plan *p;
+    policy strict;
+    memfs_buf blob;
+    row_maker maker;
+} planner;
+
+size_t plan_n_rows(const plan *p)
+{
+    return p->n_rows;
+}
+
+const block_row *plan_row(const plan *p, size_t i, row_fault *ret_fault)
+{
+    if (ret_fault != NULL)
+        *ret_fault = p->faults[i];
+    return &p->rows[i];
+}
+
+void plan_free(plan *p)
+{
+    if (p == NULL)
+        return;
+    arena_dispose(&p->arena);
+    free(p->rows);
+    free(p->faults);
+    free(p->gone);
+    free(p);
+}
+
+void plan_freep(plan **p)
+{
+    plan_free(*p);
+    *p = NULL;
+}
+
+static bool is_file(uint32_t mode)
+{
+    return mode == TREE_MODE_FILE || mode == TREE_MODE_EXEC;
+}
+
+static bool has_good_names(const policy *strict, memfs_str path)
+{
+    tree_entry entry = { .mode = TREE_MODE_FOLDER };
+    memfs_str rest = path;
+    memfs_error ignored;
+    bool is_last;
+
+    if (str_utf8_valid_prefix(path) != path.len)
+        return false;
+    do {
+        is_last = !str_split(rest, '/', &entry.name, &rest);
+        if (is_last) {
+            entry.name = rest;
+            entry.mode = TREE_MODE_FILE;
+        }
+        if (policy_entry(strict, str_make(path.ptr, (size_t)(entry.name.ptr - path.ptr)), &entry,
+                         &ignored) < 0)
+            return false;
+    } while (!is_last);
+    return true;
+}
+
+static bool has_label(planner *pl, memfs_str path, memfs_str *ret)
+{
+    return label_of_path(path, pl->h->options.block_prefixes, ret) && ret->len > 0 &&
+           ret->ptr[ret->len - 1] != '/' && has_good_names(&pl->strict, path);
+}
+
+static void keep_row(plan *p, const block_row *row, row_fault fault)
+{
+    memfs_str *slices[N_SLICES];
+    block_row *to;
+
+    if (p->n_rows == p->cap_rows) {
+        p->cap_rows = p->cap_rows == 0 ? 16 : p->cap_rows * 2;
+        p->rows = mem_realloc(p->rows, p->cap_rows, sizeof(*p->rows));
+        p->faults = mem_realloc(p->faults, p->cap_rows, sizeof(*p->faults));
+    }
+    to = &p->rows[p->n_rows];
+    *to = *row;
+    slices_of(to, slices);
+    for (size_t i = 0; i < N_SLICES; i++)
+        *slices[i] = arena_copy(&p->arena, *slices[i]);
+    p->faults[p->n_rows++] = fault;
+}
+
+static void keep_gone(plan *p, memfs_str path)
+{
+    if (p->n_gone == p->cap_gone) {
+        p->cap_gone = p->cap_gone == 0 ? 16 : p->cap_gone * 2;
+        p->gone = mem_realloc(p->gone, p->cap_gone, sizeof(*p->gone));
+    }
+    p->gone[p->n_gone++] = arena_copy(&p->arena, path);
+}
+
+static memfs_code plan_file(planner *pl, const tree_change *c, memfs_str label, memfs_error *err)
+{
+    const policy *limits = &pl->h->options.policy;
+    row_maker *m = &pl->maker;
+    uint64_t bytes = 0;
+    block_row row;
+    memfs_code rc;
+
+    buf_clear(&pl->blob);
+    start_row(m, str_of(pl->a->id), c->path, label, &c->new_id, &row);
+    rc = repo_blob(pl->r, &c->new_id, limits->max_block_bytes, &pl->blob, err);
+    if (rc == MEMFS_OK) {
+        make_row(m, label, buf_str(&pl->blob), &row);
+    } else if (rc == MEMFS_ELIMIT) {
+        rc = repo_blob_size(pl->r, &c->new_id, &bytes, err);
+        make_large_row(m, label, bytes, limits->max_block_bytes, &row);
+    }
+    if (rc < 0)
+        return rc;
+    if (pl->p->arena.n_bytes > 2 * limits->max_tree_bytes)
+        return memfs_fail(err, MEMFS_ELIMIT, "the blocks of this memory are more than %llu bytes",
+                          (unsigned long long)limits->max_tree_bytes);
+    keep_row(pl->p, &row, m->fault);
+    return MEMFS_OK;
+}
+
+static memfs_code plan_change(const tree_change *c, void *ctx, memfs_error *err)
+{
+    planner *pl = ctx;
+    bool was = c->has_old && is_file(c->old_mode);
+    bool is = c->has_new && is_file(c->new_mode);
+    memfs_str label;
+
+    if ((!was && !is) || (was && is && oid_equal(&c->old_id, &c->new_id)))
+        return MEMFS_OK; /* the second: only the mode differs */
+    if (!has_label(pl, c->path, &label))
+        return MEMFS_OK;
+    if (is)
+        return plan_file(pl, c, label, err);
+    keep_gone(pl->p, c->path);
+    return MEMFS_OK;
+}
+
+static void planner_dispose(planner *pl)
+{
+    buf_dispose(&pl->blob);
+    row_maker_dispose(&pl->maker);
+    plan_free(pl->p);
+}
+
+memfs_code plan_make(home *h, agent *a, repo *r, const memfs_oid *from, const memfs_oid *to,
+                     plan **ret, memfs_error *err)
+{
+    _cleanup_(planner_dispose) planner pl = { .h = h,
+                                              .a = a,
+                                              .r = r,
+                                              .p = mem_alloc(sizeof(plan)),
+                                              .strict = h->options.policy,
+                                              .blob = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED),
+                                              .maker = ROW_MAKER_INIT };
+    memfs_code rc;
+
+    pl.strict.lenient = false;
+    pl.p->to = *to;
+    pl.p->has_from = from != NULL;
+    if (from != NULL)
+        pl.p->from = *from;
+    rc = repo_diff(r, from, to, &h->options.policy, plan_change, &pl, err);
+    if (rc < 0)
+        return rc;
+    *ret = TAKE_PTR(pl.p);
+    return MEMFS_OK;
+}
+
+/* ---- births ---- */
+
+#define BIRTHS_ONE_BY_ONE 16
+
+typedef struct dated {
+    memfs_str label; /* in the arena of its plan */
+    int64_t at_us;
+} dated;
+
+typedef struct dates {
+    arena arena;
+    dated *list;
+    size_t n, cap;
+} dates;
+
+static void dates_dispose(dates *d)
+{
+    arena_dispose(&d->arena);
+    free(d->list);
+}
+
+static memfs_code take_birth(const state_birth *birth, void *ctx, memfs_error *err)
+{
+    dates *d = ctx;
+
+    (void)err;
+    if (d->n == d->cap) {
+        d->cap = d->cap == 0 ? 16 : d->cap * 2;
+        d->list = mem_realloc(d->list, d->cap, sizeof(*d->list));
+    }
+    d->list[d->n++] = (dated){ arena_copy(&d->arena, birth->label), birth->created_at_us };
+    return MEMFS_OK;
+}
+
+static int compare_dated(const void *a, const void *b)
+{
+    return str_compare(((const dated *)a)->label, ((const dated *)b)->label);
+}
+
+/* All of the agent's where many rows are written, else one by one: the cost follows the change. */
+static memfs_code load_dates(home *h, agent *a, const plan *p, dates *d, memfs_error *err)
+{
+    memfs_code rc = MEMFS_OK;
+
+    if (p->n_rows > BIRTHS_ONE_BY_ONE)
+        rc = state_births(h->state, str_of(a->id), MEMFS_STR(""), take_birth, d, err);
+    else
+        for (size_t i = 0; i < p->n_rows && rc == MEMFS_OK; i++)
+            rc = state_births(h->state, str_of(a->id), p->rows[i].label, take_birth, d, err);
+    if (d->n > 0)
+        qsort(d->list, d->n, sizeof(*d->list), compare_dated);
+    return rc;
+}
+
+static int64_t date_of(const dates *d, memfs_str label)
+{
+    dated key = { label, 0 };
+    const dated *found =
+        d->n > 0 ? bsearch(&key, d->list, d->n, sizeof(key), compare_dated) : NULL;
+
+    return found != NULL ? found->at_us : 0;
+}
+
+memfs_code plan_births(home *h, agent *a, plan *p, bool as_it_is, memfs_error *err)
+{
+    _cleanup_(dates_dispose) dates d = { .list = NULL };
+    _cleanup_(mem_freep) memfs_str *unborn = NULL;
+    int64_t now = clock_wall_us();
+    size_t n_unborn = 0;
+    memfs_code rc;
+
+    rc = load_dates(h, a, p, &d, err);
+    if (rc < 0)
+        return rc;
+    unborn = mem_alloc((p->n_rows + 1) * sizeof(*unborn));
+    for (size_t i = 0; i < p->n_rows; i++) {
+        p->rows[i].created_at_us = date_of(&d, p->rows[i].label);
+        if (p->rows[i].created_at_us == 0 && !as_it_is) {
+            unborn[n_unborn++] = p->rows[i].label;
+            p->rows[i].created_at_us = now;
+        }
+        p->rows[i].updated_at_us = p->rows[i].created_at_us;
+    }
+    if (n_unborn == 0)
+        return MEMFS_OK; /* a state write is an fsync */
+    return state_births_add(h->state, str_of(a->id), unborn, n_unborn, now, err);
+}
+
+/* ---- into the cache ---- */
+
+static memfs_code apply_changes(home *h, agent *a, const plan *p, memfs_error *err)
+{
+    size_t n = p->n_rows + p->n_gone;
+    _cleanup_(mem_freep) cache_change *changes = mem_alloc((n + 1) * sizeof(*changes));
+    cache_update update = { .agent_id = str_of(a->id),
+                            .from = p->has_from ? &p->from : NULL,
+                            .to = p->to,
+                            .replace_all = !p->has_from,
+                            .changes = changes,
+                            .n_changes = n };
+
+    for (size_t i = 0; i < p->n_gone; i++)
+        changes[i] = (cache_change){ p->gone[i], NULL };
+    for (size_t i = 0; i < p->n_rows; i++)
+        changes[p->n_gone + i] = (cache_change){ p->rows[i].path, &p->rows[i] };
+    return cache_apply(h->cache, &update, err);
+}
+
+static size_t count_problems(const plan *p)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < p->n_rows; i++)
+        n += p->faults[i] != ROW_WHOLE;
+    return n;
+}
+
+/* In a step ECORRUPT means the cache; what else is damaged is told by an alarm or a fence already. */
+static memfs_code not_the_cache(memfs_error *err)
+{
+    if (err->code == MEMFS_ECORRUPT)
+        err->code = MEMFS_EINTERNAL;
+    return err->code;
+}
+
+memfs_code plan_apply(home *h, agent *a, plan *p, materialise_result *ret, memfs_error *err)
+{
+    uint64_t epoch = atomic_load(&h->epoch);
+    memfs_code rc;
+
+    rc = plan_births(h, a, p, false, err);
+    if (rc < 0)
+        return not_the_cache(err);
+    rc = apply_changes(h, a, p, err);
+    if (rc < 0)
+        return rc;
+    agent_synced(h, a, &p->to, epoch);
+    *ret = (materialise_result){ .tip = p->to,
+                                 .n_changed = p->n_rows,
+                                 .n_removed = p->n_gone,
+                                 .n_problems = count_problems(p) };
+    return MEMFS_OK;
+}
+
+/* ---- a whole agent ---- */
+
+/* Damage met while reading git is the repository's, and fences it if fsck agrees (F12). */
+static memfs_code plan_from(home *h, agent *a, const memfs_oid *from, const memfs_oid *to,
+                            plan **ret, memfs_error *err)
+{
+    _cleanup_(repo_closep) repo *r = NULL;
+    memfs_code rc;
+
+    rc = repo_open(h->store, a->repo, &r, err);
+    if (rc == MEMFS_OK) {
+        rc = plan_make(h, a, r, from, to, ret, err);
+        if (rc < 0 && from != NULL) /* perhaps only the old commit is gone */
+            rc = plan_make(h, a, r, NULL, to, ret, err);
+    }
+    if (rc == MEMFS_ECORRUPT)
+        agent_suspect(h, a, err);
+    return rc;
+}
+
+static memfs_code step(home *h, agent *a, const memfs_oid *tip, bool anew, materialise_result *ret,
+                       memfs_error *err)
+{
+    _cleanup_(plan_freep) plan *p = NULL;
+    uint64_t epoch = atomic_load(&h->epoch);
+    cache_tip cached;
+    memfs_code rc;
+
+    rc = cache_tip_get(h->cache, str_of(a->id), &cached, err);
+    if (rc < 0 && rc != MEMFS_ENOTFOUND)
+        return rc;
+    if (rc == MEMFS_OK && !anew && oid_equal(&cached.commit, tip)) {
+        agent_synced(h, a, tip, epoch);
+        *ret = (materialise_result){ .tip = *tip };
+        return MEMFS_OK;
+    }
+    rc = plan_from(h, a, rc == MEMFS_OK && !anew ? &cached.commit : NULL, tip, &p, err);
+    if (rc < 0)
+        return not_the_cache(err);
+    return plan_apply(h, a, p, ret, err);
+}
+
+/* A damaged cache is set aside and begun anew, and the step tried once more (F23). */
+static memfs_code steps(home *h, agent *a, bool anew, materialise_result *ret, memfs_error *err)
+{
+    memfs_oid tip;
+    memfs_code rc;
+
+    rc = store_tip(h->store, a->repo, &tip, err);
+    if (rc < 0)
+        return rc;
+    rc = step(h, a, &tip, anew, ret, err);
+    if (rc != MEMFS_ECORRUPT)
+        return rc;
+    home_cache_suspect(h);
+    return step(h, a, &tip, anew, ret, err);
+}
+
+memfs_code materialise_agent(home *h, agent *a, materialise_result *ret, memfs_error *err)
+{
+    return steps(h, a, false, ret, err);
+}
+
+memfs_code materialise_rebuild(home *h, agent *a, materialise_result *ret, memfs_error *err)
+{
+    return steps(h, a, true, ret, err);
+}

@@ -1,0 +1,40 @@
+/*
+ * materialise_int.h - the two halves of a step of the cache, for push.c, verify and materialise.c.
+ *
+ * A plan is what git says: the rows that a step from one commit to another writes, and the paths
+ * whose rows go.  It is made without touching anything, in the quarantine of a push too, so that the
+ * same parse serves the warnings before the ref moves and the rows after it.
+ */
+#ifndef MEMFS_SYNC_MATERIALISE_INT_H
+#define MEMFS_SYNC_MATERIALISE_INT_H
+
+#include "sync/materialise.h"
+
+typedef struct plan plan;
+
+typedef enum row_fault {
+    ROW_WHOLE,
+    ROW_NO_FRONT_MATTER, /* opens like front matter, but does not parse */
+    ROW_BAD_FIELD,       /* a field of a wrong type took its default */
+    ROW_NOT_UTF8,
+    ROW_TOO_LARGE,
+} row_fault;
+
+/* from NULL: everything that `to` has, in place of whatever the cache holds. */
+MEMFS_CHECK memfs_code plan_make(home *h, agent *a, repo *r, const memfs_oid *from,
+                                 const memfs_oid *to, plan **ret, memfs_error *err);
+void plan_free(plan *p);
+void plan_freep(plan **p);
+
+/* reading.  Rows have no times before plan_births. */
+size_t plan_n_rows(const plan *p);
+const block_row *plan_row(const plan *p, size_t i, row_fault *ret_fault);
+
+/* changing, under the agent's lock */
+/* Dates the rows; labels that were never seen are born now, unless as_it_is (then created_at is 0). */
+MEMFS_CHECK memfs_code plan_births(home *h, agent *a, plan *p, bool as_it_is, memfs_error *err);
+/* Births, then rows and tip in one transaction.  ECONFLICT: the cache is not at `from`. */
+MEMFS_CHECK memfs_code plan_apply(home *h, agent *a, plan *p, materialise_result *ret,
+                                  memfs_error *err);
+
+#endif
