@@ -10,14 +10,21 @@
 #include "server/http.h"
 #include "sync/home.h"
 
+#include <stdatomic.h>
+#include <stdio.h>
+
 typedef struct app {
     home *home;
     const char *version;
     int64_t started_at_us;
+    atomic_bool is_ready; /* every repository was looked at since the start (home_recover_all) */
 } app;
 
 extern const http_route APP_ROUTES[];
 extern const size_t APP_N_ROUTES;
+
+/* One line a row: method, pattern, access and summary, with tabs between. */
+void app_print_routes(FILE *to);
 
 /* git.c: smart HTTP */
 void git_info_refs(http_request *rq, void *app);
@@ -43,6 +50,7 @@ void sync_from_git(http_request *rq, void *app);
 void health_get(http_request *rq, void *app);
 void healthz_get(http_request *rq, void *app);
 void readyz_get(http_request *rq, void *app);
+void ready_get(http_request *rq, void *app);
 
 /* owner.c: what the command line asks of a running server, over the home's socket; NDJSON */
 void owner_verify(http_request *rq, void *app);
@@ -50,6 +58,5 @@ void owner_rebuild(http_request *rq, void *app);
 void owner_repack(http_request *rq, void *app);
 void owner_backup(http_request *rq, void *app);
 void owner_purge(http_request *rq, void *app);
-void owner_blocks(http_request *rq, void *app);
 
 #endif

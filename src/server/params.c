@@ -1,16 +1,16 @@
 /*
  * params.c - pydantic's verdicts on path and query values, in Python's words.
  *
- * What is matched here was read off FastAPI with pydantic 2: how text becomes an int (blanks around it,
- * a sign, single underscores between digits, ".0" behind it) or a bool (a closed list, any case), the
- * order of checks (too long, too short, then the pattern), and the shape of each error:
+ * What is matched here was read off FastAPI with pydantic 2: how text becomes an int (blanks around
+ * it, a sign, single underscores between digits, ".0" behind it) or a bool (a closed list, any
+ * case), the order of checks (too long, too short, then the pattern), and the shape of each error:
  *
- *     {'type': T, 'loc': ('query', 'limit'), 'msg': M, 'input': I}            ctx only where T has one
- *     {'type': T, 'loc': ('query', 'include', 2), ...}                        for the third of a list
+ *     {'type': T, 'loc': ('query', 'limit'), 'msg': M, 'input': I}    ctx only where T has one
+ *     {'type': T, 'loc': ('query', 'include', 2), ...}                for the third of a list
  *
  * Two places differ on purpose: a negative limit, which the reference passes on to a database that
- * fails with 500, is 422 "greater_than_equal" here; and a path id is judged by its pattern alone, as
- * agent-local-<uuid4> is an id too.  Numbers beyond 64 bits are held at the largest.
+ * fails with 500, is 422 "greater_than_equal" here; and a path id is judged by its pattern alone,
+ * as agent-local-<uuid4> is an id too.  Numbers beyond 64 bits are held at the largest.
  */
 #include "server/params.h"
 
@@ -96,7 +96,7 @@ void params_py_str(memfs_buf *out, memfs_str s)
 
 /* ---- errors ---- */
 
-/* Where a value stands: ('query', 'limit'), or with an index of 0 and up ('query', 'include', 2). */
+/* Where a value stands: ('query', 'limit'), or with an index ≥ 0 ('query', 'include', 2). */
 typedef struct place {
     const char *where, *key;
     long index;
@@ -474,12 +474,26 @@ size_t params_ints(params *p, const char *key, int64_t wanted, bool *ret_has)
     return i;
 }
 
+bool params_given(const params *p, const char *key)
+{
+    memfs_str text;
+
+    return p->lookup(p->source, key, 0, &text);
+}
+
 size_t params_texts(params *p, const char *key, memfs_str *ret, size_t max)
 {
+    const place at = { "query", key, (long)max };
+    memfs_str excess;
+    char msg[64];
     size_t n = 0;
 
     while (n < max && p->lookup(p->source, key, n, &ret[n]))
         n++;
+    if (n < max || !p->lookup(p->source, key, n, &excess))
+        return n;
+    snprintf(msg, sizeof(msg), "List should have at most %zu items after validation", max);
+    add_error(p, "too_long", &at, msg, excess, NULL, NULL);
     return n;
 }
 

@@ -1,17 +1,17 @@
 /*
  * params.h - the parameters of one REST request: read, checked, and what is wrong with them.
  *
- * Letta's server answers a bad parameter with 422 and a `detail` that is the Python repr of its error
- * list (http-api 1.5), so that is what is written here, byte for byte, with the types, texts and order
- * of pydantic.  Reading goes on after a bad value: one answer names them all.
+ * Letta's server answers a bad parameter with 422 and a `detail` that is the Python repr of its
+ * error list (http-api 1.5), so that is what is written here, byte for byte, with the types, texts
+ * and order of pydantic.  Reading goes on after a bad value: one answer names them all.
  *
  *     _cleanup_(params_dispose) params p = PARAMS_INIT(lookup, source);
  *     params_path_id(&p, "agent_id", "agent", id);
  *     limit = params_limit(&p, 100);
  *     if (!params_are_good(&p)) { params_write_422(&p, out); ... }
  *
- * A bad value reads as its default.  Keys of one value that are given twice are refused apart (T02):
- * `repeated` names the first, and the answer is 400.
+ * A bad value reads as its default.  Keys of one value that are given twice are refused apart
+ * (T02): `repeated` names the first, and the answer is 400.
  *
  * Pure: values come from `lookup`; slices that are returned live as long as what it returns.
  * Thread: one at a time.
@@ -43,8 +43,8 @@ void params_dispose(params *p);
 void params_path_id(params *p, const char *name, const char *prefix, memfs_str value);
 
 /*
- * reading: query.  A key that is missing, or whose value is bad, reads as `absent`, or as false where
- * there is no default.
+ * reading: query.  A key that is missing, or whose value is bad, reads as `absent`, or as false
+ * where there is no default.
  */
 bool params_int(params *p, const char *key, int64_t *ret);
 /* "limit": not negative; 0 is no limit. */
@@ -55,7 +55,7 @@ bool params_text(params *p, const char *key, memfs_str *ret);
 /* An id with a prefix, e.g. "identity". */
 bool params_id(params *p, const char *key, const char *prefix, memfs_str *ret);
 
-/* Text of min_chars to max_chars; with `extra`, of ASCII letters, digits and the characters in it. */
+/* Text of min_chars to max_chars; with `extra`, only ASCII letters, digits and what is in it. */
 typedef struct params_rule {
     const char *extra;
     size_t min_chars, max_chars;
@@ -73,7 +73,9 @@ void params_order_by_created(params *p);
 unsigned params_choices(params *p, const char *key, const char *const *choices, bool *ret_given);
 /* A repeated key of numbers: how many were given, and whether `wanted` is among them. */
 size_t params_ints(params *p, const char *key, int64_t wanted, bool *ret_has);
-/* A repeated key of texts, at most max of them: how many. */
+/* Is the key there at all? */
+bool params_given(const params *p, const char *key);
+/* A repeated key of texts: how many.  More than max are refused. */
 size_t params_texts(params *p, const char *key, memfs_str *ret, size_t max);
 
 /* answering */

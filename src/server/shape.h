@@ -1,6 +1,6 @@
 /*
- * shape.h - rows as the JSON that Letta's API has for them: Block and AgentState, every field in its
- * place (http-api 4 and 7).
+ * shape.h - rows as the JSON that Letta's API has for them: Block and AgentState, every field in
+ * its place (http-api 4 and 7).
  *
  * Clients compare and cache these texts, so the order of keys is part of the contract, null fields
  * are written, and nothing is added.  What a server of memories alone cannot know (models, tools,
@@ -32,8 +32,8 @@ typedef enum shape_relations {
 #define SHAPE_ALL (SHAPE_BLOCKS | SHAPE_TAGS)
 
 /*
- * An AgentState.  blocks_json is an array of Blocks that is written already, "[]" when there are none;
- * it is left out unless relations has SHAPE_BLOCKS.
+ * An AgentState.  blocks_json is an array of Blocks that is written already, "[]" when there are
+ * none; it is left out unless relations has SHAPE_BLOCKS.
  */
 void shape_agent(json_writer *w, const state_agent *agent, unsigned relations,
                  memfs_str blocks_json);

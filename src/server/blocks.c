@@ -1,0 +1,345 @@
+/*
+ * blocks.c - blocks, one and many (http-api 5 and 6).
+ *
+ * Answers about one agent are FAST: a point look at the agent's entry and one read of the cache,
+ * whose rows are written straight into the answer.  Lists over agents scan, so they run on a
+ * worker.
+ *
+ * Filters by what memfs does not have (templates, identities, projects) are accepted and checked,
+ * and match what they would match on a stock server where nobody made any: nothing.
+ */
+#include "memory/ids.h"
+#include "server/reply.h"
+#include "server/shape.h"
+#include "sync/materialise.h"
+
+/* ---- one block ---- */
+
+typedef struct one_block {
+    json_writer w;
+    bool found;
+} one_block;
+
+static memfs_code write_one(const block_row *row, void *ctx, memfs_error *err)
+{
+    one_block *one = ctx;
+
+    if (one->found)
+        return MEMFS_OK;
+    one->found = true;
+    return reply_write_block(row, &one->w, err);
+}
+
+static void send_no_block(http_request *rq, const block_query *q)
+{
+    if (q->label.len > 0)
+        http_send_detail(rq, 404, "No block with label '%.*s' found for agent '%.*s'",
+                         (int)q->label.len, q->label.ptr, (int)q->agent_id.len, q->agent_id.ptr);
+    else
+        http_send_detail(rq, 404, "Block with id '%.*s' not found", (int)q->id.len, q->id.ptr);
+}
+
+/* The one block of an agent that q names by label or id. */
+static void answer_one(http_request *rq, app *self, const block_query *q)
+{
+    one_block one = { JSON_WRITER_INIT(http_out(rq)), false };
+    memfs_error err = MEMFS_ERROR_INIT;
+    reply_tag tag = { .is_sent = false };
+    cache_tip tip;
+    memfs_code rc;
+
+    if (reply_is_known(rq, self, q->agent_id, &tag))
+        return;
+    rc = reply_agent_blocks(self, q, &tip, write_one, &one, &err);
+    if (rc == MEMFS_OK && !one.found) {
+        send_no_block(rq, q);
+        return;
+    }
+    if (rc == MEMFS_OK)
+        reply_tag_agent(&tag, &tip);
+    reply_rows(rq, &tag, rc, &err);
+}
+
+void block_of_agent(http_request *rq, void *ctx)
+{
+    _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
+    memfs_str agent_id = reply_agent_id(rq, &p);
+    const block_query q = { .agent_id = agent_id, .label = http_param(rq, "label"),
+                            .show_hidden = true, .limit = 1 };
+
+    if (!reply_params_good(rq, &p) || !reply_agent(rq, ctx, agent_id))
+        return;
+    if (q.label.len == 0) /* an empty filter would match any */
+        send_no_block(rq, &q);
+    else
+        answer_one(rq, ctx, &q);
+}
+
+void block_get(http_request *rq, void *ctx)
+{
+    _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
+    block_query q = { .id = reply_block_id(rq, &p), .show_hidden = true, .limit = 1 };
+    memfs_error err = MEMFS_ERROR_INIT;
+    char owner[IDS_MAX_LEN + 1];
+
+    if (!reply_params_good(rq, &p))
+        return;
+    if (reply_block_owner(ctx, q.id, owner, &err) < 0) {
+        http_send_error(rq, &err);
+        return;
+    }
+    q.agent_id = str_of(owner);
+    if (q.agent_id.len == 0)
+        send_no_block(rq, &q);
+    else if (reply_agent(rq, ctx, q.agent_id))
+        answer_one(rq, ctx, &q);
+}
+
+/* ---- the blocks of one agent ---- */
+
+static void answer_blocks(http_request *rq, app *self, const block_query *q)
+{
+    json_writer w = JSON_WRITER_INIT(http_out(rq));
+    memfs_error err = MEMFS_ERROR_INIT;
+    reply_tag tag = { .is_sent = false };
+    cache_tip tip;
+    memfs_code rc;
+
+    if (reply_is_known(rq, self, q->agent_id, &tag))
+        return;
+    jw_array(&w);
+    rc = reply_agent_blocks(self, q, &tip, reply_write_block, &w, &err);
+    jw_array_end(&w);
+    if (rc == MEMFS_OK)
+        reply_tag_agent(&tag, &tip);
+    reply_rows(rq, &tag, rc, &err);
+}
+
+static void read_cursors(params *p, block_query *q, int64_t limit, bool is_descending)
+{
+    (void)params_text(p, "before", &q->before);
+    (void)params_text(p, "after", &q->after);
+    q->limit = params_limit(p, limit);
+    q->descending = params_is_descending(p, is_descending);
+    params_order_by_created(p);
+}
+
+void blocks_of_agent(http_request *rq, void *ctx)
+{
+    _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
+    block_query q = { .agent_id = reply_agent_id(rq, &p), .show_hidden = true,
+                      .order = BLOCK_ORDER_ID };
+
+    read_cursors(&p, &q, 100, true);
+    if (reply_params_good(rq, &p) && reply_agent(rq, ctx, q.agent_id))
+        answer_blocks(rq, ctx, &q);
+}
+
+static memfs_code write_bare_block(const block_row *row, void *ctx, memfs_error *err)
+{
+    json_writer *w = ctx;
+
+    shape_block(w, row, false);
+    return buf_check(w->out, "the answer", err);
+}
+
+void core_memory(http_request *rq, void *ctx)
+{
+    _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
+    const block_query q = { .agent_id = reply_agent_id(rq, &p), .show_hidden = true,
+                            .order = BLOCK_ORDER_ID };
+    _cleanup_(buf_dispose) memfs_buf blocks = MEMFS_BUF_INIT(http_out(rq)->max_bytes);
+    json_writer list = JSON_WRITER_INIT(&blocks), w = JSON_WRITER_INIT(http_out(rq));
+    memfs_error err = MEMFS_ERROR_INIT;
+    reply_tag tag = { .is_sent = false };
+    cache_tip tip;
+    memfs_code rc;
+
+    if (!reply_params_good(rq, &p) || !reply_agent(rq, ctx, q.agent_id) ||
+        reply_is_known(rq, ctx, q.agent_id, &tag))
+        return;
+    jw_array(&list);
+    rc = reply_agent_blocks(ctx, &q, &tip, write_bare_block, &list, &err);
+    jw_array_end(&list);
+    if (rc == MEMFS_OK) {
+        shape_memory(&w, buf_str(&blocks));
+        reply_tag_agent(&tag, &tip);
+    }
+    reply_rows(rq, &tag, rc, &err);
+}
+
+/* ---- blocks of all agents ---- */
+
+/* What a list over agents asks for; matches_none: a filter that nothing here can meet. */
+typedef struct blocks_filter {
+    block_query q;
+    memfs_str tags[REPLY_MAX_TAGS];
+    bool matches_none;
+} blocks_filter;
+
+/* Stock servers count matches against the tags as given, so a repeated one is never met. */
+static bool has_twice(const memfs_str *tags, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        for (size_t j = 0; j < i; j++) {
+            if (str_equal(tags[i], tags[j]))
+                return true;
+        }
+    }
+    return false;
+}
+
+static void read_tags(params *p, blocks_filter *f)
+{
+    f->q.tags = f->tags;
+    f->q.n_tags = params_texts(p, "tags", f->tags, REPLY_MAX_TAGS);
+    f->q.match_all_tags = params_bool(p, "match_all_tags", false);
+    f->matches_none |= f->q.match_all_tags && has_twice(f->tags, f->q.n_tags);
+}
+
+/* The filters that list and count share.  A count without any counts hidden blocks too, and so does
+ * one with some, so that the two need no telling apart here. */
+static void read_common_filters(params *p, blocks_filter *f)
+{
+    memfs_str text;
+
+    (void)params_ruled(p, "label", &PARAMS_LABEL, &f->q.label);
+    f->matches_none |= params_bool(p, "templates_only", false);
+    f->matches_none |= params_ruled(p, "name", &PARAMS_NAME, &text);
+    f->matches_none |= params_text(p, "project_id", &text);
+    read_tags(p, f);
+}
+
+/* Every block here has one agent. */
+static bool read_agent_counts(params *p, blocks_filter *f)
+{
+    int64_t gt, lt;
+    bool has_one, has_gt = params_int(p, "connected_to_agents_count_gt", &gt);
+    bool has_lt = params_int(p, "connected_to_agents_count_lt", &lt);
+    size_t n_eq = params_ints(p, "connected_to_agents_count_eq", 1, &has_one);
+
+    f->matches_none |= (has_gt && gt >= 1) || (has_lt && lt <= 1) || (n_eq > 0 && !has_one);
+    return has_gt || has_lt || n_eq > 0;
+}
+
+static bool read_identities(params *p, blocks_filter *f)
+{
+    memfs_str text;
+    bool is_given = params_id(p, "identity_id", "identity", &text);
+
+    is_given |= params_given(p, "identifier_keys");
+    f->matches_none |= is_given;
+    return is_given;
+}
+
+static void read_searches(params *p, blocks_filter *f)
+{
+    block_query *q = &f->q;
+    bool has_label_search = params_ruled(p, "label_search", &PARAMS_LABEL, &q->label_search);
+
+    (void)params_ruled(p, "description_search", &PARAMS_SEARCH, &q->description_search);
+    (void)params_ruled(p, "value_search", &PARAMS_SEARCH, &q->value_search);
+    if (has_label_search && q->label.len > 0)
+        q->label_search = MEMFS_STR("");
+}
+
+/* params_ruled and params_id leave a bad value behind; nothing is asked with it then. */
+static void read_list(params *p, blocks_filter *f)
+{
+    bool is_by_id;
+
+    read_common_filters(p, f);
+    is_by_id = read_identities(p, f);
+    read_cursors(p, &f->q, 50, false);
+    read_searches(p, f);
+    is_by_id |= read_agent_counts(p, f);
+    f->q.show_hidden = params_bool(p, "show_hidden_blocks", false);
+    f->q.order = is_by_id ? BLOCK_ORDER_ID : BLOCK_ORDER_CREATED;
+}
+
+void blocks_list(http_request *rq, void *ctx)
+{
+    _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
+    blocks_filter f = { .matches_none = false };
+    json_writer w = JSON_WRITER_INIT(http_out(rq));
+    memfs_error err = MEMFS_ERROR_INIT;
+    reply_tag tag = { .is_sent = false };
+    memfs_code rc;
+
+    read_list(&p, &f);
+    if (!reply_params_good(rq, &p))
+        return;
+    rc = reply_tag_all(ctx, &tag, &err);
+    jw_array(&w);
+    if (rc == MEMFS_OK && !f.matches_none)
+        rc = reply_all_blocks(ctx, &f.q, reply_write_block, &w, &err);
+    jw_array_end(&w);
+    reply_rows(rq, &tag, rc, &err);
+}
+
+void blocks_count(http_request *rq, void *ctx)
+{
+    _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
+    blocks_filter f = { .q = { .show_hidden = true } };
+    memfs_error err = MEMFS_ERROR_INIT;
+    memfs_code rc = MEMFS_OK;
+    int64_t n = 0;
+    app *self = ctx;
+
+    read_common_filters(&p, &f);
+    if (!reply_params_good(rq, &p))
+        return;
+    if (!f.matches_none)
+        rc = cache_count(home_cache(self->home), &f.q, &n, &err);
+    reply_count(rq, n, rc, &err);
+}
+
+/* ---- sync ---- */
+
+#define SYNC_WAIT_MS 30000
+
+/* recompile: a bool, or "auto"; there is no prompt here to be compiled, so it is only checked. */
+static void check_recompile(params *p)
+{
+    memfs_str text;
+
+    if (p->lookup(p->source, "recompile", 0, &text) && str_equal(text, MEMFS_STR("auto")))
+        return;
+    (void)params_bool(p, "recompile", false);
+}
+
+static memfs_code catch_up(app *self, memfs_str agent_id, memfs_error *err)
+{
+    materialise_result result;
+    memfs_code rc;
+    agent *a;
+
+    rc = home_agent(self->home, agent_id, &a, err);
+    if (rc < 0)
+        return rc;
+    if (!agent_lock_for(a, SYNC_WAIT_MS))
+        return memfs_fail(err, MEMFS_EUNAVAIL, "the memory of this agent is busy");
+    rc = materialise_agent(self->home, a, &result, err);
+    agent_unlock(a);
+    return rc;
+}
+
+/*
+ * The blocks as git has them now, in the order of the tree (http-api 3).  Unlike in stock servers
+ * the cache follows every push by itself; this finds what reached the folder another way.
+ */
+void sync_from_git(http_request *rq, void *ctx)
+{
+    _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
+    const block_query q = { .agent_id = reply_agent_id(rq, &p), .show_hidden = true,
+                            .order = BLOCK_ORDER_PATH };
+    memfs_error err = MEMFS_ERROR_INIT;
+
+    check_recompile(&p);
+    if (!reply_params_good(rq, &p))
+        return;
+    if (catch_up(ctx, q.agent_id, &err) < 0)
+        reply_agent_failed(rq, q.agent_id, &err);
+    else
+        answer_blocks(rq, ctx, &q);
+}

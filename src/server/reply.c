@@ -1,0 +1,232 @@
+#include "server/reply.h"
+
+#include "memory/ids.h"
+#include "server/shape.h"
+
+#include <stdio.h>
+
+#define JSON_TYPE "application/json"
+
+/* ---- parameters ---- */
+
+bool reply_lookup(const void *request, const char *key, size_t i, memfs_str *ret)
+{
+    return http_query_at(request, key, i, ret);
+}
+
+memfs_str reply_agent_id(http_request *rq, params *p)
+{
+    memfs_str id = http_param(rq, "agent");
+
+    params_path_id(p, "agent_id", "agent", id);
+    return id;
+}
+
+memfs_str reply_block_id(http_request *rq, params *p)
+{
+    memfs_str id = http_param(rq, "id");
+
+    params_path_id(p, "block_id", "block", id);
+    return id;
+}
+
+bool reply_params_good(http_request *rq, const params *p)
+{
+    const char *user = http_header(rq, "user_id");
+
+    if (user != NULL && !ids_is_prefixed_uuid4(str_of(user), "user")) {
+        http_send_detail(rq, 400,
+                         "INVALID_ARGUMENT: Invalid user ID format: %s. Expected format: "
+                         "'user-<uuid4>'", user);
+        return false;
+    }
+    if (p->repeated != NULL) {
+        http_send_detail(rq, 400, "INVALID_ARGUMENT: query parameter '%s' is given twice",
+                         p->repeated);
+        return false;
+    }
+    if (params_are_good(p))
+        return true;
+    params_write_422(p, http_out(rq));
+    http_send(rq, 422, JSON_TYPE);
+    return false;
+}
+
+/* ---- the agent ---- */
+
+void reply_agent_failed(http_request *rq, memfs_str agent_id, const memfs_error *err)
+{
+    if (err->code == MEMFS_ENOTFOUND)
+        http_send_detail(rq, 404, "Agent with ID %.*s not found", (int)agent_id.len, agent_id.ptr);
+    else
+        http_send_error(rq, err);
+}
+
+bool reply_agent(http_request *rq, app *self, memfs_str agent_id)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+    agent *a;
+
+    if (home_agent_peek(self->home, agent_id, &a, &err) == MEMFS_OK)
+        return true;
+    reply_agent_failed(rq, agent_id, &err);
+    return false;
+}
+
+typedef struct row_relay {
+    block_row_fn fn;
+    void *ctx;
+    size_t n;
+} row_relay;
+
+static memfs_code relay_row(const block_row *row, void *ctx, memfs_error *err)
+{
+    row_relay *relay = ctx;
+
+    relay->n++;
+    return relay->fn(row, relay->ctx, err);
+}
+
+/*
+ * reply_agent() has just said that the rows are there.  When the cache says otherwise, its file was
+ * lost or replaced a moment ago (F23): home_agent() looks again, thoroughly, and makes the rows
+ * anew.
+ */
+memfs_code reply_agent_blocks(app *self, const block_query *q, cache_tip *ret, block_row_fn fn,
+                              void *ctx, memfs_error *err)
+{
+    row_relay relay = { fn, ctx, 0 };
+    memfs_code rc = cache_agent_blocks(home_cache(self->home), q, ret, relay_row, &relay, err);
+    agent *a;
+
+    if (rc == MEMFS_ECORRUPT)
+        home_cache_suspect(self->home);
+    if ((rc != MEMFS_ENOTFOUND && rc != MEMFS_ECORRUPT) || relay.n > 0)
+        return rc;
+    rc = home_agent(self->home, q->agent_id, &a, err);
+    if (rc < 0)
+        return rc;
+    return cache_agent_blocks(home_cache(self->home), q, ret, fn, ctx, err);
+}
+
+memfs_code reply_all_blocks(app *self, const block_query *q, block_row_fn fn, void *ctx,
+                            memfs_error *err)
+{
+    memfs_code rc = cache_blocks(home_cache(self->home), q, fn, ctx, err);
+
+    if (rc == MEMFS_ECORRUPT)
+        home_cache_suspect(self->home);
+    return rc;
+}
+
+/* Copied, as a row's slices end with the call. */
+static memfs_code note_owner(const block_row *row, void *ctx, memfs_error *err)
+{
+    char *out = ctx;
+
+    if (row->agent_id.len > IDS_MAX_LEN)
+        return memfs_fail(err, MEMFS_ECORRUPT, "a block belongs to an impossible agent");
+    memcpy(out, row->agent_id.ptr, row->agent_id.len);
+    out[row->agent_id.len] = '\0';
+    return MEMFS_OK;
+}
+
+memfs_code reply_block_owner(app *self, memfs_str block_id, char *out, memfs_error *err)
+{
+    const block_query q = { .id = block_id, .show_hidden = true, .limit = 1 };
+
+    out[0] = '\0';
+    return reply_all_blocks(self, &q, note_owner, out, err);
+}
+
+/* ---- tags ---- */
+
+void reply_tag_agent(reply_tag *tag, const cache_tip *tip)
+{
+    char hex[MEMFS_OID_HEX + 1];
+
+    if (tag->is_sent)
+        return;
+    oid_hex(&tip->commit, hex);
+    snprintf(tag->text, sizeof(tag->text), "\"%s-%lld\"", hex, (long long)tip->generation);
+}
+
+void reply_tag_state(reply_tag *tag, const cache_tip *tip, int64_t updated_at_us,
+                     unsigned relations)
+{
+    char hex[MEMFS_OID_HEX + 1];
+
+    oid_hex(&tip->commit, hex);
+    snprintf(tag->text, sizeof(tag->text), "\"%s-%lld-%llx-%x\"", hex,
+             (long long)tip->generation, (unsigned long long)updated_at_us, relations);
+}
+
+memfs_code reply_tag_all(app *self, reply_tag *tag, memfs_error *err)
+{
+    int64_t generation, n_agents;
+    memfs_code rc = cache_generation(home_cache(self->home), &generation, err);
+
+    if (rc == MEMFS_OK)
+        rc = state_agent_count(home_state(self->home), &n_agents, err);
+    if (rc < 0)
+        return rc;
+    snprintf(tag->text, sizeof(tag->text), "\"%lld-%lld-%llx\"", (long long)generation,
+             (long long)n_agents, (unsigned long long)self->started_at_us);
+    return MEMFS_OK;
+}
+
+bool reply_is_known(http_request *rq, app *self, memfs_str agent_id, reply_tag *tag)
+{
+    memfs_error ignored;
+    cache_tip tip;
+
+    if (http_method_of(rq) != HTTP_GET || http_header(rq, "If-None-Match") == NULL ||
+        cache_tip_get(home_cache(self->home), agent_id, &tip, &ignored) < 0)
+        return false;
+    reply_tag_agent(tag, &tip);
+    tag->is_sent = true;
+    return http_not_modified(rq, tag->text);
+}
+
+/* ---- ends ---- */
+
+/* An answer that grew past its bound is sent as 413. */
+void reply_json(http_request *rq)
+{
+    http_send(rq, 200, JSON_TYPE);
+}
+
+void reply_rows(http_request *rq, const reply_tag *tag, memfs_code rc, const memfs_error *err)
+{
+    if (rc < 0 && !http_out(rq)->too_big) {
+        http_send_error(rq, err);
+        return;
+    }
+    if (rc == MEMFS_OK && !tag->is_sent) {
+        if (http_method_of(rq) != HTTP_GET)
+            http_set_header(rq, "ETag", tag->text);
+        else if (http_not_modified(rq, tag->text))
+            return;
+    }
+    reply_json(rq);
+}
+
+void reply_count(http_request *rq, int64_t n, memfs_code rc, const memfs_error *err)
+{
+    json_writer w = JSON_WRITER_INIT(http_out(rq));
+
+    if (rc < 0) {
+        http_send_error(rq, err);
+        return;
+    }
+    jw_int(&w, n);
+    reply_json(rq);
+}
+
+memfs_code reply_write_block(const block_row *row, void *ctx, memfs_error *err)
+{
+    json_writer *w = ctx;
+
+    shape_block(w, row, true);
+    return buf_check(w->out, "the answer", err);
+}

@@ -1,0 +1,92 @@
+/*
+ * reply.h - what the REST handlers share: the request's parameters, the agent behind a path, the
+ * tag of an answer, and what to say when something of it fails.
+ *
+ * The shape of a handler:
+ *
+ *     _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
+ *     memfs_str id = reply_agent_id(rq, &p);               read and check everything first
+ *     int64_t limit = params_limit(&p, 50);
+ *     if (!reply_params_good(rq, &p) || !reply_agent(rq, self, id))
+ *         return;                                          422, 400, 404 or 503 was sent
+ *     ... read rows into http_out(rq) ...
+ *     reply_rows(rq, &tag, rc, &err);
+ *
+ * Tags (ETag): an answer about one agent carries the commit and the generation that its rows came
+ * from, in one snapshot, so equal tags mean equal bytes.  A list over agents carries the cache's
+ * generation as it was before the rows were read, with the number of agents and the time this
+ * server was started, as generations begin anew with a new cache.
+ *
+ * Thread: the request's.
+ */
+#ifndef MEMFS_SERVER_REPLY_H
+#define MEMFS_SERVER_REPLY_H
+
+#include "server/app.h"
+#include "server/params.h"
+
+/* ---- parameters ---- */
+
+#define REPLY_MAX_TAGS 64 /* of a filter */
+
+bool reply_lookup(const void *request, const char *key, size_t i, memfs_str *ret);
+#define REPLY_PARAMS(rq) PARAMS_INIT(reply_lookup, (rq))
+
+memfs_str reply_agent_id(http_request *rq, params *p);
+memfs_str reply_block_id(http_request *rq, params *p);
+/* False when 400 or 422 was sent; the acting user's header is judged here too (http-api 1.3). */
+bool reply_params_good(http_request *rq, const params *p);
+
+/* ---- the agent ---- */
+
+/* False when 404 or 503 was sent.  The rows of an agent that passed may be read. */
+bool reply_agent(http_request *rq, app *self, memfs_str agent_id);
+/* What a failed look at an agent is called. */
+void reply_agent_failed(http_request *rq, memfs_str agent_id, const memfs_error *err);
+
+/*
+ * Rows of one agent (q->agent_id) from one snapshot, with their tip.  A cache that lost the agent
+ * meanwhile is caught up once; a damaged one is reported to the home.
+ */
+MEMFS_CHECK memfs_code reply_agent_blocks(app *self, const block_query *q, cache_tip *ret,
+                                          block_row_fn fn, void *ctx, memfs_error *err);
+
+/* The same over all agents.  A damaged cache is reported to the home. */
+MEMFS_CHECK memfs_code reply_all_blocks(app *self, const block_query *q, block_row_fn fn, void *ctx,
+                                        memfs_error *err);
+
+/* The agent of a block; "" when there is no such block.  out has room for IDS_MAX_LEN + 1. */
+MEMFS_CHECK memfs_code reply_block_owner(app *self, memfs_str block_id, char *out,
+                                         memfs_error *err);
+
+/* ---- tags ---- */
+
+typedef struct reply_tag {
+    char text[160]; /* with its quotes */
+    bool is_sent;   /* it is in the answer's head already */
+} reply_tag;
+
+void reply_tag_agent(reply_tag *tag, const cache_tip *tip);
+/* For answers that also show the agent's own row, with these relations. */
+void reply_tag_state(reply_tag *tag, const cache_tip *tip, int64_t updated_at_us,
+                     unsigned relations);
+MEMFS_CHECK memfs_code reply_tag_all(app *self, reply_tag *tag, memfs_error *err);
+/*
+ * Before any row is read: true when the client has this agent's answer already and 304 was sent.
+ * When it asked but has another, the tag of this moment is sent with the rows: they may be newer
+ * than it, never older.
+ */
+bool reply_is_known(http_request *rq, app *self, memfs_str agent_id, reply_tag *tag);
+
+/* ---- ends ---- */
+
+/* Sends http_out(rq) with the tag, or 304 to a GET, or what rc says went wrong. */
+void reply_rows(http_request *rq, const reply_tag *tag, memfs_code rc, const memfs_error *err);
+/* An integer as the whole answer. */
+void reply_count(http_request *rq, int64_t n, memfs_code rc, const memfs_error *err);
+void reply_json(http_request *rq);
+
+/* Row callback: writes a Block into a json_writer (ctx), with its tags; stops at its bound. */
+memfs_code reply_write_block(const block_row *row, void *json_writer_ctx, memfs_error *err);
+
+#endif
