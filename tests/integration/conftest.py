@@ -24,9 +24,9 @@ SOAK = os.environ.get("SOAK") == "1"
 def pytest_terminal_summary(terminalreporter):
     lines = summary.lines()
     if lines:
-        terminalreporter.section("measured")
+        terminalreporter.section("figures")
         for line in lines:
-            terminalreporter.write_line(line)
+            terminalreporter.write_line("measured: " + line)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -84,6 +84,31 @@ def servers(memfs_bin, folder, request):
 @pytest.fixture
 def server(servers):
     return servers()
+
+
+@pytest.fixture(scope="module")
+def shared_server(memfs_bin):
+    """One server for a whole file of tests that each look after their own agent; examined at the end.
+    Call it for the server; one that died is a fault at the end, and the next test has a live one."""
+    path = tempfile.mkdtemp(prefix="memfs-it-")
+    s = Server(memfs_bin, path)
+    faults = []
+
+    def get():
+        if not s.running:
+            if s.process is not None:
+                faults.append(f"the shared server died with {s.process.returncode}:\n{s.log_tail()}")
+            s.start()
+        return s
+
+    yield get
+    try:
+        s.stop()
+        s.check_clean()
+    finally:
+        s.kill()
+        shutil.rmtree(path, ignore_errors=True)
+    assert not faults, faults[0]
 
 
 @pytest.fixture

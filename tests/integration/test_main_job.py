@@ -304,7 +304,8 @@ def test_gzip_bodies(server, checkout):
     commit, pack, _ = memory.prepare({"system/human.md": "gzipped\n"})
     body = gzip.compress(wire.push_body([(memory.tip, commit, wire.MAIN)], pack))
     head = {"Content-Type": "application/x-git-receive-pack-request", "Content-Encoding": "gzip"}
-    answer = server.request("POST", f"/v1/git/{memory.agent}/state.git/git-receive-pack", body, head)
+    target = f"/v1/git/{memory.agent}/state.git/git-receive-pack"
+    answer = server.request("POST", target, body, head)
     assert wire.Report(answer.status, answer.body).acked
     assert server.value(memory.agent, "system/human") == "gzipped\n"
 
@@ -469,7 +470,7 @@ def test_32_clients_at_once(server, checkout, git, folder):
 
 
 def test_H2_16_git_writers_on_one_agent(server, git, folder, agent, scale):
-    """Each commits, pulls with --rebase and pushes until it is through.  No acked commit is lost."""
+    """Each commits, pulls with --rebase and pushes until it is through.  Nothing acked is lost."""
     a, n_writers, n_commits = agent(), 16, scale(3, 200)
     first = git.clone(server.git_url(a), folder / "w0")
     first.save({"system/shared.md": "".join(f"line {i}\n" for i in range(n_writers * 3))})
@@ -511,7 +512,7 @@ def test_H2_16_git_writers_on_one_agent(server, git, folder, agent, scale):
 
 
 def test_H2_16_raw_writers_race(server, scale):
-    """The same with raw pushes that rebuild on the tip they find: thousands of lost races, no loss."""
+    """The same with raw pushes that rebuild on the tip they find: many lost races, no loss."""
     a = new_agent()
     seed = Memory(server, a)
     seed.must_push({"seed.md": "seed\n"})
@@ -566,7 +567,7 @@ def test_H1_refs_only_move_forward_under_many_writers(server, scale):
 
 
 def test_many_small_packs_are_folded(server, scale):
-    """Hundreds of one-pack pushes: the number of packs stays bounded, the last push is no slower."""
+    """Hundreds of one-pack pushes: the packs stay few, the last push is no slower."""
     memory = Memory(server, new_agent())
     times = []
     for i in range(scale(150, 3000)):
@@ -644,7 +645,8 @@ def test_S3_canaries_are_really_sent(server, checkout):
 def test_version_and_blocks_of_the_command_line(server):
     memory = Memory(server, new_agent())
     memory.must_push({"system/human.md": HUMAN})
-    with open(os.path.join(os.path.dirname(__file__), "..", "..", "VERSION"), encoding="ascii") as f:
+    root = os.path.join(os.path.dirname(__file__), "..", "..")
+    with open(os.path.join(root, "VERSION"), encoding="ascii") as f:
         assert f.read().strip() in server.cli("version", home=False).stdout.decode()
     for running in (True, False):   # through the owner's socket, then in its own process
         out = server.cli("blocks", "list", "--agent", memory.agent, "--json").stdout.decode()

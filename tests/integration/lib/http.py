@@ -52,7 +52,7 @@ def read_all(sock, limit=1 << 20):
 
 
 def raw(port, data, timeout=15):
-    """Sends bytes as they are, reads to the end -> (status or None, bytes, closed by the server)."""
+    """Sends bytes as they are, reads to the end -> (status or None, bytes, was it closed)."""
     with connect(port, timeout) as sock:
         try:
             sock.sendall(data)

@@ -3,9 +3,9 @@
     s = Server(binary, folder)      s.start()      …      s.stop()      s.check_clean()
 
 Every request carries a canary token in its Authorization header; check_clean greps the whole data
-folder and the log for it (S3), runs `git fsck --full --strict` on every repository (D6), `memfs verify`
-on the home (K1), reads every log line (T20), and asks the watcher whether a ref ever moved other than
-to a descendant (H1).
+folder and the log for it (S3), runs `git fsck --full --strict` on every repository (D6), `memfs
+verify` on the home (K1), reads every log line (T20), and asks the watcher whether a ref ever moved
+other than to a descendant (H1).
 """
 import base64
 import glob
@@ -47,12 +47,12 @@ def sanitizer_library(binary):
 
 
 class Server:
-    def __init__(self, binary, folder, home=None, env=None, args=(), watch=True):
+    def __init__(self, binary, folder, home=None, env=None, args=(), watch=True, prefix=()):
         self.binary = str(binary)
         self.folder = str(folder)
         self.home = str(home or os.path.join(self.folder, "home"))
         self.log_path = os.path.join(self.folder, "server.log")
-        self.extra_env, self.args = dict(env or {}), list(args)
+        self.extra_env, self.args, self.prefix = dict(env or {}), list(args), list(prefix)
         self.process, self.port = None, None
         self.rewrites_allowed = False   # purge is the one who may
         self.expected_codes = (0,)
@@ -75,7 +75,8 @@ class Server:
         with open(self.log_path, "ab") as log:
             offset = log.tell()
             self.process = subprocess.Popen(
-                [self.binary, "serve", "--home", self.home, "--listen", listen, *self.args],
+                [*self.prefix, self.binary, "serve", "--home", self.home, "--listen", listen,
+                 *self.args],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(),
                 cwd="/", start_new_session=True)
         return offset
@@ -205,7 +206,7 @@ class Server:
         return self.refs(agent).get(wire.MAIN)
 
     def push_raw(self, agent, commands, pack, caps=wire.CAPS, timeout=60, headers=None):
-        """commands and pack as they are -> Report; a broken connection is a Report with an error."""
+        """Commands and pack as they are; a broken connection is a Report with an error."""
         body = wire.push_body(commands, pack, caps)
         head = {"Content-Type": "application/x-git-receive-pack-request",
                 "Accept": "application/x-git-receive-pack-result", **(headers or {})}
@@ -254,7 +255,7 @@ class Server:
         return is_ancestor(self.repository(agent), oid, wire.MAIN)
 
     def state_of(self, agent):
-        """Refs, objects and rows of one agent: equal before and after what must change nothing (D3)."""
+        """Refs, packs and rows of one agent: equal before and after what changes nothing (D3)."""
         if not os.path.isdir(self.repository(agent)):
             return None
         refs = self.git_dir(agent, "for-each-ref").stdout
@@ -339,8 +340,8 @@ def descendants(pid):
 
 
 def is_ancestor(repository, older, newer):
-    done = subprocess.run([GIT, "--git-dir", repository, "merge-base", "--is-ancestor", older, newer],
-                          capture_output=True, timeout=60, env=git_env("/nonexistent"))
+    command = [GIT, "--git-dir", repository, "merge-base", "--is-ancestor", older, newer]
+    done = subprocess.run(command, capture_output=True, timeout=60, env=git_env("/nonexistent"))
     return done.returncode == 0
 
 

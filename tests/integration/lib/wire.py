@@ -1,8 +1,8 @@
 """Git objects, packs and smart-HTTP bodies made by hand.
 
 Git's own client refuses to make most of what an attacker sends, and it is slow where a test needs a
-thousand pushes.  Everything here is bytes: objects with zlib and SHA-1, packs without deltas (or with
-the hand-made delta of a bomb), pkt-lines, and the reports that come back.
+thousand pushes.  Everything here is bytes: objects with zlib and SHA-1, packs without deltas (or
+with the hand-made delta of a bomb), pkt-lines, and the reports that come back.
 """
 import hashlib
 import struct
@@ -163,7 +163,8 @@ def push_body(commands, pack, caps=CAPS):
     lines = []
     for i, (old, new, ref) in enumerate(commands):
         ref = ref.encode() if isinstance(ref, str) else ref
-        lines.append(pkt(f"{old} {new} ".encode() + ref + (b"\0 " + caps.encode() if i == 0 else b"")))
+        tail = b"\0 " + caps.encode() if i == 0 else b""
+        lines.append(pkt(f"{old} {new} ".encode() + ref + tail))
     return b"".join(lines) + FLUSH + pack
 
 

@@ -1,6 +1,6 @@
 """A fast writer of one agent's memory over raw git wire: a thousand small pushes where git's own
-client manages fifty.  It behaves as a careful client does: after an unknown outcome it reads the tip
-before it goes on (D4)."""
+client manages fifty.  It behaves as a careful client does: after an unknown outcome it reads the
+tip before it goes on (D4)."""
 import http.client
 import threading
 
