@@ -88,8 +88,8 @@ def server(servers):
 
 @pytest.fixture(scope="module")
 def shared_server(memfs_bin):
-    """One server for a whole file of tests that each look after their own agent; examined at the end.
-    Call it for the server; one that died is a fault at the end, and the next test has a live one."""
+    """One server for a whole file of tests that each look after their own agent, examined at the
+    end.  Call it for the server; one that died is a fault, and the next test has a live one."""
     path = tempfile.mkdtemp(prefix="memfs-it-")
     s = Server(memfs_bin, path)
     faults = []
@@ -97,7 +97,8 @@ def shared_server(memfs_bin):
     def get():
         if not s.running:
             if s.process is not None:
-                faults.append(f"the shared server died with {s.process.returncode}:\n{s.log_tail()}")
+                faults.append(f"the shared server died with {s.process.returncode}:\n"
+                              f"{s.log_tail()}")
             s.start()
         return s
 

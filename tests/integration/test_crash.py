@@ -40,13 +40,6 @@ def examine(server, load):
     server.wait_no_leftovers()
 
 
-def rest(load):
-    load.go.clear()
-    deadline = time.monotonic() + 20
-    while time.monotonic() < deadline and any(m.connection and m.pending for m in load.memories):
-        time.sleep(0.01)
-
-
 @pytest.mark.parametrize("victim", ["server", "git", "either"])
 def test_F01_F02_L2_random_kills_under_load(server, scale, victim):
     kills = int(os.environ.get("CRASHES", scale(200, 5000))) // 3 + 1
@@ -68,10 +61,10 @@ def test_F01_F02_L2_random_kills_under_load(server, scale, victim):
                 slowest = max(slowest, time.monotonic() - began)
             assert not load.faults, load.faults[0]
             if i % 22 == 21:
-                rest(load)
+                load.rest()
                 examine(server, load)
                 load.go.set()
-        rest(load)
+        load.rest()
         load.stop()
         examine(server, load)
     finally:

@@ -93,7 +93,7 @@ def run_cuts(memfs_bin, folder, fs, cuts, n_writers, changes=None, env=None, exa
                     # at another phase each time, after some acknowledgements
                     time.sleep(0.01 + 0.013 * (i % 9))
                     copy, upto = cutter.cut(image, f"cut{i}")
-                    load.go.clear()     # the load rests while the copy is examined
+                    load.rest()         # while the copy is examined
                     acked = sum(upto.values())
                     lost += after_the_cut(memfs_bin, folder, copy, load, upto, examine)
                     copy.drop()

@@ -3,9 +3,10 @@ client manages fifty.  It behaves as a careful client does: after an unknown out
 tip before it goes on (D4)."""
 import http.client
 import threading
+import time
 
 from . import wire
-from .server import AUTH
+from .server import AUTH, new_agent
 
 
 class Lost(AssertionError):
@@ -22,6 +23,7 @@ class Memory:
         self.acked = []         # (commit, files) in order
         self.pending = None     # (commit, files) of unknown outcome
         self.connection = None
+        self.is_busy = False    # a thread of Load is at work on it
         self.n = 0
 
     # -- making ------------------------------------------------------------------------------------
@@ -105,7 +107,6 @@ class Load:
         self.changes = changes or (lambda memory: {
             "system/human.md": f"---\ndescription: d\n---\n{prefix}text {memory.n}\n",
             f"notes/{memory.n % 7}.md": f"note {memory.n}\n"})
-        from .server import new_agent
         self.memories = [Memory(server, new_agent()) for _ in range(n)]
         self.halt = threading.Event()
         self.go = threading.Event()
@@ -128,10 +129,14 @@ class Load:
             while not self.halt.is_set():
                 if not self.go.wait(0.05):
                     continue
-                self._step(memory)
+                memory.is_busy = True
+                if self.go.is_set():    # rest() may have come in between
+                    self._step(memory)
+                memory.is_busy = False
         except Exception as e:
             self.faults.append(e)
         finally:
+            memory.is_busy = False
             memory.close()
 
     def _step(self, memory):
@@ -141,7 +146,7 @@ class Load:
             except Lost:
                 raise
             except Exception:
-                self.halt.wait(0.02)    # not there (yet)
+                self.halt.wait(0.02)    # the server is not there yet
             return
         report = memory.push(self.changes(memory))
         if report.acked:
@@ -153,6 +158,14 @@ class Load:
             self.halt.wait(0.02)
         else:
             self.broken += 1
+
+    def rest(self, seconds=40):
+        """No push under way, until go is set again."""
+        self.go.clear()
+        deadline = time.monotonic() + seconds
+        while any(m.is_busy for m in self.memories):
+            assert time.monotonic() < deadline, "a push without end"
+            time.sleep(0.002)
 
     def stop(self):
         self.halt.set()
