@@ -23,7 +23,7 @@ typedef struct rewrite_request {
     memfs_str needle;       /* replaced in files and messages; empty: none */
     const memfs_oid *blobs; /* replaced whole */
     size_t n_blobs;
-    bool dry_run; /* write nothing; new_tip is then the old one */
+    bool dry_run; /* work it all out, write nothing */
     /* Each file that is replaced, once a blob, with a path that it has somewhere.  May be NULL. */
     void (*found)(memfs_str path, const memfs_oid *blob, void *ctx);
     /* A path that has the needle in its name: it stays.  May be NULL. */
