@@ -1,6 +1,7 @@
 #include "store/store_int.h"
 
 #include "base/mem.h"
+#include "store/incoming_int.h"
 
 #include <stdlib.h>
 
@@ -31,6 +32,7 @@ typedef struct differ {
     const policy *p;
     tree_change_fn fn;
     void *ctx;
+    bool whole_folders; /* a folder on one side only is reported, not opened */
     memfs_buf path;
     frame *frames;
     size_t depth;
@@ -126,7 +128,7 @@ static memfs_code differs(differ *d, const tree_entry *old, const tree_entry *ne
                           (unsigned long long)d->p->max_entries * 2);
     buf_truncate(&d->path, d->frames[d->depth - 1].path_len);
     buf_add_str(&d->path, any->name);
-    if (repo_entry_is_folder(any)) {
+    if (repo_entry_is_folder(any) && (!d->whole_folders || (old != NULL && new != NULL))) {
         buf_putc(&d->path, '/');
         return push(d, old != NULL ? &old->id : NULL, new != NULL ? &new->id : NULL, err);
     }
@@ -176,20 +178,41 @@ static memfs_code walk(differ *d, memfs_error *err)
     return rc;
 }
 
+static memfs_code diff_trees(differ *d, const memfs_oid *old_tree, const memfs_oid *new_tree,
+                             memfs_error *err)
+{
+    memfs_code rc;
+
+    if (old_tree != NULL && oid_equal(old_tree, new_tree))
+        return MEMFS_OK;
+    d->frames = mem_alloc((d->p->max_depth + 1) * sizeof(*d->frames));
+    rc = push(d, old_tree, new_tree, err);
+    return rc == MEMFS_OK ? walk(d, err) : rc;
+}
+
+#define DIFFER_INIT(r, p, fn, ctx, whole)                                                          \
+    { (r), (p), (fn), (ctx), (whole), MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED), NULL, 0,                \
+      (p)->max_entries * 2 }
+
 memfs_code repo_diff(repo *r, const memfs_oid *old_commit, const memfs_oid *new_commit,
                      const policy *p, tree_change_fn fn, void *ctx, memfs_error *err)
 {
-    _cleanup_(differ_dispose) differ d = { r,    p, fn, ctx, MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED),
-                                           NULL, 0, p->max_entries * 2 };
+    _cleanup_(differ_dispose) differ d = DIFFER_INIT(r, p, fn, ctx, false);
     memfs_oid old_tree, new_tree;
     memfs_code rc;
 
     rc = repo_tree_of_commit(r, new_commit, &new_tree, err);
     if (rc == MEMFS_OK && old_commit != NULL)
         rc = repo_tree_of_commit(r, old_commit, &old_tree, err);
-    if (rc < 0 || (old_commit != NULL && oid_equal(&old_tree, &new_tree)))
+    if (rc < 0)
         return rc;
-    d.frames = mem_alloc((p->max_depth + 1) * sizeof(*d.frames));
-    rc = push(&d, old_commit != NULL ? &old_tree : NULL, &new_tree, err);
-    return rc == MEMFS_OK ? walk(&d, err) : rc;
+    return diff_trees(&d, old_commit != NULL ? &old_tree : NULL, &new_tree, err);
+}
+
+memfs_code repo_diff_trees(repo *r, const memfs_oid *old_tree, const memfs_oid *new_tree,
+                           const policy *p, tree_change_fn fn, void *ctx, memfs_error *err)
+{
+    _cleanup_(differ_dispose) differ d = DIFFER_INIT(r, p, fn, ctx, true);
+
+    return diff_trees(&d, old_tree, new_tree, err);
 }
