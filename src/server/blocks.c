@@ -177,24 +177,11 @@ typedef struct blocks_filter {
     bool matches_none;
 } blocks_filter;
 
-/* Stock servers count matches against the tags as given, so a repeated one is never met. */
-static bool has_twice(const memfs_str *tags, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        for (size_t j = 0; j < i; j++) {
-            if (str_equal(tags[i], tags[j]))
-                return true;
-        }
-    }
-    return false;
-}
-
 static void read_tags(params *p, blocks_filter *f)
 {
     f->q.tags = f->tags;
     f->q.n_tags = params_texts(p, "tags", f->tags, REPLY_MAX_TAGS);
     f->q.match_all_tags = params_bool(p, "match_all_tags", false);
-    f->matches_none |= f->q.match_all_tags && has_twice(f->tags, f->q.n_tags);
 }
 
 /* The filters that list and count share.  A count without any counts hidden blocks too, and so does

@@ -170,8 +170,8 @@ memfs_code reply_tag_all(app *self, reply_tag *tag, memfs_error *err)
         rc = state_agent_count(home_state(self->home), &n_agents, err);
     if (rc < 0)
         return rc;
-    snprintf(tag->text, sizeof(tag->text), "\"%lld-%lld-%llx\"", (long long)generation,
-             (long long)n_agents, (unsigned long long)self->started_at_us);
+    snprintf(tag->text, sizeof(tag->text), "\"%lld-%lld\"", (long long)generation,
+             (long long)n_agents);
     return MEMFS_OK;
 }
 

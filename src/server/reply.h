@@ -14,8 +14,8 @@
  *
  * Tags (ETag): an answer about one agent carries the commit and the generation that its rows came
  * from, in one snapshot, so equal tags mean equal bytes.  A list over agents carries the cache's
- * generation as it was before the rows were read, with the number of agents and the time this
- * server was started, as generations begin anew with a new cache.
+ * generation as it was before the rows were read, with the number of agents; a cache that is made
+ * anew does not repeat the generations of the old one.
  *
  * Thread: the request's.
  */
