@@ -9,6 +9,7 @@
 #include "base/log.h"
 
 #include "base/clock.h"
+#include "base/escape.h"
 #include "base/str.h"
 
 #include <assert.h>
@@ -68,12 +69,10 @@ static bool is_bare(memfs_str s)
     return s.len > 0;
 }
 
-/* Controls of both kinds, line separators, and what makes text run the other way. */
+/* What would end the line or the quotes, or make a terminal act. */
 static bool is_hostile(uint32_t cp)
 {
-    return cp < 0x20 || (cp >= 0x7F && cp <= 0x9F) || cp == '"' || cp == '\\' || cp == 0x061C ||
-           cp == 0x200E || cp == 0x200F || (cp >= 0x2028 && cp <= 0x202E) ||
-           (cp >= 0x2066 && cp <= 0x2069) || cp == 0xFEFF;
+    return cp == '"' || cp == '\\' || escape_is_control(cp);
 }
 
 static bool put_hex(line *l, memfs_str s)

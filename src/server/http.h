@@ -40,6 +40,7 @@ typedef enum http_access {
 } http_access;
 
 typedef void (*http_handler)(http_request *rq, void *app);
+typedef bool (*http_quick)(http_request *rq, void *app);
 
 /*
  * pattern: segments between slashes; "{agent}", "{id}" match one segment; a last "{label...}" matches
@@ -54,10 +55,15 @@ typedef struct http_route {
     http_handler handler;
     uint64_t max_body_bytes;
     const char *summary; /* one line, for docs and help */
+    /*
+     * May be NULL.  Tried on the event thread when a small body is there whole, before a worker is
+     * troubled: it answers and returns true, or returns false without a trace.  It must not wait.
+     */
+    http_quick quick;
 } http_route;
 
 typedef struct http_options {
-    const char *address; /* "127.0.0.1", "::1" */
+    const char *address; /* "127.0.0.1", "::1"; NULL: no TCP */
     uint16_t port;       /* 0: any */
     const char *socket_path; /* NULL: none */
     const http_route *routes;
@@ -67,15 +73,21 @@ typedef struct http_options {
     size_t max_connections, max_per_source;
     int64_t head_timeout_ms;  /* 10 s */
     int64_t min_bytes_per_30s; /* 30 KiB */
+    size_t max_per_loopback;   /* as max_per_source, for clients on this machine */
+    bool is_quiet;             /* no line in the log for each request */
 } http_options;
 extern const http_options HTTP_OPTIONS_DEFAULT;
 
 /* life cycle */
 MEMFS_CHECK memfs_code http_start(const http_options *options, http_server **ret,
                                   memfs_error *err);
-uint16_t http_port(const http_server *s);
-/* Stops accepting, lets what runs end for at most grace_ms, returns how many were cut off. */
-size_t http_stop(http_server *s, int64_t grace_ms);
+uint16_t http_port(const http_server *s); /* 0: no TCP */
+/*
+ * Stops accepting, lets what runs end for at most grace_ms, returns how many were cut off.  s is gone
+ * afterwards, unless a handler still does not return 5 s after it was cut off: then *ret_is_stuck (may
+ * be NULL) is set, and what the handlers use must stay until the process ends.
+ */
+size_t http_stop(http_server *s, int64_t grace_ms, bool *ret_is_stuck);
 
 /* reading a request; slices live as long as the request */
 const char *http_request_id(const http_request *rq);
@@ -89,9 +101,11 @@ bool http_query(const http_request *rq, const char *key, memfs_str *ret);
 bool http_query_at(const http_request *rq, const char *key, size_t i, memfs_str *ret);
 /* NULL when absent. */
 const char *http_header(const http_request *rq, const char *name);
-memfs_str http_body(const http_request *rq); /* BODY routes */
+memfs_str http_body(const http_request *rq); /* BODY routes, and within http_quick */
+/* A few words for this request's line in the log: "push main 1a2b..3c4d". */
+void http_note(http_request *rq, const char *fmt, ...) MEMFS_PRINTF(2, 3);
 
-/* answering: exactly one of these, once, at the end of a FAST or BODY handler */
+/* answering: exactly one of these, once, at the end of a handler (STREAM: before it has begun) */
 /* The answer under construction; bounded; JSON unless said otherwise. */
 memfs_buf *http_out(http_request *rq);
 void http_set_header(http_request *rq, const char *name, const char *value); /* fixed or checked text */
@@ -104,12 +118,22 @@ bool http_not_modified(http_request *rq, const char *etag);
 /* 200 unless it was used in an error: code -> HTTP status, the one table. */
 int http_status_of(memfs_code code);
 
-/* streaming: only in STREAM handlers; each returns false when the client is gone or too slow */
+/*
+ * streaming: in STREAM and BODY handlers (reading in STREAM only); each returns false when the client
+ * is gone or too slow, or the body is no good
+ */
 /* Up to n bytes of the (decoded) body; *ret_n == 0 is its end. */
 bool http_stream_read(http_request *rq, void *bytes, size_t n, size_t *ret_n);
+/* Why http_stream_read returned false: EINVALID (gzip), ELIMIT (too large), EUNAVAIL (gone). */
+void http_stream_fault(http_request *rq, memfs_error *ret);
 /* Sends the head; then the body follows by http_stream_write. */
 void http_stream_begin(http_request *rq, int status, const char *content_type);
+/*
+ * Waits while the client has not read what was written before.  HTTP/1.1 clients read when they have
+ * sent all, so an answer that outgrows its pipe before that gives up the rest of the body.
+ */
 bool http_stream_write(http_request *rq, const void *bytes, size_t n);
+/* What was written leaves now, not only when there is enough of it. */
 bool http_stream_flush(http_request *rq);
 /* Ends the answer cleanly.  http_stream_cut ends the connection so that no client takes it for whole. */
 void http_stream_end(http_request *rq);

@@ -1,0 +1,782 @@
+/*
+ * http.c - libmicrohttpd on one side, requests and handlers on the other.
+ *
+ * There is a front for TCP and one for the home's own socket, each a daemon with its event threads.
+ * The library calls back in this order, always on the event thread of the connection:
+ *
+ *     on_connection(started)
+ *       on_uri         the raw target; the request is made
+ *       on_access      once with the head: judged, matched; here a refusal may end the connection
+ *                      before "100 Continue" is said
+ *       on_access *    with pieces of the body -> rq->in
+ *       on_access      when the body has ended: the handler runs here (FAST, quick) or on a worker,
+ *                      and the connection is put aside until there is an answer
+ *       read_answer *  bytes of a streamed answer <- rq->out_pipe
+ *       on_completed   the request is over, whatever became of it
+ *     on_connection(closed)
+ *
+ * Back-pressure is the library's suspend and resume: a connection is put aside (rq->is_suspended)
+ * while the body's pipe is full, while nobody has an answer, or while the answer's pipe is empty, and
+ * http_wake_locked() brings it back.  Both are done under rq->mutex, so no wake-up is lost.
+ *
+ * The library can answer only after the head or after the whole body.  So when an answer is there
+ * early, the rest of the body is read and thrown away, up to a bound; past it the connection is cut.
+ */
+#include "server/http_int.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <microhttpd.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <strings.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#define CONNECTION_MEMORY (64u << 10) /* half of it is the first read buffer: a head fits, unmoved */
+#define THREAD_STACK_BYTES (1u << 20)
+#define IDLE_TIMEOUT_S 60u
+#define STREAM_BLOCK_BYTES (32u << 10)
+#define WAKE_BYTES (16u << 10)
+#define MAX_QUICK_BYTES (64u << 10)
+#define MAX_IDLE_BODY_BYTES (64u << 10) /* of a route that wants none: read and forgotten */
+#define DRAIN_BYTES (1u << 20)
+#define BODY_BASE_MS 60000
+#define BODY_MIN_BYTES_PER_S (32u << 10)
+#define STUCK_MS 5000
+
+/* The version whose parser http_guard_is_exact() was tested with. */
+#define EXACT_HEADS_VERSION "0.9.75"
+
+struct http_front {
+    http_server *server;
+    struct MHD_Daemon *daemon;
+    bool is_owner;
+};
+
+struct http_server {
+    http_options options;
+    http_front tcp, local;
+    uint16_t port;
+    char *socket_path;
+    http_conn_table *conns;
+    pool *streams, *bodies;
+    bool has_exact_heads;
+    uint32_t id_prefix;
+    atomic_uint id_counter;
+    atomic_bool is_stopping;
+};
+
+const http_options HTTP_OPTIONS_DEFAULT = {
+    .address = "127.0.0.1",
+    .max_queued = 256,
+    .max_connections = 1000,
+    .max_per_source = 64,
+    .max_per_loopback = 1000,
+    .head_timeout_ms = 10000,
+    .min_bytes_per_30s = 30 << 10,
+};
+
+bool http_server_logs(const http_server *s)
+{
+    return !s->options.is_quiet;
+}
+
+void *http_server_app(const http_server *s)
+{
+    return s->options.app;
+}
+
+uint16_t http_port(const http_server *s)
+{
+    return s->port;
+}
+
+/* ---- aside and back ---- */
+
+static void put_aside_locked(http_request *rq)
+{
+    MHD_suspend_connection(rq->mhd);
+    rq->is_suspended = true;
+    atomic_store(&rq->conn->is_ours, true);
+}
+
+void http_wake_locked(http_request *rq)
+{
+    if (!rq->is_suspended || rq->is_dead)
+        return;
+    rq->is_suspended = false;
+    MHD_resume_connection(rq->mhd);
+}
+
+/* ---- the answer ---- */
+
+static void add_headers(const http_request *rq, struct MHD_Response *response)
+{
+    if (rq->content_type[0] != '\0')
+        MHD_add_response_header(response, "Content-Type", rq->content_type);
+    MHD_add_response_header(response, "X-Request-Id", rq->id);
+    for (size_t i = 0; i < rq->n_set_headers; i++)
+        MHD_add_response_header(response, rq->set_headers[i].key.ptr, rq->set_headers[i].value.ptr);
+    if (rq->must_close || atomic_load(&rq->server->is_stopping))
+        MHD_add_response_header(response, "Connection", "close");
+}
+
+static enum MHD_Result queue(http_request *rq, struct MHD_Response *response)
+{
+    enum MHD_Result done;
+
+    if (response == NULL)
+        return MHD_NO;
+    add_headers(rq, response);
+    http_conn_set_phase(rq->conn, HTTP_PHASE_ANSWER);
+    done = MHD_queue_response(rq->mhd, (unsigned)rq->status, response);
+    MHD_destroy_response(response);
+    return done;
+}
+
+/* The bytes become the library's. */
+static struct MHD_Response *response_of(char *bytes, size_t n)
+{
+    struct MHD_Response *response = MHD_create_response_from_buffer(n, bytes, MHD_RESPMEM_MUST_FREE);
+
+    if (response == NULL)
+        free(bytes);
+    return response;
+}
+
+static enum MHD_Result queue_answer(http_request *rq)
+{
+    size_t n;
+    char *bytes = buf_take(&rq->out, &n);
+
+    rq->n_sent = n;
+    return queue(rq, response_of(bytes, n));
+}
+
+/* A cut must not look like an end, and without chunks only a reset says so. */
+static void make_cut_visible(http_request *rq)
+{
+    struct linger reset = { .l_onoff = 1, .l_linger = 0 };
+
+    setsockopt(rq->conn->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+}
+
+static ssize_t read_answer(void *cls, uint64_t pos, char *bytes, size_t n)
+{
+    http_request *rq = cls;
+    ssize_t got;
+
+    (void)pos;
+    pthread_mutex_lock(&rq->mutex);
+    atomic_store(&rq->conn->is_ours, false);
+    got = (ssize_t)http_pipe_take(&rq->out_pipe, bytes, n);
+    rq->n_sent += (uint64_t)got;
+    if (rq->is_cut || rq->is_dead) {
+        make_cut_visible(rq);
+        got = MHD_CONTENT_READER_END_WITH_ERROR;
+    } else if (got == 0 && rq->is_ended) {
+        got = MHD_CONTENT_READER_END_OF_STREAM;
+    } else if (got == 0) {
+        put_aside_locked(rq);
+    } else {
+        pthread_cond_broadcast(&rq->changed);
+    }
+    pthread_mutex_unlock(&rq->mutex);
+    return got;
+}
+
+/* All of a short answer is in the pipe already: then its length can be told. */
+static struct MHD_Response *response_of_pipe(http_request *rq)
+{
+    size_t n = rq->out_pipe.len;
+    char *bytes = mem_alloc(n);
+
+    http_pipe_take(&rq->out_pipe, bytes, n);
+    rq->n_sent = n;
+    return response_of(bytes, n);
+}
+
+static enum MHD_Result queue_stream(http_request *rq)
+{
+    struct MHD_Response *response = NULL;
+
+    pthread_mutex_lock(&rq->mutex);
+    if (rq->is_ended)
+        response = response_of_pipe(rq);
+    pthread_mutex_unlock(&rq->mutex);
+    if (response == NULL)
+        response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES,
+                                                     read_answer, rq, NULL);
+    return queue(rq, response);
+}
+
+/* ---- the head ---- */
+
+typedef struct field_list {
+    http_pair fields[HTTP_MAX_HEADERS + 1]; /* one more, so that too many are seen as such */
+    size_t n, n_bytes;
+} field_list;
+
+static enum MHD_Result add_field(void *cls, enum MHD_ValueKind kind, const char *key, size_t key_n,
+                                 const char *value, size_t value_n)
+{
+    field_list *list = cls;
+
+    (void)kind;
+    if (list->n == ARRAY_LEN(list->fields))
+        return MHD_NO;
+    list->fields[list->n].key = str_make(key, key_n);
+    list->fields[list->n].value = value != NULL ? str_make(value, value_n) : str_make(key + key_n, 0);
+    list->n++;
+    list->n_bytes += key_n + value_n + 2;
+    return MHD_YES;
+}
+
+const char *http_header_live(const http_request *rq, const char *name)
+{
+    return MHD_lookup_connection_value(rq->mhd, MHD_HEADER_KIND, name);
+}
+
+/* A worker outlives the connection, so it gets a copy of the head: one block, pairs then text. */
+static void copy_headers(http_request *rq)
+{
+    field_list list = { .n = 0 };
+    char *at;
+
+    MHD_get_connection_values_n(rq->mhd, MHD_HEADER_KIND, add_field, &list);
+    rq->headers = mem_alloc((list.n + 1) * sizeof(http_pair) + list.n_bytes);
+    at = (char *)(rq->headers + list.n + 1);
+    for (size_t i = 0; i < list.n; i++) {
+        memfs_str *parts[2] = { &list.fields[i].key, &list.fields[i].value };
+
+        for (int p = 0; p < 2; p++) {
+            memcpy(at, parts[p]->ptr, parts[p]->len);
+            parts[p]->ptr = at;
+            at += parts[p]->len + 1; /* the NUL is there: the block was zeroed */
+        }
+        rq->headers[i] = list.fields[i];
+    }
+}
+
+static const char *judge_head(http_request *rq, const char *method, const char *version)
+{
+    const union MHD_ConnectionInfo *info;
+    field_list list = { .n = 0 };
+    http_head head = { .method = str_of(method), .target = rq->raw_at, .version = str_of(version) };
+    const char *fault;
+
+    MHD_get_connection_values_n(rq->mhd, MHD_HEADER_KIND, add_field, &list);
+    info = MHD_get_connection_info(rq->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
+    head.fields = list.fields;
+    head.n_fields = list.n;
+    head.size = info != NULL ? info->header_size : 0;
+    fault = http_guard_head(&head);
+    if (fault == NULL && rq->server->has_exact_heads && !http_guard_is_exact(&head))
+        fault = "the head has a bare LF, a folded line, a NUL or a blank too many";
+    return fault;
+}
+
+static void refuse_method(http_request *rq, unsigned allowed)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(64);
+
+    http_methods_text(allowed, &text);
+    http_set_header(rq, "Allow", text.ptr);
+    http_send_detail(rq, 405, "Method Not Allowed");
+}
+
+static void find_route(http_request *rq)
+{
+    const http_options *o = &rq->server->options;
+    const char *fault = http_target_parse(str_of(rq->raw), rq->storage, &rq->target);
+    http_match match = { NULL, 0, NULL };
+
+    if (fault == NULL) {
+        match = http_route_find(o->routes, o->n_routes, rq->front->is_owner, rq->method,
+                                &rq->target);
+        fault = match.fault;
+    }
+    if (fault != NULL) {
+        rq->must_close = true;
+        http_send_detail(rq, 400, "%s", fault);
+    } else if (match.route != NULL) {
+        rq->route = match.route;
+    } else if (match.allowed != 0) {
+        refuse_method(rq, match.allowed);
+    } else {
+        http_send_detail(rq, 404, "Not Found");
+    }
+}
+
+static uint64_t body_max(const http_request *rq)
+{
+    if (rq->route == NULL)
+        return 0;
+    return rq->route->max_body_bytes > 0 ? rq->route->max_body_bytes : MAX_IDLE_BODY_BYTES;
+}
+
+/* False: the answer is decided. */
+static bool judge_coding(http_request *rq)
+{
+    const char *coding = http_header_live(rq, "Content-Encoding");
+
+    if (coding == NULL || strcasecmp(coding, "identity") == 0)
+        return true;
+    rq->is_gzip = strcasecmp(coding, "gzip") == 0 || strcasecmp(coding, "x-gzip") == 0;
+    if (!rq->is_gzip)
+        http_send_detail(rq, 415, "The body's encoding is not gzip");
+    return rq->is_gzip;
+}
+
+static void send_too_large(http_request *rq)
+{
+    http_send_detail(rq, 413, "The body is larger than %llu bytes",
+                     (unsigned long long)body_max(rq));
+}
+
+/* What the head says of the body.  True: it is longer than we take, so it is not waited for. */
+static bool judge_body(http_request *rq)
+{
+    const char *text = http_header_live(rq, "Content-Length");
+    bool is_chunked = http_header_live(rq, "Transfer-Encoding") != NULL;
+    uint64_t length = 0;
+
+    if (text != NULL && !str_to_u64(str_of(text), INT64_MAX, &length))
+        length = 0; /* the guard has refused it before */
+    rq->drain_bytes = body_max(rq) + DRAIN_BYTES;
+    if (length > 0 || is_chunked) {
+        atomic_store(&rq->conn->body_limit_ms,
+                     BODY_BASE_MS + rq->drain_bytes * 1000 / BODY_MIN_BYTES_PER_S);
+        http_conn_set_phase(rq->conn, HTTP_PHASE_BODY);
+    }
+    if (rq->is_answered || !judge_coding(rq))
+        return length > body_max(rq);
+    if (length > body_max(rq))
+        send_too_large(rq);
+    http_pipe_init(&rq->in, rq->route->kind == HTTP_STREAM ? HTTP_PIPE_BYTES : body_max(rq));
+    return length > body_max(rq);
+}
+
+static enum MHD_Result on_head(http_request *rq, const char *method, const char *version)
+{
+    const char *fault;
+    bool is_endless;
+
+    rq->has_head = true;
+    snprintf(rq->method_name, sizeof(rq->method_name), "%s", method);
+    rq->method = http_method_parse(method, &rq->is_head_method);
+    fault = judge_head(rq, method, version);
+    if (fault != NULL) {
+        rq->must_close = true;
+        http_send_detail(rq, 400, "%s", fault);
+        return queue_answer(rq);
+    }
+    find_route(rq);
+    is_endless = judge_body(rq);
+    /* Whoever waits for "100 Continue" is told now; the library closes after an answer to a head. */
+    if (rq->is_answered &&
+        (rq->must_close || is_endless || http_header_live(rq, "Expect") != NULL)) {
+        rq->must_close = true;
+        return queue_answer(rq);
+    }
+    return MHD_YES;
+}
+
+/* ---- the body ---- */
+
+static void run_job(void *arg)
+{
+    http_request *rq = arg;
+
+    http_run_handler(rq);
+    http_request_unref(rq);
+}
+
+/* The agent, so that one of them cannot take all workers (T17); else the route. */
+static void submit(http_request *rq)
+{
+    pool *p = rq->route->kind == HTTP_STREAM ? rq->server->streams : rq->server->bodies;
+    memfs_error err = MEMFS_ERROR_INIT;
+    char key[80];
+    memfs_str agent;
+
+    if (!http_route_param(rq->route, &rq->target, "agent", &agent))
+        agent = str_of(rq->route->pattern);
+    snprintf(key, sizeof(key), "%.*s", (int)(agent.len < 64 ? agent.len : 64), agent.ptr);
+    copy_headers(rq);
+    rq->is_submitted = true;
+    http_request_ref(rq);
+    if (pool_submit(p, key, run_job, rq, &err) == MEMFS_OK)
+        return;
+    http_request_unref(rq);
+    http_send_error(rq, &err);
+}
+
+/* How many of the n bytes are done with; -1: the connection ends here. */
+static ssize_t take_body_locked(http_request *rq, const char *bytes, size_t n)
+{
+    if (rq->is_dead)
+        return -1;
+    if (!rq->is_discarding && rq->n_body + n > body_max(rq))
+        http_give_up_body_locked(rq, MEMFS_ELIMIT, "the body is too large");
+    if (rq->is_discarding) {
+        rq->n_body += n;
+        return rq->n_body > rq->drain_bytes ? -1 : (ssize_t)n;
+    }
+    n = http_pipe_put(&rq->in, bytes, n);
+    rq->n_body += n;
+    if (n > 0)
+        pthread_cond_broadcast(&rq->changed);
+    return (ssize_t)n;
+}
+
+static ssize_t take_body(http_request *rq, const char *bytes, size_t n)
+{
+    bool is_too_large;
+    ssize_t taken;
+
+    pthread_mutex_lock(&rq->mutex);
+    taken = take_body_locked(rq, bytes, n);
+    is_too_large = rq->is_discarding && !rq->is_submitted && !rq->is_answered;
+    pthread_mutex_unlock(&rq->mutex);
+    if (is_too_large)
+        send_too_large(rq);
+    return taken;
+}
+
+static enum MHD_Result on_body(http_request *rq, const char *bytes, size_t *n)
+{
+    ssize_t taken = take_body(rq, bytes, *n);
+
+    atomic_store(&rq->conn->is_ours, false);
+    if (taken >= 0 && (size_t)taken < *n && !rq->is_submitted)
+        submit(rq); /* the pipe is full: now there is something to do */
+    if (taken < 0) {
+        make_cut_visible(rq);
+        return MHD_NO;
+    }
+    *n -= (size_t)taken;
+    if (*n == 0)
+        return MHD_YES;
+    pthread_mutex_lock(&rq->mutex);
+    put_aside_locked(rq);
+    if (rq->in.len < rq->in.max_bytes || rq->is_discarding)
+        http_wake_locked(rq); /* room was made in between */
+    pthread_mutex_unlock(&rq->mutex);
+    return MHD_YES;
+}
+
+/* ---- the turn after the body ---- */
+
+static void end_body(http_request *rq)
+{
+    pthread_mutex_lock(&rq->mutex);
+    rq->is_body_ended = true;
+    pthread_cond_broadcast(&rq->changed);
+    pthread_mutex_unlock(&rq->mutex);
+    http_conn_set_phase(rq->conn, HTTP_PHASE_WORK);
+}
+
+static void dispatch(http_request *rq)
+{
+    if (rq->route->kind == HTTP_FAST) {
+        http_run_handler(rq);
+        return;
+    }
+    if (rq->route->quick != NULL && !rq->is_gzip && rq->in.len <= MAX_QUICK_BYTES &&
+        rq->route->quick(rq, rq->server->options.app))
+        return;
+    submit(rq);
+}
+
+static bool is_stream_ready(const http_request *rq)
+{
+    return rq->is_begun && (rq->is_ended || rq->wants_flush || rq->out_pipe.len >= WAKE_BYTES);
+}
+
+static enum MHD_Result on_turn(http_request *rq)
+{
+    bool is_ready, is_over;
+
+    if (!rq->is_body_ended) {
+        end_body(rq);
+        if (!rq->is_answered && !rq->is_submitted)
+            dispatch(rq);
+    }
+    pthread_mutex_lock(&rq->mutex);
+    is_over = rq->is_dead || rq->is_cut;
+    is_ready = rq->is_answered || is_stream_ready(rq);
+    if (!is_over && !is_ready)
+        put_aside_locked(rq);
+    pthread_mutex_unlock(&rq->mutex);
+    if (is_over) {
+        make_cut_visible(rq);
+        return MHD_NO;
+    }
+    if (!is_ready)
+        return MHD_YES;
+    atomic_store(&rq->conn->is_ours, false);
+    return rq->is_answered ? queue_answer(rq) : queue_stream(rq);
+}
+
+/* ---- callbacks ---- */
+
+static http_connection *connection_of(struct MHD_Connection *mhd)
+{
+    const union MHD_ConnectionInfo *info =
+        MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_SOCKET_CONTEXT);
+
+    return info->socket_context;
+}
+
+static void *on_uri(void *cls, const char *uri, struct MHD_Connection *mhd)
+{
+    http_front *f = cls;
+    http_server *s = f->server;
+    http_request *rq = http_request_new(s, f, uri != NULL ? uri : "");
+
+    rq->mhd = mhd;
+    rq->raw_at = str_of(uri);
+    rq->conn = connection_of(mhd);
+    snprintf(rq->id, sizeof(rq->id), "%08x%08x", s->id_prefix, atomic_fetch_add(&s->id_counter, 1));
+    http_conn_set_request(s->conns, rq->conn, rq);
+    http_conn_set_phase(rq->conn, HTTP_PHASE_HEAD);
+    return rq;
+}
+
+static enum MHD_Result on_access(void *cls, struct MHD_Connection *mhd, const char *url,
+                                 const char *method, const char *version, const char *bytes,
+                                 size_t *n, void **context)
+{
+    http_request *rq = *context;
+
+    (void)cls, (void)mhd, (void)url;
+    if (rq == NULL)
+        return MHD_NO;
+    if (!rq->has_head)
+        return on_head(rq, method, version);
+    if (*n > 0)
+        return on_body(rq, bytes, n);
+    return on_turn(rq);
+}
+
+static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
+                         enum MHD_RequestTerminationCode how)
+{
+    http_request *rq = *context;
+    http_connection *c;
+
+    (void)cls, (void)mhd;
+    if (rq == NULL)
+        return;
+    *context = NULL;
+    c = rq->conn;
+    http_conn_set_request(rq->server->conns, c, NULL);
+    http_conn_set_phase(c, HTTP_PHASE_IDLE);
+    atomic_store(&c->is_ours, false);
+    pthread_mutex_lock(&rq->mutex);
+    rq->is_dead = true;
+    if (how != MHD_REQUEST_TERMINATED_COMPLETED_OK)
+        rq->is_cut = true;
+    pthread_cond_broadcast(&rq->changed);
+    pthread_mutex_unlock(&rq->mutex);
+    http_request_unref(rq);
+}
+
+static void on_connection(void *cls, struct MHD_Connection *mhd, void **context,
+                          enum MHD_ConnectionNotificationCode what)
+{
+    http_front *f = cls;
+
+    if (what == MHD_CONNECTION_NOTIFY_STARTED) {
+        int fd = MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CONNECTION_FD)->connect_fd;
+        const union MHD_ConnectionInfo *from =
+            MHD_get_connection_info(mhd, MHD_CONNECTION_INFO_CLIENT_ADDRESS);
+
+        *context = http_conns_add(f->server->conns, fd, from != NULL ? from->client_addr : NULL);
+    } else if (*context != NULL) {
+        http_conns_remove(f->server->conns, *context);
+        *context = NULL;
+    }
+}
+
+static enum MHD_Result on_accept(void *cls, const struct sockaddr *address, socklen_t len)
+{
+    http_front *f = cls;
+
+    (void)len;
+    return http_conns_admit(f->server->conns, address) ? MHD_YES : MHD_NO;
+}
+
+/* Targets are decoded by http_route.c; what the library makes of them is looked at by nobody. */
+static size_t leave_escapes(void *cls, struct MHD_Connection *mhd, char *text)
+{
+    (void)cls, (void)mhd;
+    return strlen(text);
+}
+
+/* ---- life ---- */
+
+static size_t n_cores(void)
+{
+    long n = sysconf(_SC_NPROCESSORS_ONLN);
+
+    return n > 0 ? (size_t)n : 1;
+}
+
+static size_t clamp(size_t n, size_t least, size_t most)
+{
+    return n < least ? least : n > most ? most : n;
+}
+
+static memfs_code start_front(http_server *s, http_front *f, int fd, size_t n_threads,
+                              memfs_error *err)
+{
+    struct MHD_OptionItem threads[] = {
+        { n_threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)n_threads, NULL },
+        { MHD_OPTION_END, 0, NULL },
+    };
+
+    f->server = s;
+    f->daemon = MHD_start_daemon(
+        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, on_accept, f, on_access, f,
+        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->options.max_connections,
+        MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, MHD_OPTION_STRICT_FOR_CLIENT, 1,
+        MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_STACK_BYTES, MHD_OPTION_URI_LOG_CALLBACK,
+        on_uri, f, MHD_OPTION_NOTIFY_COMPLETED, on_completed, f, MHD_OPTION_NOTIFY_CONNECTION,
+        on_connection, f, MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, f, MHD_OPTION_ARRAY, threads,
+        MHD_OPTION_END);
+    if (f->daemon != NULL)
+        return MEMFS_OK;
+    close(fd);
+    return memfs_fail(err, MEMFS_EUNAVAIL, "could not start the HTTP server");
+}
+
+static memfs_code start_fronts(http_server *s, memfs_error *err)
+{
+    const http_options *o = &s->options;
+    size_t n_threads = o->n_event_threads > 0 ? o->n_event_threads : clamp(n_cores(), 1, 8);
+    memfs_code rc = MEMFS_OK;
+    int fd;
+
+    s->local.is_owner = true;
+    if (o->address != NULL) {
+        rc = http_listen_tcp(o->address, o->port, &fd, &s->port, err);
+        if (rc == MEMFS_OK)
+            rc = start_front(s, &s->tcp, fd, n_threads, err);
+    }
+    if (rc == MEMFS_OK && s->socket_path != NULL) {
+        rc = http_listen_unix(s->socket_path, &fd, err);
+        if (rc == MEMFS_OK)
+            rc = start_front(s, &s->local, fd, 1, err);
+    }
+    return rc;
+}
+
+static void server_dispose(http_server *s)
+{
+    http_conns_free(s->conns);
+    pool_free(s->streams);
+    pool_free(s->bodies);
+    free(s->socket_path);
+    free(s);
+}
+
+memfs_code http_start(const http_options *options, http_server **ret, memfs_error *err)
+{
+    http_clocks clocks = { options->head_timeout_ms, options->min_bytes_per_30s,
+                           options->max_per_source, options->max_per_loopback };
+    size_t n_workers = options->n_workers > 0 ? options->n_workers : clamp(2 * n_cores(), 4, 32);
+    http_server *s = mem_alloc(sizeof(*s));
+    memfs_code rc;
+
+    s->options = *options;
+    s->socket_path = options->socket_path != NULL ? mem_strdup(options->socket_path) : NULL;
+    s->has_exact_heads = strcmp(MHD_get_version(), EXACT_HEADS_VERSION) == 0;
+    hash_random((uint8_t *)&s->id_prefix, sizeof(s->id_prefix));
+    rc = http_conns_new(&clocks, &s->conns, err);
+    if (rc < 0) {
+        free(s->socket_path);
+        free(s);
+        return rc;
+    }
+    s->streams = pool_new(n_workers, options->max_queued);
+    s->bodies = pool_new(n_workers, options->max_queued);
+    rc = start_fronts(s, err);
+    if (rc < 0) {
+        http_stop(s, 0, NULL);
+        return rc;
+    }
+    *ret = s;
+    return MEMFS_OK;
+}
+
+static void stop_accepting(http_front *f)
+{
+    int fd = f->daemon != NULL ? MHD_quiesce_daemon(f->daemon) : -1;
+
+    if (fd >= 0)
+        close(fd);
+}
+
+/* Its worker, if any, is told that the client is gone; the connection ends without a word. */
+static void cut_off(http_request *rq)
+{
+    pthread_mutex_lock(&rq->mutex);
+    rq->is_cut = true;
+    pthread_cond_broadcast(&rq->changed);
+    http_wake_locked(rq);
+    rq->is_dead = true;
+    pthread_mutex_unlock(&rq->mutex);
+}
+
+static size_t load(http_server *s)
+{
+    return pool_load(s->streams) + pool_load(s->bodies);
+}
+
+static bool wait_for_workers(http_server *s, int64_t ms)
+{
+    int64_t until = clock_mono_ms() + ms;
+
+    while (load(s) > 0 && clock_mono_ms() < until)
+        clock_sleep_ms(10);
+    return load(s) == 0;
+}
+
+static void stop_front(http_front *f)
+{
+    if (f->daemon != NULL)
+        MHD_stop_daemon(f->daemon);
+    f->daemon = NULL;
+}
+
+size_t http_stop(http_server *s, int64_t grace_ms, bool *ret_is_stuck)
+{
+    int64_t until = clock_mono_ms() + grace_ms;
+    size_t n_cut;
+    bool is_stuck;
+
+    atomic_store(&s->is_stopping, true);
+    stop_accepting(&s->tcp);
+    stop_accepting(&s->local);
+    if (s->socket_path != NULL)
+        unlink(s->socket_path);
+    while (http_conns_quiesce(s->conns, NULL) > 0 && clock_mono_ms() < until)
+        clock_sleep_ms(10);
+    n_cut = http_conns_quiesce(s->conns, cut_off);
+    is_stuck = !wait_for_workers(s, STUCK_MS);
+    if (ret_is_stuck != NULL)
+        *ret_is_stuck = is_stuck;
+    if (is_stuck)
+        return n_cut; /* the process is about to end; freeing below a running handler helps nobody */
+    stop_front(&s->tcp);
+    stop_front(&s->local);
+    server_dispose(s);
+    return n_cut;
+}

@@ -1,0 +1,363 @@
+/*
+ * http_conn.c - who is connected, from where, and for how long (T18, reliability 7).
+ *
+ * libmicrohttpd's own timeout is about silence, so one byte a minute holds a connection for ever.
+ * These clocks are about progress.  A thread, the reaper, looks at each TCP connection a few times a
+ * second and ends those that are too slow, by shutdown(): the event thread then meets a closed
+ * socket and cleans up as for any client that left.
+ *
+ *     head     head_timeout from the first byte of a request (from accept, for the first one)
+ *     body     at least min_bytes_per_30s in any 30 s, and body_limit for all of it
+ *     answer   the same rate, counted in bytes that the client has acknowledged
+ *
+ * The rate is a leaky bucket: a connection holds at most 30 s worth of credit, earns a unit for each
+ * byte that moved, and pays the minimum for the time that passed.  Time in which the client waits for
+ * us (a worker is busy, a pipe is full) costs nothing.  What moved is what the kernel says
+ * (TCP_INFO), so bytes that sit in a socket buffer of ours count for nobody.
+ *
+ * A new phase is seen by its turn number; the fields below "the reaper's own" belong to its thread.
+ * Locks: table.mutex alone, held over shutdown() and getsockopt(), which do not block.  A connection
+ * is taken out of the table before its descriptor is closed, so no foreign one is ever shut down.
+ */
+#include "server/http_int.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#include <errno.h>
+#include <linux/tcp.h>
+#include <netinet/in.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#define TICK_MS 250
+#define RATE_WINDOW_MS 30000
+#define N_BUCKETS 256
+
+struct http_source {
+    http_source *next;
+    uint8_t address[16];
+    size_t n;
+};
+
+struct http_conn_table {
+    http_clocks clocks;
+    pthread_t reaper;
+    pthread_mutex_t mutex;
+    pthread_cond_t changed; /* the first connection came, or stop */
+    bool stop;
+    http_connection *first;
+    size_t n;
+    http_source *buckets[N_BUCKETS];
+};
+
+/* ---- sources ---- */
+
+/* IPv4 as IPv6 has it.  False: not TCP. */
+static bool address_bytes(const struct sockaddr *address, uint8_t out[16])
+{
+    static const uint8_t mapped[12] = { 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xFF, 0xFF };
+
+    if (address != NULL && address->sa_family == AF_INET6) {
+        memcpy(out, &((const struct sockaddr_in6 *)(const void *)address)->sin6_addr, 16);
+        return true;
+    }
+    if (address != NULL && address->sa_family == AF_INET) {
+        memcpy(out, mapped, sizeof(mapped));
+        memcpy(out + 12, &((const struct sockaddr_in *)(const void *)address)->sin_addr, 4);
+        return true;
+    }
+    return false;
+}
+
+static bool is_loopback(const uint8_t address[16])
+{
+    struct in6_addr in6;
+
+    memcpy(&in6, address, sizeof(in6));
+    return IN6_IS_ADDR_LOOPBACK(&in6) || (IN6_IS_ADDR_V4MAPPED(&in6) && address[12] == 127);
+}
+
+static http_source **source_at(http_conn_table *t, const uint8_t address[16])
+{
+    unsigned hash = 0;
+    http_source **at;
+
+    for (int i = 0; i < 16; i++)
+        hash = hash * 31 + address[i];
+    at = &t->buckets[hash % N_BUCKETS];
+    while (*at != NULL && memcmp((*at)->address, address, 16) != 0)
+        at = &(*at)->next;
+    return at;
+}
+
+static http_source *source_ref(http_conn_table *t, const uint8_t address[16])
+{
+    http_source **at = source_at(t, address);
+
+    if (*at == NULL) {
+        *at = mem_alloc(sizeof(**at));
+        memcpy((*at)->address, address, 16);
+    }
+    (*at)->n++;
+    return *at;
+}
+
+static void source_unref(http_conn_table *t, http_source *source)
+{
+    http_source **at;
+
+    if (source == NULL || --source->n > 0)
+        return;
+    at = source_at(t, source->address);
+    *at = source->next;
+    free(source);
+}
+
+bool http_conns_admit(http_conn_table *t, const struct sockaddr *address)
+{
+    uint8_t bytes[16];
+    http_source *source;
+    size_t n, most;
+
+    if (!address_bytes(address, bytes))
+        return true;
+    most = is_loopback(bytes) ? t->clocks.max_per_loopback : t->clocks.max_per_source;
+    pthread_mutex_lock(&t->mutex);
+    source = *source_at(t, bytes);
+    n = source != NULL ? source->n : 0;
+    pthread_mutex_unlock(&t->mutex);
+    return n < most;
+}
+
+/* ---- the table ---- */
+
+http_connection *http_conns_add(http_conn_table *t, int fd, const struct sockaddr *address)
+{
+    http_connection *c = mem_alloc(sizeof(*c));
+    uint8_t bytes[16];
+
+    c->fd = fd;
+    c->is_timed = address_bytes(address, bytes);
+    c->phase_ms = c->counted_ms = clock_mono_ms();
+    pthread_mutex_lock(&t->mutex);
+    if (c->is_timed)
+        c->source = source_ref(t, bytes);
+    c->next = t->first;
+    if (t->first != NULL)
+        t->first->prev = c;
+    t->first = c;
+    if (t->n++ == 0)
+        pthread_cond_signal(&t->changed);
+    pthread_mutex_unlock(&t->mutex);
+    return c;
+}
+
+void http_conns_remove(http_conn_table *t, http_connection *c)
+{
+    pthread_mutex_lock(&t->mutex);
+    if (c->prev != NULL)
+        c->prev->next = c->next;
+    else
+        t->first = c->next;
+    if (c->next != NULL)
+        c->next->prev = c->prev;
+    t->n--;
+    source_unref(t, c->source);
+    pthread_mutex_unlock(&t->mutex);
+    free(c);
+}
+
+void http_conn_set_request(http_conn_table *t, http_connection *c, http_request *rq)
+{
+    pthread_mutex_lock(&t->mutex);
+    c->rq = rq;
+    pthread_mutex_unlock(&t->mutex);
+}
+
+void http_conn_set_phase(http_connection *c, http_phase phase)
+{
+    if (atomic_load_explicit(&c->phase, memory_order_relaxed) == (int)phase)
+        return;
+    atomic_store(&c->phase, phase);
+    atomic_fetch_add(&c->turn, 1);
+}
+
+size_t http_conns_count(http_conn_table *t)
+{
+    size_t n;
+
+    pthread_mutex_lock(&t->mutex);
+    n = t->n;
+    pthread_mutex_unlock(&t->mutex);
+    return n;
+}
+
+size_t http_conns_quiesce(http_conn_table *t, void (*fn)(http_request *rq))
+{
+    size_t n = 0;
+
+    pthread_mutex_lock(&t->mutex);
+    for (http_connection *c = t->first; c != NULL; c = c->next) {
+        if (c->rq == NULL)
+            shutdown(c->fd, SHUT_RDWR);
+        else
+            n++;
+        if (c->rq != NULL && fn != NULL)
+            fn(c->rq);
+    }
+    pthread_mutex_unlock(&t->mutex);
+    return n;
+}
+
+/* ---- the clocks ---- */
+
+typedef struct moved {
+    uint64_t received, acked;
+} moved;
+
+static bool read_moved(int fd, moved *ret)
+{
+    struct tcp_info info = { 0 };
+    socklen_t len = sizeof(info);
+
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
+        len < offsetof(struct tcp_info, tcpi_bytes_received) + sizeof(info.tcpi_bytes_received))
+        return false; /* a kernel before 4.1 */
+    ret->received = info.tcpi_bytes_received;
+    ret->acked = info.tcpi_bytes_acked;
+    return true;
+}
+
+static bool is_paying(http_phase phase)
+{
+    return phase == HTTP_PHASE_BODY || phase == HTTP_PHASE_ANSWER;
+}
+
+static void enter_phase(const http_clocks *k, http_connection *c, http_phase phase, const moved *m,
+                        int64_t now)
+{
+    c->phase_ms = c->counted_ms = now;
+    c->credit_bytes = k->min_bytes_per_30s;
+    c->counted_bytes = phase == HTTP_PHASE_ANSWER ? m->acked : m->received;
+    c->mark_bytes = m->received;
+    if (phase == HTTP_PHASE_IDLE)
+        c->head_ms = 0;
+    else
+        c->had_request = true;
+}
+
+/* Between requests a connection may be silent; from the first byte of the next one its clock runs. */
+static bool is_head_late(const http_clocks *k, http_connection *c, http_phase phase, const moved *m,
+                         int64_t now)
+{
+    if (phase == HTTP_PHASE_IDLE && c->had_request) {
+        if (c->head_ms == 0 && m->received != c->mark_bytes)
+            c->head_ms = now;
+        return c->head_ms != 0 && now - c->head_ms > k->head_timeout_ms;
+    }
+    return now - c->phase_ms > k->head_timeout_ms;
+}
+
+static bool is_rate_low(const http_clocks *k, http_connection *c, http_phase phase, const moved *m,
+                        int64_t now)
+{
+    uint64_t bytes = phase == HTTP_PHASE_ANSWER ? m->acked : m->received;
+
+    if (!atomic_load(&c->is_ours)) {
+        c->credit_bytes += (int64_t)(bytes - c->counted_bytes);
+        c->credit_bytes -= k->min_bytes_per_30s * (now - c->counted_ms) / RATE_WINDOW_MS;
+        if (c->credit_bytes > k->min_bytes_per_30s)
+            c->credit_bytes = k->min_bytes_per_30s;
+    }
+    c->counted_bytes = bytes;
+    c->counted_ms = now;
+    return c->credit_bytes < 0;
+}
+
+static bool is_too_slow(const http_clocks *k, http_connection *c, int64_t now)
+{
+    unsigned turn = atomic_load(&c->turn);
+    http_phase phase = (http_phase)atomic_load(&c->phase);
+    int64_t limit = (int64_t)atomic_load(&c->body_limit_ms);
+    moved m;
+
+    if (!c->is_timed || !read_moved(c->fd, &m))
+        return false;
+    if (turn != c->seen_turn) {
+        c->seen_turn = turn;
+        enter_phase(k, c, phase, &m, now);
+        return false;
+    }
+    if (phase == HTTP_PHASE_IDLE || phase == HTTP_PHASE_HEAD)
+        return is_head_late(k, c, phase, &m, now);
+    if (phase == HTTP_PHASE_BODY && limit > 0 && now - c->phase_ms > limit)
+        return true;
+    return is_paying(phase) && is_rate_low(k, c, phase, &m, now);
+}
+
+static void wait_for_tick(http_conn_table *t)
+{
+    struct timespec until;
+
+    if (t->n == 0) {
+        pthread_cond_wait(&t->changed, &t->mutex); /* nobody is here: sleep until somebody is */
+        return;
+    }
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    until.tv_nsec += TICK_MS * 1000000L;
+    until.tv_sec += until.tv_nsec / 1000000000L;
+    until.tv_nsec %= 1000000000L;
+    pthread_cond_timedwait(&t->changed, &t->mutex, &until);
+}
+
+static void *reap(void *arg)
+{
+    http_conn_table *t = arg;
+
+    pthread_mutex_lock(&t->mutex);
+    while (!t->stop) {
+        int64_t now = clock_mono_ms();
+
+        for (http_connection *c = t->first; c != NULL; c = c->next)
+            if (is_too_slow(&t->clocks, c, now))
+                shutdown(c->fd, SHUT_RDWR);
+        wait_for_tick(t);
+    }
+    pthread_mutex_unlock(&t->mutex);
+    return NULL;
+}
+
+memfs_code http_conns_new(const http_clocks *clocks, http_conn_table **ret, memfs_error *err)
+{
+    http_conn_table *t = mem_alloc(sizeof(*t));
+    pthread_condattr_t attr;
+
+    t->clocks = *clocks;
+    pthread_mutex_init(&t->mutex, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&t->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    errno = pthread_create(&t->reaper, NULL, reap, t);
+    if (errno != 0) {
+        free(t);
+        return memfs_fail_errno(err, "could not start a thread");
+    }
+    *ret = t;
+    return MEMFS_OK;
+}
+
+void http_conns_free(http_conn_table *t)
+{
+    if (t == NULL)
+        return;
+    pthread_mutex_lock(&t->mutex);
+    t->stop = true;
+    pthread_cond_signal(&t->changed);
+    pthread_mutex_unlock(&t->mutex);
+    pthread_join(t->reaper, NULL);
+    pthread_cond_destroy(&t->changed);
+    pthread_mutex_destroy(&t->mutex);
+    free(t);
+}

@@ -1,0 +1,243 @@
+/*
+ * http_int.h - the inside of http.h, shared by the http_*.c files only.
+ *
+ * http.c talks to libmicrohttpd; http_request.c is what handlers call; http_conn.c is the table of
+ * connections and the clocks over it; the rest (route, guard, pipe, gzip) is pure.
+ *
+ * A request is counted: the event thread holds one reference from its first line to its completion,
+ * the worker one while its handler runs.  Either may end first.
+ */
+#ifndef MEMFS_SERVER_HTTP_INT_H
+#define MEMFS_SERVER_HTTP_INT_H
+
+#include "base/pool.h"
+#include "server/http.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <zlib.h>
+
+struct MHD_Connection;
+struct MHD_Daemon;
+struct sockaddr;
+
+/* ---- http_route.c: the raw target, and the route it names ---- */
+
+#define HTTP_MAX_SEGMENTS 32
+#define HTTP_MAX_PAIRS 64
+
+typedef struct http_pair {
+    memfs_str key, value;
+} http_pair;
+
+typedef struct http_target {
+    /* decoded; they lie in a row with a '/' between, so that a rest is one slice */
+    memfs_str segments[HTTP_MAX_SEGMENTS];
+    size_t n_segments;
+    uint32_t slashed; /* bit i: segment i had a %2F in it */
+    const char *end;  /* of the decoded path, with its trailing slash */
+    http_pair pairs[HTTP_MAX_PAIRS];
+    size_t n_pairs;
+} http_target;
+
+/*
+ * Splits first, then decodes each part once (T01).  storage has raw.len + 1 bytes and must outlive
+ * *ret.  Returns NULL, or why the target is refused, as text for a client.
+ */
+const char *http_target_parse(memfs_str raw, char *storage, http_target *ret);
+
+/* The method of a request line, 0 for one that no route can have; HEAD is GET. */
+unsigned http_method_parse(const char *name, bool *ret_is_head);
+
+typedef struct http_match {
+    const http_route *route; /* NULL: none */
+    unsigned allowed;        /* methods of the routes with this path, when the method was wrong */
+    const char *fault;       /* %2F where no rest is */
+} http_match;
+http_match http_route_find(const http_route *routes, size_t n, bool is_owner, unsigned method,
+                           const http_target *target);
+bool http_route_param(const http_route *route, const http_target *target, const char *name,
+                      memfs_str *ret);
+/* "GET, HEAD, POST" */
+void http_methods_text(unsigned methods, memfs_buf *out);
+
+/* ---- http_guard.c: the head ---- */
+
+#define HTTP_MAX_HEAD_BYTES (16u << 10)
+#define HTTP_MAX_HEADERS 100
+
+typedef struct http_head {
+    memfs_str method, target, version;
+    const http_pair *fields;
+    size_t n_fields;
+    size_t size; /* of the whole head as it was received; 0 when not known */
+} http_head;
+/* NULL, or why the head is refused. */
+const char *http_guard_head(const http_head *head);
+/* Does the head consist of exactly these parts, byte for byte? */
+bool http_guard_is_exact(const http_head *head);
+
+/* ---- http_pipe.c: a bounded queue of bytes ---- */
+
+typedef struct http_pipe {
+    char *ptr;
+    size_t cap, start, len, max_bytes;
+} http_pipe;
+
+void http_pipe_init(http_pipe *p, size_t max_bytes);
+void http_pipe_dispose(http_pipe *p);
+/* How many of the n bytes were taken; less than n when it is full. */
+size_t http_pipe_put(http_pipe *p, const void *bytes, size_t n);
+size_t http_pipe_take(http_pipe *p, void *bytes, size_t n);
+/* All that is in it, as one slice; nothing may have been taken before. */
+memfs_str http_pipe_whole(const http_pipe *p);
+
+/* ---- http_gzip.c: bodies that come compressed ---- */
+
+typedef struct http_gunzip {
+    z_stream z;
+    uint64_t n_in, n_out, max_out;
+    bool ended;
+} http_gunzip;
+
+/* Never fails for lack of memory (that aborts); max_out bounds what comes out (T14). */
+void http_gunzip_init(http_gunzip *g, uint64_t max_out);
+void http_gunzip_dispose(http_gunzip *g);
+/*
+ * Inflates from *in, which it moves on, into out.  EINVALID: not gzip, or bytes after its end.
+ * ELIMIT: larger than max_out, or more than 100 to 1.
+ */
+MEMFS_CHECK memfs_code http_gunzip_step(http_gunzip *g, memfs_str *in, void *out, size_t n,
+                                        size_t *ret_n, memfs_error *err);
+
+/* ---- http_conn.c: connections and their clocks ---- */
+
+typedef enum http_phase {
+    HTTP_PHASE_IDLE,   /* no request line yet */
+    HTTP_PHASE_HEAD,   /* request line seen */
+    HTTP_PHASE_BODY,
+    HTTP_PHASE_WORK,   /* the client has nothing to do */
+    HTTP_PHASE_ANSWER,
+} http_phase;
+
+typedef struct http_source http_source;
+
+typedef struct http_connection {
+    struct http_connection *prev, *next; /* in the table; its mutex */
+    int fd;
+    bool is_timed;       /* TCP; the home's own socket has no clocks */
+    http_source *source; /* NULL: not counted */
+    http_request *rq;    /* table mutex; NULL between requests */
+    atomic_uint turn;    /* changes with the phase */
+    atomic_int phase;
+    atomic_bool is_ours;    /* waiting for us, not for the client */
+    atomic_uint_fast64_t body_limit_ms; /* for the whole body */
+    /* the reaper's own */
+    unsigned seen_turn;
+    bool had_request;
+    int64_t phase_ms, head_ms, counted_ms;
+    uint64_t mark_bytes, counted_bytes;
+    int64_t credit_bytes;
+} http_connection;
+
+typedef struct http_conn_table http_conn_table;
+
+typedef struct http_clocks {
+    int64_t head_timeout_ms;
+    int64_t min_bytes_per_30s;
+    size_t max_per_source, max_per_loopback;
+} http_clocks;
+
+/* Starts the reaper's thread. */
+MEMFS_CHECK memfs_code http_conns_new(const http_clocks *clocks, http_conn_table **ret,
+                                      memfs_error *err);
+/* Stops it; the table must be empty. */
+void http_conns_free(http_conn_table *t);
+/* May a connection from this address come in? */
+bool http_conns_admit(http_conn_table *t, const struct sockaddr *address);
+http_connection *http_conns_add(http_conn_table *t, int fd, const struct sockaddr *address);
+void http_conns_remove(http_conn_table *t, http_connection *c);
+void http_conn_set_request(http_conn_table *t, http_connection *c, http_request *rq);
+void http_conn_set_phase(http_connection *c, http_phase phase);
+/* Ends connections without a request; returns how many have one.  fn (may be NULL) sees each. */
+size_t http_conns_quiesce(http_conn_table *t, void (*fn)(http_request *rq));
+size_t http_conns_count(http_conn_table *t);
+
+/* ---- http.c and http_request.c: the request ---- */
+
+#define HTTP_PIPE_BYTES (256u << 10)
+#define HTTP_MAX_ANSWER_BYTES (64u << 20)
+#define HTTP_MAX_GUNZIP_BYTES (10u << 20)
+#define HTTP_MAX_SET_HEADERS 8
+#define HTTP_ID_LEN 20
+
+typedef struct http_front http_front; /* one listening socket and the daemon behind it */
+
+struct http_request {
+    atomic_int n_refs;
+    http_server *server;
+    http_front *front;
+    http_connection *conn;      /* event thread only */
+    struct MHD_Connection *mhd; /* valid until is_dead */
+    int64_t began_us;
+    char id[HTTP_ID_LEN + 1];
+
+    /* set by the head, constant from then on */
+    memfs_str raw_at; /* where the library has the target: for http_guard_is_exact() only */
+    char *raw;        /* the target as it came */
+    char *storage;
+    http_target target;
+    char method_name[12];
+    unsigned method;
+    bool is_head_method, has_head, must_close, is_gzip, is_http_10;
+    const http_route *route;
+    http_pair *headers; /* copied when the request leaves the event thread; ends with a NULL key */
+    uint64_t drain_bytes;
+
+    pthread_mutex_t mutex; /* guards all below; held for a few instructions, never over a call out */
+    pthread_cond_t changed;
+    http_pipe in, out_pipe;
+    uint64_t n_body, n_sent;
+    memfs_error body_error; /* why http_stream_read ended before its time */
+    bool is_body_ended;     /* all of it has come */
+    bool is_discarding;     /* nobody wants the rest of it; body_error says why */
+    bool is_submitted, is_suspended, is_dead;
+    bool is_answered;       /* out, status and headers are final */
+    bool is_begun, is_ended, is_cut; /* of a streamed answer */
+    bool wants_flush;
+
+    /* the handler's thread, until is_answered or is_begun; then the event thread */
+    memfs_buf out;
+    memfs_buf body; /* an inflated one */
+    int status;
+    char content_type[64];
+    http_pair set_headers[HTTP_MAX_SET_HEADERS]; /* owned */
+    size_t n_set_headers;
+    char note[256];
+    http_gunzip *gunzip;
+    char *gunzip_in; /* compressed bytes not yet used */
+    memfs_str gunzip_left;
+};
+
+http_request *http_request_new(http_server *s, http_front *f, const char *raw);
+void http_request_ref(http_request *rq);
+void http_request_unref(http_request *rq); /* the last one writes the line in the log */
+/* Lets the event thread look again, if it has put the request aside.  Under rq->mutex. */
+void http_wake_locked(http_request *rq);
+/* What is still to come of the body is read and thrown away.  Under rq->mutex. */
+void http_give_up_body_locked(http_request *rq, memfs_code code, const char *why);
+/* The value of a header, read from libmicrohttpd: event thread only. */
+const char *http_header_live(const http_request *rq, const char *name);
+bool http_server_logs(const http_server *s);
+/* Inflates a gathered body, runs the handler, and sees to it that there is an answer. */
+void http_run_handler(http_request *rq);
+void *http_server_app(const http_server *s);
+
+/* ---- http_listen.c: the sockets, listening and non-blocking ---- */
+
+MEMFS_CHECK memfs_code http_listen_tcp(const char *address, uint16_t port, int *ret_fd,
+                                       uint16_t *ret_port, memfs_error *err);
+/* 0600; a socket that is left from before is replaced, so the caller owns the folder. */
+MEMFS_CHECK memfs_code http_listen_unix(const char *path, int *ret_fd, memfs_error *err);
+
+#endif
