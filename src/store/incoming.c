@@ -456,8 +456,8 @@ memfs_code incoming_accept(incoming *in, memfs_error *err)
         rc = move_in(in, target, "rev", false, err);
     if (rc == MEMFS_OK)
         rc = move_in(in, target, "idx", true, err);
-    if (rc == MEMFS_OK)
-        rc = fs_sync_dir(target, err);
+    if (rc == MEMFS_OK && fs_sync_dir(target, err) < 0)
+        rc = err->code == MEMFS_ENOSPACE ? err->code : (err->code = MEMFS_ECORRUPT);
     in->is_accepted = rc == MEMFS_OK;
     return rc;
 }

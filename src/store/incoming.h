@@ -53,9 +53,13 @@ typedef struct incoming_vetting {
 } incoming_vetting;
 MEMFS_CHECK memfs_code incoming_vet(incoming *in, const incoming_vetting *v, memfs_error *err);
 
-/* The quarantine as a repository: what is new and what was there.  Lives as long as `in`. */
+/*
+ * The quarantine as a repository: what is new and what was there.  Lives as long as `in`, also after
+ * incoming_accept; NULL when it cannot be opened.
+ */
 repo *incoming_repo(incoming *in);
 
+/* ECORRUPT: the folder could not be synced, so nobody knows what a power cut would leave (F05). */
 MEMFS_CHECK memfs_code incoming_accept(incoming *in, memfs_error *err);
 void incoming_abort(incoming *in); /* NULL is fine; also the end after incoming_accept */
 void incoming_abortp(incoming **in);

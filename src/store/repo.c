@@ -212,19 +212,26 @@ memfs_code repo_header(repo *r, const memfs_oid *id, git_object_t *ret_type, uin
     return MEMFS_OK;
 }
 
+memfs_code repo_blob_size(repo *r, const memfs_oid *id, uint64_t *ret, memfs_error *err)
+{
+    git_object_t type;
+    memfs_code rc = repo_header(r, id, &type, ret, err);
+
+    if (rc == MEMFS_OK && type != GIT_OBJECT_BLOB)
+        return memfs_fail(err, MEMFS_ECORRUPT, "the object is no file");
+    return rc;
+}
+
 memfs_code repo_blob(repo *r, const memfs_oid *id, uint64_t max_bytes, memfs_buf *out,
                      memfs_error *err)
 {
     _cleanup_(repo_odb_object_freep) git_odb_object *object = NULL;
-    git_object_t type;
     uint64_t bytes;
     memfs_code rc;
 
-    rc = repo_header(r, id, &type, &bytes, err);
+    rc = repo_blob_size(r, id, &bytes, err);
     if (rc < 0)
         return rc;
-    if (type != GIT_OBJECT_BLOB)
-        return memfs_fail(err, MEMFS_ECORRUPT, "the object is no file");
     if (bytes > max_bytes)
         return memfs_fail(err, MEMFS_ELIMIT, "the file has %llu bytes, more than %llu",
                           (unsigned long long)bytes, (unsigned long long)max_bytes);
