@@ -15,6 +15,7 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "store/care.h"
 #include "store/git_child.h"
 #include "store/oidmap.h"
 #include "store/store_int.h"
@@ -530,6 +531,31 @@ static memfs_code run_git(store *s, const char *path, const char *const *args, m
     return git_child_run(s, GIT_JOB_REPACK, &o, &out, &tail, 600000, err);
 }
 
+/*
+ * What git does not see: packs that a fold left without an index for readers (care.c), and packs that
+ * were cut short.  Readers of those have to fail now.
+ */
+static memfs_code drop_hidden_packs(const char *objects, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *folder = mem_printf("%s/pack", objects);
+    DIR *dir = opendir(folder);
+    memfs_code rc = MEMFS_OK;
+    struct dirent *e;
+
+    while (dir != NULL && rc == MEMFS_OK && (e = readdir(dir)) != NULL) {
+        const char *dot = strrchr(e->d_name, '.');
+        int stem = dot != NULL ? (int)(dot - e->d_name) : (int)strlen(e->d_name);
+        _cleanup_(mem_freep) char *path = mem_printf("%s/%s", folder, e->d_name);
+        _cleanup_(mem_freep) char *index = mem_printf("%s/%.*s.idx", folder, stem, e->d_name);
+
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && !fs_exists(index))
+            rc = fs_remove_tree(path, err);
+    }
+    if (dir != NULL)
+        closedir(dir);
+    return rc;
+}
+
 memfs_code store_drop_old(store *s, const char *name, memfs_error *err)
 {
     static const char *const repack[] = { "repack", "-a", "-d", "-q", NULL };
@@ -546,6 +572,8 @@ memfs_code store_drop_old(store *s, const char *name, memfs_error *err)
         rc = run_git(s, path, repack, err);
     if (rc == MEMFS_OK)
         rc = run_git(s, path, prune, err);
+    if (rc == MEMFS_OK)
+        rc = drop_hidden_packs(objects, err);
     return rc < 0 ? rc : fs_sync_tree(objects, err);
 }
 

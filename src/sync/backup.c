@@ -24,6 +24,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "store/care.h"
 
 #include <dirent.h>
 #include <jansson.h>
@@ -88,14 +89,14 @@ static size_t count_files(const char *path)
     return n;
 }
 
-static memfs_code copy_repository(const char *from_repo, const char *to_root, const char *org,
-                                  const char *id, char **ret_to, memfs_error *err)
+/* The folder that is to hold a repository, made; *ret_to is the repository's own path in it. */
+static memfs_code make_place(const char *root, const char *org, const char *id, char **ret_to,
+                             memfs_error *err)
 {
-    _cleanup_(mem_freep) char *folder = mem_printf("%s/repository/%s/%s", to_root, org, id);
-    memfs_code rc = fs_mkdirs(folder, err);
+    _cleanup_(mem_freep) char *folder = mem_printf("%s/repository/%s/%s", root, org, id);
 
     *ret_to = mem_printf("%s/repo.git", folder);
-    return rc < 0 ? rc : fs_copy_tree(from_repo, *ret_to, err);
+    return fs_mkdirs(folder, err);
 }
 
 /* ---- backup ---- */
@@ -132,7 +133,6 @@ static memfs_code list_copied(const char *staged, id_list *ids, memfs_error *err
 
 static memfs_code copy_locked(copy *c, agent *a, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *from = store_path(c->r.h->store, a->repo);
     _cleanup_(mem_freep) char *to = NULL;
     char hex[MEMFS_OID_HEX + 1];
     memfs_oid tip;
@@ -144,7 +144,9 @@ static memfs_code copy_locked(copy *c, agent *a, memfs_error *err)
     if (rc == MEMFS_OK)
         rc = store_tip(c->r.h->store, a->repo, &tip, err);
     if (rc == MEMFS_OK)
-        rc = copy_repository(from, c->staged, a->org, a->id, &to, err);
+        rc = make_place(c->staged, a->org, a->id, &to, err);
+    if (rc == MEMFS_OK)
+        rc = store_copy(c->r.h->store, a->repo, to, err);
     if (rc < 0)
         return rc;
     oid_hex(&tip, hex);
@@ -328,7 +330,9 @@ static memfs_code restore_agent(upkeep_round *r, store *s, const char *from, con
     memfs_code rc;
 
     r->ret->n_agents++;
-    rc = copy_repository(source, staged, e->org, e->id, &copied, err);
+    rc = make_place(staged, e->org, e->id, &copied, err);
+    if (rc == MEMFS_OK)
+        rc = fs_copy_tree(source, copied, err);
     if (rc == MEMFS_OK && count_files(copied) != e->n_files)
         rc = memfs_fail(err, MEMFS_ECORRUPT, "it has %zu files; the manifest says %zu",
                         count_files(copied), e->n_files);

@@ -551,16 +551,11 @@ memfs_code home_recover_all(home *h, bool (*should_stop)(void *ctx), void *ctx, 
 
 /* ---- the cache as a file that may break under us (F23) ---- */
 
-/* The epoch moves last: what was written before the rule is set goes with the rule. */
 void home_cache_suspect(home *h)
 {
-    _cleanup_(buf_dispose) memfs_buf rule = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
-    bool has_changed;
     memfs_error err;
 
-    rule_text(&h->options, &rule);
-    if (cache_reset(h->cache, &err) < 0 ||
-        cache_rule(h->cache, buf_str(&rule), &has_changed, &err) < 0) {
+    if (cache_reset(h->cache, &err) < 0) {
         home_alarm(h, NULL, "cache_broken",
                    "the block cache is damaged and could not be made anew: %s", err.msg);
         return;
