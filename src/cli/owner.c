@@ -51,6 +51,8 @@ memfs_code owner_connect(const char *home_path, owner **ret, memfs_error *err)
         return memfs_fail(err, MEMFS_ENOTFOUND, "there is no data folder at '%s'", home_path);
     o->socket_path = mem_printf("%s/socket", home_path);
     options.home.path = home_path;
+    /* another rule than the server's would make every block anew, twice */
+    options.home.block_prefixes = str_of(getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES"));
     options.is_transient = true;
     for (;;) {
         if (answers(o->socket_path))
