@@ -21,6 +21,7 @@
 
 #define BLOCK_DEFAULT_LIMIT 100000
 #define BLOCK_MAX_FRONT_MATTER (64 * 1024)
+#define BLOCK_MAX_METADATA_JSON (256 * 1024)
 
 /* A front matter field as loaded: NULL when the key is absent, else any YAML value, null too. */
 typedef struct block {
@@ -56,10 +57,12 @@ typedef struct block_fields {
     const yaml_value *metadata;
 } block_fields;
 
+/* metadata nested deeper than YAML_MAX_WALK_DEPTH fails out as a bound that was passed does. */
 void block_serialize(const block_fields *fields, memfs_buf *out);
 /*
  * Puts fields into an existing file: front matter kept to the byte where nothing changes in meaning,
  * else written anew with unknown keys kept.  EINVALID: the reference would raise.
+ * ELIMIT: the front matter that is there is too large to read.
  */
 MEMFS_CHECK memfs_code block_merge(memfs_str existing, const block_fields *fields, memfs_buf *out,
                                    memfs_error *err);
@@ -71,12 +74,13 @@ MEMFS_CHECK memfs_code block_merge(memfs_str existing, const block_fields *field
  */
 typedef struct block_row_fields {
     memfs_str value;
-    memfs_str description; /* borrows from the block or from scratch */
+    memfs_str description; /* UTF-8; borrows from scratch */
     int64_t limit;
     bool read_only;
-    memfs_str metadata_json; /* an object */
-    char problem[160];
+    memfs_str metadata_json; /* an object; borrows from scratch */
+    char problem[160];       /* that of the block too; "" when all is well */
 } block_row_fields;
+/* scratch must not change as long as ret is used; what it holds already is kept. */
 void block_row_of(const block *b, memfs_str label, memfs_buf *scratch, block_row_fields *ret);
 
 #endif

@@ -64,14 +64,14 @@ static memfs_str trim_spaces(memfs_str s)
     return s;
 }
 
-/* "system/x.md" or "memory/reference/a/b.md" */
+/* "system/x.md" or "memory/reference/a/b.md"; no name with a newline is looked at. */
 static bool is_checked_path(memfs_str path)
 {
     if (str_starts_with(path, MEMFS_STR("memory/")))
         path = str_from(path, 7);
     return (str_starts_with(path, MEMFS_STR("system/")) ||
             str_starts_with(path, MEMFS_STR("reference/"))) &&
-           str_ends_with(path, MEMFS_STR(".md"));
+           str_ends_with(path, MEMFS_STR(".md")) && memchr(path.ptr, '\n', path.len) == NULL;
 }
 
 /* "skills/x.md": at least one character before ".md", and no folder in between. */

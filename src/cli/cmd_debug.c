@@ -1,0 +1,52 @@
+#include "cli/cli.h"
+#include "cli/vectors.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* Lines are answered one by one, so a vector file of any size can be piped through. */
+static cli_exit answer_lines(const char *set)
+{
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    size_t cap = 0, n_lines = 0;
+    char *line = NULL;
+    ssize_t len;
+    cli_exit status = EXIT_GOOD;
+
+    while (status == EXIT_GOOD && (len = getline(&line, &cap, stdin)) >= 0) {
+        n_lines++;
+        if (strspn(line, " \t\r\n") == (size_t)len)
+            continue;
+        buf_clear(&out);
+        if (!vectors_answer(set, str_make(line, (size_t)len), &out)) {
+            cli_talk("line %zu is not a JSON object with \"name\" and \"in\"", n_lines);
+            status = EXIT_USAGE;
+        } else {
+            fwrite(out.ptr, 1, out.len, stdout);
+        }
+    }
+    free(line);
+    return cli_finish(status);
+}
+
+int cmd_debug(int argc, char **argv)
+{
+    const cli_usage usage = {
+        "debug vectors SET",
+        "Answers compatibility vectors: JSON lines {\"name\", \"in\"} on stdin, {\"name\", \"out\"} on\n"
+        "stdout.  SET is parse, serialize, merge, path_to_label, block_id or precommit.",
+        NULL, 0, "memfs debug vectors parse < tests/vectors/parse.jsonl"
+    };
+    const char *rest[2];
+    size_t n_rest;
+    cli_exit status;
+
+    if (!cli_parse(&usage, argc, argv, rest, ARRAY_LEN(rest), &n_rest, &status))
+        return status;
+    if (n_rest != 2 || strcmp(rest[0], "vectors") != 0)
+        return cli_usage_error(&usage, "expected 'vectors' and the name of a set");
+    if (!vectors_has_set(rest[1]))
+        return cli_usage_error(&usage, "there is no set '%s'", rest[1]);
+    return answer_lines(rest[1]);
+}
