@@ -5,6 +5,10 @@
  * the cache, written with synchronous=FULL: a call that returns OK has survived a power cut.  A
  * corrupt or newer state stops with instructions and is never begun anew (F23, F29).
  *
+ * Errors, beside those named below: ECORRUPT as at state_open_sqlite, EUNAVAIL somebody held it for
+ * more than five seconds, ENOSPACE the disk is full, EINTERNAL the disk failed to make a write durable
+ * (then nothing more is written until the process is started again, F05).
+ *
  * Thread: any; one writing connection behind a mutex, readers by thread, as in cache.h.
  */
 #ifndef MEMFS_CACHE_STATE_H
@@ -18,6 +22,8 @@ typedef struct state state;
 /* life cycle.  ECORRUPT: damaged, or made by a newer memfs; the message says what to do. */
 MEMFS_CHECK memfs_code state_open_sqlite(const char *folder, state **ret, memfs_error *err);
 void state_close(state *s);
+/* Reads every page and index: ECORRUPT when something is wrong.  Slow, for verify. */
+MEMFS_CHECK memfs_code state_check(state *s, memfs_error *err);
 
 /* agents */
 typedef struct state_agent {
@@ -33,12 +39,12 @@ typedef memfs_code (*state_agent_fn)(const state_agent *agent, void *ctx, memfs_
 typedef struct agent_query {
     memfs_str id;         /* empty: all */
     memfs_str name;       /* empty: all */
-    memfs_str query_text; /* case-insensitive substring of the name */
+    memfs_str query_text; /* case-insensitive substring of the name; % and _ act as wildcards */
     const memfs_str *tags;
     size_t n_tags;
     bool match_all_tags;
-    bool descending;      /* by (created_at, id) */
-    memfs_str before, after;
+    bool descending;         /* by (created_at, id) */
+    memfs_str before, after; /* agent ids, relative to the order; unknown ones are ignored */
     int64_t limit; /* 0: all */
 } agent_query;
 
@@ -70,7 +76,10 @@ MEMFS_CHECK memfs_code state_banned_add(state *s, memfs_str agent_id, const memf
 MEMFS_CHECK memfs_code state_banned(state *s, memfs_str agent_id, memfs_oid **ret, size_t *ret_n,
                                     memfs_error *err);
 
-/* A consistent copy of the whole state into a new file (VACUUM INTO), for backups. */
+/*
+ * A consistent copy of the whole state into a new file, for backups: durable, mode 0600, and on no
+ * other's way.  EEXISTS: `to` is there.
+ */
 MEMFS_CHECK memfs_code state_copy(state *s, const char *to, memfs_error *err);
 
 #endif

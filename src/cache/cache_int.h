@@ -1,0 +1,64 @@
+/*
+ * cache_int.h - what stands behind cache.h and state.h: one vtable each, shared by the backends only.
+ *
+ * A backend puts a `cache` (or `state`) first in its own struct, so that the wrappers in cache.c and
+ * state.c reach the vtable and the backend reaches its fields.  The wrappers have checked what our own
+ * bugs could break; a backend judges only what it stores.  The contracts are those of cache.h.
+ */
+#ifndef MEMFS_CACHE_CACHE_INT_H
+#define MEMFS_CACHE_CACHE_INT_H
+
+#include "cache/cache.h"
+#include "cache/state.h"
+
+typedef struct cache_backend {
+    const char *name;
+    void (*close)(cache *c);
+    memfs_code (*rule)(cache *c, memfs_str rule, bool *ret_has_changed, memfs_error *err);
+    bool (*is_there)(cache *c);
+    memfs_code (*check)(cache *c, memfs_error *err);
+    memfs_code (*reset)(cache *c, memfs_error *err);
+
+    /* ret_tip may be NULL; if it is not, q names an agent, and both come from one snapshot */
+    memfs_code (*blocks)(cache *c, const block_query *q, cache_tip *ret_tip, block_row_fn fn,
+                         void *ctx, memfs_error *err);
+    memfs_code (*count)(cache *c, const block_query *q, int64_t *ret, memfs_error *err);
+    memfs_code (*tip)(cache *c, memfs_str agent_id, cache_tip *ret, memfs_error *err);
+    memfs_code (*generation)(cache *c, int64_t *ret, memfs_error *err);
+
+    memfs_code (*apply)(cache *c, const cache_update *u, memfs_error *err);
+    memfs_code (*forget)(cache *c, memfs_str agent_id, memfs_error *err);
+    memfs_code (*scrub)(cache *c, memfs_error *err);
+} cache_backend;
+
+struct cache {
+    const cache_backend *backend;
+};
+
+typedef struct state_backend {
+    const char *name;
+    void (*close)(state *s);
+    memfs_code (*check)(state *s, memfs_error *err);
+
+    memfs_code (*agents)(state *s, const agent_query *q, state_agent_fn fn, void *ctx,
+                         memfs_error *err);
+    memfs_code (*agent_count)(state *s, int64_t *ret, memfs_error *err);
+    memfs_code (*agent_known)(state *s, memfs_str id, bool *ret, memfs_error *err);
+    memfs_code (*agent_add)(state *s, memfs_str id, memfs_str org_id, int64_t now_us,
+                            memfs_error *err);
+    memfs_code (*births_add)(state *s, memfs_str agent_id, const memfs_str *labels, size_t n,
+                             int64_t now_us, memfs_error *err);
+    memfs_code (*births)(state *s, memfs_str agent_id, memfs_str label, state_birth_fn fn, void *ctx,
+                         memfs_error *err);
+    memfs_code (*banned_add)(state *s, memfs_str agent_id, const memfs_oid *ids, size_t n,
+                             memfs_error *err);
+    memfs_code (*banned)(state *s, memfs_str agent_id, memfs_oid **ret, size_t *ret_n,
+                         memfs_error *err);
+    memfs_code (*copy)(state *s, const char *to, memfs_error *err);
+} state_backend;
+
+struct state {
+    const state_backend *backend;
+};
+
+#endif

@@ -1,0 +1,13 @@
+/*
+ * sqlite_schema.h - the numbered migrations of the SQLite dialect.
+ *
+ * A step that was released is never edited; a change is a new step at the end (reliability F29).
+ */
+#ifndef MEMFS_CACHE_SQLITE_SCHEMA_H
+#define MEMFS_CACHE_SQLITE_SCHEMA_H
+
+/* Ended by NULL. */
+extern const char *const SQLITE_CACHE_MIGRATIONS[];
+extern const char *const SQLITE_STATE_MIGRATIONS[];
+
+#endif

@@ -1,0 +1,68 @@
+#include "cache/cache_int.h"
+
+#include <assert.h>
+
+/* Thin wrappers: callers never see the vtable. */
+
+void state_close(state *s)
+{
+    if (s != NULL)
+        s->backend->close(s);
+}
+
+memfs_code state_check(state *s, memfs_error *err)
+{
+    return s->backend->check(s, err);
+}
+
+memfs_code state_agents(state *s, const agent_query *q, state_agent_fn fn, void *ctx,
+                        memfs_error *err)
+{
+    return s->backend->agents(s, q, fn, ctx, err);
+}
+
+memfs_code state_agent_count(state *s, int64_t *ret, memfs_error *err)
+{
+    return s->backend->agent_count(s, ret, err);
+}
+
+memfs_code state_agent_known(state *s, memfs_str id, bool *ret, memfs_error *err)
+{
+    return s->backend->agent_known(s, id, ret, err);
+}
+
+memfs_code state_agent_add(state *s, memfs_str id, memfs_str org_id, int64_t now_us,
+                           memfs_error *err)
+{
+    assert(id.len > 0);
+    return s->backend->agent_add(s, id, org_id, now_us, err);
+}
+
+memfs_code state_births_add(state *s, memfs_str agent_id, const memfs_str *labels, size_t n,
+                            int64_t now_us, memfs_error *err)
+{
+    return n == 0 ? MEMFS_OK : s->backend->births_add(s, agent_id, labels, n, now_us, err);
+}
+
+memfs_code state_births(state *s, memfs_str agent_id, memfs_str label, state_birth_fn fn, void *ctx,
+                        memfs_error *err)
+{
+    return s->backend->births(s, agent_id, label, fn, ctx, err);
+}
+
+memfs_code state_banned_add(state *s, memfs_str agent_id, const memfs_oid *ids, size_t n,
+                            memfs_error *err)
+{
+    return n == 0 ? MEMFS_OK : s->backend->banned_add(s, agent_id, ids, n, err);
+}
+
+memfs_code state_banned(state *s, memfs_str agent_id, memfs_oid **ret, size_t *ret_n,
+                        memfs_error *err)
+{
+    return s->backend->banned(s, agent_id, ret, ret_n, err);
+}
+
+memfs_code state_copy(state *s, const char *to, memfs_error *err)
+{
+    return s->backend->copy(s, to, err);
+}
