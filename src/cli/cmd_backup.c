@@ -8,7 +8,7 @@
 static void summary(const json_t *result, size_t n_findings)
 {
     (void)n_findings;
-    cli_talk("%lld agents are in the backup; 'memfs restore --from' makes a data folder of it",
+    cli_talk("agents in the backup: %lld; 'memfs restore --from' makes a data folder of it",
              (long long)json_integer_value(json_object_get(result, "agents")));
 }
 

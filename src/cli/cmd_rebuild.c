@@ -3,7 +3,7 @@
 static void summary(const json_t *result, size_t n_findings)
 {
     (void)n_findings;
-    cli_talk("the blocks of %lld agents were made anew from git",
+    cli_talk("blocks made anew from git for %lld agent(s)",
              (long long)json_integer_value(json_object_get(result, "agents")));
 }
 

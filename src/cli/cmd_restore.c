@@ -53,6 +53,6 @@ int cmd_restore(int argc, char **argv)
     if (as_json)
         printf("{\"agents\":%zu}\n", result.n_agents);
     else
-        cli_talk("%zu agents restored; 'memfs serve' serves them", result.n_agents);
+        cli_talk("agents restored: %zu; 'memfs serve' serves them", result.n_agents);
     return cli_finish(EXIT_GOOD);
 }

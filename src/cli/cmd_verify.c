@@ -2,7 +2,7 @@
 
 static void summary(const json_t *result, size_t n_findings)
 {
-    cli_talk("%lld agents checked, %zu findings",
+    cli_talk("agents checked: %lld, findings: %zu",
              (long long)json_integer_value(json_object_get(result, "agents")), n_findings);
     if (n_findings > 0)
         cli_talk("blocks that differ from git are mended by 'memfs rebuild'; a damaged repository "
