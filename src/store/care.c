@@ -244,15 +244,6 @@ memfs_code store_repack(store *s, const char *name, memfs_error *err)
     return rc;
 }
 
-memfs_code store_drop_retired(store *s, const char *name, memfs_error *err)
-{
-    _cleanup_(mem_freep) char *folder = pack_folder(s, name);
-    size_t ignored = 0;
-
-    remove_hidden(folder, INT64_MIN, &ignored);
-    return fs_sync_dir(folder, err);
-}
-
 /* checking */
 
 static memfs_str first_finding(memfs_str text)
