@@ -138,7 +138,7 @@ static memfs_code read_body(http_request *rq, memfs_buf *out, memfs_error *err)
 /* An empty body is an empty object.  *ret is the caller's (json_decref). */
 static memfs_code parse_body(const memfs_buf *body, json_t **ret, memfs_error *err)
 {
-    json_error_t where;
+    json_error_t where = { .line = 0 };
 
     *ret = body->len == 0 ? json_object()
                           : json_loadb(body->ptr, body->len,
@@ -212,7 +212,7 @@ static memfs_code work_through(app *self, const json_t *request, teller *t, upke
 {
     const upkeep_watcher watcher = { tell_progress, tell_finding, t };
     upkeep_result result = { 0 };
-    memfs_str agent_id;
+    memfs_str agent_id = MEMFS_STR("");
     memfs_code rc;
 
     rc = agent_field(request, &agent_id, err);
@@ -242,7 +242,7 @@ static memfs_code backup(app *self, const json_t *request, teller *t, memfs_erro
 {
     const upkeep_watcher watcher = { tell_progress, tell_finding, t };
     upkeep_result result = { 0 };
-    memfs_str to;
+    memfs_str to = MEMFS_STR("");
     memfs_code rc;
 
     rc = text_field(request, "to", &to, err);
@@ -261,7 +261,7 @@ static memfs_code purge_fields(const json_t *request, purge_request *ret, memfs_
                                memfs_error *err)
 {
     const json_t *dry_run = json_object_get(request, "dry_run");
-    memfs_str hex;
+    memfs_str hex = MEMFS_STR("");
     memfs_code rc;
 
     rc = agent_field(request, &ret->agent_id, err);
