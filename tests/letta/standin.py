@@ -7,12 +7,14 @@ shell tool: that is how "the agent made a commit".
 
 Versions up to 0.22 know one base URL only.  For them the stand-in passes /v1/git on to memfs as a
 gateway would: bodies stream in both directions, nothing is gathered, nothing is changed.  What
-memfs answers besides git (secrets, repositories, blocks) is asked of memfs for every version.
+memfs answers besides git (secrets, repositories, blocks) is asked of memfs for every version; an agent
+that memfs does not know yet, because nothing was pushed, gets what a Letta server would say.
 
 It wants the key that it was given on every git request that it passes on, and challenges those
 without, so that a checkout's credential helper gets its chance.
 
-Every request is logged as (method, target, status), in order.
+Every request is logged as (method, target, status), in order; what was passed on also in `passed`,
+with the status that memfs gave.
 
 Thread: one thread a connection; the log and the agent are guarded by a lock.
 """
@@ -29,8 +31,9 @@ LINE = "Noted."
 HOP_BY_HOP = {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te",
               "trailers", "transfer-encoding", "upgrade", "host"}
 CHUNK = 64 * 1024
-# Paths that memfs answers in a house without a Letta server, below the agent.
+# Paths that memfs answers, and what is said of an agent that it does not know yet.
 MEMFS_OWN = re.compile(r"^/v1/(git/|agents/[^/]+/(secrets|repositories|core-memory/))")
+UNKNOWN_YET = {"secrets": [], "repositories": {"repositories": []}}
 
 
 class StandIn:
@@ -53,6 +56,7 @@ class StandIn:
         self.command = None  # the client's shell runs it in the next turn
         self.output = None   # and this is what it printed
         self.requests = []
+        self.passed = []
         self.lock = threading.Lock()
         self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
         self.httpd.daemon_threads = True
@@ -206,7 +210,14 @@ def _handler_of(standin):
                     up.send(b"%x\r\n" % len(part) + part + b"\r\n" if chunked else part)
                 if chunked:
                     up.send(b"0\r\n\r\n")
-                self.relay(up.getresponse())
+                got = up.getresponse()
+                with standin.lock:
+                    standin.passed.append((self.command, self.path, got.status))
+                name = self.path.rpartition("/")[2]
+                if got.status == 404 and name in UNKNOWN_YET:
+                    self.answer(200, UNKNOWN_YET[name])
+                else:
+                    self.relay(got)
             finally:
                 up.close()
 
