@@ -163,7 +163,7 @@ void reply_tag_state(reply_tag *tag, const cache_tip *tip, int64_t updated_at_us
 
 memfs_code reply_tag_all(app *self, reply_tag *tag, memfs_error *err)
 {
-    int64_t generation, n_agents;
+    int64_t generation = 0, n_agents = 0;
     memfs_code rc = cache_generation(home_cache(self->home), &generation, err);
 
     if (rc == MEMFS_OK)
