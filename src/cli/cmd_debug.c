@@ -5,10 +5,13 @@
 #include <stdlib.h>
 #include <string.h>
 
+/* The longest answer; only aliases that expand without end reach it. */
+#define MAX_ANSWER (256u << 20)
+
 /* Lines are answered one by one, so a vector file of any size can be piped through. */
 static cli_exit answer_lines(const char *set)
 {
-    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(MAX_ANSWER);
     size_t cap = 0, n_lines = 0;
     char *line = NULL;
     ssize_t len;
@@ -22,6 +25,9 @@ static cli_exit answer_lines(const char *set)
         if (!vectors_answer(set, str_make(line, (size_t)len), &out)) {
             cli_talk("line %zu is not a JSON object with \"name\" and \"in\"", n_lines);
             status = EXIT_USAGE;
+        } else if (out.too_big) {
+            cli_talk("the answer to line %zu is too long", n_lines);
+            status = EXIT_FAILED;
         } else {
             fwrite(out.ptr, 1, out.len, stdout);
         }

@@ -220,7 +220,7 @@ static void put_container(const yaml_value *v, ancestors *up, memfs_buf *out)
             return;
         }
     }
-    if (up->n == ARRAY_LEN(up->at))
+    if (up->n == ARRAY_LEN(up->at) || out->too_big)
         return;
     up->at[up->n++] = v;
     if (v->type == YAML_MAP) {

@@ -19,7 +19,7 @@
 #include "base/buf.h"
 
 /* How deep collections may nest when they are read, and when they are written or compared. */
-#define YAML_MAX_DEPTH 400
+#define YAML_MAX_DEPTH 480
 #define YAML_MAX_WALK_DEPTH 900
 /* The most decimal digits of an integer, as CPython has it. */
 #define YAML_MAX_DIGITS 4300

@@ -175,9 +175,9 @@ static bool make(builder *b, yaml_node *node, yaml_value **ret)
 
 static bool add_pairs(builder *b, yaml_node *into, const yaml_node *from)
 {
-    if (from->n > b->merge_budget)
+    if (from->n >= b->merge_budget)
         return yaml_fault_set(b->fault, MEMFS_ELIMIT, true, from->line, "merge keys expand too far");
-    b->merge_budget -= from->n;
+    b->merge_budget -= from->n + 1; /* merging nothing is work too */
     for (size_t i = 0; i < from->n; i++) {
         into->pairs =
             yaml_grow(b->doc, into->pairs, into->n, &into->cap, sizeof(*into->pairs));

@@ -420,15 +420,44 @@ bool yaml_read_float(memfs_str s, double *ret)
     return true;
 }
 
-/* The fewest digits that read back as d (finite, not negative), most first; returns the exponent. */
+/* Adds one to the last digit of "1.234e+05"; false when that would carry out of the first. */
+static bool next_decimal(char *scientific)
+{
+    char *at = strchr(scientific, 'e');
+
+    while (at-- > scientific) {
+        if (*at == '.')
+            continue;
+        if (*at != '9') {
+            ++*at;
+            return true;
+        }
+        *at = '0';
+    }
+    return false;
+}
+
+static bool reads_back(const char *scientific, double d)
+{
+    return strtod(scientific, NULL) == d;
+}
+
+/*
+ * The fewest digits that read back as d (finite, not negative), most first; returns the exponent.
+ * The nearest decimal of each length is tried; for a power of two, whose neighbour below is twice as
+ * near as the one above, also the next decimal up, which may read back where the nearest does not.
+ */
 static int shortest_digits(double d, char digits[YAML_REAL_LEN])
 {
     char scientific[YAML_REAL_LEN];
     size_t n = 0;
+    int ignored;
+    bool is_power = frexp(d, &ignored) == 0.5;
 
     for (int precision = 0; precision < 17; precision++) {
         snprintf(scientific, sizeof(scientific), "%.*e", precision, d);
-        if (strtod(scientific, NULL) == d)
+        if (reads_back(scientific, d) ||
+            (is_power && next_decimal(scientific) && reads_back(scientific, d)))
             break;
     }
     for (const char *at = scientific; *at != 'e'; at++)
