@@ -75,9 +75,10 @@ const http_options HTTP_OPTIONS_DEFAULT = {
     .max_queued = 256,
     .max_connections = 1000,
     .max_per_source = 64,
-    .max_per_loopback = 1000,
+    .max_per_local = 1000,
     .head_timeout_ms = 10000,
     .min_bytes_per_30s = 30 << 10,
+    .rate_window_ms = 30000,
 };
 
 bool http_server_logs(const http_server *s)
@@ -641,14 +642,17 @@ static memfs_code start_front(http_server *s, http_front *f, int fd, size_t n_th
         { MHD_OPTION_END, 0, NULL },
     };
 
+    /*
+     * The library's own limit would leave further connections waiting, unanswered, so it is set where
+     * it is never met: http_conn.c counts, and closes what is too much.
+     */
     f->server = s;
     f->daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, on_accept, f, on_access, f,
         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
-        MHD_OPTION_CONNECTION_LIMIT, (unsigned)s->options.max_connections,
-        MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, MHD_OPTION_STRICT_FOR_CLIENT, 1,
-        MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_STACK_BYTES, MHD_OPTION_URI_LOG_CALLBACK,
-        on_uri, f, MHD_OPTION_NOTIFY_COMPLETED, on_completed, f, MHD_OPTION_NOTIFY_CONNECTION,
+        MHD_OPTION_CONNECTION_LIMIT, (unsigned)(2 * s->options.max_connections * n_threads),
+        MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_STACK_BYTES,
+        MHD_OPTION_URI_LOG_CALLBACK, on_uri, f, MHD_OPTION_NOTIFY_COMPLETED, on_completed, f, MHD_OPTION_NOTIFY_CONNECTION,
         on_connection, f, MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, f, MHD_OPTION_ARRAY, threads,
         MHD_OPTION_END);
     if (f->daemon != NULL)
@@ -690,7 +694,8 @@ static void server_dispose(http_server *s)
 memfs_code http_start(const http_options *options, http_server **ret, memfs_error *err)
 {
     http_clocks clocks = { options->head_timeout_ms, options->min_bytes_per_30s,
-                           options->max_per_source, options->max_per_loopback };
+                           options->rate_window_ms,  options->max_connections,
+                           options->max_per_source,  options->max_per_local };
     size_t n_workers = options->n_workers > 0 ? options->n_workers : clamp(2 * n_cores(), 4, 32);
     http_server *s = mem_alloc(sizeof(*s));
     memfs_code rc;

@@ -73,7 +73,8 @@ typedef struct http_options {
     size_t max_connections, max_per_source;
     int64_t head_timeout_ms;  /* 10 s */
     int64_t min_bytes_per_30s; /* 30 KiB */
-    size_t max_per_loopback;   /* as max_per_source, for clients on this machine */
+    size_t max_per_local;      /* as max_per_source, for 127.0.0.1 and ::1 */
+    int64_t rate_window_ms;    /* the 30 s; tests are in a hurry */
     bool is_quiet;             /* no line in the log for each request */
 } http_options;
 extern const http_options HTTP_OPTIONS_DEFAULT;

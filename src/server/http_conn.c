@@ -7,10 +7,10 @@
  * socket and cleans up as for any client that left.
  *
  *     head     head_timeout from the first byte of a request (from accept, for the first one)
- *     body     at least min_bytes_per_30s in any 30 s, and body_limit for all of it
+ *     body     at least min_bytes_per_window in any window of 30 s, and body_limit for all of it
  *     answer   the same rate, counted in bytes that the client has acknowledged
  *
- * The rate is a leaky bucket: a connection holds at most 30 s worth of credit, earns a unit for each
+ * The rate is a leaky bucket: a connection holds at most a window's worth of credit, earns a unit for each
  * byte that moved, and pays the minimum for the time that passed.  Time in which the client waits for
  * us (a worker is busy, a pipe is full) costs nothing.  What moved is what the kernel says
  * (TCP_INFO), so bytes that sit in a socket buffer of ours count for nobody.
@@ -31,7 +31,6 @@
 #include <sys/socket.h>
 
 #define TICK_MS 250
-#define RATE_WINDOW_MS 30000
 #define N_BUCKETS 256
 
 struct http_source {
@@ -70,12 +69,23 @@ static bool address_bytes(const struct sockaddr *address, uint8_t out[16])
     return false;
 }
 
-static bool is_loopback(const uint8_t address[16])
+/*
+ * 127.0.0.1 and ::1: the programs of this machine, and a proxy in front of memfs, which speaks for
+ * many.  The other addresses of 127/8 are sources like any other.
+ */
+static bool is_local(const uint8_t address[16])
 {
+    static const uint8_t v4[4] = { 127, 0, 0, 1 };
     struct in6_addr in6;
 
     memcpy(&in6, address, sizeof(in6));
-    return IN6_IS_ADDR_LOOPBACK(&in6) || (IN6_IS_ADDR_V4MAPPED(&in6) && address[12] == 127);
+    return IN6_IS_ADDR_LOOPBACK(&in6) ||
+           (IN6_IS_ADDR_V4MAPPED(&in6) && memcmp(address + 12, v4, sizeof(v4)) == 0);
+}
+
+static size_t most_of(const http_clocks *k, const uint8_t address[16])
+{
+    return is_local(address) ? k->max_per_local : k->max_per_source;
 }
 
 static http_source **source_at(http_conn_table *t, const uint8_t address[16])
@@ -114,20 +124,21 @@ static void source_unref(http_conn_table *t, http_source *source)
     free(source);
 }
 
+/* Two event threads may admit at once; http_conns_add() is where the bounds are exact. */
 bool http_conns_admit(http_conn_table *t, const struct sockaddr *address)
 {
     uint8_t bytes[16];
     http_source *source;
-    size_t n, most;
+    bool is_free;
 
     if (!address_bytes(address, bytes))
         return true;
-    most = is_loopback(bytes) ? t->clocks.max_per_loopback : t->clocks.max_per_source;
     pthread_mutex_lock(&t->mutex);
     source = *source_at(t, bytes);
-    n = source != NULL ? source->n : 0;
+    is_free = t->n < t->clocks.max_connections &&
+              (source == NULL || source->n < most_of(&t->clocks, bytes));
     pthread_mutex_unlock(&t->mutex);
-    return n < most;
+    return is_free;
 }
 
 /* ---- the table ---- */
@@ -149,6 +160,8 @@ http_connection *http_conns_add(http_conn_table *t, int fd, const struct sockadd
     t->first = c;
     if (t->n++ == 0)
         pthread_cond_signal(&t->changed);
+    if (c->is_timed && (t->n > t->clocks.max_connections || c->source->n > most_of(&t->clocks, bytes)))
+        shutdown(fd, SHUT_RDWR);
     pthread_mutex_unlock(&t->mutex);
     return c;
 }
@@ -238,13 +251,11 @@ static void enter_phase(const http_clocks *k, http_connection *c, http_phase pha
                         int64_t now)
 {
     c->phase_ms = c->counted_ms = now;
-    c->credit_bytes = k->min_bytes_per_30s;
+    c->credit_bytes = k->min_bytes_per_window;
     c->counted_bytes = phase == HTTP_PHASE_ANSWER ? m->acked : m->received;
     c->mark_bytes = m->received;
-    if (phase == HTTP_PHASE_IDLE)
-        c->head_ms = 0;
-    else
-        c->had_request = true;
+    c->head_ms = 0;
+    c->had_request = true; /* or there would have been no turn; it may be over already */
 }
 
 /* Between requests a connection may be silent; from the first byte of the next one its clock runs. */
@@ -266,9 +277,9 @@ static bool is_rate_low(const http_clocks *k, http_connection *c, http_phase pha
 
     if (!atomic_load(&c->is_ours)) {
         c->credit_bytes += (int64_t)(bytes - c->counted_bytes);
-        c->credit_bytes -= k->min_bytes_per_30s * (now - c->counted_ms) / RATE_WINDOW_MS;
-        if (c->credit_bytes > k->min_bytes_per_30s)
-            c->credit_bytes = k->min_bytes_per_30s;
+        c->credit_bytes -= k->min_bytes_per_window * (now - c->counted_ms) / k->window_ms;
+        if (c->credit_bytes > k->min_bytes_per_window)
+            c->credit_bytes = k->min_bytes_per_window;
     }
     c->counted_bytes = bytes;
     c->counted_ms = now;

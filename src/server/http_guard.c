@@ -15,6 +15,9 @@
  * NUL or a second blank leaves a gap.  That holds for the version it was tested with; http.c asks
  * only then.
  *
+ * A malformed Content-Length never gets here: the library answers 400 and closes by itself (and, in
+ * that version, writes the head of its answer twice; no client waits for more than the status).
+ *
  * One deviation remains: in the framing of a chunked body a bare LF counts as CRLF, and chunk
  * extensions and trailers are skipped.  memfs is the end of the line: it never forwards a body as it
  * came, and what follows a request on a connection is judged as a head again.  test_http.c shows that

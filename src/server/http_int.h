@@ -144,8 +144,8 @@ typedef struct http_conn_table http_conn_table;
 
 typedef struct http_clocks {
     int64_t head_timeout_ms;
-    int64_t min_bytes_per_30s;
-    size_t max_per_source, max_per_loopback;
+    int64_t min_bytes_per_window, window_ms;
+    size_t max_connections, max_per_source, max_per_local;
 } http_clocks;
 
 /* Starts the reaper's thread. */
