@@ -178,20 +178,45 @@ static memfs_code forget_nobody(upkeep_round *r, const id_list *ids, memfs_error
     return rc;
 }
 
+static memfs_code rebuild_all(upkeep_round *r, memfs_error *err)
+{
+    _cleanup_(id_list_dispose) id_list ids = { NULL, 0, 0 };
+    memfs_code rc;
+
+    *r->ret = (upkeep_result){ 0 };
+    rc = round_agents(r, MEMFS_STR(""), rebuild_agent, &ids, err);
+    return rc < 0 || r->is_stopped ? rc : forget_nobody(r, &ids, err);
+}
+
+/* A cache that breaks in the middle is begun anew, and the rows made until then are gone: once more. */
+static memfs_code rebuild_until_whole(upkeep_round *r, memfs_error *err)
+{
+    memfs_code rc = MEMFS_OK;
+    uint64_t epoch;
+
+    if (cache_check(r->h->cache, err) == MEMFS_ECORRUPT)
+        home_cache_suspect(r->h);
+    for (int i = 0; i < 2; i++) {
+        epoch = atomic_load(&r->h->epoch);
+        rc = rebuild_all(r, err);
+        if (rc == MEMFS_ECORRUPT)
+            home_cache_suspect(r->h);
+        if (r->is_stopped || epoch == atomic_load(&r->h->epoch))
+            break;
+    }
+    return rc;
+}
+
 memfs_code upkeep_rebuild(home *h, memfs_str agent_id, const upkeep_watcher *w,
                           upkeep_result *ret, memfs_error *err)
 {
     upkeep_round r = { .h = h, .w = w, .ret = ret };
     _cleanup_(id_list_dispose) id_list ids = { NULL, 0, 0 };
-    memfs_code rc;
 
     *ret = (upkeep_result){ 0 };
-    if (agent_id.len == 0 && cache_check(h->cache, err) == MEMFS_ECORRUPT)
-        home_cache_suspect(h);
-    rc = round_agents(&r, agent_id, rebuild_agent, &ids, err);
-    if (rc < 0 || agent_id.len > 0 || r.is_stopped)
-        return rc;
-    return forget_nobody(&r, &ids, err);
+    if (agent_id.len == 0)
+        return rebuild_until_whole(&r, err);
+    return round_agents(&r, agent_id, rebuild_agent, &ids, err);
 }
 
 /* ---- repack ---- */
