@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 #include "cli/vectors.h"
+#include "server/app.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -39,10 +40,11 @@ static cli_exit answer_lines(const char *set)
 int cmd_debug(int argc, char **argv)
 {
     const cli_usage usage = {
-        "debug vectors SET",
-        "Answers compatibility vectors: JSON lines {\"name\", \"in\"} on stdin, {\"name\", \"out\"} on\n"
+        "debug (routes | vectors SET)",
+        "routes prints the route table: methods, pattern, access and summary, between tabs.\n"
+        "vectors answers compatibility vectors: JSON lines {\"name\", \"in\"} on stdin, {\"name\", \"out\"} on\n"
         "stdout.  SET is parse, serialize, merge, path_to_label, block_id or precommit.",
-        NULL, 0, "memfs debug vectors parse < tests/vectors/parse.jsonl"
+        NULL, 0, "  memfs debug vectors parse < tests/vectors/parse.jsonl"
     };
     const char *rest[2];
     size_t n_rest;
@@ -50,8 +52,12 @@ int cmd_debug(int argc, char **argv)
 
     if (!cli_parse(&usage, argc, argv, rest, ARRAY_LEN(rest), &n_rest, &status))
         return status;
+    if (n_rest == 1 && strcmp(rest[0], "routes") == 0) {
+        app_print_routes(stdout);
+        return cli_finish(EXIT_GOOD);
+    }
     if (n_rest != 2 || strcmp(rest[0], "vectors") != 0)
-        return cli_usage_error(&usage, "expected 'vectors' and the name of a set");
+        return cli_usage_error(&usage, "expected 'routes', or 'vectors' and the name of a set");
     if (!vectors_has_set(rest[1]))
         return cli_usage_error(&usage, "there is no set '%s'", rest[1]);
     return answer_lines(rest[1]);
