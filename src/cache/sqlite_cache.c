@@ -17,7 +17,7 @@
  */
 
 #define SHAPE_KEY (UINT64_C(1) << 32)
-#define LARGE_CHANGE 256 /* rows, from which on the writer's page memory is given back */
+#define LARGE_CHANGE 256 /* rows, from which on the writer gets more page memory */
 
 enum {
     KEY_TIP = SQLITE_KEY_FIRST,
@@ -500,9 +500,11 @@ static memfs_code apply(cache *base, const cache_update *u, memfs_error *err)
     rc = sqlite_write_begin(db_of(base), &c, err);
     if (rc < 0)
         return rc;
+    if (u->n_changes >= LARGE_CHANGE)
+        sqlite_conn_widen(c);
     rc = apply_within(c, u, err);
     if (u->n_changes >= LARGE_CHANGE)
-        sqlite_conn_shrink(c);
+        sqlite_conn_narrow(c);
     return sqlite_write_end(c, rc, err);
 }
 

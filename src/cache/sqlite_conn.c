@@ -178,8 +178,14 @@ void sqlite_conn_close(sqlite_conn *c)
     free(c);
 }
 
-void sqlite_conn_shrink(sqlite_conn *c)
+void sqlite_conn_widen(sqlite_conn *c)
 {
+    sqlite3_exec(c->handle, "PRAGMA cache_size = -32768", NULL, NULL, NULL);
+}
+
+void sqlite_conn_narrow(sqlite_conn *c)
+{
+    sqlite3_exec(c->handle, "PRAGMA cache_size = -2000", NULL, NULL, NULL);
     sqlite3_db_release_memory(c->handle);
 }
 

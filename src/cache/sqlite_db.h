@@ -77,8 +77,12 @@ void sqlite_read_endp(sqlite_conn **c); /* for _cleanup_; NULL is fine */
 MEMFS_CHECK memfs_code sqlite_write_begin(sqlite_db *db, sqlite_conn **ret, memfs_error *err);
 /* Commits if rc is OK, else takes everything back; returns what became of it. */
 MEMFS_CHECK memfs_code sqlite_write_end(sqlite_conn *c, memfs_code rc, memfs_error *err);
-/* Gives back the page memory that a large transaction has left. */
-void sqlite_conn_shrink(sqlite_conn *c);
+/*
+ * Around a large transaction: 32 MiB of pages instead of 2, given back afterwards.  With the small
+ * cache, pages of the indexes that go over all agents are written to the log again and again.
+ */
+void sqlite_conn_widen(sqlite_conn *c);
+void sqlite_conn_narrow(sqlite_conn *c);
 
 /* queries */
 typedef struct sqlite_query {
