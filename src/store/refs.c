@@ -215,7 +215,8 @@ static void reflog_line(const memfs_oid *old, const memfs_oid *new, const store_
     add_clean(out, who->name[0] != '\0' ? who->name : "memfs");
     buf_puts(out, " <");
     add_clean(out, who->email);
-    buf_printf(out, "> %lld +0000\t", (long long)(who->time_s < 0 ? 0 : who->time_s));
+    /* git takes an entry dated 0 for damaged */
+    buf_printf(out, "> %lld +0000\t", (long long)(who->time_s < 1 ? 1 : who->time_s));
     add_clean(out, why);
     buf_putc(out, '\n');
 }

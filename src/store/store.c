@@ -128,8 +128,9 @@ static memfs_code write_template_files(const char *stage, memfs_error *err)
         { "HEAD", "ref: " STORE_MAIN "\n" },
         { "config", REPOSITORY_CONFIG },
         { STORE_MAIN, GENESIS_HEX "\n" },
+        /* not second 0: git takes a reflog entry of that date for damaged and skips it */
         { "logs/" STORE_MAIN, "0000000000000000000000000000000000000000 " GENESIS_HEX
-                              " memfs <memfs@localhost> 0 +0000\tgenesis\n" },
+                              " memfs <memfs@localhost> 1 +0000\tgenesis\n" },
     };
     memfs_code rc = MEMFS_OK;
 
