@@ -51,7 +51,7 @@ static bool load_mapping(memfs_str yaml, yaml_doc *doc, yaml_value **ret, bool *
         return false;
     }
     if (loaded->type != YAML_MAP) {
-        snprintf(problem, problem_size, "front matter is %s, not a mapping",
+        snprintf(problem, problem_size, "front matter is not a mapping (%s)",
                  loaded->type == YAML_NULL ? "empty" : yaml_type_name(loaded->type));
         return false;
     }
