@@ -30,6 +30,9 @@ void app_print_routes(FILE *to);
 void git_info_refs(http_request *rq, void *app);
 void git_upload_pack(http_request *rq, void *app);
 void git_receive_pack(http_request *rq, void *app);
+/* The same without waiting: refs of agents that are at hand; false leaves it to the above. */
+bool git_info_refs_quick(http_request *rq, void *app);
+bool git_upload_pack_quick(http_request *rq, void *app);
 
 /* blocks.c, agents.c: reading */
 void blocks_of_agent(http_request *rq, void *app);

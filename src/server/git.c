@@ -126,6 +126,28 @@ static void answer_refs(http_request *rq, git_service service, const memfs_oid *
     http_send(rq, 200, type);
 }
 
+/* On an event thread: one small file is read, nothing is waited for, nothing is decided anew. */
+static bool find_at_hand(http_request *rq, app *a, git_target *ret)
+{
+    memfs_error err;
+    agent *known;
+
+    return home_agent_at_hand(a->home, http_param(rq, "agent"), &known) &&
+           read_tip(a, known, ret, &err) == MEMFS_OK;
+}
+
+bool git_info_refs_quick(http_request *rq, void *arg)
+{
+    git_target target;
+    git_service service;
+
+    if (!find_at_hand(rq, arg, &target))
+        return false;
+    if (find_service(rq, &service))
+        answer_refs(rq, service, &target.tip);
+    return true;
+}
+
 void git_info_refs(http_request *rq, void *arg)
 {
     git_target target;
@@ -306,6 +328,21 @@ static void log_child(const pump *p, const char *what, int status)
     log_event(LOG_WARN, what, "id", http_request_id(p->rq), "exit", code, "stderr", text, NULL);
 }
 
+/* git had nothing to say to the client but died: 128 is die(), which a malformed request brings about. */
+static void answer_failure(pump *p, bool is_done, int status)
+{
+    if (!p->is_client_gone)
+        log_child(p, "upload_pack_failed", status);
+    if (p->has_begun)
+        http_stream_cut(p->rq);
+    else if (!is_done || status < 0)
+        http_send_detail(p->rq, 504, "git took too long");
+    else if (status == 128 && p->held.len == 0)
+        http_send_detail(p->rq, 400, "git does not understand the request");
+    else
+        http_send_detail(p->rq, 503, "git could not read the repository");
+}
+
 static void pump_finish(pump *p, bool is_done, int64_t deadline_ms)
 {
     memfs_error err = MEMFS_ERROR_INIT;
@@ -314,20 +351,13 @@ static void pump_finish(pump *p, bool is_done, int64_t deadline_ms)
                    process_wait(&p->child, deadline_ms, &status, &err) == MEMFS_OK &&
                    (status == 0 || (!p->has_begun && is_refusal(buf_str(&p->held))));
 
-    if (is_good && !p->has_begun)
-        pump_begin(p);
-    if (is_good) {
-        http_stream_end(p->rq);
+    if (!is_good) {
+        answer_failure(p, is_done, status);
         return;
     }
-    if (!p->is_client_gone)
-        log_child(p, "upload_pack_failed", status);
-    if (p->has_begun)
-        http_stream_cut(p->rq);
-    else if (!is_done || status < 0)
-        http_send_detail(p->rq, 504, "git took too long");
-    else
-        http_send_detail(p->rq, 500, "An unknown error occurred");
+    if (!p->has_begun)
+        pump_begin(p);
+    http_stream_end(p->rq);
 }
 
 static void run_upload_pack(http_request *rq, app *a, const git_target *target, memfs_str body,
@@ -389,6 +419,22 @@ void git_upload_pack(http_request *rq, void *arg)
     if (is_v2 && answer_v2(rq, buf_str(&body), &target.tip))
         return;
     run_upload_pack(rq, arg, &target, buf_str(&body), is_v2);
+}
+
+bool git_upload_pack_quick(http_request *rq, void *arg)
+{
+    memfs_error err;
+    git_v2_command command;
+    git_target target;
+    git_ls_refs ls;
+
+    if (git_protocol_version(http_header(rq, "Git-Protocol")) != 2 ||
+        git_v2_parse(http_body(rq), &command, &ls, &err) < 0 || command != GIT_V2_LS_REFS ||
+        !find_at_hand(rq, arg, &target))
+        return false;
+    if (check_type(rq, GIT_UPLOAD_PACK))
+        answer_ls_refs(rq, &ls, &target.tip);
+    return true;
 }
 
 /* ---- receive-pack ---- */

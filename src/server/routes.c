@@ -19,9 +19,10 @@
 
 /* The four requests of git, below one repository address. */
 #define GIT_ROUTES(base, what)                                                                     \
-    { GET, base "/info/refs", HTTP_FAST, AGENT, git_info_refs, 0, "git: what is there" what },     \
+    { GET, base "/info/refs", HTTP_BODY, AGENT, git_info_refs, 0, "git: what is there" what,       \
+      git_info_refs_quick },                                                                       \
     { POST, base "/git-upload-pack", HTTP_STREAM, AGENT, git_upload_pack, MIB(10),                 \
-      "git: clone and fetch" what },                                                               \
+      "git: clone and fetch" what, git_upload_pack_quick },                                        \
     { POST, base "/git-receive-pack", HTTP_STREAM, AGENT, git_receive_pack, MIB(72),               \
       "git: push" what }
 

@@ -382,14 +382,21 @@ memfs_code home_agent_repo(home *h, memfs_str id, agent **ret, memfs_error *err)
     return agent_ready(h, *ret, false, err);
 }
 
-memfs_code home_agent_peek(home *h, memfs_str id, agent **ret, memfs_error *err)
+bool home_agent_at_hand(home *h, memfs_str id, agent **ret)
 {
     agent *a = table_find(h, id);
 
     if (a == NULL || !agent_was_ready(h, a))
-        return home_agent(h, id, ret, err);
+        return false;
     *ret = a;
-    return MEMFS_OK;
+    return true;
+}
+
+memfs_code home_agent_peek(home *h, memfs_str id, agent **ret, memfs_error *err)
+{
+    if (home_agent_at_hand(h, id, ret))
+        return MEMFS_OK;
+    return home_agent(h, id, ret, err);
 }
 
 memfs_code home_agent_for_push(home *h, memfs_str id, agent **ret, bool *ret_is_known,

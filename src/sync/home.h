@@ -66,6 +66,10 @@ MEMFS_CHECK memfs_code home_agent_repo(home *h, memfs_str id, agent **ret, memfs
  * so that a repository that was moved or removed by hand shows after that.
  */
 MEMFS_CHECK memfs_code home_agent_peek(home *h, memfs_str id, agent **ret, memfs_error *err);
+/*
+ * The same again for threads that must not wait: false when home_agent_peek() would have to look.
+ */
+bool home_agent_at_hand(home *h, memfs_str id, agent **ret);
 /* For the first push: the entry of an agent that need not be known yet. */
 MEMFS_CHECK memfs_code home_agent_for_push(home *h, memfs_str id, agent **ret, bool *ret_is_known,
                                            memfs_error *err);
