@@ -13,6 +13,8 @@ import tempfile
 
 import pytest
 
+pytest.register_assert_rewrite("lib.server", "lib.writer")
+
 from lib import summary
 from lib.gitcli import Git
 from lib.server import CANARY, Server, new_agent

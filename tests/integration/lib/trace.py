@@ -38,11 +38,14 @@ class Trace:
     def detach(self):
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGINT)
-            try:
-                self.process.wait(20)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait(10)
+            # strace waits for a killed tracee until its own parent has reaped it: that is us
+            deadline = time.monotonic() + (10 if _is_alive(self.pid) else 0.1)
+            while self.process.poll() is None and time.monotonic() < deadline:
+                if not _is_alive(self.pid):
+                    deadline = min(deadline, time.monotonic() + 0.1)
+                time.sleep(0.005)
+            self.process.kill()
+            self.process.wait(10)
         self.process.stderr.close()
 
     def __enter__(self):
@@ -81,6 +84,14 @@ class Trace:
             if name:
                 out.append((pid, name.group(1), text))
         return out
+
+
+def _is_alive(pid):
+    try:
+        with open(f"/proc/{pid}/stat", encoding="ascii", errors="replace") as f:
+            return f.read().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 def _tracer(pid, task):
