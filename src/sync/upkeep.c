@@ -221,6 +221,16 @@ memfs_code upkeep_rebuild(home *h, memfs_str agent_id, const upkeep_watcher *w,
 
 /* ---- repack ---- */
 
+/* A git that was killed leaves what it had written so far without a name (F02). */
+static void sweep_half_a_pack(home *h, agent *a)
+{
+    memfs_error err;
+    size_t n;
+
+    if (store_sweep(h->store, a->repo, &n, &err) < 0)
+        home_alarm(h, a, "sweep_failed", "%s", err.msg);
+}
+
 /* Under the agent's lock: a push and its readers never see packs go while refs move (F13). */
 static memfs_code fold_packs(home *h, agent *a, size_t *ret_before, memfs_error *err)
 {
@@ -236,8 +246,10 @@ static memfs_code fold_packs(home *h, agent *a, size_t *ret_before, memfs_error 
     if (*ret_before <= STORE_REPACK_AT)
         return MEMFS_OK;
     rc = store_repack(h->store, a->repo, err);
-    if (rc < 0)
+    if (rc < 0) {
+        sweep_half_a_pack(h, a);
         agent_suspect(h, a, err);
+    }
     return rc;
 }
 
