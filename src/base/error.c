@@ -5,7 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 
-memfs_code memfs_fail(memfs_error *err, memfs_code code, const char *fmt, ...)
+memfs_code (memfs_fail)(memfs_error *err, memfs_code code, const char *fmt, ...)
 {
     va_list ap;
 
@@ -16,7 +16,7 @@ memfs_code memfs_fail(memfs_error *err, memfs_code code, const char *fmt, ...)
     return code;
 }
 
-memfs_code memfs_context(memfs_error *err, const char *fmt, ...)
+memfs_code (memfs_context)(memfs_error *err, const char *fmt, ...)
 {
     char tail[sizeof(err->msg)];
     va_list ap;
@@ -61,7 +61,7 @@ static memfs_code code_of_errno(int number)
     }
 }
 
-memfs_code memfs_fail_errno(memfs_error *err, const char *fmt, ...)
+memfs_code (memfs_fail_errno)(memfs_error *err, const char *fmt, ...)
 {
     int number = errno;
     char what[sizeof(err->msg)];
