@@ -329,7 +329,7 @@ static bool is_abandoned(const store *s, const char *file)
     return false;
 }
 
-static memfs_code sweep_tmp(const store *s, size_t *ret_n, memfs_error *err)
+memfs_code store_sweep_tmp(const store *s, size_t *ret_n, memfs_error *err)
 {
     _cleanup_(closedirp) DIR *dir = opendir(s->tmp);
     memfs_code rc = MEMFS_OK;
@@ -353,7 +353,7 @@ memfs_code store_sweep(store *s, const char *name, size_t *ret_n_removed, memfs_
     memfs_code rc;
 
     *ret_n_removed = 0;
-    rc = sweep_tmp(s, ret_n_removed, err);
+    rc = store_sweep_tmp(s, ret_n_removed, err);
     if (rc == MEMFS_OK && fs_is_dir(path))
         rc = sweep_repository(path, ret_n_removed, err);
     remove_hidden(folder, REPACK_GRACE_S, ret_n_removed);

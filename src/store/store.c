@@ -246,6 +246,19 @@ static store *store_new(const char *home)
     return s;
 }
 
+/*
+ * A crash while the very first agent was created has no agent whose recovery would sweep it.  A git
+ * child that outlived its memfs may still write there: then the next sweep finds it.
+ */
+static void sweep_before_work(store *s)
+{
+    memfs_error ignored;
+    size_t n = 0;
+
+    if (store_sweep_tmp(s, &n, &ignored) < 0)
+        return;
+}
+
 static memfs_code store_start(store *s, memfs_error *err)
 {
     memfs_code rc = fs_mkdirs(s->empty, err);
@@ -258,6 +271,8 @@ static memfs_code store_start(store *s, memfs_error *err)
         rc = git_child_find(s->empty, &s->git, err);
     if (rc == MEMFS_OK)
         rc = make_template(s, err);
+    if (rc == MEMFS_OK)
+        sweep_before_work(s);
     return rc;
 }
 

@@ -54,6 +54,9 @@ char *store_temp_path(store *s, const char *kind);
 /* False for names that could leave the folder; an assertion against our own bugs. */
 bool store_name_is_sane(const char *name);
 
+/* care.c: removes what another process' pushes and creations left in tmp/; counts into *ret_n. */
+MEMFS_CHECK memfs_code store_sweep_tmp(const store *s, size_t *ret_n, memfs_error *err);
+
 /* repo.c */
 /*
  * Translates libgit2's last error, once, at the door.  Its text is kept when it names no path.
