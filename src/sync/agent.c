@@ -136,14 +136,36 @@ void agent_unlock(agent *a)
     pthread_mutex_unlock(&a->mutex);
 }
 
+/* ---- life cycle ---- */
+
+agent *agent_new(memfs_str id, memfs_str org, bool is_known)
+{
+    bool is_default = str_equal(org, MEMFS_STR(IDS_DEFAULT_ORG));
+    agent *a = mem_alloc(sizeof(*a));
+
+    memcpy(a->id, id.ptr, id.len);
+    a->org = is_default ? IDS_DEFAULT_ORG : mem_strndup(org.ptr, org.len);
+    a->has_own_org = !is_default;
+    a->repo = mem_printf("repository/%s/%s/repo.git", a->org, a->id);
+    a->is_known = is_known;
+    pthread_mutex_init(&a->mutex, NULL);
+    return a;
+}
+
 void agent_free(agent *a)
 {
     pthread_mutex_destroy(&a->mutex);
+    free(a->sync_err);
     free(a->why_fenced);
-    free(a->folder);
     free(a->repo);
-    free(a->org);
+    if (a->has_own_org)
+        free((char *)(uintptr_t)a->org);
     free(a);
+}
+
+char *agent_folder(const home *h, const agent *a)
+{
+    return mem_printf("%s/repository/%s/%s", h->path, a->org, a->id);
 }
 
 /* ---- what is known of it ---- */
@@ -252,14 +274,14 @@ memfs_code agent_missing(home *h, agent *a, memfs_error *err)
 
 /* ---- the fence ---- */
 
-static char *fence_path(const agent *a)
+static char *fence_path(const home *h, const agent *a)
 {
-    return mem_printf("%s/fenced", a->folder);
+    return mem_printf("%s/repository/%s/%s/fenced", h->path, a->org, a->id);
 }
 
 void agent_fence(home *h, agent *a, const char *why)
 {
-    _cleanup_(mem_freep) char *path = fence_path(a);
+    _cleanup_(mem_freep) char *path = fence_path(h, a);
     memfs_error err;
 
     pthread_mutex_lock(&a->mutex);
@@ -273,9 +295,9 @@ void agent_fence(home *h, agent *a, const char *why)
         home_alarm(h, a, "fence_not_kept", "the fence holds until the next start only: %s", err.msg);
 }
 
-void agent_unfence(agent *a)
+void agent_unfence(home *h, agent *a)
 {
-    _cleanup_(mem_freep) char *path = fence_path(a);
+    _cleanup_(mem_freep) char *path = fence_path(h, a);
     memfs_error ignored;
 
     pthread_mutex_lock(&a->mutex);
@@ -313,7 +335,7 @@ void agent_suspect(home *h, agent *a, const memfs_error *err)
 /* A fence that an earlier process left: lifted only by a clean fsck (F05). */
 static memfs_code check_old_fence(home *h, agent *a, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *path = fence_path(a);
+    _cleanup_(mem_freep) char *path = fence_path(h, a);
     memfs_code rc;
 
     if (!fs_exists(path))
@@ -323,7 +345,7 @@ static memfs_code check_old_fence(home *h, agent *a, memfs_error *err)
         agent_fence(h, a, err->msg);
     if (rc < 0)
         return rc;
-    agent_unfence(a);
+    agent_unfence(h, a);
     home_alarm(h, a, "agent_unfenced", "an earlier process fenced this repository; fsck finds it whole");
     return MEMFS_OK;
 }
@@ -336,19 +358,25 @@ static bool may_try(agent *a, memfs_error *err)
     bool may;
 
     pthread_mutex_lock(&a->mutex);
-    may = a->retry_ms == 0 || clock_mono_ms() >= a->retry_ms;
+    may = a->sync_err == NULL || clock_mono_ms() >= a->retry_ms;
     if (!may)
-        *err = a->sync_err;
+        *err = *a->sync_err;
     pthread_mutex_unlock(&a->mutex);
     return may;
 }
 
 static void note_attempt(agent *a, const memfs_error *err_or_null)
 {
+    memfs_error *failure = NULL;
+
+    if (err_or_null != NULL) {
+        failure = mem_alloc(sizeof(*failure));
+        *failure = *err_or_null;
+    }
     pthread_mutex_lock(&a->mutex);
-    a->retry_ms = err_or_null != NULL ? clock_mono_ms() + RETRY_MS : 0;
-    if (err_or_null != NULL)
-        a->sync_err = *err_or_null;
+    a->retry_ms = clock_mono_ms() + RETRY_MS;
+    free(a->sync_err);
+    a->sync_err = failure;
     pthread_mutex_unlock(&a->mutex);
 }
 

@@ -3,7 +3,7 @@
  *
  * The table holds only agents that somebody asked for since the start (or that the recovery in the
  * background came by), so a home with 100,000 agents opens as fast as an empty one: opening takes the
- * lock, opens state, store and cache, and reads no agent at all.  An entry is some 300 bytes and lives
+ * lock, opens state, store and cache, and reads no agent at all.  An entry is some 450 bytes and lives
  * until the home closes, so that pointers to it need no counting.  An id that nobody knows gets no
  * entry, except by a push: a client cannot fill the memory by asking.
  *
@@ -272,18 +272,6 @@ static void table_grow(home *h)
     h->n_buckets = n;
 }
 
-static agent *agent_new(home *h, memfs_str id, memfs_str org)
-{
-    agent *a = mem_alloc(sizeof(*a));
-
-    memcpy(a->id, id.ptr, id.len);
-    a->org = mem_strndup(org.ptr, org.len);
-    a->repo = mem_printf("repository/%s/%s/repo.git", a->org, a->id);
-    a->folder = mem_printf("%s/repository/%s/%s", h->path, a->org, a->id);
-    pthread_mutex_init(&a->mutex, NULL);
-    return a;
-}
-
 /* The entry, made when it is not there: of two threads that come at once, both get the same. */
 static agent *table_add(home *h, memfs_str id, memfs_str org, bool is_known)
 {
@@ -295,8 +283,7 @@ static agent *table_add(home *h, memfs_str id, memfs_str org, bool is_known)
     if (a == NULL) {
         if (h->n_agents >= h->n_buckets)
             table_grow(h);
-        a = agent_new(h, id, org);
-        a->is_known = is_known;
+        a = agent_new(id, org, is_known);
         at = bucket_of(h, id, h->n_buckets);
         a->next = h->buckets[at];
         h->buckets[at] = a;

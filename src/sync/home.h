@@ -99,7 +99,10 @@ void agent_lock(agent *a);
 /* False when it was not free within timeout_ms. */
 MEMFS_CHECK bool agent_lock_for(agent *a, int64_t timeout_ms);
 void agent_unlock(agent *a);
-/* Fences an agent: reads and pushes answer ECORRUPT until verify finds it whole (F05, F12). */
+/*
+ * Fences an agent: reads and pushes answer ECORRUPT until verify finds it whole, or the next start
+ * does (F05, F12).
+ */
 void agent_fence(home *h, agent *a, const char *why);
 
 #endif

@@ -25,8 +25,8 @@ struct agent {
     /* set once, before others see the entry */
     char id[IDS_MAX_LEN + 1];
     char *repo;
-    char *folder; /* absolute, of the agent: what holds repo.git */
-    char *org;
+    const char *org; /* the default's literal, or its own */
+    bool has_own_org;
     agent *next;    /* in its bucket; guarded by the home's table lock */
     bool is_queued; /* for upkeep; guarded by the home's upkeep_mutex */
 
@@ -45,7 +45,7 @@ struct agent {
     int64_t checked_ms;   /* when tip was last compared with the folder */
     int64_t alarmed_ms;   /* when a standing trouble was last told */
     int64_t retry_ms;     /* catching up failed: not again before this */
-    memfs_error sync_err; /* why it failed */
+    memfs_error *sync_err; /* why it failed; NULL: it did not */
     char *why_fenced;
 };
 
@@ -100,6 +100,9 @@ void home_wants_upkeep(home *h, agent *a);
 agent *home_next_upkeep(home *h);
 
 /* agent.c: what happens to one entry */
+agent *agent_new(memfs_str id, memfs_str org, bool is_known);
+/* Absolute: what holds repo.git; caller frees. */
+char *agent_folder(const home *h, const agent *a);
 void agent_free(agent *a);
 /* Recovered and not fenced; with_rows also brings the cache to the tip. */
 MEMFS_CHECK memfs_code agent_ready(home *h, agent *a, bool with_rows, memfs_error *err);
@@ -119,7 +122,7 @@ void agent_set_known(agent *a);
 bool agent_is_known(agent *a);
 void agent_synced(home *h, agent *a, const memfs_oid *tip, uint64_t epoch);
 bool agent_is_synced_at(home *h, agent *a, const memfs_oid *tip);
-void agent_unfence(agent *a);
+void agent_unfence(home *h, agent *a);
 bool agent_is_fenced(agent *a, memfs_error *err); /* true writes *err */
 /*
  * A store call met damage: fences the agent if fsck agrees (F12).  Keeps *err as it is.

@@ -260,6 +260,7 @@ static memfs_code plan_rows(push *p, const push_ground *g, plan **ret, memfs_err
 
 static memfs_code take_in(push *p, const push_ground *g, memfs_error *err)
 {
+    _cleanup_(mem_freep) char *folder = agent_folder(p->h, p->a);
     memfs_error ignored;
     memfs_code rc;
 
@@ -270,7 +271,7 @@ static memfs_code take_in(push *p, const push_ground *g, memfs_error *err)
     }
     rc = incoming_accept(p->in, err);
     if (rc < 0 && !g->exists) {
-        if (fs_remove_tree(p->a->folder, &ignored) < 0)
+        if (fs_remove_tree(folder, &ignored) < 0)
             home_alarm(p->h, p->a, "leftover", "a repository that was just made could not be removed");
     } else if (rc == MEMFS_ECORRUPT) {
         agent_fence(p->h, p->a, err->msg); /* an fsync failed: what the disk holds is unknown (F05) */

@@ -29,11 +29,17 @@ typedef struct upkeep_result {
 
 /*
  * Compares rows with what f gives for the tree at main, both ways (row without file, file without
- * row, fields that differ, wrong tip), the ref with its reflog, and the repository with fsck.  Changes
- * nothing, but lifts the fence of an agent that is whole again.
+ * row, fields that differ, wrong tip), the ref with its reflog, and the repository with fsck; over all
+ * also the cache's file, and folders and rows that are no agent's.  Mends nothing; fences an agent that
+ * is damaged (F12), and lifts the fence of one that is whole again.
+ *
+ * Kinds: row-missing, row-extra, row-differs, row-of-nobody, tip-differs, ref-moved, reflog-missing,
+ * repository-damaged, folder-missing, folder-unknown, cache-damaged, failed; told but not counted:
+ * fence-lifted.
  */
 MEMFS_CHECK memfs_code upkeep_verify(home *h, memfs_str agent_id, const upkeep_watcher *w,
                                      upkeep_result *ret, memfs_error *err);
+/* All rows anew; over all, a damaged cache is set aside first, and rows of nobody go. */
 MEMFS_CHECK memfs_code upkeep_rebuild(home *h, memfs_str agent_id, const upkeep_watcher *w,
                                       upkeep_result *ret, memfs_error *err);
 /* Repacks repositories that have more than STORE_REPACK_AT packs. */

@@ -237,7 +237,7 @@ static memfs_code verify_agent(upkeep_round *r, agent *a, memfs_error *err)
     if (!check_repository(r, a, &tip, err))
         return MEMFS_OK;
     if (agent_is_fenced(a, err)) {
-        agent_unfence(a);
+        agent_unfence(r->h, a);
         round_note(r, a->id, "fence-lifted", "", "the repository is whole");
     }
     check_reflog(r, a, &tip);
