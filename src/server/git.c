@@ -28,6 +28,8 @@
 #include <unistd.h>
 
 #define UPLOAD_TIMEOUT_MS 300000
+#define QUIET_MS 60000 /* a child that neither reads nor writes for so long hangs (F03) */
+#define EXIT_MS 10000  /* from the end of its output to its exit */
 #define UPLOAD_BODY_BYTES (10u << 20)
 #define CHUNK_BYTES (64u << 10)
 #define HELD_BYTES (4u << 10)         /* of a child's first words, until we know it does not die */
@@ -279,21 +281,36 @@ static bool drain_child(pump *p, int *fd, bool is_answer)
     return true;
 }
 
-/* False: the deadline has passed, or the client is gone. */
+static bool has_bytes(int fd)
+{
+    struct pollfd ready = { .fd = fd, .events = POLLIN };
+
+    return poll(&ready, 1, 0) == 1;
+}
+
+static int64_t earlier(int64_t a, int64_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Until the answer is whole.  False: a deadline has passed, or the client is gone. */
 static bool pump_run(pump *p, int64_t deadline_ms)
 {
-    while (p->child.out >= 0 || p->child.err >= 0) {
+    int64_t quiet_ms = clock_mono_ms() + QUIET_MS;
+
+    while (p->child.out >= 0) {
         struct pollfd fds[3] = {
             { .fd = p->child.in, .events = POLLOUT }, /* a negative descriptor is passed over */
             { .fd = p->child.out, .events = POLLIN },
             { .fd = p->child.err, .events = POLLIN },
         };
-        int64_t left = deadline_ms - clock_mono_ms();
+        int64_t left = earlier(deadline_ms, quiet_ms) - clock_mono_ms();
 
         if (left <= 0 || p->is_client_gone)
             return false;
-        if (poll(fds, 3, (int)(left < 1000 ? left : 1000)) <= 0)
+        if (poll(fds, 3, (int)earlier(left, 1000)) <= 0)
             continue;
+        quiet_ms = clock_mono_ms() + QUIET_MS; /* waiting for the client is not the child's fault */
         if (fds[0].revents != 0)
             feed_child(p);
         if (fds[1].revents != 0)
@@ -301,6 +318,8 @@ static bool pump_run(pump *p, int64_t deadline_ms)
         if (fds[2].revents != 0)
             drain_child(p, &p->child.err, false);
     }
+    while (p->child.err >= 0 && has_bytes(p->child.err) && drain_child(p, &p->child.err, false))
+        ; /* its last words, if they are there already */
     return true;
 }
 
@@ -343,9 +362,10 @@ static void answer_failure(pump *p, bool is_done, int status)
         http_send_detail(p->rq, 503, "git could not read the repository");
 }
 
-static void pump_finish(pump *p, bool is_done, int64_t deadline_ms)
+static void pump_finish(pump *p, bool is_done)
 {
     memfs_error err = MEMFS_ERROR_INIT;
+    int64_t deadline_ms = clock_mono_ms() + EXIT_MS;
     int status = -1;
     bool is_good = is_done &&
                    process_wait(&p->child, deadline_ms, &status, &err) == MEMFS_OK &&
@@ -380,7 +400,7 @@ static void run_upload_pack(http_request *rq, app *a, const git_target *target, 
     if (body.len == 0)
         process_close_in(&p.child);
     is_done = pump_run(&p, deadline_ms);
-    pump_finish(&p, is_done, deadline_ms);
+    pump_finish(&p, is_done);
     http_note(rq, "fetch %s%s", is_v2 ? "v2" : "v0", target->name == NULL ? " genesis" : "");
 }
 

@@ -67,7 +67,8 @@ struct http_server {
     bool has_exact_heads;
     uint32_t id_prefix;
     atomic_uint id_counter;
-    atomic_bool is_stopping;
+    atomic_bool is_stopping; /* answers say "Connection: close" */
+    atomic_bool is_closed;   /* no request begins any more */
 };
 
 const http_options HTTP_OPTIONS_DEFAULT = {
@@ -449,6 +450,20 @@ static ssize_t take_body(http_request *rq, const char *bytes, size_t n)
     return taken;
 }
 
+static enum MHD_Result wait_for_room(http_request *rq)
+{
+    bool is_dead;
+
+    pthread_mutex_lock(&rq->mutex);
+    is_dead = rq->is_dead;
+    if (!is_dead)
+        put_aside_locked(rq);
+    if (rq->in.len < rq->in.max_bytes || rq->is_discarding)
+        http_wake_locked(rq); /* room was made in between */
+    pthread_mutex_unlock(&rq->mutex);
+    return is_dead ? MHD_NO : MHD_YES;
+}
+
 static enum MHD_Result on_body(http_request *rq, const char *bytes, size_t *n)
 {
     ssize_t taken = take_body(rq, bytes, *n);
@@ -461,25 +476,23 @@ static enum MHD_Result on_body(http_request *rq, const char *bytes, size_t *n)
         return MHD_NO;
     }
     *n -= (size_t)taken;
-    if (*n == 0)
-        return MHD_YES;
-    pthread_mutex_lock(&rq->mutex);
-    put_aside_locked(rq);
-    if (rq->in.len < rq->in.max_bytes || rq->is_discarding)
-        http_wake_locked(rq); /* room was made in between */
-    pthread_mutex_unlock(&rq->mutex);
-    return MHD_YES;
+    return *n == 0 ? MHD_YES : wait_for_room(rq);
 }
 
 /* ---- the turn after the body ---- */
 
-static void end_body(http_request *rq)
+/* True: it is up to us now to find an answer. */
+static bool end_body(http_request *rq)
 {
+    bool is_first;
+
     pthread_mutex_lock(&rq->mutex);
+    is_first = !rq->is_body_ended && !rq->is_answered && !rq->is_submitted;
     rq->is_body_ended = true;
     pthread_cond_broadcast(&rq->changed);
     pthread_mutex_unlock(&rq->mutex);
     http_conn_set_phase(rq->conn, HTTP_PHASE_WORK);
+    return is_first;
 }
 
 static void dispatch(http_request *rq)
@@ -499,29 +512,41 @@ static bool is_stream_ready(const http_request *rq)
     return rq->is_begun && (rq->is_ended || rq->wants_flush || rq->out_pipe.len >= WAKE_BYTES);
 }
 
-static enum MHD_Result on_turn(http_request *rq)
-{
-    bool is_ready, is_over;
+typedef enum turn { TURN_WAIT, TURN_OVER, TURN_ANSWER, TURN_STREAM } turn;
 
-    if (!rq->is_body_ended) {
-        end_body(rq);
-        if (!rq->is_answered && !rq->is_submitted)
-            dispatch(rq);
-    }
+static turn take_turn(http_request *rq)
+{
+    turn what = TURN_WAIT;
+
     pthread_mutex_lock(&rq->mutex);
-    is_over = rq->is_dead || rq->is_cut;
-    is_ready = rq->is_answered || is_stream_ready(rq);
-    if (!is_over && !is_ready)
+    if (rq->is_dead || rq->is_cut)
+        what = TURN_OVER;
+    else if (rq->is_answered)
+        what = TURN_ANSWER;
+    else if (is_stream_ready(rq))
+        what = TURN_STREAM;
+    else
         put_aside_locked(rq);
     pthread_mutex_unlock(&rq->mutex);
-    if (is_over) {
-        make_cut_visible(rq);
-        return MHD_NO;
-    }
-    if (!is_ready)
+    return what;
+}
+
+static enum MHD_Result on_turn(http_request *rq)
+{
+    turn what;
+
+    if (end_body(rq))
+        dispatch(rq);
+    what = take_turn(rq);
+    if (what == TURN_WAIT)
         return MHD_YES;
     atomic_store(&rq->conn->is_ours, false);
-    return rq->is_answered ? queue_answer(rq) : queue_stream(rq);
+    if (what == TURN_ANSWER)
+        return queue_answer(rq);
+    if (what == TURN_STREAM)
+        return queue_stream(rq);
+    make_cut_visible(rq);
+    return MHD_NO;
 }
 
 /* ---- callbacks ---- */
@@ -556,7 +581,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *mhd, const ch
     http_request *rq = *context;
 
     (void)cls, (void)mhd, (void)url;
-    if (rq == NULL)
+    if (rq == NULL || (!rq->has_head && atomic_load(&rq->server->is_closed)))
         return MHD_NO;
     if (!rq->has_head)
         return on_head(rq, method, version);
@@ -774,6 +799,11 @@ size_t http_stop(http_server *s, int64_t grace_ms, bool *ret_is_stuck)
         unlink(s->socket_path);
     while (http_conns_quiesce(s->conns, NULL) > 0 && clock_mono_ms() < until)
         clock_sleep_ms(10);
+    /*
+     * From here on nothing is put aside any more (the library must not be stopped with a connection
+     * aside): requests that are there are marked dead, and no other begins.
+     */
+    atomic_store(&s->is_closed, true);
     n_cut = http_conns_quiesce(s->conns, cut_off);
     is_stuck = !wait_for_workers(s, STUCK_MS);
     if (ret_is_stuck != NULL)
