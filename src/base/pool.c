@@ -6,6 +6,12 @@
  * first lane whose key does not yet hold its share of the threads, so a key that queues a thousand
  * jobs delays another key's first job by one job at most.
  *
+ * A place is what a running job has that does not wait for a stranger.  There are as many as the
+ * pool was made with; threads there may be more, up to one a waiting job, started when a job could
+ * run and no thread is free.  A key's waiting jobs are bounded as well (T17: git children an agent).
+ * After a wait a job goes on at once, so for a moment more jobs may run than there are places.  A
+ * thread lives as long as the pool: the next crowd will want it again.
+ *
  * The lanes are a plain list: there are never more than queued plus running jobs, and both are
  * bounded by numbers in the hundreds.
  *
@@ -32,18 +38,25 @@ typedef struct lane {
     struct lane *next;
     char *key;
     job *first, *last;
-    size_t n_running;
+    size_t n_running, n_waiting; /* the second are part of the first */
 } lane;
 
 struct pool {
     pthread_mutex_t mutex;
     pthread_cond_t work;
     pthread_t *threads;
-    size_t n_threads, max_per_key;
-    size_t max_queued, n_queued, n_running;
+    size_t n_threads, max_threads, n_idle;
+    size_t n_places, max_per_key;
+    size_t max_queued, n_queued, n_running, n_waiting;
     lane *lanes, *lanes_end;
     bool closed;
 };
+
+/* Which job this thread is at. */
+static _Thread_local struct {
+    pool *pool;
+    lane *lane;
+} here;
 
 static lane *lane_find(pool *p, const char *key)
 {
@@ -80,8 +93,11 @@ static void lane_unlink(pool *p, lane *l)
 /* The lane whose turn it is; it goes to the end of the line.  NULL: nothing may run now. */
 static lane *lane_take_turn(pool *p)
 {
+    if (p->n_running - p->n_waiting >= p->n_places)
+        return NULL;
     for (lane *l = p->lanes; l != NULL; l = l->next) {
-        if (l->first == NULL || l->n_running >= p->max_per_key)
+        if (l->first == NULL || l->n_running - l->n_waiting >= p->max_per_key ||
+            l->n_running >= 2 * p->max_per_key)
             continue;
         lane_unlink(p, l);
         lane_append(p, l);
@@ -107,15 +123,22 @@ static void lane_job_ended(pool *p, lane *l)
 {
     l->n_running--;
     p->n_running--;
-    if (l->first != NULL) {
-        pthread_cond_signal(&p->work); /* the key may have been at its share until now */
-        return;
-    }
-    if (l->n_running > 0)
+    if (p->n_queued > 0)
+        pthread_cond_signal(&p->work); /* the key, or all, may have been at their share until now */
+    if (l->first != NULL || l->n_running > 0)
         return;
     lane_unlink(p, l);
     free(l->key);
     free(l);
+}
+
+static void run(pool *p, lane *l, job *j)
+{
+    here.pool = p;
+    here.lane = l;
+    j->fn(j->arg);
+    free(j);
+    here.pool = NULL;
 }
 
 static void *worker(void *arg)
@@ -130,13 +153,14 @@ static void *worker(void *arg)
         if (l == NULL) {
             if (p->closed && p->n_queued == 0)
                 break;
+            p->n_idle++;
             pthread_cond_wait(&p->work, &p->mutex);
+            p->n_idle--;
             continue;
         }
         j = lane_pop(p, l);
         pthread_mutex_unlock(&p->mutex);
-        j->fn(j->arg);
-        free(j);
+        run(p, l, j);
         pthread_mutex_lock(&p->mutex);
         lane_job_ended(p, l);
     }
@@ -145,23 +169,45 @@ static void *worker(void *arg)
     return NULL;
 }
 
+/* One thread more, if the system has one. */
+static void add_thread(pool *p)
+{
+    pthread_attr_t attr;
+
+    if (p->n_threads == p->max_threads)
+        return;
+    pthread_attr_init(&attr);
+    pthread_attr_setstacksize(&attr, STACK_BYTES);
+    if (pthread_create(&p->threads[p->n_threads], &attr, worker, p) == 0)
+        p->n_threads++;
+    pthread_attr_destroy(&attr);
+}
+
+/* There is a job, and there may be a place for it.  (Who was called but is not awake yet is idle.) */
+static void call_for_hands(pool *p)
+{
+    pthread_cond_signal(&p->work);
+    if (p->n_idle < p->n_queued && p->n_running - p->n_waiting < p->n_places &&
+        p->n_threads < p->n_places + p->n_waiting)
+        add_thread(p);
+}
+
 pool *pool_new(size_t n_threads, size_t max_queued)
 {
     pool *p = mem_alloc(sizeof(*p));
-    pthread_attr_t attr;
 
     assert(n_threads > 0);
     pthread_mutex_init(&p->mutex, NULL);
     pthread_cond_init(&p->work, NULL);
     p->max_queued = max_queued;
+    p->n_places = n_threads;
     p->max_per_key = (n_threads + 1) / 2;
-    p->threads = mem_alloc(n_threads * sizeof(*p->threads));
-    pthread_attr_init(&attr);
-    pthread_attr_setstacksize(&attr, STACK_BYTES);
-    while (p->n_threads < n_threads &&
-           pthread_create(&p->threads[p->n_threads], &attr, worker, p) == 0)
-        p->n_threads++;
-    pthread_attr_destroy(&attr);
+    p->max_threads = n_threads + POOL_MAX_WAITING;
+    p->threads = mem_alloc(p->max_threads * sizeof(*p->threads));
+    pthread_mutex_lock(&p->mutex);
+    for (size_t i = 0; i < n_threads; i++)
+        add_thread(p);
+    pthread_mutex_unlock(&p->mutex);
     if (p->n_threads == 0)
         abort(); /* no thread at all: the machine is out of them, and nothing could ever run */
     return p;
@@ -216,10 +262,36 @@ memfs_code pool_submit(pool *p, const char *key, pool_fn fn, void *arg, memfs_er
         j->fn = fn;
         j->arg = arg;
         enqueue(p, key, j);
-        pthread_cond_signal(&p->work);
+        call_for_hands(p);
     }
     pthread_mutex_unlock(&p->mutex);
     return rc;
+}
+
+void pool_wait_begin(void)
+{
+    pool *p = here.pool;
+
+    if (p == NULL)
+        return;
+    pthread_mutex_lock(&p->mutex);
+    p->n_waiting++;
+    here.lane->n_waiting++;
+    if (p->n_queued > 0)
+        call_for_hands(p);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+void pool_wait_end(void)
+{
+    pool *p = here.pool;
+
+    if (p == NULL)
+        return;
+    pthread_mutex_lock(&p->mutex);
+    p->n_waiting--;
+    here.lane->n_waiting--;
+    pthread_mutex_unlock(&p->mutex);
 }
 
 size_t pool_load(pool *p)

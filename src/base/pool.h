@@ -2,8 +2,12 @@
  * pool.h - a bounded pool of worker threads with a bounded queue that is fair by key.
  *
  * Work carries a key (the agent id).  Keys take turns, and one key never holds more than half of
- * the threads (rounded up), so a busy agent cannot starve the others (T17).  When the queue is
+ * the places (rounded up), so a busy agent cannot starve the others (T17).  When the queue is
  * full, pool_submit refuses with EUNAVAIL and the caller answers 503.
+ *
+ * A job that waits for a stranger (a slow client) gives its place away for that time, between
+ * pool_wait_begin() and pool_wait_end(): another job runs in it, on a further thread if need be.
+ * So it takes POOL_MAX_WAITING such clients, not a handful, to hold everybody up (T18).
  *
  * Thread: any thread may submit; a job runs on one worker thread.
  */
@@ -15,6 +19,8 @@
 typedef struct pool pool;
 typedef void (*pool_fn)(void *arg);
 
+#define POOL_MAX_WAITING 128
+
 /* life cycle */
 pool *pool_new(size_t n_threads, size_t max_queued);
 /* Refuses new work, lets queued and running work end, joins. */
@@ -23,6 +29,10 @@ void pool_free(pool *p);
 /* changing */
 MEMFS_CHECK memfs_code pool_submit(pool *p, const char *key, pool_fn fn, void *arg,
                                    memfs_error *err);
+
+/* Around a wait, on the thread of a job; elsewhere they do nothing.  Neither blocks. */
+void pool_wait_begin(void);
+void pool_wait_end(void);
 
 /* reading: running plus queued jobs */
 size_t pool_load(pool *p);

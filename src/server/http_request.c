@@ -320,6 +320,14 @@ void http_give_up_body_locked(http_request *rq, memfs_code code, const char *why
     pthread_cond_broadcast(&rq->changed);
 }
 
+/* The worker waits for the client; whoever else has work takes its place meanwhile (T18). */
+static void wait_for_client(http_request *rq)
+{
+    pool_wait_begin();
+    pthread_cond_wait(&rq->changed, &rq->mutex);
+    pool_wait_end();
+}
+
 static bool is_body_lost(const http_request *rq)
 {
     return rq->is_dead || rq->body_error.code != MEMFS_OK;
@@ -332,7 +340,7 @@ static bool read_raw(http_request *rq, void *bytes, size_t n, size_t *ret_n)
 
     pthread_mutex_lock(&rq->mutex);
     while (rq->in.len == 0 && !rq->is_body_ended && !is_body_lost(rq))
-        pthread_cond_wait(&rq->changed, &rq->mutex);
+        wait_for_client(rq);
     is_lost = is_body_lost(rq);
     if (!is_lost) {
         *ret_n = http_pipe_take(&rq->in, bytes, n);
@@ -417,7 +425,7 @@ static void make_room(http_request *rq)
     http_give_up_body_locked(rq, MEMFS_EUNAVAIL, "the answer began before the body's end");
     rq->wants_flush = true;
     http_wake_locked(rq);
-    pthread_cond_wait(&rq->changed, &rq->mutex);
+    wait_for_client(rq);
 }
 
 bool http_stream_write(http_request *rq, const void *bytes, size_t n)

@@ -175,6 +175,76 @@ static void test_a_job_may_submit_the_next(void **state)
     assert_int_equal(atomic_load(&c.n_left), 0);
 }
 
+static void wait_as_for_a_client(void *arg)
+{
+    pool_wait_begin();
+    wait_at(arg);
+    pool_wait_end();
+}
+
+/* Slow clients took all places once: four uploads of 1 KiB/s, and nobody could push for minutes. */
+static void test_T18_a_job_that_waits_gives_its_place_away(void **state)
+{
+    gate slow = GATE_INIT, other = GATE_INIT;
+    pool *p = pool_new(2, 100);
+    char key[8];
+
+    (void)state;
+    for (int i = 0; i < 20; i++) {
+        snprintf(key, sizeof(key), "slow%d", i);
+        submit(p, key, wait_as_for_a_client, &slow);
+    }
+    assert_true(wait_until_inside(&slow, 20));
+    for (int i = 0; i < 5; i++) {
+        snprintf(key, sizeof(key), "o%d", i);
+        submit(p, key, wait_at, &other);
+    }
+    assert_true(wait_until_inside(&other, 2));
+    clock_sleep_ms(20); /* time for a third one to slip in */
+    assert_int_equal(other.most_inside, 2);
+    gate_open(&other);
+    gate_open(&slow);
+    pool_free(p);
+    assert_int_equal(slow.n_done, 20);
+    assert_int_equal(other.n_done, 5);
+    assert_int_equal(other.most_inside, 2);
+}
+
+static void test_T17_waiting_jobs_of_one_key_are_bounded(void **state)
+{
+    gate slow = GATE_INIT;
+    pool *p = pool_new(4, 100);
+
+    (void)state;
+    for (int i = 0; i < 20; i++)
+        submit(p, "slow", wait_as_for_a_client, &slow);
+    assert_true(wait_until_inside(&slow, 4));
+    clock_sleep_ms(20); /* time for a fifth one to slip in */
+    assert_int_equal(slow.most_inside, 4);
+    gate_open(&slow);
+    pool_free(p);
+    assert_int_equal(slow.n_done, 20);
+}
+
+static void test_more_jobs_wait_than_there_are_threads(void **state)
+{
+    gate slow = GATE_INIT;
+    pool *p = pool_new(1, POOL_MAX_WAITING + 10);
+    char key[8];
+
+    (void)state;
+    for (int i = 0; i < POOL_MAX_WAITING + 10; i++) {
+        snprintf(key, sizeof(key), "k%d", i);
+        submit(p, key, wait_as_for_a_client, &slow);
+    }
+    assert_true(wait_until_inside(&slow, POOL_MAX_WAITING + 1));
+    gate_open(&slow);
+    pool_free(p);
+    assert_int_equal(slow.n_done, POOL_MAX_WAITING + 10);
+    pool_wait_begin(); /* on a thread that is none of a pool's */
+    pool_wait_end();
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -183,6 +253,9 @@ int main(void)
         cmocka_unit_test(test_T17_a_full_queue_refuses_with_EUNAVAIL),
         cmocka_unit_test(test_keys_take_turns),
         cmocka_unit_test(test_a_job_may_submit_the_next),
+        cmocka_unit_test(test_T18_a_job_that_waits_gives_its_place_away),
+        cmocka_unit_test(test_T17_waiting_jobs_of_one_key_are_bounded),
+        cmocka_unit_test(test_more_jobs_wait_than_there_are_threads),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

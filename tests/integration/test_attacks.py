@@ -1,0 +1,80 @@
+"""Attacks that once worked.  Each test tells its story first: what was done, and what came of it."""
+import contextlib
+import os
+import threading
+import time
+import zlib
+
+from lib import http, wire
+
+
+def commit_of(files, parent=wire.GENESIS, message="a change\n"):
+    objects = wire.Objects()
+    tip = objects.commit(objects.tree_of(files), [parent], message)
+    return tip, objects.pack()
+
+
+def push(server, agent, files, parent=wire.GENESIS, timeout=60):
+    """-> (new tip, report)"""
+    tip, pack = commit_of(files, parent)
+    return tip, server.push_raw(agent, [(parent, tip, wire.MAIN)], pack, timeout=timeout)
+
+
+def slow_upload(server, agent, stop):
+    """A push of one huge file that comes at some 70 KiB/s: fast enough for every clock."""
+    deflate = zlib.compressobj(0)
+
+    def piece(n):
+        return deflate.compress(os.urandom(n)) + deflate.flush(zlib.Z_SYNC_FLUSH)
+
+    head = (f"POST /v1/git/{agent}/state.git/git-receive-pack HTTP/1.1\r\nHost: memfs\r\n"
+            "Content-Type: application/x-git-receive-pack-request\r\n"
+            f"Content-Length: {60 << 20}\r\n\r\n").encode()
+    body = wire.push_body([(wire.GENESIS, "a" * 40, wire.MAIN)], b"PACK\0\0\0\2\0\0\0\1")
+    with http.connect(server.port) as sock, contextlib.suppress(OSError):
+        sock.sendall(head + body + wire.pack_entry_head(3, 50 << 20) + piece(512 << 10))
+        while not stop.wait(0.1):
+            sock.sendall(piece(7 << 10))
+
+
+def slow_fetch(server, agent, tip, stop):
+    """A clone of some MiB that nobody reads at more than 40 KiB/s."""
+    body = wire.pkt(f"want {tip} side-band-64k ofs-delta\n") + b"0000" + wire.pkt("done\n")
+    head = (f"POST /v1/git/{agent}/state.git/git-upload-pack HTTP/1.1\r\nHost: memfs\r\n"
+            "Content-Type: application/x-git-upload-pack-request\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n").encode()
+    with http.connect(server.port) as sock, contextlib.suppress(OSError):
+        sock.setsockopt(1, 8, 4096)  # SO_RCVBUF: what is not read stays with the server
+        sock.sendall(head + body)
+        while not stop.wait(0.1):
+            sock.recv(4096)
+
+
+def test_T18_slow_uploads_and_fetches_do_not_take_all_workers(server, agent):
+    """A worker serves a push from its 257th KiB on and a fetch to its last byte, at the client's
+    pace.  There are twice as many as cores: four clients that dawdled within the rate that is
+    allowed made everybody else's push and fetch wait for up to 40 minutes."""
+    victim = agent()
+    tip, report = push(server, victim, {"system/human.md": "one"})
+    assert report.acked, report
+    stop = threading.Event()
+    slow = []
+    for _ in range(8):
+        other = agent()
+        big, report = push(server, other, {"big.bin": os.urandom(6 << 20)})
+        assert report.acked, report
+        slow += [threading.Thread(target=slow_fetch, args=(server, other, big, stop)),
+                 threading.Thread(target=slow_upload, args=(server, agent(), stop))]
+    for thread in slow:
+        thread.start()
+    try:
+        time.sleep(2)
+        began = time.monotonic()
+        tip, report = push(server, victim, {"system/human.md": "two"}, tip, timeout=20)
+        assert report.acked, report
+        assert server.value(victim, "system/human") == "two"
+        assert time.monotonic() - began < 5
+    finally:
+        stop.set()
+        for thread in slow:
+            thread.join()
