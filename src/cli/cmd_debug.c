@@ -31,6 +31,7 @@ static cli_exit answer_lines(const char *set)
             status = EXIT_FAILED;
         } else {
             fwrite(out.ptr, 1, out.len, stdout);
+            fflush(stdout); /* whoever asks line by line gets an answer to each */
         }
     }
     free(line);

@@ -12,6 +12,7 @@ import collections
 import json
 import math
 import pathlib
+import select
 import subprocess
 
 import pytest
@@ -119,6 +120,7 @@ def test_lines_are_answered_while_more_are_to_come(memfs_bin):
         for name in ("one", "two"):
             child.stdin.write(json.dumps({"name": name, "in": {"content": content}}).encode() + b"\n")
             child.stdin.flush()
+            assert select.select([child.stdout], [], [], 20)[0], "no answer before the next line"
             answer = json.loads(child.stdout.readline())
             assert answer["name"] == name
             assert answer["out"] == {"value": content[23:], "description": "d"}
