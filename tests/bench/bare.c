@@ -160,14 +160,18 @@ static enum MHD_Result handle(void *cls, struct MHD_Connection *c, const char *u
                               const char *method, const char *version, const char *upload,
                               size_t *upload_size, void **request)
 {
-    const char *limit = MHD_lookup_connection_value(c, MHD_GET_ARGUMENT_KIND, "limit");
-    text body = answer(limit != NULL);
-    struct MHD_Response *r =
-        MHD_create_response_from_buffer(body.len, body.ptr, MHD_RESPMEM_MUST_FREE);
+    static int seen;
+    struct MHD_Response *r;
     enum MHD_Result rc;
+    text body;
 
-    (void)cls, (void)url, (void)method, (void)version, (void)upload, (void)upload_size,
-        (void)request;
+    (void)cls, (void)url, (void)method, (void)version, (void)upload, (void)upload_size;
+    if (*request == NULL) { /* an answer to this first call would end the connection */
+        *request = &seen;
+        return MHD_YES;
+    }
+    body = answer(MHD_lookup_connection_value(c, MHD_GET_ARGUMENT_KIND, "limit") != NULL);
+    r = MHD_create_response_from_buffer(body.len, body.ptr, MHD_RESPMEM_MUST_FREE);
     MHD_add_response_header(r, "Content-Type", "application/json");
     rc = MHD_queue_response(c, MHD_HTTP_OK, r);
     MHD_destroy_response(r);

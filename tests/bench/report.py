@@ -103,11 +103,12 @@ range from the first to the third quartile.
 """
 
 
-def write(path, rows, folder, reasons, elapsed_s):
+def write(path, rows, folder, reasons, elapsed_s, busy):
     out = [HEAD, "## The machine\n", "| | |", "|---|---|"]
     out += ["| %s | %s |" % pair for pair in machine(folder)]
     out += ["| date | %s |" % time.strftime("%Y-%m-%d", time.gmtime()),
-            "| whole run | %d min |" % round(elapsed_s / 60), ""]
+            "| whole run | %d min |" % round(elapsed_s / 60),
+            "| other work on the machine when it began | load average %.1f |" % busy, ""]
     out += ["## Budgets\n", "| work | budget | measured | |", "|---|---|---|---|"]
     for row in rows:
         for text, measured, unit, met in row.budgets:

@@ -67,6 +67,16 @@ def end(process):
             process.wait()
 
 
+def processor_s(pids):
+    """Processor time of these processes and of their ended children, so far."""
+    ticks = 0
+    for pid in pids:
+        with open("/proc/%d/stat" % pid) as f:
+            fields = f.read().rpartition(")")[2].split()
+        ticks += sum(map(int, fields[11:15]))
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
 class Memfs(Server):
     """memfs on a home of its own; nothing watches it while it is measured."""
 
@@ -75,6 +85,9 @@ class Memfs(Server):
 
     def __enter__(self):
         return self.start()
+
+    def pids(self):
+        return [self.process.pid]
 
     def __exit__(self, *exc):
         try:
@@ -151,6 +164,9 @@ class HttpBackend:
             except ProcessLookupError:
                 pass
 
+    def pids(self):
+        return [p for main in (self.nginx.pid, self.wrap.pid) for p in [main, *children_of(main)]]
+
     def git_url(self, agent):
         return "http://127.0.0.1:%d/v1/git/%s/state.git" % (self.port, agent)
 
@@ -176,6 +192,9 @@ class Bare:
         self.process = subprocess.Popen(self.args, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
         self.port = int(self.process.stdout.readline())
         return self
+
+    def pids(self):
+        return [self.process.pid]
 
     def __exit__(self, *exc):
         end(self.process)
@@ -215,16 +234,6 @@ def spread(n):
 
 def flat(n):
     return ["system/note-%04d.md" % i for i in range(n)]
-
-
-def fast_import(repository, paths, parent=GENESIS):
-    """One commit with these files on top of parent, in a repository that has the parent."""
-    out = [b"commit refs/heads/main\ncommitter Bench <bench@example.org> 1700000000 +0000\n",
-           b"data 4\nfill", b"\nfrom %s\n" % parent.encode()]
-    for i, path in enumerate(paths):
-        text = note(i).encode()
-        out.append(b"M 100644 inline %s\ndata %d\n%s\n" % (path.encode(), len(text), text))
-    git("fast-import", "--quiet", "--force", cwd=repository, input=b"".join(out))
 
 
 class Clone:
