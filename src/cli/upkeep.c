@@ -7,8 +7,9 @@
 
 typedef struct work {
     const upkeep_job *job;
-    json_t *findings;
+    json_t *findings; /* notes of what was done among them */
     json_t *result;
+    size_t n_findings; /* what is amiss, as the owner counts it */
 } work;
 
 static const char *text_of(const json_t *object, const char *key)
@@ -54,8 +55,10 @@ static void on_line(const json_t *line, void *ctx)
         if (!w->job->as_json)
             print_finding(finding);
     }
-    if (result != NULL && w->result == NULL)
+    if (result != NULL && w->result == NULL) {
         w->result = json_incref(result);
+        w->n_findings = count_of(result, "findings");
+    }
 }
 
 static void report(const work *w)
@@ -66,7 +69,7 @@ static void report(const work *w)
         json_dumpf(w->result, stdout, JSON_COMPACT);
         putchar('\n');
     } else if (w->job->summary != NULL) {
-        w->job->summary(w->result, json_array_size(w->findings));
+        w->job->summary(w->result, w->n_findings);
     }
 }
 
@@ -74,7 +77,7 @@ cli_exit upkeep_run(const upkeep_job *job, size_t *ret_n_findings)
 {
     _cleanup_(mem_freep) char *home = cli_home(job->home);
     _cleanup_(owner_closep) owner *o = NULL;
-    work w = { job, json_array(), NULL };
+    work w = { job, json_array(), NULL, 0 };
     memfs_error err = MEMFS_ERROR_INIT;
     memfs_code rc = owner_connect(home, &o, &err);
 
@@ -83,7 +86,7 @@ cli_exit upkeep_run(const upkeep_job *job, size_t *ret_n_findings)
     if (rc == MEMFS_OK)
         report(&w);
     if (ret_n_findings != NULL)
-        *ret_n_findings = json_array_size(w.findings);
+        *ret_n_findings = w.n_findings;
     json_decref(w.findings);
     json_decref(w.result);
     json_decref(job->body);

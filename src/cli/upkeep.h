@@ -20,7 +20,10 @@ typedef struct upkeep_job {
     const char *on_failure; /* the next step to name when it fails; may be NULL */
 } upkeep_job;
 
-/* *ret_n_findings may be NULL.  Findings are lines on stdout: "agent kind what: text". */
+/*
+ * *ret_n_findings may be NULL; it counts what is amiss, not the notes of what was done.  Both are
+ * lines on stdout: "agent kind what: text".
+ */
 cli_exit upkeep_run(const upkeep_job *job, size_t *ret_n_findings);
 
 #endif
