@@ -21,6 +21,8 @@
 /* How deep collections may nest when they are read, and when they are written or compared. */
 #define YAML_MAX_DEPTH 480
 #define YAML_MAX_WALK_DEPTH 900
+/* What comes as JSON nests less, so that stock servers can write it too. */
+#define YAML_MAX_JSON_DEPTH 300
 /* The most decimal digits of an integer, as CPython has it. */
 #define YAML_MAX_DIGITS 4300
 

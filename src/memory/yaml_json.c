@@ -164,7 +164,7 @@ static yaml_value *list_of(const json_t *json, yaml_doc *doc, int depth)
 /* NULL: nested too deep */
 static yaml_value *value_of(const json_t *json, yaml_doc *doc, int depth)
 {
-    if (depth > YAML_MAX_DEPTH)
+    if (depth > YAML_MAX_JSON_DEPTH)
         return NULL;
     switch (json_typeof(json)) {
     case JSON_OBJECT: return map_of(json, doc, depth + 1);
@@ -191,7 +191,8 @@ memfs_code yaml_of_json(memfs_str json, yaml_doc *doc, const yaml_value **ret, m
         return memfs_fail(err, MEMFS_EINVALID, "not JSON: line %d: %s", fault.line, fault.text);
     value = value_of(root, doc, 0);
     if (value == NULL)
-        return memfs_fail(err, MEMFS_ELIMIT, "JSON nests deeper than %d levels", YAML_MAX_DEPTH);
+        return memfs_fail(err, MEMFS_ELIMIT, "JSON nests deeper than %d levels",
+                          YAML_MAX_JSON_DEPTH);
     *ret = value;
     return MEMFS_OK;
 }
