@@ -9,6 +9,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
 #include <stdio.h>
@@ -30,7 +31,9 @@
  * Taking in: pack first, index last, as git itself does, because a pack counts from the moment its
  * index has a name; then the folder is synced.
  *
- * The child starts with the first byte: many pushes bring no objects at all.  Its stdin is written
+ * The child starts with the first byte: many pushes bring no objects at all.  A folder that was emptied
+ * by taking its pack in is kept for the next push, because making and removing three folders costs as
+ * much as the judgement (0.4 to 1.6 ms).  Its stdin is written
  * without blocking while stdout and stderr are drained, so that neither side waits for the other
  * (F03).  A failure sticks: feed and finish keep answering it.
  */
@@ -75,6 +78,55 @@ memfs_code incoming_begin(store *s, const char *name, const incoming_options *op
     return MEMFS_OK;
 }
 
+/*
+ * An incoming folder whose pack was taken in is empty, and waits under another name.  The slot is
+ * claimed before the rename, so that no lock is held over it.
+ */
+static bool claim_slot(store *s, bool is_ready, size_t *ret)
+{
+    bool found = false;
+
+    pthread_mutex_lock(&s->mutex);
+    for (size_t i = 0; !found && i < IDLE_FOLDERS; i++) {
+        found = s->is_ready[i] == is_ready;
+        *ret = i;
+    }
+    if (found && is_ready)
+        s->is_ready[*ret] = false;
+    pthread_mutex_unlock(&s->mutex);
+    return found;
+}
+
+static bool take_ready(store *s, const char *folder)
+{
+    _cleanup_(mem_freep) char *ready = NULL;
+    size_t slot;
+
+    if (!claim_slot(s, true, &slot))
+        return false;
+    ready = mem_printf("%s/%zu", s->ready, slot);
+    return rename(ready, folder) == 0;
+}
+
+/* False: there are enough of them. */
+static bool give_ready(store *s, const char *folder)
+{
+    _cleanup_(mem_freep) char *ready = NULL;
+    bool given;
+    size_t slot;
+
+    if (!claim_slot(s, false, &slot))
+        return false;
+    ready = mem_printf("%s/%zu", s->ready, slot);
+    given = renameat2(AT_FDCWD, folder, AT_FDCWD, ready, RENAME_NOREPLACE) == 0;
+    if (given) {
+        pthread_mutex_lock(&s->mutex);
+        s->is_ready[slot] = true;
+        pthread_mutex_unlock(&s->mutex);
+    }
+    return given;
+}
+
 void incoming_abort(incoming *in)
 {
     memfs_error ignored;
@@ -83,6 +135,8 @@ void incoming_abort(incoming *in)
         return;
     repo_close(in->view);
     process_dispose(&in->child);
+    if (in->is_accepted && give_ready(in->s, in->folder))
+        mem_freep(&in->folder);
     /* What cannot be removed now is swept later: it is no part of any repository. */
     if (in->folder != NULL && fs_remove_tree(in->folder, &ignored) < 0)
         ignored.code = MEMFS_OK;
@@ -125,6 +179,8 @@ static memfs_code make_folders(incoming *in, memfs_error *err)
 
     in->folder = store_temp_path(in->s, "incoming");
     in->objects = mem_printf("%s/objects", in->folder);
+    if (take_ready(in->s, in->folder))
+        return MEMFS_OK;
     pack = mem_printf("%s/pack", in->objects);
     if (mkdir(in->folder, 0700) < 0 || mkdir(in->objects, 0700) < 0 || mkdir(pack, 0700) < 0)
         return memfs_fail_errno(err, "could not make room for a push");
@@ -458,6 +514,6 @@ memfs_code incoming_accept(incoming *in, memfs_error *err)
         rc = move_in(in, target, "idx", true, err);
     if (rc == MEMFS_OK && fs_sync_dir(target, err) < 0)
         rc = err->code == MEMFS_ENOSPACE ? err->code : (err->code = MEMFS_ECORRUPT);
-    in->is_accepted = rc == MEMFS_OK;
+    in->is_accepted = rc == MEMFS_OK; /* then the folder is empty, and abort keeps it */
     return rc;
 }

@@ -67,13 +67,14 @@ memfs_code repo_add_objects(git_odb *odb, const char *objects_dir, bool is_home,
     git_odb_backend *packs = NULL, *loose = NULL;
     int rc;
 
+    /* the higher priority is asked first: nearly all objects are in packs */
     rc = git_odb_backend_pack(&packs, objects_dir);
     if (rc == 0)
-        rc = is_home ? git_odb_add_backend(odb, packs, 1) : git_odb_add_alternate(odb, packs, 1);
+        rc = is_home ? git_odb_add_backend(odb, packs, 2) : git_odb_add_alternate(odb, packs, 2);
     if (rc == 0)
         rc = git_odb_backend_loose(&loose, objects_dir, -1, 1, 0700, 0400);
     if (rc == 0)
-        rc = is_home ? git_odb_add_backend(odb, loose, 2) : git_odb_add_alternate(odb, loose, 2);
+        rc = is_home ? git_odb_add_backend(odb, loose, 1) : git_odb_add_alternate(odb, loose, 1);
     return rc == 0 ? MEMFS_OK : store_fail_git(err, rc, "could not open the objects");
 }
 

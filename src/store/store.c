@@ -17,6 +17,7 @@
  *     repository/..., shared/...      repositories, named by the caller
  *     tmp/genesis.git                 the template: nothing but the genesis commit on main
  *     tmp/empty/                      HOME of every child
+ *     tmp/ready/<i>/                  empty incoming folders, to be used again
  *     tmp/<kind>-<token>-<n>          work under way; another token than ours is left over
  *
  * A repository comes into being by one rename of a synced copy of the template, so it is there whole
@@ -241,8 +242,9 @@ static store *store_new(const char *home)
     s->home = mem_strdup(home);
     s->tmp = mem_printf("%s/tmp", home);
     s->empty = mem_printf("%s/empty", s->tmp);
+    s->ready = mem_printf("%s/ready", s->tmp);
     s->genesis = mem_printf("%s/genesis.git", s->tmp);
-    pthread_mutex_init(&s->totals_mutex, NULL);
+    pthread_mutex_init(&s->mutex, NULL);
     return s;
 }
 
@@ -263,6 +265,10 @@ static memfs_code store_start(store *s, memfs_error *err)
 {
     memfs_code rc = fs_mkdirs(s->empty, err);
 
+    if (rc == MEMFS_OK)
+        rc = fs_remove_tree(s->ready, err); /* whatever an earlier process left there */
+    if (rc == MEMFS_OK)
+        rc = fs_mkdirs(s->ready, err);
     if (rc == MEMFS_OK)
         rc = check_home(s->home, err);
     if (rc == MEMFS_OK)
@@ -298,10 +304,11 @@ void store_close(store *s)
 {
     if (s == NULL)
         return;
-    pthread_mutex_destroy(&s->totals_mutex);
+    pthread_mutex_destroy(&s->mutex);
     free(s->home);
     free(s->tmp);
     free(s->empty);
+    free(s->ready);
     free(s->genesis);
     free(s->git);
     free(s);
@@ -317,6 +324,15 @@ bool store_has(const store *s, const char *name)
     return fs_is_dir(path);
 }
 
+/* Not over what is there.  Where the file system cannot promise that, a rename still fails over a
+ * folder that has anything in it. */
+static int rename_new(const char *from, const char *to)
+{
+    if (renameat2(AT_FDCWD, from, AT_FDCWD, to, RENAME_NOREPLACE) == 0)
+        return 0;
+    return errno == EINVAL || errno == ENOSYS ? rename(from, to) : -1;
+}
+
 static memfs_code publish(const char *stage, const char *path, memfs_error *err)
 {
     _cleanup_(mem_freep) char *parent = mem_strndup(path, (size_t)(strrchr(path, '/') - path));
@@ -324,8 +340,8 @@ static memfs_code publish(const char *stage, const char *path, memfs_error *err)
 
     if (rc < 0)
         return rc;
-    if (renameat2(AT_FDCWD, stage, AT_FDCWD, path, RENAME_NOREPLACE) < 0) {
-        if (errno == EEXIST)
+    if (rename_new(stage, path) < 0) {
+        if (errno == EEXIST || errno == ENOTEMPTY)
             return memfs_fail(err, MEMFS_EEXISTS, "the repository is there already");
         return memfs_fail_errno(err, "could not put the new repository in place");
     }

@@ -20,6 +20,7 @@ typedef struct tree_totals {
     uint64_t bytes;
 } tree_totals;
 
+#define IDLE_FOLDERS 8
 #define TOTALS_SLOTS 2048
 typedef struct totals_slot {
     memfs_oid tree;
@@ -30,12 +31,14 @@ struct store {
     char *home;
     char *tmp;
     char *empty;   /* an empty folder, HOME of every child */
+    char *ready;   /* empty incoming folders, to be used again */
     char *genesis; /* the template repository */
     char *git;     /* absolute path of git */
     char token[17]; /* in the names of our temporary folders; others' are left over from a crash */
     atomic_uint counter;
-    pthread_mutex_t totals_mutex; /* guards totals; a leaf: nothing is taken under it */
+    pthread_mutex_t mutex; /* guards what follows; a leaf: nothing is taken under it */
     totals_slot totals[TOTALS_SLOTS];
+    bool is_ready[IDLE_FOLDERS]; /* is there a folder ready/<i>? */
 };
 
 /*

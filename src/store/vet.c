@@ -651,19 +651,19 @@ static bool totals_recall(store *s, const memfs_oid *tree, tree_totals *ret)
     const totals_slot *slot = &s->totals[totals_slot_of(tree)];
     bool found;
 
-    pthread_mutex_lock(&s->totals_mutex);
+    pthread_mutex_lock(&s->mutex);
     found = oid_equal(&slot->tree, tree);
     if (found)
         *ret = slot->totals;
-    pthread_mutex_unlock(&s->totals_mutex);
+    pthread_mutex_unlock(&s->mutex);
     return found;
 }
 
 static void totals_remember(store *s, const memfs_oid *tree, const tree_totals *totals)
 {
-    pthread_mutex_lock(&s->totals_mutex);
+    pthread_mutex_lock(&s->mutex);
     s->totals[totals_slot_of(tree)] = (totals_slot){ *tree, *totals };
-    pthread_mutex_unlock(&s->totals_mutex);
+    pthread_mutex_unlock(&s->mutex);
 }
 
 /* From nothing: every folder below once. */

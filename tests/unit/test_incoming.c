@@ -6,24 +6,21 @@
 #include "base/clock.h"
 #include "base/escape.h"
 
-#include <dirent.h>
 #include <signal.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
 
+/* Files in incoming folders; the empty folders themselves may be kept for the next push. */
 static size_t count_incoming(fixture *f)
 {
-    char path[128];
-    struct dirent *e;
-    size_t n = 0;
-    DIR *dir;
+    char script[256];
+    const char *argv[] = { "/bin/sh", "-c", script, NULL }, *env[] = { "PATH=/usr/bin:/bin", NULL };
+    process_spec spec = { .argv = argv, .env = env };
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1 << 20);
 
-    snprintf(path, sizeof(path), "%s/tmp", f->home);
-    dir = opendir(path);
-    while ((e = readdir(dir)) != NULL)
-        n += strncmp(e->d_name, "incoming-", 9) == 0;
-    closedir(dir);
-    return n;
+    snprintf(script, sizeof(script), "find '%s/tmp' -path '*/incoming-*' -type f", f->home);
+    assert_ok(f, process_run(&spec, MEMFS_STR(""), &out, NULL, 10000, &f->err));
+    return out.len;
 }
 
 /* D3: what a refused push must leave untouched. */
@@ -218,6 +215,30 @@ static void test_an_abort_at_any_point_leaves_nothing(void **state)
         assert_untouched(f, &b);
     }
     incoming_abort(NULL);
+}
+
+/* A folder that one push left empty is used by the next; nothing of the first shows in it. */
+static void test_incoming_folders_are_used_again_and_clean(void **state)
+{
+    fixture *f = *state;
+    incoming_options options = INCOMING_OPTIONS_INIT;
+    _cleanup_(buf_dispose) memfs_buf first = MEMFS_BUF_INIT(1 << 20), out = MEMFS_BUF_INIT(100);
+    _cleanup_(pack_dispose) pack p = PACK_INIT;
+    _cleanup_(incoming_abortp) incoming *in = NULL;
+    memfs_oid blob, elsewhere;
+    memfs_str bytes;
+
+    work_clone(f, NULL, f->work);
+    work_commit(f, f->work, "a", "1");
+    blob = git_id(f, f->work, "HEAD:a");
+    assert_ok(f, push_head(f, f->work, AGENT, NULL));
+    elsewhere = pack_add(&p, OBJ_BLOB, MEMFS_STR("x"));
+    bytes = pack_end(&p);
+    assert_ok(f, incoming_begin(f->s, OTHER, &options, &in, &f->err)); /* another agent's push */
+    assert_ok(f, incoming_feed(in, bytes.ptr, bytes.len, &f->err));
+    assert_ok(f, incoming_finish(in, &f->err));
+    assert_ok(f, repo_blob(incoming_repo(in), &elsewhere, 100, &out, &f->err));
+    assert_code(f, MEMFS_ECORRUPT, repo_blob(incoming_repo(in), &blob, 100, &out, &f->err));
 }
 
 /* history */
@@ -1118,6 +1139,7 @@ int main(void)
         TEST(test_D4_the_same_push_again_is_harmless),
         TEST(test_the_quarantine_is_readable_before_and_after_it_is_taken_in),
         TEST(test_an_abort_at_any_point_leaves_nothing),
+        TEST(test_incoming_folders_are_used_again_and_clean),
         TEST(test_H1_only_descendants_are_taken),
         TEST(test_T10_replace_refs_do_not_make_a_descendant),
         TEST(test_H5_a_merge_of_an_unrelated_history_is_a_descendant),

@@ -273,7 +273,7 @@ class Server:
         scratch = os.path.join(self.home, "tmp")
         if os.path.isdir(scratch):
             found += [os.path.join(scratch, n) for n in os.listdir(scratch)
-                      if "genesis" not in n and n not in ("empty", "home", "hooks", "git-home")]
+                      if n not in ("genesis.git", "empty", "ready")]
         return sorted(set(found))
 
     def wait_no_leftovers(self, seconds=5):
