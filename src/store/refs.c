@@ -323,3 +323,50 @@ memfs_code repo_ref_rewrite(repo *r, const memfs_oid *expected, const memfs_oid 
         rc = move(r->path, STORE_MAIN, expected, target, who, why, err);
     return rc;
 }
+
+/* settling */
+
+/* Absent is fine: the ref may be packed. */
+static memfs_code sync_ref_file(const char *path, memfs_error *err)
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int rc;
+
+    if (fd < 0 && errno == ENOENT)
+        return MEMFS_OK;
+    rc = fd >= 0 ? fsync(fd) : -1;
+    if (rc < 0)
+        memfs_fail_errno(err, "could not sync the ref");
+    if (fd >= 0)
+        close(fd);
+    return rc < 0 ? err->code : MEMFS_OK;
+}
+
+static memfs_code sync_folders(const store *s, const char *path, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *packs = mem_printf("%s/objects/pack", path);
+    _cleanup_(mem_freep) char *heads = mem_printf("%s/refs/heads", path);
+    _cleanup_(mem_freep) char *above = mem_strdup(path);
+    size_t home_len = strlen(s->home);
+    memfs_code rc;
+
+    rc = fs_sync_dir(packs, err);
+    if (rc == MEMFS_OK)
+        rc = fs_sync_dir(heads, err);
+    while (rc == MEMFS_OK && strlen(above) > home_len) {
+        *strrchr(above, '/') = '\0';
+        rc = fs_sync_dir(above, err);
+    }
+    return rc;
+}
+
+memfs_code store_settle(const store *s, const char *name, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = store_path(s, name);
+    _cleanup_(mem_freep) char *ref = mem_printf("%s/" STORE_MAIN, path);
+    memfs_code rc = sync_ref_file(ref, err);
+
+    if (rc == MEMFS_OK)
+        rc = sync_folders(s, path, err);
+    return rc < 0 ? (err->code = MEMFS_ECORRUPT) : MEMFS_OK;
+}

@@ -47,6 +47,12 @@ bool store_has(const store *s, const char *name);
 MEMFS_CHECK memfs_code store_tip(const store *s, const char *name, memfs_oid *ret,
                                  memfs_error *err);
 
+/*
+ * Syncs main, its folder, the folder of the packs and all folders above, up to the home: after a crash
+ * between a rename and its fsync they say what no disk holds yet (D1).  ECORRUPT: a sync failed (F05).
+ */
+MEMFS_CHECK memfs_code store_settle(const store *s, const char *name, memfs_error *err);
+
 MEMFS_CHECK memfs_code repo_open(store *s, const char *name, repo **ret, memfs_error *err);
 void repo_close(repo *r);
 void repo_closep(repo **r);

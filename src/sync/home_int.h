@@ -29,6 +29,7 @@ struct agent {
     bool has_own_org;
     agent *next;    /* in its bucket; guarded by the home's table lock */
     bool is_queued; /* for upkeep; guarded by the home's upkeep_mutex */
+    bool is_settled; /* what the folders say is on the disk, as of this process; the agent lock */
 
     pthread_mutex_t mutex; /* guards all below; held for a few instructions only */
     bool is_held;          /* the agent lock */

@@ -17,7 +17,9 @@
  * A command that was refused in step 1 still has its pack read, and thrown away: the client sends it
  * before it listens.
  *
- * The same command again after a lost answer finds main where it wants it, and is told so (D4).
+ * The same command again after a lost answer finds main where it wants it, and is told so (D4).  But a
+ * main that this process did not move may come from a crash between the rename and the fsync of its
+ * folder, or from a hand: it is synced before anything built on it is acknowledged (D1).
  */
 #include "sync/push.h"
 
@@ -88,9 +90,8 @@ static memfs_code begin_quarantine(push *p, bool wants_progress, memfs_error *er
     return rc;
 }
 
-memfs_code push_begin(home *h, memfs_str agent_id, const push_command *command,
-                      bool wants_progress, incoming_talk_fn talk, void *talk_ctx, push **ret,
-                      memfs_error *err)
+memfs_code push_begin(home *h, memfs_str agent_id, const push_command *command, bool wants_progress,
+                      incoming_talk_fn talk, void *talk_ctx, push **ret, memfs_error *err)
 {
     _cleanup_(push_freep) push *p = mem_alloc(sizeof(*p));
     bool is_known;
@@ -232,9 +233,8 @@ static memfs_code judge_rows(const push *p, const plan *rows, memfs_error *err)
         if (fault == ROW_WHOLE)
             continue;
         if (is_strict && (fault == ROW_NO_FRONT_MATTER || fault == ROW_BAD_FIELD))
-            return memfs_fail(err, MEMFS_EDENIED, "'%.*s': front matter: %.*s",
-                              (int)row->path.len, row->path.ptr, (int)row->problem.len,
-                              row->problem.ptr);
+            return memfs_fail(err, MEMFS_EDENIED, "'%.*s': front matter: %.*s", (int)row->path.len,
+                              row->path.ptr, (int)row->problem.len, row->problem.ptr);
         if (++n_faults <= MAX_WARNINGS)
             warn_row(p, row, fault);
     }
@@ -272,9 +272,11 @@ static memfs_code take_in(push *p, const push_ground *g, memfs_error *err)
     rc = incoming_accept(p->in, err);
     if (rc < 0 && !g->exists) {
         if (fs_remove_tree(folder, &ignored) < 0)
-            home_alarm(p->h, p->a, "leftover", "a repository that was just made could not be removed");
+            home_alarm(p->h, p->a, "leftover",
+                       "a repository that was just made could not be removed");
     } else if (rc == MEMFS_ECORRUPT) {
-        agent_fence(p->h, p->a, err->msg); /* an fsync failed: what the disk holds is unknown (F05) */
+        /* an fsync failed: what the disk holds is unknown (F05) */
+        agent_fence(p->h, p->a, err->msg);
     }
     if (rc < 0 || agent_is_known(p->a))
         return rc;
@@ -296,9 +298,8 @@ static memfs_code move_ref(push *p, const push_ground *g, const store_identity *
     if (rc < 0)
         return rc;
     agent_moving(p->a, &p->new_id);
-    rc = oid_equal(&g->tip, &p->new_id)
-             ? MEMFS_OK
-             : repo_ref_move(r, &g->tip, &p->new_id, who, "push", err);
+    rc = oid_equal(&g->tip, &p->new_id) ? MEMFS_OK
+                                        : repo_ref_move(r, &g->tip, &p->new_id, who, "push", err);
     if (rc == MEMFS_OK) {
         agent_moved(p->a, &p->new_id);
         ret->moved = true;
@@ -337,6 +338,17 @@ static void note_packs(push *p)
         home_wants_upkeep(p->h, p->a);
 }
 
+/* Fenced, as after any fsync that failed: what the disk holds is unknown (F05). */
+static memfs_code make_durable(push *p, memfs_error *err)
+{
+    memfs_code rc = store_settle(p->h->store, p->a->repo, err);
+
+    if (rc < 0)
+        agent_fence(p->h, p->a, err->msg);
+    p->a->is_settled = rc == MEMFS_OK;
+    return rc;
+}
+
 /* ---- all of it ---- */
 
 static memfs_code decide(push *p, const store_identity *who, push_verdict *ret, memfs_error *err)
@@ -349,9 +361,13 @@ static memfs_code decide(push *p, const store_identity *who, push_verdict *ret, 
     if (rc < 0)
         return rc;
     if (g.exists && oid_equal(&g.tip, &p->new_id)) { /* it came through before */
-        ret->moved = true;
-        return MEMFS_OK;
+        rc = make_durable(p, err);
+        ret->moved = rc == MEMFS_OK;
+        ret->must_not_report = rc < 0;
+        return rc;
     }
+    if (g.exists && !p->a->is_settled && make_durable(p, err) < 0)
+        return err->code;
     rc = check_old_id(p, &g, err);
     if (rc == MEMFS_OK)
         rc = vet(p, &g, err);
@@ -363,6 +379,7 @@ static memfs_code decide(push *p, const store_identity *who, push_verdict *ret, 
         rc = move_ref(p, &g, who, ret, err);
     if (rc < 0)
         return rc;
+    p->a->is_settled = true;
     write_rows(p, &g, rows);
     note_packs(p);
     return MEMFS_OK;

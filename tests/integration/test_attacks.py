@@ -6,6 +6,8 @@ import time
 import zlib
 
 from lib import http, wire
+from lib.server import ORG
+from lib.trace import Trace
 
 
 def commit_of(files, parent=wire.GENESIS, message="a change\n"):
@@ -78,3 +80,21 @@ def test_T18_slow_uploads_and_fetches_do_not_take_all_workers(server, agent):
         stop.set()
         for thread in slow:
             thread.join()
+
+
+def test_D1_a_push_repeated_after_a_crash_is_synced_before_its_ack(server, agent, folder):
+    """SIGKILL between the rename of the ref and the fsync of its folder; the client tries again, main
+    is where it wants it, and it is told so.  That ack came without any fsync of the repository: a
+    power cut later took the acknowledged commit away."""
+    known = agent()
+    tip, pack = commit_of({"system/human.md": "one"})
+    command = [(wire.GENESIS, tip, wire.MAIN)]
+    assert server.push_raw(known, command, pack).acked
+    server.kill()
+    server.start()
+    with Trace(server.pid, folder / "trace", "-y", "-e", "trace=fsync,fdatasync") as trace:
+        report = server.push_raw(known, command, pack)
+    assert report.acked, report
+    synced = " ".join(text for _, _, text in trace.calls())
+    for place in ("refs/heads/main", "refs/heads", "objects/pack", known, ORG, "repository"):
+        assert f"/{place}>)" in synced, (place, synced)
