@@ -32,8 +32,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define PEEK_MS 1000        /* a hand-made change is seen after this, at the latest */
-#define RETRY_MS 500        /* a cache that failed is not asked again before this */
+#define PEEK_MS 1000         /* a hand-made change is seen after this, at the latest */
+#define RETRY_MS 500         /* a cache that failed is not asked again before this */
 #define ALARM_EVERY_MS 60000 /* L5 */
 
 /* ---- the lock ---- */
@@ -265,9 +265,10 @@ static bool alarm_is_due(agent *a)
 memfs_code agent_missing(home *h, agent *a, memfs_error *err)
 {
     if (alarm_is_due(a))
-        home_alarm(h, a, "folder_missing",
-                   "the repository of this agent is gone from the disk; bring it back from a backup or "
-                   "a remote: nothing is made anew in its place");
+        home_alarm(
+            h, a, "folder_missing",
+            "the repository of this agent is gone from the disk; bring it back from a backup or "
+            "a remote: nothing is made anew in its place");
     return memfs_fail(err, MEMFS_EUNAVAIL, "the repository of agent '%s' is missing on this server",
                       a->id);
 }
@@ -292,7 +293,8 @@ void agent_fence(home *h, agent *a, const char *why)
     pthread_mutex_unlock(&a->mutex);
     home_alarm(h, a, "agent_fenced", "%s; run verify when the cause is gone", why);
     if (fs_write_atomic(path, str_of(why), 0600, &err) < 0)
-        home_alarm(h, a, "fence_not_kept", "the fence holds until the next start only: %s", err.msg);
+        home_alarm(h, a, "fence_not_kept", "the fence holds until the next start only: %s",
+                   err.msg);
 }
 
 void agent_unfence(home *h, agent *a)
@@ -346,7 +348,8 @@ static memfs_code check_old_fence(home *h, agent *a, memfs_error *err)
     if (rc < 0)
         return rc;
     agent_unfence(h, a);
-    home_alarm(h, a, "agent_unfenced", "an earlier process fenced this repository; fsck finds it whole");
+    home_alarm(h, a, "agent_unfenced",
+               "an earlier process fenced this repository; fsck finds it whole");
     return MEMFS_OK;
 }
 
@@ -393,7 +396,8 @@ static memfs_code catch_up(home *h, agent *a, memfs_error *err)
     if (rc == MEMFS_OK || agent_is_fenced(a, err))
         return rc == MEMFS_OK ? rc : err->code;
     if (alarm_is_due(a))
-        home_alarm(h, a, "cache_behind", "the blocks could not be brought to the tip: %s", err->msg);
+        home_alarm(h, a, "cache_behind", "the blocks could not be brought to the tip: %s",
+                   err->msg);
     return rc;
 }
 
@@ -419,8 +423,8 @@ static void tell_moved(home *h, agent *a, const memfs_oid *old, const memfs_oid 
     oid_hex(new, to);
     if (is_rewritten(h, a, old, new))
         home_alarm(h, a, "history_rewritten",
-                   "main went from %s to %s, which does not descend from it; no request did this", from,
-                   to);
+                   "main went from %s to %s, which does not descend from it; no request did this",
+                   from, to);
     else
         home_alarm(h, a, "ref_moved_by_hand", "main went from %s to %s without a push", from, to);
 }
@@ -515,8 +519,9 @@ memfs_code agent_recover(home *h, agent *a, memfs_error *err)
     if (is_touched(a))
         return MEMFS_OK;
     if (!store_has(h->store, a->repo))
-        return agent_is_known(a) ? agent_missing(h, a, err)
-                                 : memfs_fail(err, MEMFS_ENOTFOUND, "agent '%s' is not known", a->id);
+        return agent_is_known(a)
+                   ? agent_missing(h, a, err)
+                   : memfs_fail(err, MEMFS_ENOTFOUND, "agent '%s' is not known", a->id);
     rc = sweep(h, a, err);
     if (rc == MEMFS_OK && !agent_is_known(a))
         rc = adopt(h, a, err);

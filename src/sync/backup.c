@@ -300,7 +300,8 @@ static memfs_code read_manifest(const char *from, json_t **ret, memfs_error *err
     if (json_integer_value(json_object_get(json, "format")) != FORMAT ||
         !json_is_array(json_object_get(json, "agents"))) {
         json_decref(json);
-        return memfs_fail(err, MEMFS_EINVALID, "the backup has a format that this memfs cannot read");
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "the backup has a format that this memfs cannot read");
     }
     *ret = json;
     return MEMFS_OK;
@@ -367,10 +368,11 @@ static memfs_code restore_agents(upkeep_round *r, store *s, const char *from, co
         if (rc == MEMFS_ENOSPACE)
             return memfs_fail(err, rc, "%s", trouble.msg);
         if (rc < 0)
-            worst = memfs_fail(err, MEMFS_ECORRUPT, "the backup of agent '%s': %s", e.id,
-                               trouble.msg);
+            worst =
+                memfs_fail(err, MEMFS_ECORRUPT, "the backup of agent '%s': %s", e.id, trouble.msg);
         if (!round_progress(r, i + 1, n, e.id))
-            return memfs_fail(err, MEMFS_EUNAVAIL, "the restore was stopped; nothing is kept of it");
+            return memfs_fail(err, MEMFS_EUNAVAIL,
+                              "the restore was stopped; nothing is kept of it");
     }
     return worst;
 }
@@ -388,7 +390,8 @@ static memfs_code check_listed(const state_agent *row, void *ctx, memfs_error *e
     snprintf(id, sizeof(id), "%.*s", (int)row->id.len, row->id.ptr);
     c->n++;
     if (!id_list_has(c->listed, id))
-        return memfs_fail(err, MEMFS_ECORRUPT, "the state has agent '%s', the manifest has not", id);
+        return memfs_fail(err, MEMFS_ECORRUPT, "the state has agent '%s', the manifest has not",
+                          id);
     return MEMFS_OK;
 }
 
@@ -403,8 +406,8 @@ static memfs_code check_state(const char *staged, const json_t *manifest, id_lis
     memfs_code rc;
 
     for (size_t i = 0; i < json_array_size(left_out); i++)
-        id_list_add(ids, str_of(json_string_value(
-                             json_object_get(json_array_get(left_out, i), "id"))));
+        id_list_add(ids,
+                    str_of(json_string_value(json_object_get(json_array_get(left_out, i), "id"))));
     id_list_sort(ids);
     rc = state_open_sqlite(staged, &s, err);
     if (rc < 0)

@@ -32,8 +32,8 @@ static memfs_code fail_owned(const char *path, memfs_error *err)
     uint64_t pid;
     memfs_str line, rest;
 
-    if (fs_read(path, &text, &ignored) == MEMFS_OK && str_split(buf_str(&text), '\n', &line, &rest) &&
-        str_to_u64(line, INT32_MAX, &pid))
+    if (fs_read(path, &text, &ignored) == MEMFS_OK &&
+        str_split(buf_str(&text), '\n', &line, &rest) && str_to_u64(line, INT32_MAX, &pid))
         return memfs_fail(err, MEMFS_EUNAVAIL,
                           "the data folder is in use by another memfs (pid %llu)",
                           (unsigned long long)pid);
@@ -98,12 +98,14 @@ static memfs_code open_cache(home *h, memfs_error *err)
     if (rc < 0)
         return rc;
     if (was_reset)
-        home_alarm(h, NULL, "cache_reset", "the block cache was set aside and is made anew from git");
+        home_alarm(h, NULL, "cache_reset",
+                   "the block cache was set aside and is made anew from git");
     rule_text(&h->options, &rule);
     rc = cache_rule(h->cache, buf_str(&rule), &has_changed, err);
     if (rc == MEMFS_OK && has_changed)
-        home_alarm(h, NULL, "cache_rule_changed", "what becomes a block was configured anew: all "
-                                                  "blocks are made anew from git");
+        home_alarm(h, NULL, "cache_rule_changed",
+                   "what becomes a block was configured anew: all "
+                   "blocks are made anew from git");
     return rc;
 }
 
@@ -337,7 +339,8 @@ memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret, bool 
         if (rc < 0)
             return rc;
         if (!found.found && !may_be_new && !has_folder(h, id))
-            return memfs_fail(err, MEMFS_ENOTFOUND, "agent '%.*s' is not known", (int)id.len, id.ptr);
+            return memfs_fail(err, MEMFS_ENOTFOUND, "agent '%.*s' is not known", (int)id.len,
+                              id.ptr);
         a = table_add(h, id, str_of(found.org), found.found);
     }
     *ret_is_known = agent_is_known(a) || store_has(h->store, a->repo);

@@ -98,8 +98,10 @@ typedef struct row_maker {
     row_fault fault;
 } row_maker;
 #define ROW_MAKER_INIT                                                                             \
-    { .text = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED), .scratch = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED), \
-      .parsed = BLOCK_INIT }
+    {                                                                                              \
+        .text = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED),                                               \
+        .scratch = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED), .parsed = BLOCK_INIT                       \
+    }
 
 static void row_maker_dispose(row_maker *m)
 {
@@ -474,8 +476,7 @@ static memfs_code load_dates(home *h, agent *a, const plan *p, dates *d, memfs_e
 static int64_t date_of(const dates *d, memfs_str label)
 {
     dated key = { label, 0 };
-    const dated *found =
-        d->n > 0 ? bsearch(&key, d->list, d->n, sizeof(key), compare_dated) : NULL;
+    const dated *found = d->n > 0 ? bsearch(&key, d->list, d->n, sizeof(key), compare_dated) : NULL;
 
     return found != NULL ? found->at_us : 0;
 }

@@ -54,9 +54,10 @@ static memfs_code check_request(const purge_request *q, memfs_error *err)
     if (q->needle.len > 0 && q->needle.len < NEEDLE_MIN_BYTES)
         return memfs_fail(err, MEMFS_EINVALID, "the text to take out must have %d bytes or more",
                           NEEDLE_MIN_BYTES);
-    if (q->needle.len > 0 && memmem(REWRITE_MARK "\n", sizeof(REWRITE_MARK), q->needle.ptr,
-                                    q->needle.len) != NULL)
-        return memfs_fail(err, MEMFS_EINVALID, "the text to take out is part of what stands for it");
+    if (q->needle.len > 0 &&
+        memmem(REWRITE_MARK "\n", sizeof(REWRITE_MARK), q->needle.ptr, q->needle.len) != NULL)
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "the text to take out is part of what stands for it");
     return MEMFS_OK;
 }
 

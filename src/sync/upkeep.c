@@ -46,8 +46,7 @@ void round_note(upkeep_round *r, const char *agent_id, const char *kind, const c
 
 bool round_progress(upkeep_round *r, size_t done, size_t total, const char *agent_id)
 {
-    if (r->w != NULL && r->w->progress != NULL &&
-        !r->w->progress(done, total, agent_id, r->w->ctx))
+    if (r->w != NULL && r->w->progress != NULL && !r->w->progress(done, total, agent_id, r->w->ctx))
         r->is_stopped = true;
     return !r->is_stopped;
 }
@@ -207,8 +206,8 @@ static memfs_code rebuild_until_whole(upkeep_round *r, memfs_error *err)
     return rc;
 }
 
-memfs_code upkeep_rebuild(home *h, memfs_str agent_id, const upkeep_watcher *w,
-                          upkeep_result *ret, memfs_error *err)
+memfs_code upkeep_rebuild(home *h, memfs_str agent_id, const upkeep_watcher *w, upkeep_result *ret,
+                          memfs_error *err)
 {
     upkeep_round r = { .h = h, .w = w, .ret = ret };
     _cleanup_(id_list_dispose) id_list ids = { NULL, 0, 0 };

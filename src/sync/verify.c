@@ -63,7 +63,8 @@ static void compare_rows(row_check *c, const block_row *want, const block_row *g
     NOTE(!str_equal(want->id, got->id), "id");
     NOTE(!str_equal(want->value, got->value), "value");
     NOTE(want->has_description != got->has_description ||
-             !str_equal(want->description, got->description), "description");
+             !str_equal(want->description, got->description),
+         "description");
     NOTE(want->limit != got->limit, "limit");
     NOTE(want->read_only != got->read_only, "read_only");
     NOTE(!str_equal(want->metadata_json, got->metadata_json), "metadata");

@@ -105,8 +105,9 @@ static void test_L2_recovery_touches_all_and_can_be_stopped(void **state)
     put_file(f->work, "a.md", MEMFS_STR("1"));
     push_work(f, ID_A);
     push_work(f, ID_B);
-    OK(store_create(home_store(f->h), "repository/org-00000000-0000-4000-8000-000000000000/"
-                                      "agent-local-33333333-3333-4333-8333-333333333333/repo.git",
+    OK(store_create(home_store(f->h),
+                    "repository/org-00000000-0000-4000-8000-000000000000/"
+                    "agent-local-33333333-3333-4333-8333-333333333333/repo.git",
                     &err));
     reopen_home(f);
     n_stop_after = 1;

@@ -14,9 +14,23 @@
 
 #define N_PATHS 18
 static const char *const PATHS[N_PATHS] = {
-    "a.md", "b.md", "system/human.md", "system/persona.md", "system/deep/er/x.md",
-    "skills/one/SKILL.md", "skills/one/notes.md", "skills/two/SKILL.md", "readme.txt",
-    "data.json", "system.md", "a/b.md", "a/c/d.md", "z.md", ".md", "a/.md", ".letta/x.md",
+    "a.md",
+    "b.md",
+    "system/human.md",
+    "system/persona.md",
+    "system/deep/er/x.md",
+    "skills/one/SKILL.md",
+    "skills/one/notes.md",
+    "skills/two/SKILL.md",
+    "readme.txt",
+    "data.json",
+    "system.md",
+    "a/b.md",
+    "a/c/d.md",
+    "z.md",
+    ".md",
+    "a/.md",
+    ".letta/x.md",
     "reference/caf\xc3\xa9.md",
 };
 
@@ -113,9 +127,13 @@ static uint32_t roll(uint32_t n)
 static void random_text(memfs_buf *out)
 {
     static const char *const HEADS[] = {
-        "", "---\ndescription: about\n---\n", "---\nread_only: true\nlimit: 7\n---\n",
-        "---\n: : bad\n  - x: [\n---\n", "---\r\ndescription: crlf\r\n---\r\n",
-        "---\nmetadata:\n  k: [1, 2]\n---\n", "---\nlimit: many\n---\n",
+        "",
+        "---\ndescription: about\n---\n",
+        "---\nread_only: true\nlimit: 7\n---\n",
+        "---\n: : bad\n  - x: [\n---\n",
+        "---\r\ndescription: crlf\r\n---\r\n",
+        "---\nmetadata:\n  k: [1, 2]\n---\n",
+        "---\nlimit: many\n---\n",
     };
 
     buf_clear(out);
@@ -259,14 +277,17 @@ static void test_K6_a_bad_file_spoils_its_own_row_only(void **state)
 
     put_file(f->work, "good.md", MEMFS_STR("---\ndescription: d\n---\nv\n"));
     put_file(f->work, "bad.md", MEMFS_STR("---\na: b: c\n---\nv\n"));
-    put_file(f->work, "bytes.md", MEMFS_STR("ab\xff" "c"));
+    put_file(f->work, "bytes.md",
+             MEMFS_STR("ab\xff"
+                       "c"));
     push_work(f, ID_A);
     assert_string_equal(see(f, "good", &out), "good [v\n] d {{}} <> 25\n");
     see(f, "bad", &out);
     assert_non_null(strstr(out.ptr, "bad [---\na: b: c\n---\nv\n] bad block {{}} <"));
     assert_null(strstr(out.ptr, "<>"));
     assert_string_equal(see(f, "bytes", &out),
-                        "bytes [ab\xef\xbf\xbd" "c] bytes block "
+                        "bytes [ab\xef\xbf\xbd"
+                        "c] bytes block "
                         "{{\"memfs_problem\":\"the file is not UTF-8 (first at byte 2)\"}} "
                         "<the file is not UTF-8 (first at byte 2)> 4\n");
 }

@@ -37,7 +37,10 @@ static void told_dispose(told *t)
     buf_dispose(&t->text);
 }
 
-#define TOLD_INIT { .text = MEMFS_BUF_INIT(1u << 20) }
+#define TOLD_INIT                                                                                  \
+    {                                                                                              \
+        .text = MEMFS_BUF_INIT(1u << 20)                                                           \
+    }
 #define WATCH(t) (&(upkeep_watcher){ on_progress, on_finding, (t) })
 
 static void verify_says(fixture *f, memfs_str id, const char *want)
@@ -155,9 +158,10 @@ static void test_F12_verify_finds_a_flipped_byte(void **state)
     fixture *f = *state;
     _cleanup_(told_dispose) told t = TOLD_INIT;
     _cleanup_(mem_freep) char *path = store_path(home_store(f->h), REPO_A);
-    _cleanup_(mem_freep) char *flip = mem_printf(
-        "p=$(ls %s/objects/pack/*.pack | head -1); chmod u+w $p; "
-        "printf '\\245' | dd of=$p bs=1 seek=40 conv=notrunc 2>/dev/null", path);
+    _cleanup_(mem_freep) char *flip =
+        mem_printf("p=$(ls %s/objects/pack/*.pack | head -1); chmod u+w $p; "
+                   "printf '\\245' | dd of=$p bs=1 seek=40 conv=notrunc 2>/dev/null",
+                   path);
     const char *argv[] = { "/bin/sh", "-c", flip, NULL };
     const char *env[] = { "PATH=/usr/bin:/bin", NULL };
     process_spec spec = { .argv = argv, .env = env };
@@ -182,12 +186,14 @@ static void test_verify_finds_folders_and_rows_of_nobody(void **state)
     fill(f);
     OK(store_create(home_store(f->h), "repository/some/where/repo.git", &err));
     OK(store_create(home_store(f->h),
-                    "repository/org-00000000-0000-4000-8000-000000000000/" AGENT_B "/repo.git", &err));
+                    "repository/org-00000000-0000-4000-8000-000000000000/" AGENT_B "/repo.git",
+                    &err));
     verify_says(f, MEMFS_STR(""), "folder-unknown \ntip-differs \nfolder-unknown some/where\n");
     OK(fs_rename(path, aside, &err));
     verify_says(f, ID_A, "folder-missing \n");
     OK(fs_rename(aside, path, &err));
-    sql(f, "INSERT INTO agents VALUES(77, 'agent-44444444-4444-4444-8444-444444444444', zeroblob(20), 1);"
+    sql(f, "INSERT INTO agents VALUES(77, 'agent-44444444-4444-4444-8444-444444444444', "
+           "zeroblob(20), 1);"
            "INSERT INTO blocks SELECT 777, 77, hidden, read_only, char_limit, bytes, created_at, "
            "updated_at, blob, 'block-0', label, path, metadata, tags, problem, description, value "
            "FROM blocks WHERE path = 'a.md'");
@@ -224,8 +230,8 @@ static void test_a_round_can_be_stopped_and_names_what_it_cannot_find(void **sta
     OK(upkeep_verify(f->h, MEMFS_STR(""), WATCH(&t), &result, &err));
     assert_int_equal(result.n_agents, 1);
     FAILS(MEMFS_ENOTFOUND,
-          upkeep_verify(f->h, MEMFS_STR("agent-55555555-5555-4555-8555-555555555555"), NULL, &result,
-                        &err));
+          upkeep_verify(f->h, MEMFS_STR("agent-55555555-5555-4555-8555-555555555555"), NULL,
+                        &result, &err));
 }
 
 /* ---- backup and restore ---- */
