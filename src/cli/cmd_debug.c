@@ -43,7 +43,8 @@ int cmd_debug(int argc, char **argv)
     const cli_usage usage = {
         "debug (routes | vectors SET)",
         "routes prints the route table: methods, pattern, access and summary, between tabs.\n"
-        "vectors answers compatibility vectors: JSON lines {\"name\", \"in\"} on stdin, {\"name\", \"out\"} on\n"
+        "vectors answers compatibility vectors: JSON lines {\"name\", \"in\"} on stdin, {\"name\", "
+        "\"out\"} on\n"
         "stdout.  SET is parse, serialize, merge, path_to_label, block_id or precommit.",
         NULL, 0, "  memfs debug vectors parse < tests/vectors/parse.jsonl"
     };

@@ -1,8 +1,8 @@
 /*
  * The six sets of compatibility vectors, each a function from the "in" of a case to its "out".
  *
- * Where the reference answers by an accident of its plumbing (cases with "quirk"), the answer here is
- * that of the plain rules.
+ * Where the reference answers by an accident of its plumbing (cases with "quirk"), the answer here
+ * is that of the plain rules.
  */
 #include "cli/vectors.h"
 
@@ -199,12 +199,9 @@ static const struct {
     const char *name;
     void (*answer)(const vector *v);
 } SETS[] = {
-    { "parse", answer_parse },
-    { "serialize", answer_serialize },
-    { "merge", answer_merge },
-    { "path_to_label", answer_path_to_label },
-    { "block_id", answer_block_id },
-    { "precommit", answer_precommit },
+    { "parse", answer_parse },       { "serialize", answer_serialize },
+    { "merge", answer_merge },       { "path_to_label", answer_path_to_label },
+    { "block_id", answer_block_id }, { "precommit", answer_precommit },
 };
 
 static size_t find_set(const char *set)

@@ -10,9 +10,8 @@
 
 static memfs_str text_of(const json_t *json)
 {
-    return json_is_string(json)
-               ? str_make(json_string_value(json), json_string_length(json))
-               : str_make(NULL, 0);
+    return json_is_string(json) ? str_make(json_string_value(json), json_string_length(json))
+                                : str_make(NULL, 0);
 }
 
 static yaml_value *list_of(json_t *json, yaml_doc *doc, yaml_type type)

@@ -5,8 +5,8 @@
  *
  * The closing line is looked for from offset 4 as "\n---\n", so empty front matter ("---⏎---⏎") is
  * none, and a closing line without a newline does not close.  Whatever cannot be read as a mapping
- * makes the whole text the value, front matter included, as the reference does it; where the reference
- * would stop altogether, we go on in the same way and say so (`aborts_reference`).
+ * makes the whole text the value, front matter included, as the reference does it; where the
+ * reference would stop altogether, we go on in the same way and say so (`aborts_reference`).
  */
 #include "memory/block.h"
 

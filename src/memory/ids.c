@@ -52,7 +52,7 @@ static void put_block_id(const uint8_t bytes[16], char out[IDS_BLOCK_LEN + 1])
     static const uint8_t groups[] = { 4, 2, 2, 2, 6 };
     size_t at = 5, from = 0;
 
-    memcpy(out, "block", 5);
+    memcpy(out, "block", sizeof("block"));
     for (size_t i = 0; i < ARRAY_LEN(groups); i++) {
         out[at++] = '-';
         hash_hex(bytes + from, groups[i], out + at);

@@ -1,10 +1,10 @@
 /*
- * Labels are paths without ".md", with one exception: a skill lives in skills/<name>/SKILL.md and is
- * called skills/<name>; no other file below skills/ is a block.  A prefix filter narrows all but the
- * skills.
+ * Labels are paths without ".md", with one exception: a skill lives in skills/<name>/SKILL.md and
+ * is called skills/<name>; no other file below skills/ is a block.  A prefix filter narrows all but
+ * the skills.
  *
- * The filter is a comma list whose parts are stripped of white space as Python's str.strip() has it,
- * because that is what reads the same environment variable in patched Letta servers.
+ * The filter is a comma list whose parts are stripped of white space as Python's str.strip() has
+ * it, because that is what reads the same environment variable in patched Letta servers.
  */
 #include "memory/label.h"
 

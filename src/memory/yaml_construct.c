@@ -1,13 +1,13 @@
 /*
  * From nodes to values, in the order of PyYAML's constructor.
  *
- * The order matters where a text is wrong in two ways: the first fault decides between "not YAML" and
- * "the reference stops".  So, as there: a scalar is made where it is met, a collection is made empty
- * and queued, and the queue is worked off first in, first out.  That also settles cycles, since a
- * collection exists before its members are looked at, and needs no recursion.
+ * The order matters where a text is wrong in two ways: the first fault decides between "not YAML"
+ * and "the reference stops".  So, as there: a scalar is made where it is met, a collection is made
+ * empty and queued, and the queue is worked off first in, first out.  That also settles cycles,
+ * since a collection exists before its members are looked at, and needs no recursion.
  *
- * Merge keys are flattened in the nodes, when the mapping that holds them has its turn: what is merged
- * in comes first.  Merging can double with each level, so there is a budget for it (T27).
+ * Merge keys are flattened in the nodes, when the mapping that holds them has its turn: what is
+ * merged in comes first.  Merging can double with each level, so there is a budget for it (T27).
  */
 #include "memory/yaml_int.h"
 
@@ -86,7 +86,8 @@ static bool make_bool(builder *b, const yaml_node *node, memfs_str text, yaml_va
 
 static bool make_float(builder *b, const yaml_node *node, memfs_str text, yaml_value **ret)
 {
-    bool is_form = memchr(text.ptr, '.', text.len) != NULL && memchr(text.ptr, ':', text.len) == NULL;
+    bool is_form =
+        memchr(text.ptr, '.', text.len) != NULL && memchr(text.ptr, ':', text.len) == NULL;
     double d;
 
     if (!yaml_read_float(text, &d))
@@ -176,11 +177,11 @@ static bool make(builder *b, yaml_node *node, yaml_value **ret)
 static bool add_pairs(builder *b, yaml_node *into, const yaml_node *from)
 {
     if (from->n >= b->merge_budget)
-        return yaml_fault_set(b->fault, MEMFS_ELIMIT, true, from->line, "merge keys expand too far");
+        return yaml_fault_set(b->fault, MEMFS_ELIMIT, true, from->line,
+                              "merge keys expand too far");
     b->merge_budget -= from->n + 1; /* merging nothing is work too */
     for (size_t i = 0; i < from->n; i++) {
-        into->pairs =
-            yaml_grow(b->doc, into->pairs, into->n, &into->cap, sizeof(*into->pairs));
+        into->pairs = yaml_grow(b->doc, into->pairs, into->n, &into->cap, sizeof(*into->pairs));
         into->pairs[into->n++] = from->pairs[i];
     }
     return true;
@@ -189,8 +190,8 @@ static bool add_pairs(builder *b, yaml_node *into, const yaml_node *from)
 static bool flatten(builder *b, yaml_node *node, int depth);
 
 /*
- * A list of mappings is merged from its last to its first, after all have been flattened.  What each
- * then holds is noted first: flattening a later one can change an earlier one.
+ * A list of mappings is merged from its last to its first, after all have been flattened.  What
+ * each then holds is noted first: flattening a later one can change an earlier one.
  */
 static bool merge_list(builder *b, yaml_node *into, const yaml_node *list, int depth)
 {

@@ -1,6 +1,6 @@
 /*
- * From a mapping to YAML text, byte for byte as PyYAML's dump writes it (block-format 4): block style,
- * insertion order, width 80, non-ASCII text left as it is where the style allows.
+ * From a mapping to YAML text, byte for byte as PyYAML's dump writes it (block-format 4): block
+ * style, insertion order, width 80, non-ASCII text left as it is where the style allows.
  *
  * Where white space goes is decided by two flags about the current line, as in PyYAML's emitter:
  *
@@ -8,8 +8,8 @@
  *   is_indention   nothing but indentation and "- " or "? " stands on the line, so a nested
  *                  collection may begin on it
  *
- * A collection or a date that is met twice (one value, two places) gets an anchor; a first walk over
- * the values finds them, and numbers them in the order in which the second meeting happens.
+ * A collection or a date that is met twice (one value, two places) gets an anchor; a first walk
+ * over the values finds them, and numbers them in the order in which the second meeting happens.
  *
  * Cost: linear in the output, but for the depth: indentation makes it depth times lines.
  */
@@ -371,7 +371,8 @@ static char short_escape(uint32_t c)
 static bool needs_escape(uint32_t c)
 {
     return c == '"' || c == '\\' || c == 0x85 || c == 0x2028 || c == 0x2029 || c == 0xFEFF ||
-           !((c >= 0x20 && c <= 0x7E) || (c >= 0xA0 && c <= 0xD7FF) || (c >= 0xE000 && c <= 0xFFFD));
+           !((c >= 0x20 && c <= 0x7E) || (c >= 0xA0 && c <= 0xD7FF) ||
+             (c >= 0xE000 && c <= 0xFFFD));
 }
 
 static void put_escape(emitter *e, uint32_t c)

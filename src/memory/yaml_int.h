@@ -62,6 +62,10 @@ static inline bool yaml_is_blankz(uint32_t c)
 {
     return c == ' ' || c == '\t' || yaml_is_breakz(c);
 }
+static inline bool yaml_is_one_of(uint32_t c, const char *set)
+{
+    return c > 0 && c < 0x80 && strchr(set, (int)c) != NULL;
+}
 /* Decodes a code point of WTF-8 at *pos and moves on; bytes that are none give U+FFFD. */
 uint32_t yaml_next_cp(memfs_str s, size_t *pos);
 
@@ -143,7 +147,7 @@ const yaml_token *yaml_peek(yaml_scanner *s);
 /* Drops the token that yaml_peek() gave. */
 void yaml_skip(yaml_scanner *s);
 
-/* For yaml_scan.c and yaml_scan_scalar.c. */
+/* For the yaml_scan*.c files only. */
 static inline uint32_t yaml_at(const yaml_scanner *s, size_t ahead)
 {
     return s->text[s->at + ahead];
@@ -154,12 +158,18 @@ uint32_t yaml_scan_break(yaml_scanner *s);
 bool yaml_scan_fail(yaml_scanner *s, const char *what);
 /* At "---" or "..." followed by a blank? */
 bool yaml_at_separator(const yaml_scanner *s);
+void yaml_skip_spaces(yaml_scanner *s);
+void yaml_skip_to_break(yaml_scanner *s);
 /* Passes blanks and a comment, then a break or the end. */
 bool yaml_scan_rest_of_line(yaml_scanner *s, const char *what);
 /* scratch: one code point, or the next n of the text; then all of it as a copy, and empty again */
 void yaml_put(yaml_scanner *s, uint32_t cp);
 void yaml_put_next(yaml_scanner *s, size_t n);
 memfs_str yaml_take_scratch(yaml_scanner *s);
+/* Each reads what begins at the next character. */
+bool yaml_scan_directive(yaml_scanner *s, yaml_token *token);
+bool yaml_scan_anchor(yaml_scanner *s, yaml_token *token);
+bool yaml_scan_tag(yaml_scanner *s, yaml_token *token);
 bool yaml_scan_plain(yaml_scanner *s, memfs_str *ret);
 bool yaml_scan_quoted(yaml_scanner *s, bool is_double, memfs_str *ret);
 bool yaml_scan_block(yaml_scanner *s, bool is_folded, memfs_str *ret);

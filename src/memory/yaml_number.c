@@ -1,9 +1,9 @@
 /*
  * Numbers and dates as text, read and written as Python does it.
  *
- * Explicit tags bring any text to Python's int() and float(): blanks around it, digits of any script,
- * a second sign after the one that YAML took.  So both are done here in full, over text in which
- * Python's white space and digits have been turned into ASCII first.
+ * Explicit tags bring any text to Python's int() and float(): blanks around it, digits of any
+ * script, a second sign after the one that YAML took.  So both are done here in full, over text in
+ * which Python's white space and digits have been turned into ASCII first.
  *
  * Integers of up to YAML_MAX_DIGITS decimal digits are exact.
  */
@@ -126,12 +126,13 @@ static void big_text(big *b, memfs_buf *out)
 /* ---- text as Python's int() and float() see it ---- */
 
 static const uint32_t DIGIT_ZEROS[] = {
-    0x0030, 0x0660, 0x06F0, 0x07C0, 0x0966, 0x09E6, 0x0A66, 0x0AE6, 0x0B66, 0x0BE6, 0x0C66, 0x0CE6,
-    0x0D66, 0x0DE6, 0x0E50, 0x0ED0, 0x0F20, 0x1040, 0x1090, 0x17E0, 0x1810, 0x1946, 0x19D0, 0x1A80,
-    0x1A90, 0x1B50, 0x1BB0, 0x1C40, 0x1C50, 0xA620, 0xA8D0, 0xA900, 0xA9D0, 0xA9F0, 0xAA50, 0xABF0,
-    0xFF10, 0x104A0, 0x10D30, 0x11066, 0x110F0, 0x11136, 0x111D0, 0x112F0, 0x11450, 0x114D0,
-    0x11650, 0x116C0, 0x11730, 0x118E0, 0x11950, 0x11C50, 0x11D50, 0x11DA0, 0x16A60, 0x16AC0,
-    0x16B50, 0x1D7CE, 0x1D7D8, 0x1D7E2, 0x1D7EC, 0x1D7F6, 0x1E140, 0x1E2F0, 0x1E950, 0x1FBF0,
+    0x0030,  0x0660,  0x06F0,  0x07C0,  0x0966,  0x09E6,  0x0A66,  0x0AE6,  0x0B66,  0x0BE6,
+    0x0C66,  0x0CE6,  0x0D66,  0x0DE6,  0x0E50,  0x0ED0,  0x0F20,  0x1040,  0x1090,  0x17E0,
+    0x1810,  0x1946,  0x19D0,  0x1A80,  0x1A90,  0x1B50,  0x1BB0,  0x1C40,  0x1C50,  0xA620,
+    0xA8D0,  0xA900,  0xA9D0,  0xA9F0,  0xAA50,  0xABF0,  0xFF10,  0x104A0, 0x10D30, 0x11066,
+    0x110F0, 0x11136, 0x111D0, 0x112F0, 0x11450, 0x114D0, 0x11650, 0x116C0, 0x11730, 0x118E0,
+    0x11950, 0x11C50, 0x11D50, 0x11DA0, 0x16A60, 0x16AC0, 0x16B50, 0x1D7CE, 0x1D7D8, 0x1D7E2,
+    0x1D7EC, 0x1D7F6, 0x1E140, 0x1E2F0, 0x1E950, 0x1FBF0,
 };
 
 static bool is_python_space(uint32_t cp)
@@ -444,8 +445,9 @@ static bool reads_back(const char *scientific, double d)
 
 /*
  * The fewest digits that read back as d (finite, not negative), most first; returns the exponent.
- * The nearest decimal of each length is tried; for a power of two, whose neighbour below is twice as
- * near as the one above, also the next decimal up, which may read back where the nearest does not.
+ * The nearest decimal of each length is tried; for a power of two, whose neighbour below is twice
+ * as near as the one above, also the next decimal up, which may read back where the nearest does
+ * not.
  */
 static int shortest_digits(double d, char digits[YAML_REAL_LEN])
 {

@@ -3,8 +3,9 @@
  *
  * A stack of open collections stands in for recursion, so the depth of the text costs heap and not
  * stack.  Each step looks at the next token and does one of three things for the collection on top:
- * begin its next member (a leaf, which is done at once, or a collection, which is pushed), supply the
- * null that an omitted member is, or close it.  Whatever is done is handed to the collection below.
+ * begin its next member (a leaf, which is done at once, or a collection, which is pushed), supply
+ * the null that an omitted member is, or close it.  Whatever is done is handed to the collection
+ * below.
  */
 #include "memory/yaml_int.h"
 
@@ -123,11 +124,13 @@ static yaml_tag tag_of(const properties *props)
         const char *name;
         yaml_tag tag;
     } known[] = {
-        { "str", TAG_STR },       { "null", TAG_NULL },           { "bool", TAG_BOOL },
-        { "int", TAG_INT },       { "float", TAG_FLOAT },         { "binary", TAG_BINARY },
-        { "seq", TAG_SEQ },       { "timestamp", TAG_TIMESTAMP }, { "omap", TAG_OMAP },
-        { "pairs", TAG_PAIRS },   { "map", TAG_MAP },             { "set", TAG_SET },
-        { "merge", TAG_MERGE },   { "value", TAG_VALUE },
+        { "str", TAG_STR },     { "null", TAG_NULL },
+        { "bool", TAG_BOOL },   { "int", TAG_INT },
+        { "float", TAG_FLOAT }, { "binary", TAG_BINARY },
+        { "seq", TAG_SEQ },     { "timestamp", TAG_TIMESTAMP },
+        { "omap", TAG_OMAP },   { "pairs", TAG_PAIRS },
+        { "map", TAG_MAP },     { "set", TAG_SET },
+        { "merge", TAG_MERGE }, { "value", TAG_VALUE },
     };
     memfs_str prefix = MEMFS_STR("tag:yaml.org,2002:");
 
@@ -265,10 +268,22 @@ static bool take_alias(parser *p, yaml_node **ret)
     return true;
 }
 
+static bool opens_collection(yaml_token_type type, bool is_block, frame_kind *ret)
+{
+    switch (type) {
+    case TOKEN_FLOW_SEQ_START: *ret = FLOW_SEQ; return true;
+    case TOKEN_FLOW_MAP_START: *ret = FLOW_MAP; return true;
+    case TOKEN_BLOCK_SEQ_START: *ret = BLOCK_SEQ; return is_block;
+    case TOKEN_BLOCK_MAP_START: *ret = BLOCK_MAP; return is_block;
+    default: return false;
+    }
+}
+
 static bool begin_content(parser *p, unsigned flags, const properties *props, yaml_node **ret)
 {
     yaml_token_type type = next_type(p);
     bool is_block = (flags & IN_BLOCK) != 0;
+    frame_kind kind;
 
     if (has_fault(p))
         return false;
@@ -280,15 +295,9 @@ static bool begin_content(parser *p, unsigned flags, const properties *props, ya
         yaml_skip(p->s);
         return make_scalar(p, props, token.text, token.is_plain, ret);
     }
-    if (type == TOKEN_FLOW_SEQ_START || type == TOKEN_FLOW_MAP_START ||
-        (is_block && (type == TOKEN_BLOCK_SEQ_START || type == TOKEN_BLOCK_MAP_START))) {
+    if (opens_collection(type, is_block, &kind)) {
         yaml_skip(p->s);
-        return begin_collection(p,
-                                type == TOKEN_FLOW_SEQ_START    ? FLOW_SEQ
-                                : type == TOKEN_FLOW_MAP_START  ? FLOW_MAP
-                                : type == TOKEN_BLOCK_SEQ_START ? BLOCK_SEQ
-                                                                : BLOCK_MAP,
-                                props);
+        return begin_collection(p, kind, props);
     }
     if (props->has_anchor || props->has_tag)
         return make_scalar(p, props, MEMFS_STR(""), !props->has_tag, ret);
@@ -335,10 +344,9 @@ static bool step_indentless_seq(parser *p, yaml_node **ret)
 {
     if (!skip_if(p, TOKEN_BLOCK_ENTRY))
         return has_fault(p) ? false : close_frame(p, ret);
-    return begin_or_empty(p,
-                          BIT(TOKEN_BLOCK_ENTRY) | BIT(TOKEN_KEY) | BIT(TOKEN_VALUE) |
-                              BIT(TOKEN_BLOCK_END),
-                          IN_BLOCK, ret);
+    return begin_or_empty(
+        p, BIT(TOKEN_BLOCK_ENTRY) | BIT(TOKEN_KEY) | BIT(TOKEN_VALUE) | BIT(TOKEN_BLOCK_END),
+        IN_BLOCK, ret);
 }
 
 static bool step_block_map(parser *p, frame *f, yaml_node **ret)
@@ -400,11 +408,9 @@ static bool step_flow_pair(parser *p, frame *f, yaml_node **ret)
     switch (f->state) {
     case AT_KEY:
         f->state = AT_VALUE;
-        return begin_or_empty(
-            p, BIT(TOKEN_VALUE) | BIT(TOKEN_FLOW_ENTRY) | BIT(TOKEN_FLOW_SEQ_END), IN_FLOW, ret);
-    case AT_VALUE:
-        f->state = AT_END;
-        return step_flow_value(p, TOKEN_FLOW_SEQ_END, ret);
+        return begin_or_empty(p, BIT(TOKEN_VALUE) | BIT(TOKEN_FLOW_ENTRY) | BIT(TOKEN_FLOW_SEQ_END),
+                              IN_FLOW, ret);
+    case AT_VALUE: f->state = AT_END; return step_flow_value(p, TOKEN_FLOW_SEQ_END, ret);
     default: return close_frame(p, ret);
     }
 }
@@ -502,8 +508,7 @@ static bool take_directive(parser *p, bool *has_version)
         for (size_t i = 0; i < p->n_handles; i++)
             if (str_equal(p->handles[i].name, token.handle))
                 return fail(p, "a second %TAG for the same handle");
-        p->handles =
-            yaml_grow(p->s->doc, p->handles, p->n_handles, &p->cap_handles, sizeof(named));
+        p->handles = yaml_grow(p->s->doc, p->handles, p->n_handles, &p->cap_handles, sizeof(named));
         p->handles[p->n_handles++] = (named){ .name = token.handle, .prefix = token.text };
     }
     yaml_skip(p->s);

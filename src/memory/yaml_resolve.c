@@ -2,7 +2,8 @@
  * The type of a plain scalar by its form, as YAML 1.1 has it in PyYAML (block-format 3).
  *
  * Each form is a small matcher that moves a cursor, so the whole costs one pass.  As Python's `$`
- * matches before a final newline too, so do these; only a bare "!" tag on quoted text can bring one.
+ * matches before a final newline too, so do these; only a bare "!" tag on quoted text can bring
+ * one.
  */
 #include "memory/yaml_int.h"
 
@@ -204,8 +205,8 @@ bool yaml_match_time(memfs_str s, bool is_strict, yaml_time_parts *ret)
 yaml_tag yaml_resolve(memfs_str plain)
 {
     static const char *const bools[] = {
-        "yes",   "Yes",   "YES",   "no", "No", "NO", "true", "True", "TRUE",
-        "false", "False", "FALSE", "on", "On", "ON", "off",  "Off",  "OFF", NULL,
+        "yes",   "Yes",   "YES", "no", "No", "NO",  "true", "True", "TRUE", "false",
+        "False", "FALSE", "on",  "On", "ON", "off", "Off",  "OFF",  NULL,
     };
     static const char *const nulls[] = { "~", "null", "Null", "NULL", NULL };
     static const char *const merge[] = { "<<", NULL };

@@ -1,22 +1,22 @@
 /*
  * From text to tokens.
  *
- * Why not libyaml: the reference reads with PyYAML's pure Python scanner, and the two differ in what
- * they take for a document at all: tabs (libyaml skips them as blanks in many places), U+0085, U+2028
- * and U+2029 as breaks, "?" and ":" inside flow collections, the characters that may follow an anchor,
- * and escapes of surrogates, which libyaml refuses.  Each difference flips a file between "front
- * matter" and "all value", and none can be seen from libyaml's events.  So this is a scanner of our
- * own for the same language, with the same decisions at the same places.
+ * Why not libyaml: the reference reads with PyYAML's pure Python scanner, and the two differ in
+ * what they take for a document at all: tabs (libyaml skips them as blanks in many places), U+0085,
+ * U+2028 and U+2029 as breaks, "?" and ":" inside flow collections, the characters that may follow
+ * an anchor, and escapes of surrogates, which libyaml refuses.  Each difference flips a file
+ * between "front matter" and "all value", and none can be seen from libyaml's events.  So this is a
+ * scanner of our own for the same language, with the same decisions at the same places.
  *
- * The language has one difficulty: "a: b" shows only at the ':' that "a" was a key, when its token is
- * out already.  So wherever a key may begin, its place is noted as a "simple key"; a ':' within the
- * same line and 1024 characters turns the note into a KEY token (and, in block context, a
+ * The language has one difficulty: "a: b" shows only at the ':' that "a" was a key, when its token
+ * is out already.  So wherever a key may begin, its place is noted as a "simple key"; a ':' within
+ * the same line and 1024 characters turns the note into a KEY token (and, in block context, a
  * BLOCK_MAP_START) put into the queue before it.  Hence tokens leave the queue only when no note
  * points at them.
  *
  * Invariants
- *   1. There is at most one note a flow level, and notes rise in both level and index.  So the notes
- *      that have become stale are always the first ones, and ageing them costs O(1) a token.
+ *   1. There is at most one note a flow level, and notes rise in both level and index.  So the
+ * notes that have become stale are always the first ones, and ageing them costs O(1) a token.
  *   2. In block context, collections open and close by column: `indents` is the stack of columns.
  *   3. text[] ends in zeros, so looking a few characters ahead is always allowed; no zero comes
  *      earlier, since U+0000 is not printable.
@@ -41,23 +41,6 @@ static bool is_printable(uint32_t c)
     return c == '\t' || c == '\n' || c == '\r' || (c >= 0x20 && c <= 0x7E) || c == 0x85 ||
            (c >= 0xA0 && c <= 0xD7FF) || (c >= 0xE000 && c <= 0xFFFD) ||
            (c >= 0x10000 && c <= 0x10FFFF);
-}
-
-static bool is_word(uint32_t c)
-{
-    return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') ||
-           c == '-' || c == '_';
-}
-
-static bool is_one_of(uint32_t c, const char *set)
-{
-    return c > 0 && c < 0x80 && strchr(set, (int)c) != NULL;
-}
-
-/* A break, the end or a space: what ends a tag or a directive; a tab does not. */
-static bool is_spacez(uint32_t c)
-{
-    return c == ' ' || yaml_is_breakz(c);
 }
 
 bool yaml_scan_fail(yaml_scanner *s, const char *what)
@@ -104,13 +87,13 @@ void yaml_put(yaml_scanner *s, uint32_t cp)
     buf_add(&s->scratch, bytes, str_utf8_put(cp, bytes));
 }
 
-static void skip_spaces(yaml_scanner *s)
+void yaml_skip_spaces(yaml_scanner *s)
 {
     while (yaml_at(s, 0) == ' ')
         yaml_forward(s, 1);
 }
 
-static void skip_to_break(yaml_scanner *s)
+void yaml_skip_to_break(yaml_scanner *s)
 {
     while (!yaml_is_breakz(yaml_at(s, 0)))
         yaml_forward(s, 1);
@@ -118,9 +101,9 @@ static void skip_to_break(yaml_scanner *s)
 
 bool yaml_scan_rest_of_line(yaml_scanner *s, const char *what)
 {
-    skip_spaces(s);
+    yaml_skip_spaces(s);
     if (yaml_at(s, 0) == '#')
-        skip_to_break(s);
+        yaml_skip_to_break(s);
     if (!yaml_is_breakz(yaml_at(s, 0)))
         return yaml_scan_fail(s, what);
     yaml_scan_break(s);
@@ -290,199 +273,6 @@ static bool add_indent(yaml_scanner *s, int64_t column)
     return true;
 }
 
-/* ---- directives, anchors, tags ---- */
-
-static void put_word(yaml_scanner *s)
-{
-    size_t n = 0;
-
-    while (is_word(yaml_at(s, n)))
-        n++;
-    yaml_put_next(s, n);
-}
-
-static bool put_digits(yaml_scanner *s)
-{
-    size_t n = 0;
-
-    while (yaml_at(s, n) >= '0' && yaml_at(s, n) <= '9')
-        n++;
-    if (n == 0)
-        return yaml_scan_fail(s, "expected a digit in %YAML");
-    yaml_put_next(s, n);
-    return true;
-}
-
-static bool put_uri_escapes(yaml_scanner *s)
-{
-    size_t start = s->scratch.len;
-
-    while (yaml_at(s, 0) == '%') {
-        char hex[3] = { 0 };
-
-        for (size_t i = 0; i < 2; i++) {
-            uint32_t c = yaml_at(s, 1 + i);
-
-            if (!is_one_of(c, "0123456789ABCDEFabcdef"))
-                return yaml_scan_fail(s, "a broken % escape in a tag");
-            hex[i] = (char)c;
-        }
-        buf_putc(&s->scratch, (char)strtoul(hex, NULL, 16));
-        yaml_forward(s, 3);
-    }
-    if (str_utf8_valid_prefix(str_from(buf_str(&s->scratch), start)) != s->scratch.len - start)
-        return yaml_scan_fail(s, "% escapes of a tag that are not UTF-8");
-    return true;
-}
-
-static bool scan_uri(yaml_scanner *s, memfs_str *ret)
-{
-    bool is_empty = true;
-
-    for (;;) {
-        uint32_t c = yaml_at(s, 0);
-
-        if (c == '%') {
-            if (!put_uri_escapes(s))
-                return false;
-        } else if (is_word(c) || is_one_of(c, ";/?:@&=+$,.!~*'()[]")) {
-            yaml_put_next(s, 1);
-        } else {
-            break;
-        }
-        is_empty = false;
-    }
-    if (is_empty)
-        return yaml_scan_fail(s, "expected a tag");
-    *ret = yaml_take_scratch(s);
-    return true;
-}
-
-/* "!", "!!" or "!word!" */
-static bool scan_handle(yaml_scanner *s, memfs_str *ret)
-{
-    if (yaml_at(s, 0) != '!')
-        return yaml_scan_fail(s, "expected '!'");
-    yaml_put_next(s, 1);
-    if (yaml_at(s, 0) != ' ') {
-        put_word(s);
-        if (yaml_at(s, 0) != '!')
-            return yaml_scan_fail(s, "expected '!' at the end of a tag handle");
-        yaml_put_next(s, 1);
-    }
-    *ret = yaml_take_scratch(s);
-    return true;
-}
-
-static bool scan_yaml_directive(yaml_scanner *s, yaml_token *token)
-{
-    token->type = TOKEN_DIRECTIVE_YAML;
-    skip_spaces(s);
-    if (!put_digits(s))
-        return false;
-    token->text = yaml_take_scratch(s);
-    if (yaml_at(s, 0) != '.')
-        return yaml_scan_fail(s, "expected '.' in %YAML");
-    yaml_forward(s, 1);
-    if (!put_digits(s))
-        return false;
-    buf_clear(&s->scratch);
-    return is_spacez(yaml_at(s, 0)) || yaml_scan_fail(s, "expected the end of %YAML");
-}
-
-static bool scan_tag_directive(yaml_scanner *s, yaml_token *token)
-{
-    token->type = TOKEN_DIRECTIVE_TAG;
-    skip_spaces(s);
-    if (!scan_handle(s, &token->handle))
-        return false;
-    if (yaml_at(s, 0) != ' ')
-        return yaml_scan_fail(s, "expected a space in %TAG");
-    skip_spaces(s);
-    if (!scan_uri(s, &token->text))
-        return false;
-    return is_spacez(yaml_at(s, 0)) || yaml_scan_fail(s, "expected the end of %TAG");
-}
-
-static bool scan_directive(yaml_scanner *s, yaml_token *token)
-{
-    memfs_str name;
-    bool is_good = true;
-
-    yaml_forward(s, 1);
-    put_word(s);
-    name = yaml_take_scratch(s);
-    if (name.len == 0 || !is_spacez(yaml_at(s, 0)))
-        return yaml_scan_fail(s, "expected the name of a directive");
-    if (str_equal(name, MEMFS_STR("YAML")))
-        is_good = scan_yaml_directive(s, token);
-    else if (str_equal(name, MEMFS_STR("TAG")))
-        is_good = scan_tag_directive(s, token);
-    else
-        skip_to_break(s);
-    return is_good && yaml_scan_rest_of_line(s, "expected the end of a directive");
-}
-
-static bool scan_anchor(yaml_scanner *s, yaml_token *token)
-{
-    yaml_forward(s, 1);
-    put_word(s);
-    token->text = yaml_take_scratch(s);
-    if (token->text.len == 0)
-        return yaml_scan_fail(s, "expected a name after '&' or '*'");
-    if (!yaml_is_blankz(yaml_at(s, 0)) && !is_one_of(yaml_at(s, 0), "?:,]}%@`"))
-        return yaml_scan_fail(s, "an anchor or alias with a character that cannot be in its name");
-    return true;
-}
-
-/* Is there a second '!' before the next space: "!x!y"? */
-static bool has_tag_handle(const yaml_scanner *s)
-{
-    for (size_t i = 1; !is_spacez(yaml_at(s, i)); i++)
-        if (yaml_at(s, i) == '!')
-            return true;
-    return false;
-}
-
-static bool scan_verbatim_tag(yaml_scanner *s, yaml_token *token)
-{
-    yaml_forward(s, 2);
-    if (!scan_uri(s, &token->text))
-        return false;
-    if (yaml_at(s, 0) != '>')
-        return yaml_scan_fail(s, "expected '>' at the end of a tag");
-    yaml_forward(s, 1);
-    return true;
-}
-
-static bool scan_short_tag(yaml_scanner *s, yaml_token *token)
-{
-    token->has_handle = true;
-    if (has_tag_handle(s)) {
-        if (!scan_handle(s, &token->handle))
-            return false;
-    } else {
-        token->handle = MEMFS_STR("!");
-        yaml_forward(s, 1);
-    }
-    return scan_uri(s, &token->text);
-}
-
-static bool scan_tag(yaml_scanner *s, yaml_token *token)
-{
-    bool is_good = true;
-
-    if (yaml_at(s, 1) == '<') {
-        is_good = scan_verbatim_tag(s, token);
-    } else if (yaml_is_blankz(yaml_at(s, 1))) {
-        token->text = MEMFS_STR("!");
-        yaml_forward(s, 1);
-    } else {
-        is_good = scan_short_tag(s, token);
-    }
-    return is_good && (is_spacez(yaml_at(s, 0)) || yaml_scan_fail(s, "expected a space after a tag"));
-}
-
 /* ---- one fetch a kind of token ---- */
 
 static bool fetch_stream_end(yaml_scanner *s)
@@ -503,7 +293,7 @@ static bool fetch_directive(yaml_scanner *s)
     if (!remove_simple_key(s))
         return false;
     s->allow_simple_key = false;
-    return scan_directive(s, add_token(s, TOKEN_DIRECTIVE_OTHER));
+    return yaml_scan_directive(s, add_token(s, TOKEN_DIRECTIVE_OTHER));
 }
 
 static bool fetch_document_mark(yaml_scanner *s)
@@ -611,8 +401,8 @@ static bool fetch_property(yaml_scanner *s, uint32_t c)
         return false;
     s->allow_simple_key = false;
     if (c == '!')
-        return scan_tag(s, add_token(s, TOKEN_TAG));
-    return scan_anchor(s, add_token(s, c == '*' ? TOKEN_ALIAS : TOKEN_ANCHOR));
+        return yaml_scan_tag(s, add_token(s, TOKEN_TAG));
+    return yaml_scan_anchor(s, add_token(s, c == '*' ? TOKEN_ALIAS : TOKEN_ANCHOR));
 }
 
 static bool fetch_block_scalar(yaml_scanner *s, bool is_folded)
@@ -650,9 +440,9 @@ static void skip_to_token(yaml_scanner *s)
     if (s->at == 0 && yaml_at(s, 0) == 0xFEFF)
         yaml_forward(s, 1);
     do {
-        skip_spaces(s);
+        yaml_skip_spaces(s);
         if (yaml_at(s, 0) == '#')
-            skip_to_break(s);
+            yaml_skip_to_break(s);
         if (!yaml_is_break(yaml_at(s, 0)))
             return;
         yaml_scan_break(s);
@@ -663,7 +453,7 @@ static void skip_to_token(yaml_scanner *s)
 
 static bool starts_plain(const yaml_scanner *s, uint32_t c)
 {
-    if (!yaml_is_blankz(c) && !is_one_of(c, "-?:,[]{}#&*!|>'\"%@`"))
+    if (!yaml_is_blankz(c) && !yaml_is_one_of(c, "-?:,[]{}#&*!|>'\"%@`"))
         return true;
     return !yaml_is_blankz(yaml_at(s, 1)) &&
            (c == '-' || (s->flow_level == 0 && (c == '?' || c == ':')));

@@ -44,8 +44,8 @@ static size_t plain_length(const yaml_scanner *s)
         if (c != ':')
             continue;
         next = yaml_at(s, n + 1);
-        if (yaml_is_blankz(next) || (is_flow && (next == ',' || next == '[' || next == ']' ||
-                                                 next == '{' || next == '}')))
+        if (yaml_is_blankz(next) ||
+            (is_flow && (next == ',' || next == '[' || next == ']' || next == '{' || next == '}')))
             return n;
     }
 }
@@ -67,7 +67,8 @@ static bool plain_breaks(yaml_scanner *s, memfs_buf *breaks)
     return true;
 }
 
-/* Passes blanks and breaks; `spaces` gets what they come to should the scalar go on, else nothing. */
+/* Passes blanks and breaks; `spaces` gets what they come to should the scalar go on, else nothing.
+ */
 static void plain_spaces(yaml_scanner *s, memfs_buf *spaces, memfs_buf *breaks)
 {
     size_t n = 0;

@@ -196,8 +196,8 @@ yaml_value *yaml_list(yaml_doc *doc, yaml_type type)
 
 void yaml_list_add(yaml_doc *doc, yaml_value *list, yaml_value *item)
 {
-    list->list.items = yaml_grow(doc, list->list.items, list->list.n, &list->list.cap,
-                                 sizeof(yaml_value *));
+    list->list.items =
+        yaml_grow(doc, list->list.items, list->list.n, &list->list.cap, sizeof(yaml_value *));
     list->list.items[list->list.n++] = item;
 }
 
@@ -208,8 +208,7 @@ yaml_value *yaml_map(yaml_doc *doc)
 
 void yaml_map_add(yaml_doc *doc, yaml_value *map, yaml_value *key, yaml_value *value)
 {
-    map->map.pairs =
-        yaml_grow(doc, map->map.pairs, map->map.n, &map->map.cap, sizeof(yaml_pair));
+    map->map.pairs = yaml_grow(doc, map->map.pairs, map->map.n, &map->map.cap, sizeof(yaml_pair));
     map->map.pairs[map->map.n++] = (yaml_pair){ key, value };
 }
 
@@ -266,10 +265,10 @@ bool yaml_is_container(const yaml_value *v)
 const char *yaml_type_name(yaml_type type)
 {
     static const char *const names[] = {
-        [YAML_NULL] = "null",   [YAML_BOOL] = "boolean",      [YAML_INT] = "integer",
-        [YAML_BIGINT] = "integer", [YAML_FLOAT] = "float",    [YAML_TEXT] = "text",
-        [YAML_BYTES] = "bytes", [YAML_DATE] = "date",         [YAML_DATETIME] = "timestamp",
-        [YAML_SEQ] = "list",    [YAML_TUPLE] = "pair",        [YAML_SET] = "set",
+        [YAML_NULL] = "null",      [YAML_BOOL] = "boolean", [YAML_INT] = "integer",
+        [YAML_BIGINT] = "integer", [YAML_FLOAT] = "float",  [YAML_TEXT] = "text",
+        [YAML_BYTES] = "bytes",    [YAML_DATE] = "date",    [YAML_DATETIME] = "timestamp",
+        [YAML_SEQ] = "list",       [YAML_TUPLE] = "pair",   [YAML_SET] = "set",
         [YAML_MAP] = "mapping",
     };
 

@@ -7,8 +7,8 @@
  *   - what a file says, written anew, is read back the same
  *   - after a merge the file says what was merged, and merging that again changes no byte
  *
- * Two kinds of values are written as the reference writes them though they do not come back the same:
- * text with U+0085, which is read as a newline, and pairs, whose tag safe_load refuses.
+ * Two kinds of values are written as the reference writes them though they do not come back the
+ * same: text with U+0085, which is read as a newline, and pairs, whose tag safe_load refuses.
  */
 #include "fuzz.h"
 

@@ -118,7 +118,8 @@ static uint32_t next_random(uint32_t *state)
 /* K5: any bytes are legal, and every byte of them is in the value or in the front matter. */
 static void test_K5_any_bytes_parse_decode_and_make_a_row(void **state)
 {
-    static const char alphabet[] = "---\n\n: -[]{}#&*!|>'\"%@`,?=<ab01\r\t\0\xC3\xA9\xFF\xED\xA0\x80";
+    static const char alphabet[] =
+        "---\n\n: -[]{}#&*!|>'\"%@`,?=<ab01\r\t\0\xC3\xA9\xFF\xED\xA0\x80";
     uint32_t seed = 7;
 
     (void)state;
@@ -286,8 +287,7 @@ static void merges_keep_what_does_not_change(void **state)
         { "name: s", NULL, false, "name: s\ndescription: null" },
         { "description:\n", NULL, false, "description:\n" },
         { "description: d\nmetadata: {a: 1}", "d", false, "description: d" },
-        { "&r\nself: *r\ndescription: x", "d", false,
-          "&id001\nself: *id001\ndescription: d" },
+        { "&r\nself: *r\ndescription: x", "d", false, "&id001\nself: *id001\ndescription: d" },
     };
 
     (void)state;
@@ -314,11 +314,11 @@ static void equal_metadata_is_no_change(void **state)
     memfs_error err = MEMFS_ERROR_INIT;
 
     (void)state;
-    assert_int_equal(yaml_of_json(MEMFS_STR("{\"b\":2,\"a\":1.0}"), doc, &fields.metadata, &err), 0);
-    assert_int_equal(
-        block_merge(MEMFS_STR("---\nmetadata: {a: 1, b: 2}\ndescription: d\n---\n"), &fields, &out,
-                    &err),
-        MEMFS_OK);
+    assert_int_equal(yaml_of_json(MEMFS_STR("{\"b\":2,\"a\":1.0}"), doc, &fields.metadata, &err),
+                     0);
+    assert_int_equal(block_merge(MEMFS_STR("---\nmetadata: {a: 1, b: 2}\ndescription: d\n---\n"),
+                                 &fields, &out, &err),
+                     MEMFS_OK);
     assert_string_equal(out.ptr, "---\nmetadata: {a: 1, b: 2}\ndescription: d\n---\nnew");
 }
 

@@ -59,12 +59,9 @@ static void labels_become_paths(void **state)
     static const struct {
         const char *label, *path;
     } cases[] = {
-        { "system/human", "system/human.md" },
-        { "/system/human", "system/human.md" },
-        { "skills/x", "skills/x/SKILL.md" },
-        { "skills/a/b", "skills/a/b.md" },
-        { "skills/", "skills/.md" },
-        { "", ".md" },
+        { "system/human", "system/human.md" }, { "/system/human", "system/human.md" },
+        { "skills/x", "skills/x/SKILL.md" },   { "skills/a/b", "skills/a/b.md" },
+        { "skills/", "skills/.md" },           { "", ".md" },
     };
 
     (void)state;
@@ -79,8 +76,8 @@ static void labels_become_paths(void **state)
 /* K1: what is written under a label is read back as that label. */
 static void test_K1_a_path_leads_back_to_its_label(void **state)
 {
-    static const char *const labels[] = { "system/human", "skills/x", "skills/\xC3\xA9", "a b",
-                                          "reference/a/b/c", "x.md" };
+    static const char *const labels[] = { "system/human", "skills/x",        "skills/\xC3\xA9",
+                                          "a b",          "reference/a/b/c", "x.md" };
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(labels); i++) {
