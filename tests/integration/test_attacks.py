@@ -1,5 +1,6 @@
 """Attacks that once worked.  Each test tells its story first: what was done, and what came of it."""
 import contextlib
+import glob
 import os
 import threading
 import time
@@ -98,3 +99,45 @@ def test_D1_a_push_repeated_after_a_crash_is_synced_before_its_ack(server, agent
     synced = " ".join(text for _, _, text in trace.calls())
     for place in ("refs/heads/main", "refs/heads", "objects/pack", known, ORG, "repository"):
         assert f"/{place}>)" in synced, (place, synced)
+
+
+def health_latencies(server, work):
+    """How long /healthz took, again and again on new connections, while work() ran."""
+    thread, times = threading.Thread(target=work), []
+    thread.start()
+    while thread.is_alive():
+        began = time.monotonic()
+        assert server.get("/healthz").status == 200
+        times.append(time.monotonic() - began)
+        time.sleep(0.005)
+    thread.join()
+    return times
+
+
+def test_L1_the_first_read_of_a_large_memory_stops_nobody_else(server, agent):
+    """GET of one block ran on an event thread whatever state its agent was in. After a start, or a
+    lost cache, that thread recovered the repository and made its 20,000 rows first, and the half of
+    all connections that were its own stood still for seconds; a list of 60 MiB did the same."""
+    large = agent()
+    tip, report = push(server, large, {f"f{i % 100}/{i}.md": f"---\ndescription: {i}\n---\n"
+                                       + f"line {i}\n" * 20 for i in range(20000)})
+    assert report.acked, report
+    for path in glob.glob(server.home + "/cache.db*"):
+        os.unlink(path)
+    time.sleep(1.1)  # how long a good look holds
+    took = []
+
+    def read():
+        began = time.monotonic()
+        assert server.block(large, "f7/7").status == 200
+        took.append(time.monotonic() - began)
+
+    times = health_latencies(server, read)
+    assert took[0] > 0.3, "too quick to show anything"
+    assert max(times) < took[0] / 2, (took, max(times))
+    rows = server.blocks(large)  # far past what an event thread may answer
+    assert len(rows) == 20000
+    answer = server.get(f"/v1/agents/{large}/core-memory/blocks?limit=0")
+    again = server.get(f"/v1/agents/{large}/core-memory/blocks?limit=0",
+                       headers={"If-None-Match": answer.headers["etag"]})
+    assert (answer.status, again.status) == (200, 304)

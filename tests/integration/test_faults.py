@@ -261,7 +261,7 @@ def test_F05_after_a_failed_fsync_of_the_ref_nothing_is_reported(server, memory,
 def test_F06_disk_full(memfs_bin, folder, scale):
     """A small disk with little room: refused or done, never half; reads go on; it recovers."""
     outcomes = {"ok": 0, "refused": 0, "http": 0, "behind": 0}
-    with tmpfs(folder / "small", 6 << 10) as disk:
+    with tmpfs(folder / "small", 24 << 10) as disk:
         server = Server(memfs_bin, folder / "s", home=disk.path + "/home").start()
         try:
             memory = Memory(server, new_agent(), timeout=20)
