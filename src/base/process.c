@@ -1,12 +1,14 @@
 #include "base/process.h"
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "base/escape.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -16,17 +18,17 @@
 #include <unistd.h>
 
 /*
- * A child gets: its argv, its environment, a folder, a process group of its own, three pipes, default
- * signals, an empty signal mask, and no other descriptor.  Everything it may start itself stays in
- * the group, so ending the group ends all of it.
+ * A child gets: its argv, its environment, a folder, a process group of its own, three pipes,
+ * default signals, an empty signal mask, and no other descriptor.  Everything it may start itself
+ * stays in the group, so ending the group ends all of it.
  *
  * Limits cannot be given to posix_spawn; they are set by prlimit from outside at once after the
  * start.  The child could run unbounded for some microseconds, in which it has not read a byte from
  * us yet: what we bound is the work that input makes.
  *
  * Reaping: the end is first seen without reaping (WNOWAIT).  As long as the leader is a zombie its
- * group id cannot be given to anyone else, so the rest of the group can be ended safely; only then is
- * the leader reaped.
+ * group id cannot be given to anyone else, so the rest of the group can be ended safely; only then
+ * is the leader reaped.
  */
 
 #define GRACE_MS 2000
@@ -172,6 +174,45 @@ static const char *program_name(const process_spec *spec)
     return slash != NULL ? slash + 1 : spec->argv[0];
 }
 
+/*
+ * Which children run.  One is taken off the list before it is reaped, and the list is locked while
+ * process_end_all() walks it, so no signal goes to a group that got an old number anew.
+ */
+static pthread_mutex_t list_mutex = PTHREAD_MUTEX_INITIALIZER;
+static pid_t *listed;
+static size_t n_listed, cap_listed;
+
+static void list_add(pid_t pid)
+{
+    pthread_mutex_lock(&list_mutex);
+    if (n_listed == cap_listed) {
+        cap_listed = cap_listed > 0 ? 2 * cap_listed : 16;
+        listed = mem_realloc(listed, cap_listed, sizeof(*listed));
+    }
+    listed[n_listed++] = pid;
+    pthread_mutex_unlock(&list_mutex);
+}
+
+static void list_remove(pid_t pid)
+{
+    pthread_mutex_lock(&list_mutex);
+    for (size_t i = 0; i < n_listed; i++) {
+        if (listed[i] != pid)
+            continue;
+        listed[i] = listed[--n_listed];
+        break;
+    }
+    pthread_mutex_unlock(&list_mutex);
+}
+
+void process_end_all(void)
+{
+    pthread_mutex_lock(&list_mutex);
+    for (size_t i = 0; i < n_listed; i++)
+        kill(-listed[i], SIGKILL);
+    pthread_mutex_unlock(&list_mutex);
+}
+
 memfs_code process_start(const process_spec *spec, process *ret, memfs_error *err)
 {
     _cleanup_(pipes_dispose) pipes p = { { -1, -1, -1 }, { -1, -1, -1 } };
@@ -186,6 +227,7 @@ memfs_code process_start(const process_spec *spec, process *ret, memfs_error *er
     errno = spawn(spec, &p, &pid);
     if (errno != 0)
         return memfs_fail_errno(err, "could not start '%s'", program_name(spec));
+    list_add(pid);
     ret->pid = pid;
     ret->in = p.ours[0];
     ret->out = p.ours[1];
@@ -241,6 +283,7 @@ static int reap(process *p)
     int status = 0;
     pid_t got;
 
+    list_remove(p->pid);
     kill(-p->pid, SIGKILL);
     do {
         got = waitpid(p->pid, &status, 0);
@@ -286,9 +329,9 @@ void process_dispose(process *p)
 }
 
 /*
- * A child that closed its stdin makes write() raise SIGPIPE.  Whether the program ignores that signal
- * is not this library's to decide, so it is held back around the call, and taken away if this call
- * raised it.
+ * A child that closed its stdin makes write() raise SIGPIPE.  Whether the program ignores that
+ * signal is not this library's to decide, so it is held back around the call, and taken away if
+ * this call raised it.
  */
 ssize_t process_write(process *p, const void *bytes, size_t n)
 {
@@ -419,7 +462,7 @@ memfs_code process_run(const process_spec *spec, memfs_str input, memfs_buf *out
     int64_t deadline_ms = clock_mono_ms() + timeout_ms;
     running r = { &p, input, out, err_tail != NULL ? err_tail : &own_tail };
     memfs_code rc;
-    int status;
+    int status = 0;
 
     rc = process_start(spec, &p, err);
     if (rc == MEMFS_OK)

@@ -9,7 +9,7 @@
  *     process_start(&spec, &p, err);          p.in, p.out, p.err are non-blocking pipe ends
  *     … read and write them with poll …
  *     process_wait(&p, deadline_ms, &status, err);
- *     process_dispose(&p);                     closes, ends (as at the deadline), reaps what is left
+ *     process_dispose(&p);                     closes, ends (as at the deadline) and reaps
  *
  * Thread: one thread uses one process value; any thread may start children.
  */
@@ -46,6 +46,11 @@ MEMFS_CHECK memfs_code process_start(const process_spec *spec, process *ret, mem
 MEMFS_CHECK memfs_code process_wait(process *p, int64_t deadline_ms, int *ret_exit,
                                     memfs_error *err);
 void process_dispose(process *p);
+/*
+ * Ends the groups of all children that run now, at once; whoever started one sees it end and reaps
+ * it. For a process that is about to end itself, whose children must not outlive it (F03, F30).
+ */
+void process_end_all(void);
 void process_close_in(process *p);
 /* write() to the child's stdin, without the SIGPIPE that a child gone early would raise. */
 ssize_t process_write(process *p, const void *bytes, size_t n);

@@ -495,12 +495,21 @@ static bool end_body(http_request *rq)
     return is_first;
 }
 
+/* False: this is work for a worker. */
+static bool run_here(http_request *rq)
+{
+    rq->is_hurried = true;
+    rq->is_deferred = false;
+    rq->out.max_bytes = HTTP_MAX_FAST_BYTES;
+    http_run_handler(rq);
+    rq->is_hurried = false;
+    return !rq->is_deferred;
+}
+
 static void dispatch(http_request *rq)
 {
-    if (rq->route->kind == HTTP_FAST) {
-        http_run_handler(rq);
+    if (rq->route->kind == HTTP_FAST && run_here(rq))
         return;
-    }
     if (rq->route->quick != NULL && !rq->is_gzip && rq->in.len <= MAX_QUICK_BYTES &&
         rq->route->quick(rq, rq->server->options.app))
         return;
@@ -786,19 +795,28 @@ static void stop_front(http_front *f)
     f->daemon = NULL;
 }
 
-size_t http_stop(http_server *s, int64_t grace_ms, bool *ret_is_stuck)
+size_t http_drain(http_server *s, int64_t grace_ms)
 {
     int64_t until = clock_mono_ms() + grace_ms;
+    size_t n;
+
+    if (!atomic_exchange(&s->is_stopping, true)) {
+        stop_accepting(&s->tcp);
+        stop_accepting(&s->local);
+        if (s->socket_path != NULL)
+            unlink(s->socket_path);
+    }
+    while ((n = http_conns_quiesce(s->conns, NULL)) > 0 && clock_mono_ms() < until)
+        clock_sleep_ms(10);
+    return n;
+}
+
+size_t http_stop(http_server *s, int64_t grace_ms, bool *ret_is_stuck)
+{
     size_t n_cut;
     bool is_stuck;
 
-    atomic_store(&s->is_stopping, true);
-    stop_accepting(&s->tcp);
-    stop_accepting(&s->local);
-    if (s->socket_path != NULL)
-        unlink(s->socket_path);
-    while (http_conns_quiesce(s->conns, NULL) > 0 && clock_mono_ms() < until)
-        clock_sleep_ms(10);
+    http_drain(s, grace_ms);
     /*
      * From here on nothing is put aside any more (the library must not be stopped with a connection
      * aside): requests that are there are marked dead, and no other begins.

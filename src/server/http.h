@@ -4,7 +4,8 @@
  *
  * A request is matched against the route table before its handler runs; what the handler reads is the
  * very value that was matched (T02, S2).  Three kinds of route:
- *   - FAST   runs on the event thread that read the head; must not wait for children or locks;
+ *   - FAST   runs on the event thread that read the head; must not wait for children or locks, nor
+ *            make long answers: for either, it is put off to a worker (http_defer);
  *   - BODY   the body is gathered first (bounded by the route), then the handler runs on a worker;
  *   - STREAM the handler runs on a worker with a pipe for the body and one for the answer, both
  *            bounded, so a slow client slows git down and a pack never sits in memory.
@@ -83,10 +84,12 @@ extern const http_options HTTP_OPTIONS_DEFAULT;
 MEMFS_CHECK memfs_code http_start(const http_options *options, http_server **ret,
                                   memfs_error *err);
 uint16_t http_port(const http_server *s); /* 0: no TCP */
+/* Stops accepting, lets what runs end for at most grace_ms; returns how many have not. */
+size_t http_drain(http_server *s, int64_t grace_ms);
 /*
- * Stops accepting, lets what runs end for at most grace_ms, returns how many were cut off.  s is gone
- * afterwards, unless a handler still does not return 5 s after it was cut off: then *ret_is_stuck (may
- * be NULL) is set, and what the handlers use must stay until the process ends.
+ * The same, then cuts the rest off and returns how many they were.  s is gone afterwards, unless a
+ * handler still does not return 5 s after it was cut off: then *ret_is_stuck (may be NULL) is set, and
+ * what the handlers use must stay until the process ends.
  */
 size_t http_stop(http_server *s, int64_t grace_ms, bool *ret_is_stuck);
 
@@ -105,6 +108,14 @@ const char *http_header(const http_request *rq, const char *name);
 memfs_str http_body(const http_request *rq); /* BODY routes, and within http_quick */
 /* A few words for this request's line in the log: "push main 1a2b..3c4d". */
 void http_note(http_request *rq, const char *fmt, ...) MEMFS_PRINTF(2, 3);
+
+/*
+ * FAST: is this an event thread, where nothing may wait?  Then a handler that would have to calls
+ * http_defer() and returns, and is run again on a worker, from the beginning.  An answer of 413 (or
+ * one past 256 KiB, which becomes one) is deferred as well: perhaps it is only too large for here.
+ */
+bool http_is_hurried(const http_request *rq);
+void http_defer(http_request *rq);
 
 /* answering: exactly one of these, once, at the end of a handler (STREAM: before it has begun) */
 /* The answer under construction; bounded; JSON unless said otherwise. */

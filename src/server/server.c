@@ -16,6 +16,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/mem.h"
+#include "base/process.h"
 #include "server/app.h"
 
 #include <arpa/inet.h>
@@ -227,19 +228,24 @@ uint16_t server_port(const server *s)
 
 size_t server_stop(server *s)
 {
-    bool is_stuck;
-    size_t n_cut = http_stop(s->http, GRACE_MS, &is_stuck);
     char count[24];
+    bool is_stuck;
+    size_t n_cut;
 
+    if (http_drain(s->http, GRACE_MS) > 0)
+        process_end_all(); /* a handler that waits for git has nothing to wait for any more */
+    n_cut = http_stop(s->http, 0, &is_stuck);
     if (n_cut > 0) {
         snprintf(count, sizeof(count), "%zu", n_cut);
         log_event(LOG_WARN, "requests_cut", "count", count, NULL);
     }
-    stop_background(s);
-    if (is_stuck)
+    if (is_stuck) {
         log_event(LOG_ERROR, "handler_stuck", NULL);
-    else
-        server_free(s);
+        process_end_all();
+        return n_cut;
+    }
+    stop_background(s);
+    server_free(s);
     return n_cut;
 }
 

@@ -97,8 +97,8 @@ static void test_a_failing_child_is_told_by_its_last_line(void **state)
     memfs_error err;
 
     (void)state;
-    assert_int_equal(run("echo first >&2; echo 'the \33[31mreason' >&2; exit 3", MEMFS_STR(""), &out,
-                         &err),
+    assert_int_equal(run("echo first >&2; echo 'the \33[31mreason' >&2; exit 3", MEMFS_STR(""),
+                         &out, &err),
                      MEMFS_EINTERNAL);
     assert_non_null(strstr(err.msg, "status 3"));
     assert_non_null(strstr(err.msg, "the \\x1B[31mreason")); /* T20: escaped */
@@ -270,6 +270,29 @@ static void test_dispose_ends_what_runs(void **state)
     assert_int_equal(errno, ESRCH);
 }
 
+static void test_F30_all_children_can_be_ended_at_once(void **state)
+{
+    const char *argv[] = { "/bin/sh", "-c", "trap '' TERM; sleep 1000 & wait", NULL };
+    process_spec spec = { .argv = argv, .env = no_env };
+    process a = PROCESS_INIT, b = PROCESS_INIT;
+    int64_t began = clock_mono_ms();
+    memfs_error err;
+    int status;
+
+    (void)state;
+    assert_int_equal(process_start(&spec, &a, &err), MEMFS_OK);
+    assert_int_equal(process_start(&spec, &b, &err), MEMFS_OK);
+    process_end_all();
+    assert_int_equal(process_wait(&a, clock_mono_ms() + 20000, &status, &err), MEMFS_OK);
+    assert_int_equal(status, 128 + SIGKILL);
+    assert_int_equal(process_wait(&b, clock_mono_ms() + 20000, &status, &err), MEMFS_OK);
+    assert_int_equal(status, 128 + SIGKILL);
+    assert_true(clock_mono_ms() - began < 5000);
+    process_dispose(&a);
+    process_dispose(&b);
+    process_end_all(); /* none is left: nobody else is hit */
+}
+
 static size_t count_fds(void)
 {
     DIR *dir = opendir("/proc/self/fd");
@@ -346,6 +369,7 @@ int main(void)
         cmocka_unit_test(test_T13_limits_hold_for_the_child),
         cmocka_unit_test(test_wait_leaves_no_zombie_and_dispose_is_harmless_twice),
         cmocka_unit_test(test_dispose_ends_what_runs),
+        cmocka_unit_test(test_F30_all_children_can_be_ended_at_once),
         cmocka_unit_test(test_no_descriptor_is_left_after_any_end),
         cmocka_unit_test(test_it_works_with_stdio_closed),
         cmocka_unit_test(test_the_last_line_is_found),
