@@ -1,9 +1,9 @@
 /*
  * escape.h - foreign text made fit for a line of our own (reliability T20).
  *
- * Control bytes, DEL, C1 controls, bidi controls, line and paragraph separators and bytes that are no
- * UTF-8 become \xNN, byte by byte; a backslash becomes \\.  What comes out is one line of valid UTF-8
- * that no terminal acts on.
+ * Control bytes, DEL, C1 controls, bidi controls, line and paragraph separators and bytes that are
+ * no UTF-8 become \xNN, byte by byte; a backslash becomes \\.  What comes out is one line of valid
+ * UTF-8 that no terminal acts on.
  */
 #ifndef MEMFS_BASE_ESCAPE_H
 #define MEMFS_BASE_ESCAPE_H

@@ -15,11 +15,12 @@
 /*
  * Durability here is always the same three steps, in this order: the bytes of a file are synced
  * while it has a name that nobody reads, the name is changed by rename, and the folder that holds
- * the name is synced.  Skipping the first leaves a name to an empty file after a power cut, skipping
- * the last loses the name (reliability D1).
+ * the name is synced.  Skipping the first leaves a name to an empty file after a power cut,
+ * skipping the last loses the name (reliability D1).
  *
- * fsync is called once for each thing.  After a failure the kernel may have dropped the dirty pages,
- * so that a second call succeeds without having written them (F05); the caller gives up instead.
+ * fsync is called once for each thing.  After a failure the kernel may have dropped the dirty
+ * pages, so that a second call succeeds without having written them (F05); the caller gives up
+ * instead.
  *
  * Messages name the last part of a path only: they may travel to a client.
  */

@@ -1,9 +1,10 @@
 /*
  * fs.h - files: read whole, replace atomically, make durable, remove, lock.
  *
- * Files are replaced by write-temp, fsync, rename, fsync of the folder (git never does the last, and
- * after a power cut the rename is gone: reliability D1).  A failed fsync is never repeated (F05).
- * Descriptors are O_CLOEXEC at birth; new folders are 0700, new files 0600 unless said otherwise.
+ * Files are replaced by write-temp, fsync, rename, fsync of the folder (git never does the last,
+ * and after a power cut the rename is gone: reliability D1).  A failed fsync is never repeated
+ * (F05). Descriptors are O_CLOEXEC at birth; new folders are 0700, new files 0600 unless said
+ * otherwise.
  *
  * Paths are NUL-terminated and trusted: they are built from checked names, never from a request.
  * Thread: any.
@@ -31,8 +32,8 @@ MEMFS_CHECK memfs_code fs_rename(const char *from, const char *to, memfs_error *
 /* Removes path and all below it, following no link.  Absent is success. */
 MEMFS_CHECK memfs_code fs_remove_tree(const char *path, memfs_error *err);
 /*
- * Copies files and folders to `to`, which must not exist (EEXISTS); not synced.  EINVALID: there is a
- * link or a special file in it.
+ * Copies files and folders to `to`, which must not exist (EEXISTS); not synced.  EINVALID: there is
+ * a link or a special file in it.
  */
 MEMFS_CHECK memfs_code fs_copy_tree(const char *from, const char *to, memfs_error *err);
 

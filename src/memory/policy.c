@@ -24,8 +24,8 @@
  * Two names are twins when they are equal after Unicode case folding, NFC and the removal of
  * ignorable characters.  Most names are ASCII, where that is one pass of lower-casing.
  *
- * Every refusal is "'path': rule; what to do".  The path is escaped and cut, so that the line stays a
- * line whatever the name was (T20).
+ * Every refusal is "'path': rule; what to do".  The path is escaped and cut, so that the line stays
+ * a line whatever the name was (T20).
  */
 
 #define SECONDS_2100 4102444800

@@ -22,19 +22,19 @@
  * Every push leaves one pack, and git looks into pack after pack, so they are folded geometrically
  * (each at least twice the one before), which costs each object O(log n) rewrites in all.
  *
- * Readers are never stopped for that.  A reader is a libgit2 handle of ours or an upload-pack child,
- * and may have listed the packs before the fold:
+ * Readers are never stopped for that.  A reader is a libgit2 handle of ours or an upload-pack
+ * child, and may have listed the packs before the fold:
  *   1. git writes the new pack; it and its folder are synced.  Nothing is gone yet.
- *   2. For every pack whose objects are all in the new one, the index loses its name.  A reader that
- *      has not opened it finds no index, lists the folder again and finds the new pack; git and
- *      libgit2 both do.
- *   3. The .pack stays for REPACK_GRACE_S, longer than any child may live, for readers that have the
- *      index open and will open the pack only when they need a byte of it.  Packs without an index
- *      are invisible to git.  The next fold or sweep after that time removes them.
+ *   2. For every pack whose objects are all in the new one, the index loses its name.  A reader
+ *      that has not opened it finds no index, lists the folder again and finds the new pack; git
+ *      and libgit2 both do.
+ *   3. The .pack stays for REPACK_GRACE_S, longer than any child may live, for readers that have
+ *      the index open and will open the pack only when they need a byte of it.  Packs without an
+ *      index are invisible to git.  The next fold or sweep after that time removes them.
  * So `git repack` runs without -d: it would remove both at once.
  */
 
-#define REPACK_GRACE_S 900
+#define REPACK_GRACE_S 330 /* an upload-pack may take 300 s */
 #define REPACK_TIMEOUT_MS 600000
 #define FSCK_TIMEOUT_MS 600000
 
@@ -294,8 +294,8 @@ static bool is_left_over(const FTSENT *at)
     memfs_str file = str_make(at->fts_name, at->fts_namelen);
 
     return str_ends_with(file, MEMFS_STR(".lock")) || str_starts_with(file, MEMFS_STR("tmp_")) ||
-           str_starts_with(file, MEMFS_STR(".tmp-")) ||
-           str_starts_with(file, MEMFS_STR("tmp-objdir-"));
+           str_starts_with(file, MEMFS_STR("tmp-objdir-")) ||
+           memmem(file.ptr, file.len, ".tmp-", 5) != NULL;
 }
 
 static memfs_code sweep_repository(const char *path, size_t *ret_n, memfs_error *err)

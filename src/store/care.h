@@ -10,8 +10,8 @@
 #include "store/store.h"
 
 /*
- * Copies a repository to the path `to` (which must not exist), without what git or we left unfinished,
- * and syncs the copy.  A failure removes it.
+ * Copies a repository to the path `to` (which must not exist), without what git or we left
+ * unfinished, and syncs the copy.  A failure removes it.
  */
 MEMFS_CHECK memfs_code store_copy(store *s, const char *name, const char *to, memfs_error *err);
 

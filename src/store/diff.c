@@ -7,11 +7,11 @@
 
 /*
  * The difference of two trees, by a walk of our own: two raw trees are read side by side like two
- * sorted lists, and what has the same id on both sides is passed over without being opened.  libgit2's
- * diff opens every subtree, which made one changed file in 2,000 cost 6 times as much.
+ * sorted lists, and what has the same id on both sides is passed over without being opened.
+ * libgit2's diff opens every subtree, which made one changed file in 2,000 cost 6 times as much.
  *
- * The stack is an array: depth is bounded by the policy, and a tree of 20,000 nested folders costs an
- * error rather than the thread's stack (T16).
+ * The stack is an array: depth is bounded by the policy, and a tree of 20,000 nested folders costs
+ * an error rather than the thread's stack (T16).
  */
 
 typedef struct side {

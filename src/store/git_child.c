@@ -9,8 +9,8 @@
 
 /*
  * One table for the environment, one for the configuration; a row says for which jobs it holds.
- * Configuration travels in GIT_CONFIG_KEY_n / GIT_CONFIG_VALUE_n: out of argv, and at the scope of a
- * command line, which wins over whatever lies in a repository.
+ * Configuration travels in GIT_CONFIG_KEY_n / GIT_CONFIG_VALUE_n: out of argv, and at the scope of
+ * a command line, which wins over whatever lies in a repository.
  */
 
 enum {

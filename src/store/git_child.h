@@ -44,8 +44,8 @@ MEMFS_CHECK memfs_code git_upload_pack_start(const store *s, const char *name, c
                                              process *ret, memfs_error *err);
 
 /*
- * Finds git by absolute path (/usr/bin, /usr/local/bin, /bin, then the absolute folders of PATH) and
- * checks its version (2.36 for core.fsync) and commands.  *ret_git is the caller's.
+ * Finds git by absolute path (/usr/bin, /usr/local/bin, /bin, then the absolute folders of PATH)
+ * and checks its version (2.36 for core.fsync) and commands.  *ret_git is the caller's.
  */
 MEMFS_CHECK memfs_code git_child_find(const char *empty_home, char **ret_git, memfs_error *err);
 

@@ -20,8 +20,9 @@
 /*
  * A pack is judged by git and kept apart until it is judged by us as well:
  *
- *     tmp/incoming-<token>-<n>/objects/pack/     where `git index-pack` writes; its alternate is the
- *                                                repository, so that a thin pack finds its bases
+ *     tmp/incoming-<token>-<n>/objects/pack/     where `git index-pack` writes; its alternate is
+ *                                                the repository, so that a thin pack finds its
+ *                                                bases
  *
  * git refuses what is no pack, what is cut short or altered, what links to objects that nobody has,
  * delta bombs past its memory limit, and trees that would overwrite .git (--strict).  It writes and
@@ -31,9 +32,9 @@
  * Taking in: pack first, index last, as git itself does, because a pack counts from the moment its
  * index has a name; then the folder is synced.
  *
- * The child starts with the first byte: many pushes bring no objects at all.  A folder that was emptied
- * by taking its pack in is kept for the next push, because making and removing three folders costs as
- * much as the judgement (0.4 to 1.6 ms).  Its stdin is written
+ * The child starts with the first byte: many pushes bring no objects at all.  A folder that was
+ * emptied by taking its pack in is kept for the next push, because making and removing three
+ * folders costs as much as the judgement (0.4 to 1.6 ms).  Its stdin is written
  * without blocking while stdout and stderr are drained, so that neither side waits for the other
  * (F03).  A failure sticks: feed and finish keep answering it.
  */
@@ -483,8 +484,8 @@ memfs_code incoming_vet(incoming *in, const incoming_vetting *v, memfs_error *er
 
 /* taking in */
 
-static memfs_code move_in(const incoming *in, const char *target, const char *suffix, bool is_needed,
-                          memfs_error *err)
+static memfs_code move_in(const incoming *in, const char *target, const char *suffix,
+                          bool is_needed, memfs_error *err)
 {
     _cleanup_(mem_freep) char *from =
         mem_printf("%s/pack/pack-%s.%s", in->objects, in->pack, suffix);

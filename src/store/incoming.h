@@ -39,9 +39,9 @@ MEMFS_CHECK memfs_code incoming_feed(incoming *in, const void *bytes, size_t n, 
 MEMFS_CHECK memfs_code incoming_finish(incoming *in, memfs_error *err);
 
 /*
- * Every commit that `tip` has and `base` has not: dates, tree policy against its first parent, totals
- * of the tip; `tip` must be a commit that descends from `base`.  base is never zero: it is the
- * genesis for a new repository.  EDENIED with path and rule, or "non-fast-forward".
+ * Every commit that `tip` has and `base` has not: dates, tree policy against its first parent,
+ * totals of the tip; `tip` must be a commit that descends from `base`.  base is never zero: it is
+ * the genesis for a new repository.  EDENIED with path and rule, or "non-fast-forward".
  * Objects named in `banned` (sorted; purged secrets) are refused wherever they are met.
  */
 typedef struct incoming_vetting {
@@ -54,8 +54,8 @@ typedef struct incoming_vetting {
 MEMFS_CHECK memfs_code incoming_vet(incoming *in, const incoming_vetting *v, memfs_error *err);
 
 /*
- * The quarantine as a repository: what is new and what was there.  Lives as long as `in`, also after
- * incoming_accept; NULL when it cannot be opened.
+ * The quarantine as a repository: what is new and what was there.  Lives as long as `in`, also
+ * after incoming_accept; NULL when it cannot be opened.
  */
 repo *incoming_repo(incoming *in);
 

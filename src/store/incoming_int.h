@@ -7,7 +7,8 @@
 #include "store/incoming.h"
 #include "store/store_int.h"
 
-/* view: quarantine and repository.  pack_index: path of the new pack's index, NULL when none came. */
+/* view: quarantine and repository.  pack_index: path of the new pack's index, NULL when none came.
+ *  */
 MEMFS_CHECK memfs_code vet_push(repo *view, const char *pack_index, const incoming_vetting *v,
                                 memfs_error *err);
 

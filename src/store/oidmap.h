@@ -1,8 +1,8 @@
 /*
  * oidmap.h - from object ids to small numbers, usually places in an array of the caller's.
  *
- * Ids are hashes already, but of things that a client chose, so the table mixes in a seed of its own.
- * Thread: values are not shared.
+ * Ids are hashes already, but of things that a client chose, so the table mixes in a seed of its
+ * own. Thread: values are not shared.
  */
 #ifndef MEMFS_STORE_OIDMAP_H
 #define MEMFS_STORE_OIDMAP_H

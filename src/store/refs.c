@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 /*
- * The one place that moves a ref.  The steps are git's own, so that a git started by hand in the folder
- * is kept out while we are at it, plus what git leaves out (D1):
+ * The one place that moves a ref.  The steps are git's own, so that a git started by hand in the
+ * folder is kept out while we are at it, plus what git leaves out (D1):
  *
  *   1. create refs/heads/main.lock (O_EXCL): nobody else moves the ref now
  *   2. read main; it must hold what the caller has seen
@@ -24,11 +24,11 @@
  *   6. fsync the folder; git never does, and a power cut then undoes the move
  *   7. read main again; it must hold the new id
  *
- * Up to 5 a failure leaves everything as it was.  A failure of 6 or 7 means that nobody knows what a
- * power cut would leave: ECORRUPT, nothing may be acknowledged (F05).
+ * Up to 5 a failure leaves everything as it was.  A failure of 6 or 7 means that nobody knows what
+ * a power cut would leave: ECORRUPT, nothing may be acknowledged (F05).
  *
- * The reflog is not synced: it is a record for people.  After a power cut it may lack the last moves,
- * and after a crash between 4 and 5 it may hold one that did not happen, as with git.
+ * The reflog is not synced: it is a record for people.  After a power cut it may lack the last
+ * moves, and after a crash between 4 and 5 it may hold one that did not happen, as with git.
  *
  * A lock file that is there although the caller holds the repository's lock is either that of a git
  * started by hand, gone in a moment, or left over from a crash (F02).  We wait as long as any git

@@ -10,8 +10,8 @@
 
 /*
  * A handle is an object database put together by hand: packs and loose objects of one folder, no
- * alternates (T28), no configuration.  libgit2 gets a view that wraps it, for the few calls that want
- * a repository (walking revisions); refs are read and moved in refs.c.
+ * alternates (T28), no configuration.  libgit2 gets a view that wraps it, for the few calls that
+ * want a repository (walking revisions); refs are read and moved in refs.c.
  */
 
 /* errors and ids */

@@ -15,7 +15,6 @@
 #include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
-#include "store/care.h"
 #include "store/git_child.h"
 #include "store/oidmap.h"
 #include "store/store_int.h"

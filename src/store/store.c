@@ -20,12 +20,12 @@
  *     tmp/ready/<i>/                  empty incoming folders, to be used again
  *     tmp/<kind>-<token>-<n>          work under way; another token than ours is left over
  *
- * A repository comes into being by one rename of a synced copy of the template, so it is there whole
- * or not at all, and it never lacks its first commit (contract: an empty repository on disk makes
- * stock servers fail).
+ * A repository comes into being by one rename of a synced copy of the template, so it is there
+ * whole or not at all, and it never lacks its first commit (contract: an empty repository on disk
+ * makes stock servers fail).
  *
- * The template is made of raw bytes rather than by `git init`: the genesis must be the same commit on
- * every machine, whatever git, clock, user or configuration there is.
+ * The template is made of raw bytes rather than by `git init`: the genesis must be the same commit
+ * on every machine, whatever git, clock, user or configuration there is.
  */
 
 const memfs_oid STORE_GENESIS = { { 0x56, 0x77, 0x62, 0x45, 0xff, 0x7b, 0x89, 0x66, 0x22, 0x90,

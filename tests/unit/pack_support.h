@@ -1,8 +1,8 @@
 /*
  * pack_support.h - packs and objects by hand, because git refuses to make the ones that attack it.
  *
- * The format: "PACK", version 2, count; each object a varint of type and size and then a zlib stream
- * (an OFS_DELTA has the distance to its base before that); SHA-1 of it all.
+ * The format: "PACK", version 2, count; each object a varint of type and size and then a zlib
+ * stream (an OFS_DELTA has the distance to its base before that); SHA-1 of it all.
  */
 #ifndef MEMFS_TESTS_PACK_SUPPORT_H
 #define MEMFS_TESTS_PACK_SUPPORT_H

@@ -151,8 +151,8 @@ static inline void work_commit(fixture *f, const char *folder, const char *name,
 static inline void work_pack(fixture *f, const char *folder, const memfs_oid *old,
                              const memfs_oid *new, memfs_buf *out)
 {
-    const char *args[] = { "pack-objects", "-q", "--stdout", "--revs", "--thin", "--delta-base-offset",
-                           NULL };
+    const char *args[] = { "pack-objects", "-q", "--stdout", "--revs", "--thin",
+                           "--delta-base-offset", NULL };
     char old_hex[MEMFS_OID_HEX + 1], new_hex[MEMFS_OID_HEX + 1], input[128];
 
     oid_hex(old, old_hex);

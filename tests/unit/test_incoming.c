@@ -155,7 +155,8 @@ static void test_D4_the_same_push_again_is_harmless(void **state)
     work_pack(f, f->work, &spec.base, &spec.tip, &bytes);
     spec.pack = buf_str(&bytes);
     assert_ok(f, push_try(f, &spec));
-    assert_code(f, MEMFS_ECONFLICT, push_try(f, &spec)); /* the ref has moved; the pack is the same */
+    /* the ref has moved; the pack is the same */
+    assert_code(f, MEMFS_ECONFLICT, push_try(f, &spec));
     assert_int_equal(store_pack_count(f->s, AGENT), 1);
     assert_whole(f, AGENT);
 }
@@ -264,7 +265,8 @@ static void test_H1_only_descendants_are_taken(void **state)
     assert_untouched(f, &b);
 }
 
-/* The measured attack: a replace ref makes git believe that the rewritten tip descends from main. */
+/* The measured attack: a replace ref makes git believe that the rewritten tip descends from main.
+ *  */
 static void test_T10_replace_refs_do_not_make_a_descendant(void **state)
 {
     fixture *f = *state;
@@ -599,7 +601,8 @@ static void test_T13_a_delta_bomb_is_stopped_by_its_memory_limit(void **state)
     static char zeros[65535];
     fixture *f = *state;
     _cleanup_(pack_dispose) pack p = PACK_INIT;
-    _cleanup_(buf_dispose) memfs_buf first = MEMFS_BUF_INIT(1 << 20), second = MEMFS_BUF_INIT(1 << 20);
+    _cleanup_(buf_dispose) memfs_buf first = MEMFS_BUF_INIT(1 << 20);
+    _cleanup_(buf_dispose) memfs_buf second = MEMFS_BUF_INIT(1 << 20);
     memfs_oid tree = pack_add(&p, OBJ_TREE, MEMFS_STR(""));
     memfs_oid commit = pack_commit(&p, &tree, &STORE_GENESIS);
     struct rusage usage;
@@ -981,7 +984,8 @@ static void test_F03_a_push_that_stalls_ends_at_its_deadline(void **state)
     assert_true(clock_mono_ms() - start < 3000);
 }
 
-/* F06: a limit on file size, set for this process and so for its children, stands for a full disk. */
+/* F06: a limit on file size, set for this process and so for its children, stands for a full disk.
+ *  */
 static void test_F06_a_full_disk_is_told_and_changes_nothing(void **state)
 {
     fixture *f = *state;

@@ -1,6 +1,6 @@
 /*
- * Taking a secret out of a history, at the level of the store (T28).  What the home makes of it is in
- * test_upkeep.c.
+ * Taking a secret out of a history, at the level of the store (T28).  What the home makes of it is
+ * in test_upkeep.c.
  */
 #include "store_support.h"
 
@@ -128,10 +128,11 @@ static void test_T28_all_else_stays_as_it_was(void **state)
 {
     fixture *f = *state;
     rewrite_request q = { .needle = MEMFS_STR(SECRET) };
-    _cleanup_(buf_dispose) memfs_buf before = MEMFS_BUF_INIT(1 << 20), after = MEMFS_BUF_INIT(1 << 20);
+    _cleanup_(buf_dispose) memfs_buf before = MEMFS_BUF_INIT(1 << 20);
+    _cleanup_(buf_dispose) memfs_buf after = MEMFS_BUF_INIT(1 << 20);
     _cleanup_(mem_freep) char *path = NULL;
-    const char *shape[] = { "log", "--topo-order", "--format=%an %ae %at %cn %ct %s", "--name-status",
-                            "main", NULL };
+    const char *shape[] = { "log", "--topo-order", "--format=%an %ae %at %cn %ct %s",
+                            "--name-status", "main", NULL };
     memfs_oid unchanged, tree_before, tree_after;
     rewrite_result w;
     bool is;

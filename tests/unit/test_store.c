@@ -563,7 +563,8 @@ static void test_F02_a_sweep_removes_what_a_crash_left_and_nothing_else(void **s
 {
     static const char *const left[] = { "refs/heads/main.lock", "HEAD.lock", "packed-refs.lock",
                                         "objects/pack/tmp_pack_abc123", "objects/pack/tmp_idx_xyz",
-                                        "objects/56/tmp_obj_abc", "config.lock" };
+                                        "objects/56/tmp_obj_abc", "config.lock",
+                                        "HEAD.tmp-123-4", "objects/pack/.tmp-99-pack-ab.pack" };
     fixture *f = *state;
     _cleanup_(mem_freep) char *stale = mem_printf("%s/tmp/incoming-0000000000000000-1", f->home);
     _cleanup_(mem_freep) char *foreign = mem_printf("%s/tmp/backup-of-somebody", f->home);
@@ -584,7 +585,8 @@ static void test_F02_a_sweep_removes_what_a_crash_left_and_nothing_else(void **s
         assert_false(repo_file_exists(f, left[i]));
     assert_false(fs_exists(stale));
     assert_true(fs_exists(foreign));
-    assert_code(f, MEMFS_EINVALID, incoming_finish(in, &f->err)); /* cut short, but not swept away */
+    /* cut short, but not swept away */
+    assert_code(f, MEMFS_EINVALID, incoming_finish(in, &f->err));
     assert_says(f, "early EOF");
     incoming_abort(in);
     assert_whole(f, AGENT);
@@ -699,7 +701,8 @@ static void test_upload_pack_serves_a_repository_and_the_genesis(void **state)
 
 static void test_T21_only_a_known_protocol_reaches_git(void **state)
 {
-    static const char *const odd[] = { "version=2:x", "version=3", "version=2\nGIT_DIR=/", "", NULL };
+    static const char *const odd[] = { "version=2:x", "version=3", "version=2\nGIT_DIR=/", "",
+                                       NULL };
     fixture *f = *state;
 
     push_files(f, 1);
