@@ -68,6 +68,7 @@ static unsigned read_relations(http_request *rq, params *p, bool has_legacy)
 /* ---- one AgentState after the other ---- */
 
 typedef struct agent_writer {
+    http_request *rq;
     app *app;
     json_writer w;
     json_writer blocks_w;
@@ -82,7 +83,8 @@ typedef struct agent_writer {
 
 static agent_writer agent_writer_for(http_request *rq, app *self, unsigned relations)
 {
-    return (agent_writer){ .app = self,
+    return (agent_writer){ .rq = rq,
+                           .app = self,
                            .w = JSON_WRITER_INIT(http_out(rq)),
                            .blocks = MEMFS_BUF_INIT(http_out(rq)->max_bytes),
                            .relations = relations };
@@ -115,7 +117,7 @@ static memfs_code load_blocks(agent_writer *aw, memfs_str agent_id, bool is_thor
     aw->blocks_w = (json_writer)JSON_WRITER_INIT(&aw->blocks);
     jw_array(&aw->blocks_w);
     if (is_thorough) {
-        rc = reply_agent_blocks(aw->app, &q, &aw->tip, write_block, aw, err);
+        rc = reply_agent_blocks(aw->rq, aw->app, &q, &aw->tip, write_block, aw, err);
     } else {
         rc = cache_agent_blocks(home_cache(aw->app->home), &q, &aw->tip, write_block, aw, err);
         if (rc == MEMFS_ENOTFOUND)

@@ -50,7 +50,7 @@ static void answer_one(http_request *rq, app *self, const block_query *q)
 
     if (reply_is_known(rq, self, q->agent_id, &tag))
         return;
-    rc = reply_agent_blocks(self, q, &tip, write_one, &one, &err);
+    rc = reply_agent_blocks(rq, self, q, &tip, write_one, &one, &err);
     if (rc == MEMFS_OK && !one.found) {
         send_no_block(rq, q);
         return;
@@ -108,7 +108,7 @@ static void answer_blocks(http_request *rq, app *self, const block_query *q)
     if (reply_is_known(rq, self, q->agent_id, &tag))
         return;
     jw_array(&w);
-    rc = reply_agent_blocks(self, q, &tip, reply_write_block, &w, &err);
+    rc = reply_agent_blocks(rq, self, q, &tip, reply_write_block, &w, &err);
     jw_array_end(&w);
     if (rc == MEMFS_OK)
         reply_tag_agent(&tag, &tip);
@@ -159,7 +159,7 @@ void core_memory(http_request *rq, void *ctx)
         reply_is_known(rq, ctx, q.agent_id, &tag))
         return;
     jw_array(&list);
-    rc = reply_agent_blocks(ctx, &q, &tip, write_bare_block, &list, &err);
+    rc = reply_agent_blocks(rq, ctx, &q, &tip, write_bare_block, &list, &err);
     jw_array_end(&list);
     if (rc == MEMFS_OK) {
         shape_memory(&w, buf_str(&blocks));

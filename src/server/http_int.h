@@ -167,6 +167,7 @@ size_t http_conns_count(http_conn_table *t);
 
 #define HTTP_PIPE_BYTES (256u << 10)
 #define HTTP_MAX_ANSWER_BYTES (64u << 20)
+#define HTTP_MAX_FAST_BYTES (256u << 10) /* of an answer that is made on an event thread */
 #define HTTP_MAX_GUNZIP_BYTES (10u << 20)
 #define HTTP_MAX_SET_HEADERS 8
 #define HTTP_ID_LEN 20
@@ -207,6 +208,7 @@ struct http_request {
     bool wants_flush;
 
     /* the handler's thread, until is_answered or is_begun; then the event thread */
+    bool is_hurried, is_deferred; /* FAST: runs on the event thread; has to run on a worker */
     memfs_buf out;
     memfs_buf body; /* an inflated one */
     int status;

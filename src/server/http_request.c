@@ -26,6 +26,8 @@
 
 /* ---- life ---- */
 
+static void drop_headers(http_request *rq);
+
 http_request *http_request_new(http_server *s, http_front *f, const char *raw)
 {
     http_request *rq = mem_alloc(sizeof(*rq));
@@ -74,10 +76,7 @@ void http_request_unref(http_request *rq)
         return;
     if (http_server_logs(rq->server))
         write_log(rq);
-    for (size_t i = 0; i < rq->n_set_headers; i++) {
-        free((char *)(uintptr_t)rq->set_headers[i].key.ptr);
-        free((char *)(uintptr_t)rq->set_headers[i].value.ptr);
-    }
+    drop_headers(rq);
     if (rq->gunzip != NULL)
         http_gunzip_dispose(rq->gunzip);
     free(rq->gunzip);
@@ -191,9 +190,37 @@ void http_set_header(http_request *rq, const char *name, const char *value)
     h->value = str_of(mem_strdup(value));
 }
 
+bool http_is_hurried(const http_request *rq)
+{
+    return rq->is_hurried;
+}
+
+static void drop_headers(http_request *rq)
+{
+    for (size_t i = 0; i < rq->n_set_headers; i++) {
+        free((char *)(uintptr_t)rq->set_headers[i].key.ptr);
+        free((char *)(uintptr_t)rq->set_headers[i].value.ptr);
+    }
+    rq->n_set_headers = 0;
+}
+
+void http_defer(http_request *rq)
+{
+    assert(rq->is_hurried && !rq->is_answered);
+    drop_headers(rq);
+    buf_clear(&rq->out);
+    rq->out.max_bytes = HTTP_MAX_ANSWER_BYTES;
+    rq->note[0] = '\0';
+    rq->is_deferred = true;
+}
+
 /* The fields of the answer are final. */
 static void publish(http_request *rq)
 {
+    if (rq->is_hurried && rq->status == 413) {
+        http_defer(rq);
+        return;
+    }
     pthread_mutex_lock(&rq->mutex);
     assert(!rq->is_answered && !rq->is_begun);
     rq->is_answered = true;
@@ -509,7 +536,7 @@ static void settle(http_request *rq)
     pthread_mutex_unlock(&rq->mutex);
     if (is_half)
         http_stream_cut(rq);
-    if (!is_open)
+    if (!is_open || (rq->is_hurried && rq->is_deferred))
         return;
     log_event(LOG_ERROR, "no_answer", "id", rq->id, "route", rq->route->pattern, NULL);
     http_send_detail(rq, 500, "An unknown error occurred");

@@ -62,11 +62,16 @@ void reply_agent_failed(http_request *rq, memfs_str agent_id, const memfs_error 
         http_send_error(rq, err);
 }
 
+/* On an event thread only an agent at hand will do: a look may wait for git, or make all its rows. */
 bool reply_agent(http_request *rq, app *self, memfs_str agent_id)
 {
     memfs_error err = MEMFS_ERROR_INIT;
     agent *a;
 
+    if (http_is_hurried(rq) && !home_agent_at_hand(self->home, agent_id, &a)) {
+        http_defer(rq);
+        return false;
+    }
     if (home_agent_peek(self->home, agent_id, &a, &err) == MEMFS_OK)
         return true;
     reply_agent_failed(rq, agent_id, &err);
@@ -90,10 +95,11 @@ static memfs_code relay_row(const block_row *row, void *ctx, memfs_error *err)
 /*
  * reply_agent() has just said that the rows are there.  When the cache says otherwise, its file was
  * lost or replaced a moment ago (F23): home_agent() looks again, thoroughly, and makes the rows
- * anew.
+ * anew, on a worker (ELIMIT, that is 413, is what defers).  When they are lost once more that is no
+ * 404: the agent is known.
  */
-memfs_code reply_agent_blocks(app *self, const block_query *q, cache_tip *ret, block_row_fn fn,
-                              void *ctx, memfs_error *err)
+memfs_code reply_agent_blocks(http_request *rq, app *self, const block_query *q, cache_tip *ret,
+                              block_row_fn fn, void *ctx, memfs_error *err)
 {
     row_relay relay = { fn, ctx, 0 };
     memfs_code rc = cache_agent_blocks(home_cache(self->home), q, ret, relay_row, &relay, err);
@@ -103,10 +109,15 @@ memfs_code reply_agent_blocks(app *self, const block_query *q, cache_tip *ret, b
         home_cache_suspect(self->home);
     if ((rc != MEMFS_ENOTFOUND && rc != MEMFS_ECORRUPT) || relay.n > 0)
         return rc;
+    if (http_is_hurried(rq))
+        return memfs_fail(err, MEMFS_ELIMIT, "more work than an event thread may do");
     rc = home_agent(self->home, q->agent_id, &a, err);
     if (rc < 0)
         return rc;
-    return cache_agent_blocks(home_cache(self->home), q, ret, fn, ctx, err);
+    rc = cache_agent_blocks(home_cache(self->home), q, ret, relay_row, &relay, err);
+    if (rc == MEMFS_ENOTFOUND && relay.n == 0)
+        rc = memfs_fail(err, MEMFS_EUNAVAIL, "the blocks of this agent are being made anew");
+    return rc;
 }
 
 memfs_code reply_all_blocks(app *self, const block_query *q, block_row_fn fn, void *ctx,

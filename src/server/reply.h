@@ -39,7 +39,7 @@ bool reply_params_good(http_request *rq, const params *p);
 
 /* ---- the agent ---- */
 
-/* False when 404 or 503 was sent.  The rows of an agent that passed may be read. */
+/* False when 404 or 503 was sent, or the request was put off to a worker.  The rows of an agent that passed may be read. */
 bool reply_agent(http_request *rq, app *self, memfs_str agent_id);
 /* What a failed look at an agent is called. */
 void reply_agent_failed(http_request *rq, memfs_str agent_id, const memfs_error *err);
@@ -48,8 +48,9 @@ void reply_agent_failed(http_request *rq, memfs_str agent_id, const memfs_error 
  * Rows of one agent (q->agent_id) from one snapshot, with their tip.  A cache that lost the agent
  * meanwhile is caught up once; a damaged one is reported to the home.
  */
-MEMFS_CHECK memfs_code reply_agent_blocks(app *self, const block_query *q, cache_tip *ret,
-                                          block_row_fn fn, void *ctx, memfs_error *err);
+MEMFS_CHECK memfs_code reply_agent_blocks(http_request *rq, app *self, const block_query *q,
+                                          cache_tip *ret, block_row_fn fn, void *ctx,
+                                          memfs_error *err);
 
 /* The same over all agents.  A damaged cache is reported to the home. */
 MEMFS_CHECK memfs_code reply_all_blocks(app *self, const block_query *q, block_row_fn fn, void *ctx,
