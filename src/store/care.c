@@ -222,6 +222,18 @@ static memfs_code run_in(store *s, const char *path, git_job job, const char *co
     return git_child_run(s, job, &o, out, tail, timeout_ms, err);
 }
 
+/* What a repack that failed has half written: on a full disk, the last thing that may stay. */
+static void remove_half_packs(const char *folder)
+{
+    _cleanup_(closedirp) DIR *dir = opendir(folder);
+    struct dirent *e;
+
+    while (dir != NULL && (e = readdir(dir)) != NULL)
+        if (str_starts_with(str_of(e->d_name), MEMFS_STR("tmp_")) ||
+            str_starts_with(str_of(e->d_name), MEMFS_STR(".tmp-")))
+            unlinkat(dirfd(dir), e->d_name, 0);
+}
+
 memfs_code store_repack(store *s, const char *name, memfs_error *err)
 {
     static const char *const fold[] = { "repack", "--geometric=2", "-q", "-n", NULL };
@@ -237,6 +249,8 @@ memfs_code store_repack(store *s, const char *name, memfs_error *err)
     rc = list_packs(folder, &before, err);
     if (rc == MEMFS_OK)
         rc = run_in(s, path, GIT_JOB_REPACK, fold, REPACK_TIMEOUT_MS, &out, NULL, err);
+    if (rc < 0)
+        remove_half_packs(folder);
     if (rc == MEMFS_OK)
         rc = hide_superseded(folder, &before, err);
     if (rc == MEMFS_OK)
@@ -256,10 +270,27 @@ static memfs_str first_finding(memfs_str text)
     return rest;
 }
 
-memfs_code store_fsck(store *s, const char *name, memfs_error *err)
+/*
+ * Damage is believed when it is seen twice.  fsck lists the objects first and reads refs and reflogs
+ * last, so a commit that somebody makes by hand in between (F14) looks like one that is missing.
+ */
+static memfs_code run_fsck(store *s, const char *path, memfs_buf *out, memfs_buf *tail,
+                           memfs_error *err)
 {
     static const char *const args[] = { "fsck", "--full", "--strict", "--no-dangling",
                                         "--no-progress", NULL };
+    memfs_code rc = MEMFS_EINTERNAL;
+
+    for (int i = 0; i < 2 && rc == MEMFS_EINTERNAL; i++) {
+        buf_clear(out);
+        buf_clear(tail);
+        rc = run_in(s, path, GIT_JOB_FSCK, args, FSCK_TIMEOUT_MS, out, tail, err);
+    }
+    return rc;
+}
+
+memfs_code store_fsck(store *s, const char *name, memfs_error *err)
+{
     _cleanup_(mem_freep) char *path = store_path(s, name);
     _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1u << 20);
     _cleanup_(buf_dispose) memfs_buf tail = MEMFS_BUF_INIT(64 * 1024);
@@ -269,7 +300,7 @@ memfs_code store_fsck(store *s, const char *name, memfs_error *err)
 
     if (!fs_is_dir(path))
         return memfs_fail(err, MEMFS_ENOTFOUND, "there is no such repository");
-    rc = run_in(s, path, GIT_JOB_FSCK, args, FSCK_TIMEOUT_MS, &out, &tail, err);
+    rc = run_fsck(s, path, &out, &tail, err);
     if (rc != MEMFS_EINTERNAL) /* clean, or no answer: busy, too slow */
         return rc;
     finding = first_finding(tail.len > 0 ? buf_str(&tail) : buf_str(&out));

@@ -141,3 +141,32 @@ def test_L1_the_first_read_of_a_large_memory_stops_nobody_else(server, agent):
     again = server.get(f"/v1/agents/{large}/core-memory/blocks?limit=0",
                        headers={"If-None-Match": answer.headers["etag"]})
     assert (answer.status, again.status) == (200, 304)
+
+
+def test_F14_a_commit_made_by_hand_during_verify_fences_nobody(server, agent, folder):
+    """git fsck lists the objects first and reads the reflog last. A commit made by hand in between
+    looked like damage ("invalid reflog entry"), and a healthy repository was fenced: 503 to all."""
+    known = agent()
+    tip, report = push(server, known, {f"{i}.md": f"text {i}" * 50 for i in range(1500)})
+    assert report.acked, report
+    done = threading.Event()
+    moved = 0
+
+    def verify():
+        for _ in range(25):
+            server.cli("verify", check=False)
+        done.set()
+
+    thread = threading.Thread(target=verify)
+    thread.start()
+    while not done.wait(0.4):  # longer than one fsck takes: nobody promises more than that
+        tree = server.git_dir(known, "rev-parse", "main^{tree}").stdout.decode().strip()
+        made = server.git_dir(known, "commit-tree", tree, "-p", tip, "-m", f"by hand {moved}")
+        next_tip = made.stdout.decode().strip()
+        server.git_dir(known, "update-ref", "refs/heads/main", next_tip, tip)
+        tip, moved = next_tip, moved + 1
+    thread.join()
+    assert moved > 3
+    assert "agent_fenced" not in server.log()
+    assert server.value(known, "7") == "text 7" * 50
+    assert server.tip(known) == tip
