@@ -275,17 +275,12 @@ bool sqlite_files_match(const sqlite_db *db)
     return true;
 }
 
-/* Under the registry. */
-static memfs_code open_reader(sqlite_db *db, sqlite_conn **ret, memfs_error *err)
+static memfs_code open_and_prime(sqlite_db *db, sqlite_conn **ret, memfs_error *err)
 {
     int64_t version;
     sqlite_conn *c;
     memfs_code rc;
 
-    if (!sqlite_files_match(db)) {
-        atomic_store(&db->is_suspect, true);
-        return sqlite_fail_damaged(db, err, "was deleted or replaced while in use");
-    }
     rc = sqlite_conn_open(db, db->path, SQLITE_OPEN_READONLY, &c, err);
     if (rc < 0)
         return rc;
@@ -298,6 +293,27 @@ static memfs_code open_reader(sqlite_db *db, sqlite_conn **ret, memfs_error *err
     }
     *ret = c;
     return MEMFS_OK;
+}
+
+/*
+ * Under the registry.  The names are looked at on both sides of the opening, as a file may be taken away
+ * or put there by somebody who knows nothing of our locks.
+ */
+static memfs_code open_reader(sqlite_db *db, sqlite_conn **ret, memfs_error *err)
+{
+    sqlite_conn *c = NULL;
+    memfs_code rc = MEMFS_OK;
+
+    if (sqlite_files_match(db)) {
+        rc = open_and_prime(db, &c, err);
+        if (sqlite_files_match(db)) {
+            *ret = c;
+            return rc;
+        }
+    }
+    sqlite_conn_close(c);
+    atomic_store(&db->is_suspect, true);
+    return sqlite_fail_damaged(db, err, "was deleted or replaced while in use");
 }
 
 static void add_mine(sqlite_conn *c)

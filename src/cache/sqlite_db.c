@@ -519,19 +519,36 @@ memfs_code sqlite_db_reset(sqlite_db *db, sqlite_fill_fn fill, void *ctx, memfs_
     return rc;
 }
 
+/*
+ * Empties the log.  Asked to wait, sqlite waits for one read mark after another, and goes on waiting for
+ * a mark that a new reader has taken over meanwhile, though that one is no obstacle any more: under
+ * steady reading it starves.  So it is asked not to wait, again and again; each try looks anew, and once
+ * all is in the database, new readers no longer use the log.
+ */
+static memfs_code empty_log(sqlite_conn *c, memfs_error *err)
+{
+    int64_t deadline = clock_mono_ms() + SQLITE_BUSY_TIMEOUT_MS;
+    int rc;
+
+    sqlite3_busy_timeout(c->handle, 0);
+    for (;;) {
+        rc = sqlite3_wal_checkpoint_v2(c->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+        if (rc != SQLITE_BUSY || clock_mono_ms() >= deadline)
+            break;
+        clock_sleep_ms(1);
+    }
+    sqlite3_busy_timeout(c->handle, SQLITE_BUSY_TIMEOUT_MS);
+    return rc == SQLITE_OK ? MEMFS_OK : sqlite_fail(c, rc, err);
+}
+
 memfs_code sqlite_db_scrub(sqlite_db *db, memfs_error *err)
 {
     memfs_code rc;
-    int told;
 
     pthread_mutex_lock(&db->write_lock);
     rc = db->writer == NULL || !sqlite_files_match(db) ? fail_gone(db, err) : remove_broken(db, err);
-    if (rc == MEMFS_OK) {
-        told = sqlite3_wal_checkpoint_v2(db->writer->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL,
-                                         NULL);
-        if (told != SQLITE_OK)
-            rc = sqlite_fail(db->writer, told, err);
-    }
+    if (rc == MEMFS_OK)
+        rc = empty_log(db->writer, err);
     pthread_mutex_unlock(&db->write_lock);
     return rc;
 }

@@ -88,7 +88,7 @@ UNUSED static int teardown(void **at)
 /* A path below the root; eight may be in use at once. */
 UNUSED static const char *in_root(fixture *f, const char *name)
 {
-    static __thread char paths[8][256];
+    static __thread char paths[8][512];
     static __thread unsigned next;
     char *path = paths[next++ % 8];
 
