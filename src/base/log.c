@@ -3,8 +3,8 @@
  *
  * A line is put together on the stack, at most LINE_BYTES of it, and leaves in one write.  A pipe
  * that poll() calls writable has room for PIPE_BUF bytes, and a line is never longer, so the write
- * neither blocks nor mixes with another writer's.  When there is no room for PATIENCE_MS the line is
- * dropped; the next line that gets through is preceded by one that says how many were lost.
+ * neither blocks nor mixes with another writer's.  When there is no room for PATIENCE_MS the line
+ * is dropped; the next line that gets through is preceded by one that says how many were lost.
  */
 #include "base/log.h"
 

@@ -1,17 +1,17 @@
 /*
  * git.c - smart HTTP: what git asks of a repository that an agent's id names (http-api 2).
  *
- * Refs are two lines that we read ourselves, so info/refs and ls-refs are answered in process; packs
- * are git's: `git upload-pack` makes them, and a pushed one goes through sync/push.h.
+ * Refs are two lines that we read ourselves, so info/refs and ls-refs are answered in process;
+ * packs are git's: `git upload-pack` makes them, and a pushed one goes through sync/push.h.
  *
  *     agent            refs          fetch              push
  *     unknown          the genesis   the genesis        makes the repository
  *     known, there     main          from it            onto it
  *     known, missing   503           503                503 (H4: nothing is ever made up)
  *
- * A push is answered in this order: progress and warnings on side band 2 as they come, and the report
- * on band 1 only when push_finish() has returned, with the ref durable and read back (D2).  A verdict
- * that may not be told (F05) ends the connection instead.
+ * A push is answered in this order: progress and warnings on side band 2 as they come, and the
+ * report on band 1 only when push_finish() has returned, with the ref durable and read back (D2).
+ * A verdict that may not be told (F05) ends the connection instead.
  */
 #include "server/git_wire.h"
 
@@ -32,9 +32,9 @@
 #define EXIT_MS 10000  /* from the end of its output to its exit */
 #define UPLOAD_BODY_BYTES (10u << 20)
 #define CHUNK_BYTES (64u << 10)
-#define HELD_BYTES (4u << 10)         /* of a child's first words, until we know it does not die */
-#define STDERR_BYTES (64u << 10)      /* F03 */
-#define MAX_EARLY_TALK (64u << 10)    /* band 2 before the client has begun to read */
+#define HELD_BYTES (4u << 10)      /* of a child's first words, until we know it does not die */
+#define STDERR_BYTES (64u << 10)   /* F03 */
+#define MAX_EARLY_TALK (64u << 10) /* band 2 before the client has begun to read */
 
 /* ---- which repository ---- */
 
@@ -211,7 +211,7 @@ static void answer_ls_refs(http_request *rq, const git_ls_refs *ls, const memfs_
     http_send(rq, 200, "application/x-git-upload-pack-result");
 }
 
-/* A child at work: the request goes in, the answer comes out, and what it says on stderr is kept. */
+/* A child at work: the request goes in, the answer comes out, its stderr is kept. */
 typedef struct pump {
     http_request *rq;
     process child;
@@ -323,7 +323,7 @@ static bool pump_run(pump *p, int64_t deadline_ms)
     return true;
 }
 
-/* git's own words to a client that asked for the wrong thing: the last packet begins with "ERR ". */
+/* git's own words to a client that asks for the wrong thing: the last packet begins with "ERR ". */
 static bool is_refusal(memfs_str answer)
 {
     memfs_str packet = { "", 0 }, next;
@@ -331,7 +331,9 @@ static bool is_refusal(memfs_str answer)
     for (;;) {
         switch (pkt_next(&answer, &next)) {
         case PKT_DATA: packet = next; break;
-        case PKT_FLUSH: case PKT_DELIM: case PKT_END: break;
+        case PKT_FLUSH:
+        case PKT_DELIM:
+        case PKT_END: break;
         default: return answer.len == 0 && str_starts_with(packet, MEMFS_STR("ERR "));
         }
     }
@@ -347,7 +349,7 @@ static void log_child(const pump *p, const char *what, int status)
     log_event(LOG_WARN, what, "id", http_request_id(p->rq), "exit", code, "stderr", text, NULL);
 }
 
-/* git had nothing to say to the client but died: 128 is die(), which a malformed request brings about. */
+/* git died without a word to the client: 128 is die(), which a malformed request brings about. */
 static void answer_failure(pump *p, bool is_done, int status)
 {
     if (!p->is_client_gone)
@@ -367,8 +369,7 @@ static void pump_finish(pump *p, bool is_done)
     memfs_error err = MEMFS_ERROR_INIT;
     int64_t deadline_ms = clock_mono_ms() + EXIT_MS;
     int status = -1;
-    bool is_good = is_done &&
-                   process_wait(&p->child, deadline_ms, &status, &err) == MEMFS_OK &&
+    bool is_good = is_done && process_wait(&p->child, deadline_ms, &status, &err) == MEMFS_OK &&
                    (status == 0 || (!p->has_begun && is_refusal(buf_str(&p->held))));
 
     if (!is_good) {
@@ -542,8 +543,7 @@ static void talk(memfs_str text, void *ctx)
     memfs_buf line = MEMFS_BUF_INIT(PKT_MAX_BYTES), packets = MEMFS_BUF_INIT(2 * PKT_MAX_BYTES);
 
     r->n_talked += text.len + 6;
-    if (!r->wire.side_band_64k || r->is_gone ||
-        (!r->is_body_read && r->n_talked > MAX_EARLY_TALK))
+    if (!r->wire.side_band_64k || r->is_gone || (!r->is_body_read && r->n_talked > MAX_EARLY_TALK))
         return;
     buf_add_str(&line, text);
     buf_putc(&line, '\n');
@@ -554,7 +554,7 @@ static void talk(memfs_str text, void *ctx)
     buf_dispose(&packets);
 }
 
-/* The pack, to its end; p NULL throws it away.  False: the client is gone, or the body is no good. */
+/* The pack, to its end; p NULL throws it away.  False: the client is gone, or the body no good. */
 static bool feed_pack(receiving *r, push *p)
 {
     static _Thread_local char chunk[CHUNK_BYTES];
@@ -677,9 +677,8 @@ static void answer_probe(receiving *r)
 
 void git_receive_pack(http_request *rq, void *arg)
 {
-    _cleanup_(receiving_dispose) receiving r = {
-        .rq = rq, .app = arg, .head = MEMFS_BUF_INIT(GIT_WIRE_MAX_COMMAND_BYTES)
-    };
+    _cleanup_(receiving_dispose)
+        receiving r = { .rq = rq, .app = arg, .head = MEMFS_BUF_INIT(GIT_WIRE_MAX_COMMAND_BYTES) };
     const char *refusals[GIT_WIRE_MAX_COMMANDS] = { NULL };
 
     if (!check_type(rq, GIT_RECEIVE_PACK) || !check_id(rq, &r.agent) || !read_commands(&r) ||

@@ -123,8 +123,7 @@ static memfs_code take_v2_capability(memfs_str line, git_v2_command *ret, memfs_
     return MEMFS_OK;
 }
 
-memfs_code git_v2_parse(memfs_str body, git_v2_command *ret, git_ls_refs *ret_ls,
-                        memfs_error *err)
+memfs_code git_v2_parse(memfs_str body, git_v2_command *ret, git_ls_refs *ret_ls, memfs_error *err)
 {
     bool in_arguments = false;
     memfs_str line;
@@ -144,13 +143,9 @@ memfs_code git_v2_parse(memfs_str body, git_v2_command *ret, git_ls_refs *ret_ls
             if (rc < 0)
                 return rc;
             break;
-        case PKT_DELIM:
-            in_arguments = true;
-            break;
-        case PKT_FLUSH:
-            return MEMFS_OK;
-        default:
-            return memfs_fail(err, MEMFS_EINVALID, "the request is not in git's packets");
+        case PKT_DELIM: in_arguments = true; break;
+        case PKT_FLUSH: return MEMFS_OK;
+        default: return memfs_fail(err, MEMFS_EINVALID, "the request is not in git's packets");
         }
     }
 }
@@ -257,7 +252,8 @@ static memfs_code take_push_line(memfs_str line, git_push_request *rq, memfs_err
 {
     if (str_starts_with(line, MEMFS_STR("push-cert")))
         return memfs_fail(err, MEMFS_EINVALID, "signed pushes are not taken here");
-    /* What a shallow clone lacks is missed when the pack is checked; the line itself says nothing. */
+    /* What a shallow clone lacks is missed when the pack is checked; the line itself says nothing.
+     */
     if (str_starts_with(line, MEMFS_STR("shallow ")) && rq->n_commands == 0)
         return MEMFS_OK;
     return take_command(line, rq, err);
@@ -278,13 +274,9 @@ memfs_code git_push_parse(memfs_str bytes, git_push_request *ret, size_t *ret_us
             if (rc < 0)
                 return rc;
             break;
-        case PKT_FLUSH:
-            *ret_used = bytes.len - rest.len;
-            return MEMFS_OK;
-        case PKT_SHORT:
-            return MEMFS_OK;
-        default:
-            return memfs_fail(err, MEMFS_EINVALID, "the request is not in git's packets");
+        case PKT_FLUSH: *ret_used = bytes.len - rest.len; return MEMFS_OK;
+        case PKT_SHORT: return MEMFS_OK;
+        default: return memfs_fail(err, MEMFS_EINVALID, "the request is not in git's packets");
         }
     }
 }

@@ -1,5 +1,5 @@
 /*
- * git_wire.h - what is said in git's packets: requests read, answers written (http-api 2, design 15).
+ * git_wire.h - what is said in git's packets: requests read, answers written (http-api 2).
  *
  * Pure: bytes in, values out.  Slices in what is parsed borrow from the bytes that were parsed.
  */
@@ -9,7 +9,7 @@
 #include "server/pktline.h"
 #include "sync/push.h"
 
-#define GIT_WIRE_MAX_COMMANDS 16            /* T10 */
+#define GIT_WIRE_MAX_COMMANDS 16               /* T10 */
 #define GIT_WIRE_MAX_COMMAND_BYTES (64u << 10) /* all command packets of one push */
 #define GIT_WIRE_MAX_PREFIXES 64
 
@@ -34,7 +34,12 @@ typedef struct git_ls_refs {
     size_t n_prefixes;
 } git_ls_refs;
 
-typedef enum git_v2_command { GIT_V2_NONE, GIT_V2_LS_REFS, GIT_V2_FETCH, GIT_V2_OTHER } git_v2_command;
+typedef enum git_v2_command {
+    GIT_V2_NONE,
+    GIT_V2_LS_REFS,
+    GIT_V2_FETCH,
+    GIT_V2_OTHER
+} git_v2_command;
 
 /*
  * Which command a v2 request holds, and the arguments of ls-refs.  GIT_V2_NONE: only a flush (what
@@ -54,9 +59,9 @@ typedef struct git_push_request {
 
 /*
  * Reads the commands at the head of a push; needs all of them up to their flush.  MEMFS_OK with
- * *ret_used bytes taken; *ret_used == 0: more bytes are needed.  A request without a command (a lone
- * flush, git's probe) has n_commands == 0.  EINVALID: malformed, push certificates, push options,
- * another object format.  ELIMIT: more than 16 refs.
+ * *ret_used bytes taken; *ret_used == 0: more bytes are needed.  A request without a command (a
+ * lone flush, git's probe) has n_commands == 0.  EINVALID: malformed, push certificates, push
+ * options, another object format.  ELIMIT: more than 16 refs.
  */
 MEMFS_CHECK memfs_code git_push_parse(memfs_str bytes, git_push_request *ret, size_t *ret_used,
                                       memfs_error *err);

@@ -16,11 +16,12 @@
  *     on_connection(closed)
  *
  * Back-pressure is the library's suspend and resume: a connection is put aside (rq->is_suspended)
- * while the body's pipe is full, while nobody has an answer, or while the answer's pipe is empty, and
- * http_wake_locked() brings it back.  Both are done under rq->mutex, so no wake-up is lost.
+ * while the body's pipe is full, while nobody has an answer, or while the answer's pipe is empty,
+ * and http_wake_locked() brings it back.  Both are done under rq->mutex, so no wake-up is lost.
  *
  * The library can answer only after the head or after the whole body.  So when an answer is there
- * early, the rest of the body is read and thrown away, up to a bound; past it the connection is cut.
+ * early, the rest of the body is read and thrown away, up to a bound; past it the connection is
+ * cut.
  */
 #include "server/http_int.h"
 
@@ -36,40 +37,16 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-#define CONNECTION_MEMORY (64u << 10) /* half of it is the first read buffer: a head fits, unmoved */
+#define CONNECTION_MEMORY                                                                          \
+    (64u << 10) /* half of it is the first read buffer: a head fits, unmoved */
 #define THREAD_STACK_BYTES (1u << 20)
 #define IDLE_TIMEOUT_S 60u
 #define STREAM_BLOCK_BYTES (32u << 10)
 #define WAKE_BYTES (16u << 10)
-#define MAX_QUICK_BYTES (64u << 10)
-#define MAX_IDLE_BODY_BYTES (64u << 10) /* of a route that wants none: read and forgotten */
-#define DRAIN_BYTES (1u << 20)
-#define BODY_BASE_MS 60000
-#define BODY_MIN_BYTES_PER_S (32u << 10)
 #define STUCK_MS 5000
 
 /* The version whose parser http_guard_is_exact() was tested with. */
 #define EXACT_HEADS_VERSION "0.9.75"
-
-struct http_front {
-    http_server *server;
-    struct MHD_Daemon *daemon;
-    bool is_owner;
-};
-
-struct http_server {
-    http_options options;
-    http_front tcp, local;
-    uint16_t port;
-    char *socket_path;
-    http_conn_table *conns;
-    pool *streams, *bodies;
-    bool has_exact_heads;
-    uint32_t id_prefix;
-    atomic_uint id_counter;
-    atomic_bool is_stopping; /* answers say "Connection: close" */
-    atomic_bool is_closed;   /* no request begins any more */
-};
 
 const http_options HTTP_OPTIONS_DEFAULT = {
     .address = "127.0.0.1",
@@ -143,7 +120,8 @@ static enum MHD_Result queue(http_request *rq, struct MHD_Response *response)
 /* The bytes become the library's. */
 static struct MHD_Response *response_of(char *bytes, size_t n)
 {
-    struct MHD_Response *response = MHD_create_response_from_buffer(n, bytes, MHD_RESPMEM_MUST_FREE);
+    struct MHD_Response *response =
+        MHD_create_response_from_buffer(n, bytes, MHD_RESPMEM_MUST_FREE);
 
     if (response == NULL)
         free(bytes);
@@ -232,7 +210,8 @@ static enum MHD_Result add_field(void *cls, enum MHD_ValueKind kind, const char 
     if (list->n == ARRAY_LEN(list->fields))
         return MHD_NO;
     list->fields[list->n].key = str_make(key, key_n);
-    list->fields[list->n].value = value != NULL ? str_make(value, value_n) : str_make(key + key_n, 0);
+    list->fields[list->n].value =
+        value != NULL ? str_make(value, value_n) : str_make(key + key_n, 0);
     list->n++;
     list->n_bytes += key_n + value_n + 2;
     return MHD_YES;
@@ -244,7 +223,7 @@ const char *http_header_live(const http_request *rq, const char *name)
 }
 
 /* A worker outlives the connection, so it gets a copy of the head: one block, pairs then text. */
-static void copy_headers(http_request *rq)
+void http_copy_headers(http_request *rq)
 {
     field_list list = { .n = 0 };
     char *at;
@@ -282,87 +261,6 @@ static const char *judge_head(http_request *rq, const char *method, const char *
     return fault;
 }
 
-static void refuse_method(http_request *rq, unsigned allowed)
-{
-    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(64);
-
-    http_methods_text(allowed, &text);
-    http_set_header(rq, "Allow", text.ptr);
-    http_send_detail(rq, 405, "Method Not Allowed");
-}
-
-static void find_route(http_request *rq)
-{
-    const http_options *o = &rq->server->options;
-    const char *fault = http_target_parse(str_of(rq->raw), rq->storage, &rq->target);
-    http_match match = { NULL, 0, NULL };
-
-    if (fault == NULL) {
-        match = http_route_find(o->routes, o->n_routes, rq->front->is_owner, rq->method,
-                                &rq->target);
-        fault = match.fault;
-    }
-    if (fault != NULL) {
-        rq->must_close = true;
-        http_send_detail(rq, 400, "%s", fault);
-    } else if (match.route != NULL) {
-        rq->route = match.route;
-    } else if (match.allowed != 0) {
-        refuse_method(rq, match.allowed);
-    } else {
-        http_send_detail(rq, 404, "Not Found");
-    }
-}
-
-static uint64_t body_max(const http_request *rq)
-{
-    if (rq->route == NULL)
-        return 0;
-    return rq->route->max_body_bytes > 0 ? rq->route->max_body_bytes : MAX_IDLE_BODY_BYTES;
-}
-
-/* False: the answer is decided. */
-static bool judge_coding(http_request *rq)
-{
-    const char *coding = http_header_live(rq, "Content-Encoding");
-
-    if (coding == NULL || strcasecmp(coding, "identity") == 0)
-        return true;
-    rq->is_gzip = strcasecmp(coding, "gzip") == 0 || strcasecmp(coding, "x-gzip") == 0;
-    if (!rq->is_gzip)
-        http_send_detail(rq, 415, "The body's encoding is not gzip");
-    return rq->is_gzip;
-}
-
-static void send_too_large(http_request *rq)
-{
-    http_send_detail(rq, 413, "The body is larger than %llu bytes",
-                     (unsigned long long)body_max(rq));
-}
-
-/* What the head says of the body.  True: it is longer than we take, so it is not waited for. */
-static bool judge_body(http_request *rq)
-{
-    const char *text = http_header_live(rq, "Content-Length");
-    bool is_chunked = http_header_live(rq, "Transfer-Encoding") != NULL;
-    uint64_t length = 0;
-
-    if (text != NULL && !str_to_u64(str_of(text), INT64_MAX, &length))
-        length = 0; /* the guard has refused it before */
-    rq->drain_bytes = body_max(rq) + DRAIN_BYTES;
-    if (length > 0 || is_chunked) {
-        atomic_store(&rq->conn->body_limit_ms,
-                     BODY_BASE_MS + rq->drain_bytes * 1000 / BODY_MIN_BYTES_PER_S);
-        http_conn_set_phase(rq->conn, HTTP_PHASE_BODY);
-    }
-    if (rq->is_answered || !judge_coding(rq))
-        return length > body_max(rq);
-    if (length > body_max(rq))
-        send_too_large(rq);
-    http_pipe_init(&rq->in, rq->route->kind == HTTP_STREAM ? HTTP_PIPE_BYTES : body_max(rq));
-    return length > body_max(rq);
-}
-
 static enum MHD_Result on_head(http_request *rq, const char *method, const char *version)
 {
     const char *fault;
@@ -377,9 +275,9 @@ static enum MHD_Result on_head(http_request *rq, const char *method, const char 
         http_send_detail(rq, 400, "%s", fault);
         return queue_answer(rq);
     }
-    find_route(rq);
-    is_endless = judge_body(rq);
-    /* Whoever waits for "100 Continue" is told now; the library closes after an answer to a head. */
+    is_endless = !http_admit(rq);
+    /* Whoever waits for "100 Continue" is told now; the library closes after an answer to a head.
+     */
     if (rq->is_answered &&
         (rq->must_close || is_endless || http_header_live(rq, "Expect") != NULL)) {
         rq->must_close = true;
@@ -389,66 +287,6 @@ static enum MHD_Result on_head(http_request *rq, const char *method, const char 
 }
 
 /* ---- the body ---- */
-
-static void run_job(void *arg)
-{
-    http_request *rq = arg;
-
-    http_run_handler(rq);
-    http_request_unref(rq);
-}
-
-/* The agent, so that one of them cannot take all workers (T17); else the route. */
-static void submit(http_request *rq)
-{
-    pool *p = rq->route->kind == HTTP_STREAM ? rq->server->streams : rq->server->bodies;
-    memfs_error err = MEMFS_ERROR_INIT;
-    char key[80];
-    memfs_str agent;
-
-    if (!http_route_param(rq->route, &rq->target, "agent", &agent))
-        agent = str_of(rq->route->pattern);
-    snprintf(key, sizeof(key), "%.*s", (int)(agent.len < 64 ? agent.len : 64), agent.ptr);
-    copy_headers(rq);
-    rq->is_submitted = true;
-    http_request_ref(rq);
-    if (pool_submit(p, key, run_job, rq, &err) == MEMFS_OK)
-        return;
-    http_request_unref(rq);
-    http_send_error(rq, &err);
-}
-
-/* How many of the n bytes are done with; -1: the connection ends here. */
-static ssize_t take_body_locked(http_request *rq, const char *bytes, size_t n)
-{
-    if (rq->is_dead)
-        return -1;
-    if (!rq->is_discarding && rq->n_body + n > body_max(rq))
-        http_give_up_body_locked(rq, MEMFS_ELIMIT, "the body is too large");
-    if (rq->is_discarding) {
-        rq->n_body += n;
-        return rq->n_body > rq->drain_bytes ? -1 : (ssize_t)n;
-    }
-    n = http_pipe_put(&rq->in, bytes, n);
-    rq->n_body += n;
-    if (n > 0)
-        pthread_cond_broadcast(&rq->changed);
-    return (ssize_t)n;
-}
-
-static ssize_t take_body(http_request *rq, const char *bytes, size_t n)
-{
-    bool is_too_large;
-    ssize_t taken;
-
-    pthread_mutex_lock(&rq->mutex);
-    taken = take_body_locked(rq, bytes, n);
-    is_too_large = rq->is_discarding && !rq->is_submitted && !rq->is_answered;
-    pthread_mutex_unlock(&rq->mutex);
-    if (is_too_large)
-        send_too_large(rq);
-    return taken;
-}
 
 static enum MHD_Result wait_for_room(http_request *rq)
 {
@@ -466,11 +304,11 @@ static enum MHD_Result wait_for_room(http_request *rq)
 
 static enum MHD_Result on_body(http_request *rq, const char *bytes, size_t *n)
 {
-    ssize_t taken = take_body(rq, bytes, *n);
+    ssize_t taken = http_take_body(rq, bytes, *n);
 
     atomic_store(&rq->conn->is_ours, false);
     if (taken >= 0 && (size_t)taken < *n && !rq->is_submitted)
-        submit(rq); /* the pipe is full: now there is something to do */
+        http_submit(rq); /* the pipe is full: now there is something to do */
     if (taken < 0) {
         make_cut_visible(rq);
         return MHD_NO;
@@ -480,41 +318,6 @@ static enum MHD_Result on_body(http_request *rq, const char *bytes, size_t *n)
 }
 
 /* ---- the turn after the body ---- */
-
-/* True: it is up to us now to find an answer. */
-static bool end_body(http_request *rq)
-{
-    bool is_first;
-
-    pthread_mutex_lock(&rq->mutex);
-    is_first = !rq->is_body_ended && !rq->is_answered && !rq->is_submitted;
-    rq->is_body_ended = true;
-    pthread_cond_broadcast(&rq->changed);
-    pthread_mutex_unlock(&rq->mutex);
-    http_conn_set_phase(rq->conn, HTTP_PHASE_WORK);
-    return is_first;
-}
-
-/* False: this is work for a worker. */
-static bool run_here(http_request *rq)
-{
-    rq->is_hurried = true;
-    rq->is_deferred = false;
-    rq->out.max_bytes = HTTP_MAX_FAST_BYTES;
-    http_run_handler(rq);
-    rq->is_hurried = false;
-    return !rq->is_deferred;
-}
-
-static void dispatch(http_request *rq)
-{
-    if (rq->route->kind == HTTP_FAST && run_here(rq))
-        return;
-    if (rq->route->quick != NULL && !rq->is_gzip && rq->in.len <= MAX_QUICK_BYTES &&
-        rq->route->quick(rq, rq->server->options.app))
-        return;
-    submit(rq);
-}
 
 static bool is_stream_ready(const http_request *rq)
 {
@@ -544,8 +347,8 @@ static enum MHD_Result on_turn(http_request *rq)
 {
     turn what;
 
-    if (end_body(rq))
-        dispatch(rq);
+    if (http_end_body(rq))
+        http_dispatch(rq);
     what = take_turn(rq);
     if (what == TURN_WAIT)
         return MHD_YES;
@@ -677,17 +480,18 @@ static memfs_code start_front(http_server *s, http_front *f, int fd, size_t n_th
     };
 
     /*
-     * The library's own limit would leave further connections waiting, unanswered, so it is set where
-     * it is never met: http_conn.c counts, and closes what is too much.
+     * The library's own limit would leave further connections waiting, unanswered, so it is set
+     * where it is never met: http_conn.c counts, and closes what is too much.
      */
     f->server = s;
     f->daemon = MHD_start_daemon(
         MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, on_accept, f, on_access, f,
         MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)(2 * s->options.max_connections * n_threads),
-        MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, MHD_OPTION_THREAD_STACK_SIZE, (size_t)THREAD_STACK_BYTES,
-        MHD_OPTION_URI_LOG_CALLBACK, on_uri, f, MHD_OPTION_NOTIFY_COMPLETED, on_completed, f, MHD_OPTION_NOTIFY_CONNECTION,
-        on_connection, f, MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, f, MHD_OPTION_ARRAY, threads,
+        MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, MHD_OPTION_THREAD_STACK_SIZE,
+        (size_t)THREAD_STACK_BYTES, MHD_OPTION_URI_LOG_CALLBACK, on_uri, f,
+        MHD_OPTION_NOTIFY_COMPLETED, on_completed, f, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
+        f, MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, f, MHD_OPTION_ARRAY, threads,
         MHD_OPTION_END);
     if (f->daemon != NULL)
         return MEMFS_OK;
@@ -827,7 +631,8 @@ size_t http_stop(http_server *s, int64_t grace_ms, bool *ret_is_stuck)
     if (ret_is_stuck != NULL)
         *ret_is_stuck = is_stuck;
     if (is_stuck)
-        return n_cut; /* the process is about to end; freeing below a running handler helps nobody */
+        return n_cut; /* the process is about to end; freeing below a running handler helps nobody
+                       */
     stop_front(&s->tcp);
     stop_front(&s->local);
     server_dispose(s);

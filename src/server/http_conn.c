@@ -2,22 +2,23 @@
  * http_conn.c - who is connected, from where, and for how long (T18, reliability 7).
  *
  * libmicrohttpd's own timeout is about silence, so one byte a minute holds a connection for ever.
- * These clocks are about progress.  A thread, the reaper, looks at each TCP connection a few times a
- * second and ends those that are too slow, by shutdown(): the event thread then meets a closed
+ * These clocks are about progress.  A thread, the reaper, looks at each TCP connection a few times
+ * a second and ends those that are too slow, by shutdown(): the event thread then meets a closed
  * socket and cleans up as for any client that left.
  *
  *     head     head_timeout from the first byte of a request (from accept, for the first one)
  *     body     at least min_bytes_per_window in any window of 30 s, and body_limit for all of it
  *     answer   the same rate, counted in bytes that the client has acknowledged
  *
- * The rate is a leaky bucket: a connection holds at most a window's worth of credit, earns a unit for each
- * byte that moved, and pays the minimum for the time that passed.  Time in which the client waits for
- * us (a worker is busy, a pipe is full) costs nothing.  What moved is what the kernel says
- * (TCP_INFO), so bytes that sit in a socket buffer of ours count for nobody.
+ * The rate is a leaky bucket: a connection holds at most a window's worth of credit, earns a unit
+ * for each byte that moved, and pays the minimum for the time that passed.  Time in which the
+ * client waits for us (a worker is busy, a pipe is full) costs nothing.  What moved is what the
+ * kernel says (TCP_INFO), so bytes that sit in a socket buffer of ours count for nobody.
  *
  * A new phase is seen by its turn number; the fields below "the reaper's own" belong to its thread.
- * Locks: table.mutex alone, held over shutdown() and getsockopt(), which do not block.  A connection
- * is taken out of the table before its descriptor is closed, so no foreign one is ever shut down.
+ * Locks: table.mutex alone, held over shutdown() and getsockopt(), which do not block.  A
+ * connection is taken out of the table before its descriptor is closed, so no foreign one is ever
+ * shut down.
  */
 #include "server/http_int.h"
 
@@ -160,7 +161,8 @@ http_connection *http_conns_add(http_conn_table *t, int fd, const struct sockadd
     t->first = c;
     if (t->n++ == 0)
         pthread_cond_signal(&t->changed);
-    if (c->is_timed && (t->n > t->clocks.max_connections || c->source->n > most_of(&t->clocks, bytes)))
+    if (c->is_timed &&
+        (t->n > t->clocks.max_connections || c->source->n > most_of(&t->clocks, bytes)))
         shutdown(fd, SHUT_RDWR);
     pthread_mutex_unlock(&t->mutex);
     return c;
@@ -258,7 +260,7 @@ static void enter_phase(const http_clocks *k, http_connection *c, http_phase pha
     c->had_request = true; /* or there would have been no turn; it may be over already */
 }
 
-/* Between requests a connection may be silent; from the first byte of the next one its clock runs. */
+/* Between requests a connection may be silent; from the next one's first byte its clock runs. */
 static bool is_head_late(const http_clocks *k, http_connection *c, http_phase phase, const moved *m,
                          int64_t now)
 {

@@ -10,18 +10,18 @@
  *
  * with names that are tokens and values without control bytes, one framing, and one of each field
  * that decides something.  What the library parsed is judged by http_guard_head(); what it hid is
- * found by http_guard_is_exact(): the library parses in place, so in a well-formed head the parts lie
- * in memory one behind the other with nothing but the separators between, and a bare LF, a fold, a
- * NUL or a second blank leaves a gap.  That holds for the version it was tested with; http.c asks
- * only then.
+ * found by http_guard_is_exact(): the library parses in place, so in a well-formed head the parts
+ * lie in memory one behind the other with nothing but the separators between, and a bare LF, a
+ * fold, a NUL or a second blank leaves a gap.  That holds for the version it was tested with;
+ * http.c asks only then.
  *
  * A malformed Content-Length never gets here: the library answers 400 and closes by itself (and, in
  * that version, writes the head of its answer twice; no client waits for more than the status).
  *
  * One deviation remains: in the framing of a chunked body a bare LF counts as CRLF, and chunk
- * extensions and trailers are skipped.  memfs is the end of the line: it never forwards a body as it
- * came, and what follows a request on a connection is judged as a head again.  test_http.c shows that
- * the next request on such a connection is the one the client meant.
+ * extensions and trailers are skipped.  memfs is the end of the line: it never forwards a body as
+ * it came, and what follows a request on a connection is judged as a head again.  test_http.c shows
+ * that the next request on such a connection is the one the client meant.
  *
  * Pure: no I/O, no allocation.
  */
@@ -74,7 +74,7 @@ static memfs_str find(const http_head *head, const char *name, size_t *ret_n)
 static const char *judge_fields(const http_head *head)
 {
     static const char *const single[] = {
-        "Content-Length", "Host", "Authorization", "Content-Type", "Transfer-Encoding",
+        "Content-Length",   "Host",   "Authorization", "Content-Type", "Transfer-Encoding",
         "Content-Encoding", "Expect",
     };
     size_t n;
@@ -154,7 +154,7 @@ bool http_guard_is_exact(const http_head *head)
     for (size_t i = 0; i < head->n_fields; i++) {
         const http_pair *f = &head->fields[i];
 
-        /* between name and value there is a colon and any number of blanks; the library saw to that */
+        /* between them are a colon and any number of blanks: the library saw to that */
         if (f->key.ptr != at || f->value.ptr <= end_of(f->key))
             return false;
         at = end_of(f->value) + 2;

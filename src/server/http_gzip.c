@@ -2,8 +2,9 @@
  * http_gzip.c - request bodies that come compressed (git does that to fetch requests above 1 KiB).
  *
  * One gzip member, nothing behind it.  A megabyte of zeros fits into a kilobyte, so the bounds are
- * counted while it inflates (T14): what comes out in all, and how much of it for each byte that went
- * in.  The first SLACK_BYTES are free of the second bound, since a short text may compress well.
+ * counted while it inflates (T14): what comes out in all, and how much of it for each byte that
+ * went in.  The first SLACK_BYTES are free of the second bound, since a short text may compress
+ * well.
  */
 #include "server/http_int.h"
 
@@ -16,7 +17,7 @@ void http_gunzip_init(http_gunzip *g, uint64_t max_out)
 {
     *g = (http_gunzip){ .max_out = max_out };
     if (inflateInit2(&g->z, 15 + 16) != Z_OK) /* 16: gzip only, no zlib wrapper */
-        abort(); /* out of memory, as in base/mem.c */
+        abort();                              /* out of memory, as in base/mem.c */
 }
 
 void http_gunzip_dispose(http_gunzip *g)

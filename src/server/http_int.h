@@ -15,6 +15,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <sys/types.h>
 #include <zlib.h>
 
 struct MHD_Connection;
@@ -113,10 +114,10 @@ MEMFS_CHECK memfs_code http_gunzip_step(http_gunzip *g, memfs_str *in, void *out
 /* ---- http_conn.c: connections and their clocks ---- */
 
 typedef enum http_phase {
-    HTTP_PHASE_IDLE,   /* no request line yet */
-    HTTP_PHASE_HEAD,   /* request line seen */
+    HTTP_PHASE_IDLE, /* no request line yet */
+    HTTP_PHASE_HEAD, /* request line seen */
     HTTP_PHASE_BODY,
-    HTTP_PHASE_WORK,   /* the client has nothing to do */
+    HTTP_PHASE_WORK, /* the client has nothing to do */
     HTTP_PHASE_ANSWER,
 } http_phase;
 
@@ -130,7 +131,7 @@ typedef struct http_connection {
     http_request *rq;    /* table mutex; NULL between requests */
     atomic_uint turn;    /* changes with the phase */
     atomic_int phase;
-    atomic_bool is_ours;    /* waiting for us, not for the client */
+    atomic_bool is_ours;                /* waiting for us, not for the client */
     atomic_uint_fast64_t body_limit_ms; /* for the whole body */
     /* the reaper's own */
     unsigned seen_turn;
@@ -172,7 +173,26 @@ size_t http_conns_count(http_conn_table *t);
 #define HTTP_MAX_SET_HEADERS 8
 #define HTTP_ID_LEN 20
 
-typedef struct http_front http_front; /* one listening socket and the daemon behind it */
+/* One listening socket and the daemon behind it. */
+typedef struct http_front {
+    http_server *server;
+    struct MHD_Daemon *daemon;
+    bool is_owner;
+} http_front;
+
+struct http_server {
+    http_options options;
+    http_front tcp, local;
+    uint16_t port;
+    char *socket_path;
+    http_conn_table *conns;
+    pool *streams, *bodies;
+    bool has_exact_heads;
+    uint32_t id_prefix;
+    atomic_uint id_counter;
+    atomic_bool is_stopping; /* answers say "Connection: close" */
+    atomic_bool is_closed;   /* no request begins any more */
+};
 
 struct http_request {
     atomic_int n_refs;
@@ -195,7 +215,8 @@ struct http_request {
     http_pair *headers; /* copied when the request leaves the event thread; ends with a NULL key */
     uint64_t drain_bytes;
 
-    pthread_mutex_t mutex; /* guards all below; held for a few instructions, never over a call out */
+    /* guards all below; held for a few instructions, never over a call out */
+    pthread_mutex_t mutex;
     pthread_cond_t changed;
     http_pipe in, out_pipe;
     uint64_t n_body, n_sent;
@@ -203,7 +224,7 @@ struct http_request {
     bool is_body_ended;     /* all of it has come */
     bool is_discarding;     /* nobody wants the rest of it; body_error says why */
     bool is_submitted, is_suspended, is_dead;
-    bool is_answered;       /* out, status and headers are final */
+    bool is_answered;                /* out, status and headers are final */
     bool is_begun, is_ended, is_cut; /* of a streamed answer */
     bool wants_flush;
 
@@ -230,10 +251,23 @@ void http_wake_locked(http_request *rq);
 void http_give_up_body_locked(http_request *rq, memfs_code code, const char *why);
 /* The value of a header, read from libmicrohttpd: event thread only. */
 const char *http_header_live(const http_request *rq, const char *name);
+/* A copy of the head for a worker, which may outlive the connection. */
+void http_copy_headers(http_request *rq);
 bool http_server_logs(const http_server *s);
 /* Inflates a gathered body, runs the handler, and sees to it that there is an answer. */
 void http_run_handler(http_request *rq);
 void *http_server_app(const http_server *s);
+
+/* ---- http_flow.c: from the head to the handler ---- */
+
+/* False: the body is announced as too long to be waited for; the answer is given. */
+bool http_admit(http_request *rq);
+void http_submit(http_request *rq);
+/* How many of the n bytes are done with; -1: the connection ends here. */
+ssize_t http_take_body(http_request *rq, const char *bytes, size_t n);
+/* True: it is up to us now to find an answer. */
+bool http_end_body(http_request *rq);
+void http_dispatch(http_request *rq);
 
 /* ---- http_listen.c: the sockets, listening and non-blocking ---- */
 

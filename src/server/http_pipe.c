@@ -1,9 +1,9 @@
 /*
  * http_pipe.c - bytes between an event thread and a worker.
  *
- * A ring that starts empty-handed and doubles up to its bound, so that the small requests, which are
- * nearly all of them, never pay for the large ones.  Whoever shares a pipe between threads holds a
- * mutex around these calls.
+ * A ring that starts empty-handed and doubles up to its bound, so that the small requests, which
+ * are nearly all of them, never pay for the large ones.  Whoever shares a pipe between threads
+ * holds a mutex around these calls.
  */
 #include "server/http_int.h"
 

@@ -1,10 +1,10 @@
 /*
  * http_request.c - a request as its handler sees it: reading it, answering it, streaming both ways.
  *
- * A handler fills rq->out and the fields beside it, then says so under the mutex (is_answered); from
- * then on they belong to the event thread.  A streaming handler says is_begun instead and moves bytes
- * through rq->out_pipe.  Whenever the other side may be waiting it is woken: the event thread by
- * http_wake_locked(), the worker by rq->changed.
+ * A handler fills rq->out and the fields beside it, then says so under the mutex (is_answered);
+ * from then on they belong to the event thread.  A streaming handler says is_begun instead and
+ * moves bytes through rq->out_pipe.  Whenever the other side may be waiting it is woken: the event
+ * thread by http_wake_locked(), the worker by rq->changed.
  *
  * When the client is gone (is_dead) every call here is a quick no.
  */
@@ -52,7 +52,8 @@ void http_request_ref(http_request *rq)
     atomic_fetch_add(&rq->n_refs, 1);
 }
 
-/* One line a request (design 10).  The query stays out of it: it may hold what people search for. */
+/* One line a request (design 10).  The query stays out of it: it may hold what people search for.
+ */
 static void write_log(const http_request *rq)
 {
     char path[LOGGED_PATH_BYTES + 1], status[16], bytes[24], ms[24];

@@ -7,8 +7,8 @@
  *     segment  = 1*( byte | "%" hex hex )
  *
  * It is split on '/' first and each segment is decoded once, so "%2F" never makes a segment and
- * "%252e" never makes a dot.  Refused everywhere: control bytes, NUL and '\', raw or encoded; "." and
- * ".." as a segment, also behind a decoded slash; empty segments; bytes that are no UTF-8; "#"; bad
+ * "%252e" never makes a dot.  Refused everywhere: control bytes, NUL and '\', raw or encoded; "."
+ * and ".." as a segment, also behind a decoded slash; empty segments; bytes that are no UTF-8; "#"; bad
  * escapes; absolute targets.  A decoded slash is legal only in the trailing rest of a route.
  *
  * Pure: no I/O, no allocation.  Fuzzed by tests/fuzz/fuzz_path.c.
@@ -196,7 +196,7 @@ static const struct {
     const char *name;
     unsigned method;
 } method_names[] = {
-    { "GET", HTTP_GET }, { "HEAD", HTTP_GET },   { "POST", HTTP_POST },
+    { "GET", HTTP_GET }, { "HEAD", HTTP_GET },    { "POST", HTTP_POST },
     { "PUT", HTTP_PUT }, { "PATCH", HTTP_PATCH }, { "DELETE", HTTP_DELETE },
 };
 

@@ -1,8 +1,8 @@
 /*
  * pktline.h - git's packets: four hex digits of length, then that many bytes less four.
  *
- * Lengths 0 to 2 are marks without bytes (flush, delimiter, end of response); 3 means nothing, and a
- * packet has at most 65,520 bytes with its length.  Pure: bytes in, packets out; fuzzed by
+ * Lengths 0 to 2 are marks without bytes (flush, delimiter, end of response); 3 means nothing, and
+ * a packet has at most 65,520 bytes with its length.  Pure: bytes in, packets out; fuzzed by
  * tests/fuzz/fuzz_pktline.c.
  */
 #ifndef MEMFS_SERVER_PKTLINE_H
@@ -23,7 +23,7 @@ typedef enum pkt_kind {
 } pkt_kind;
 
 /* reading */
-/* Takes the first packet off *in.  *ret is set for PKT_DATA; PKT_SHORT and PKT_BAD leave *in alone. */
+/* Takes the first packet off *in; *ret is its payload.  PKT_SHORT and PKT_BAD leave *in alone. */
 pkt_kind pkt_next(memfs_str *in, memfs_str *ret);
 /* Without the newline that many packets end in. */
 memfs_str pkt_chomp(memfs_str payload);

@@ -7,7 +7,7 @@
  *     reaper           http_conn.c
  *     background       recovers what was not touched yet, then folds packs as pushes leave them
  *
- * Stopping: no new connections, requests end within GRACE_MS, then the background, then the home.  A
+ * Stopping: no new connections, requests end within GRACE_MS, then the background, then the home. A
  * handler that hangs beyond that keeps the home open until the process ends, which is at once: a
  * killed push is what D1 to D4 are made for.
  */
@@ -137,13 +137,15 @@ static memfs_code check_address(const char *address, memfs_error *err)
     struct in6_addr v6;
     struct in_addr v4;
 
-    if (address == NULL || (inet_pton(AF_INET, address, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127) ||
+    if (address == NULL ||
+        (inet_pton(AF_INET, address, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127) ||
         (inet_pton(AF_INET6, address, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6)))
         return MEMFS_OK;
-    return memfs_fail(err, MEMFS_EINVALID,
-                      "'%s' is not a loopback address; beyond this machine memfs does not listen, as "
-                      "it has no tokens yet",
-                      address);
+    return memfs_fail(
+        err, MEMFS_EINVALID,
+        "'%s' is not a loopback address; beyond this machine memfs does not listen, as "
+        "it has no tokens yet",
+        address);
 }
 
 static server *server_new(const server_options *options)
@@ -252,8 +254,8 @@ size_t server_stop(server *s)
 /* ---- the whole life of a server process ---- */
 
 /*
- * Files that we make are ours alone, and so is our memory (T30).  LeakSanitizer reads its own process
- * like a debugger would, so a build with it stays readable.
+ * Files that we make are ours alone, and so is our memory (T30).  LeakSanitizer reads its own
+ * process like a debugger would, so a build with it stays readable.
  */
 static void close_to_others(void)
 {

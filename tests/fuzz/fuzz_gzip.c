@@ -1,6 +1,6 @@
 /*
- * T14: any bytes as a gzip body, in pieces whose size the first byte chooses.  However little goes in,
- * no more than the bound comes out, and it ends.
+ * T14: any bytes as a gzip body, in pieces whose size the first byte chooses.  However little goes
+ * in, no more than the bound comes out, and it ends.
  */
 #include "fuzz.h"
 

@@ -1,6 +1,6 @@
 /*
- * T01, T02: any target, against routes of every shape.  Whatever is accepted holds no name that could
- * become a path of its own.
+ * T01, T02: any target, against routes of every shape.  Whatever is accepted holds no name that
+ * could become a path of its own.
  */
 #include "fuzz.h"
 

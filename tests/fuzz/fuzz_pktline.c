@@ -1,6 +1,6 @@
 /*
- * T10, T17: any bytes as git's packets, as a push and as a v2 request.  What a push parser accepts does
- * not depend on the pieces it came in.
+ * T10, T17: any bytes as git's packets, as a push and as a v2 request.  What a push parser accepts
+ * does not depend on the pieces it came in.
  */
 #include "fuzz.h"
 

@@ -371,9 +371,11 @@ static void test_etags(void **state)
     assert_status(ask("GET /tagged HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n"), 200);
     assert_has(answer.ptr, "ETag: \"v1\"\r\n");
     assert_status(ask("GET /tagged HTTP/1.1\r\n" HOST "If-None-Match: \"v0\", W/\"v1\"\r\n"
-                      "Connection: close\r\n\r\n"), 304);
+                      "Connection: close\r\n\r\n"),
+                  304);
     assert_status(ask("GET /tagged HTTP/1.1\r\n" HOST "If-None-Match: \"v0\"\r\n"
-                      "Connection: close\r\n\r\n"), 200);
+                      "Connection: close\r\n\r\n"),
+                  200);
 }
 
 static void test_a_handler_that_forgets_to_answer_is_a_500(void **state)
@@ -390,20 +392,31 @@ static void test_T19_heads_that_can_be_read_two_ways_are_400_and_closed(void **s
 {
     static const char *const bad[] = {
         "Content-Length: 4\r\nContent-Length: 4\r\n",
-        "Content-Length : 4\r\n", "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
-        "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n", "Transfer-Encoding: xchunked\r\n",
-        "Transfer-Encoding: gzip, chunked\r\n", "Host: y\r\n",
+        "Content-Length : 4\r\n",
+        "Content-Length: 4\r\nTransfer-Encoding: chunked\r\n",
+        "Transfer-Encoding: chunked\r\nContent-Length: 4\r\n",
+        "Transfer-Encoding: xchunked\r\n",
+        "Transfer-Encoding: gzip, chunked\r\n",
+        "Host: y\r\n",
         "Authorization: Bearer a\r\nAuthorization: Bearer b\r\n",
-        "Content-Type: a\r\nContent-Type: b\r\n", "X-A: b\r\n c\r\n", "X-A: b\r\n\tc\r\n",
-        "X-A: a\nX-B: b\r\n", "X-A: a\nContent-Length: 4\r\n", "X-A: a\rb\r\n", "X A: b\r\n",
-        ": b\r\n", "X-A: \x01\r\n",
+        "Content-Type: a\r\nContent-Type: b\r\n",
+        "X-A: b\r\n c\r\n",
+        "X-A: b\r\n\tc\r\n",
+        "X-A: a\nX-B: b\r\n",
+        "X-A: a\nContent-Length: 4\r\n",
+        "X-A: a\rb\r\n",
+        "X A: b\r\n",
+        ": b\r\n",
+        "X-A: \x01\r\n",
     };
     char text[512];
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        snprintf(text, sizeof(text), "POST /echo HTTP/1.1\r\n" HOST "%s\r\nabcd"
-                                     "GET /hello HTTP/1.1\r\n" HOST "\r\n", bad[i]);
+        snprintf(text, sizeof(text),
+                 "POST /echo HTTP/1.1\r\n" HOST "%s\r\nabcd"
+                 "GET /hello HTTP/1.1\r\n" HOST "\r\n",
+                 bad[i]);
         assert_status(ask(text), 400);
         if (count_of(answer.ptr, "HTTP/1.") != 1)
             fail_msg("more than one answer: %.1500s", answer.ptr);
@@ -412,16 +425,21 @@ static void test_T19_heads_that_can_be_read_two_ways_are_400_and_closed(void **s
     assert_int_equal(atomic_load(&app.n_calls), 0);
 }
 
-/* These the library refuses itself, and writes the head of its answer twice; still 400, and the end. */
+/* These the library refuses itself, and writes the head of its answer twice; still 400, and the
+ * end. */
 static void test_T19_lengths_that_are_no_numbers_are_400_and_closed(void **state)
 {
-    static const char *const bad[] = { "4, 4", "+4", "-4", "0x4", "4 4", "", "99999999999999999999999" };
+    static const char *const bad[] = {
+        "4, 4", "+4", "-4", "0x4", "4 4", "", "99999999999999999999999"
+    };
     char text[512];
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
-        snprintf(text, sizeof(text), "POST /echo HTTP/1.1\r\n" HOST "Content-Length: %s\r\n\r\nabcd"
-                                     "GET /hello HTTP/1.1\r\n" HOST "\r\n", bad[i]);
+        snprintf(text, sizeof(text),
+                 "POST /echo HTTP/1.1\r\n" HOST "Content-Length: %s\r\n\r\nabcd"
+                 "GET /hello HTTP/1.1\r\n" HOST "\r\n",
+                 bad[i]);
         assert_true(strncmp(ask(text), "HTTP/1.1 4", 10) == 0);
         assert_int_equal(count_of(answer.ptr, "HTTP/1.1 200"), 0);
         assert_null(strstr(answer.ptr, "stays open"));
@@ -467,8 +485,9 @@ static void test_T19_loose_chunks_do_not_shift_what_follows(void **state)
 
 static void test_T01_paths_that_play_tricks_are_400_and_closed(void **state)
 {
-    static const char *const bad[] = { "/../hello", "/%2e%2e/hello", "//hello", "/hel%00lo", "/a%5cb",
-                                       "/hello%2Fx", "http://x/hello", "/hello?a=%zz", "*" };
+    static const char *const bad[] = { "/../hello",      "/%2e%2e/hello", "//hello",
+                                       "/hel%00lo",      "/a%5cb",        "/hello%2Fx",
+                                       "http://x/hello", "/hello?a=%zz",  "*" };
     char text[256];
 
     (void)state;
@@ -504,10 +523,13 @@ static void test_T18_heads_have_bounds(void **state)
 static void test_bodies_come_by_length_and_in_chunks(void **state)
 {
     (void)state;
-    assert_has(ask("POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\nConnection: close\r\n\r\nhello"),
-               "\r\n\r\nhello");
-    assert_has(ask("POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
-                   "3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"), "\r\n\r\nabcdefg");
+    assert_has(
+        ask("POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\nConnection: close\r\n\r\nhello"),
+        "\r\n\r\nhello");
+    assert_has(ask("POST /echo HTTP/1.1\r\n" HOST
+                   "Transfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+                   "3\r\nabc\r\n4\r\ndefg\r\n0\r\n\r\n"),
+               "\r\n\r\nabcdefg");
     assert_has(ask("POST /echo HTTP/1.0\r\nContent-Length: 2\r\n\r\nxy"), "\r\n\r\nxy");
 }
 
@@ -533,25 +555,30 @@ static void test_continue_is_said_only_to_what_is_welcome(void **state)
 
     (void)state;
     buf_clear(&answer);
-    send_text(fd, "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 2\r\nExpect: 100-continue\r\n\r\n");
+    send_text(fd,
+              "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 2\r\nExpect: 100-continue\r\n\r\n");
     assert_true(receive(fd, &answer, "\r\n\r\n"));
     assert_status(answer.ptr, 100);
     send_text(fd, "ok");
     assert_true(receive(fd, &answer, "\r\n\r\nok"));
     close(fd);
     assert_status(ask("POST /echo HTTP/1.1\r\n" HOST "Content-Length: 9999\r\n"
-                      "Expect: 100-continue\r\n\r\n"), 413);
+                      "Expect: 100-continue\r\n\r\n"),
+                  413);
     assert_status(ask("POST /nothing HTTP/1.1\r\n" HOST "Content-Length: 9\r\n"
-                      "Expect: 100-continue\r\n\r\n"), 404);
+                      "Expect: 100-continue\r\n\r\n"),
+                  404);
 }
 
 static void test_quick_is_tried_first(void **state)
 {
     (void)state;
-    assert_has(ask("POST /quick HTTP/1.1\r\n" HOST "Content-Length: 5\r\nConnection: close\r\n\r\nquick"),
-               "\r\n\r\nhello");
-    assert_has(ask("POST /quick HTTP/1.1\r\n" HOST "Content-Length: 4\r\nConnection: close\r\n\r\nslow"),
-               "\r\n\r\nslow");
+    assert_has(
+        ask("POST /quick HTTP/1.1\r\n" HOST "Content-Length: 5\r\nConnection: close\r\n\r\nquick"),
+        "\r\n\r\nhello");
+    assert_has(
+        ask("POST /quick HTTP/1.1\r\n" HOST "Content-Length: 4\r\nConnection: close\r\n\r\nslow"),
+        "\r\n\r\nslow");
 }
 
 static void post_gzip(const char *path, const char *bytes, size_t n, size_t n_sent)
@@ -570,8 +597,10 @@ static void post_gzip(const char *path, const char *bytes, size_t n, size_t n_se
     n = sizeof(packed) - z.avail_out;
     deflateEnd(&z);
     n = n_sent > 0 ? n_sent : n;
-    snprintf(head, sizeof(head), "POST %s HTTP/1.1\r\n" HOST "Content-Encoding: gzip\r\n"
-                                 "Content-Length: %zu\r\nConnection: close\r\n\r\n", path, n);
+    snprintf(head, sizeof(head),
+             "POST %s HTTP/1.1\r\n" HOST "Content-Encoding: gzip\r\n"
+             "Content-Length: %zu\r\nConnection: close\r\n\r\n",
+             path, n);
     send_text(fd, head);
     send_bytes(fd, packed, n);
     buf_clear(&answer);
@@ -596,7 +625,8 @@ static void test_T14_gzip_bodies(void **state)
     post_gzip("/stream", zeros, sizeof(zeros), 0);
     assert_status(answer.ptr, 413);
     assert_status(ask("POST /echo HTTP/1.1\r\n" HOST "Content-Encoding: br\r\nContent-Length: 2\r\n"
-                      "Connection: close\r\n\r\nxy"), 415);
+                      "Connection: close\r\n\r\nxy"),
+                  415);
 }
 
 static void send_zeros(int fd, size_t n)
@@ -613,7 +643,8 @@ static void test_a_long_body_streams_through(void **state)
 
     (void)state;
     buf_clear(&answer);
-    send_text(fd, "POST /stream HTTP/1.1\r\n" HOST "Content-Length: 20971520\r\nConnection: close\r\n\r\n");
+    send_text(fd, "POST /stream HTTP/1.1\r\n" HOST
+                  "Content-Length: 20971520\r\nConnection: close\r\n\r\n");
     send_zeros(fd, BIG_BYTES);
     assert_true(receive(fd, &answer, NULL));
     assert_has(answer.ptr, "20971520 bytes");
@@ -701,7 +732,8 @@ static void test_L1_a_client_that_does_not_read_stops_its_worker(void **state)
     assert_true(wait_until(&app.n_running, 1));
     clock_sleep_ms(300);
     seen = atomic_load(&app.n_seen);
-    assert_true(seen > 0 && seen < BIG_BYTES / 2); /* bounded by the pipe and the kernel's buffers */
+    assert_true(seen > 0 &&
+                seen < BIG_BYTES / 2); /* bounded by the pipe and the kernel's buffers */
     close(fd);
     assert_true(wait_until(&app.n_gone, 1));
 }

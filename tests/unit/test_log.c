@@ -142,7 +142,8 @@ static void test_F30_a_full_pipe_drops_lines_and_counts_them(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
-        cmocka_unit_test_setup_teardown(test_a_line_is_time_level_event_and_pairs, redirect, restore),
+        cmocka_unit_test_setup_teardown(test_a_line_is_time_level_event_and_pairs, redirect,
+                                        restore),
         cmocka_unit_test_setup_teardown(test_T20_values_cannot_forge_a_line, redirect, restore),
         cmocka_unit_test_setup_teardown(test_levels_below_the_least_are_silent, redirect, restore),
         cmocka_unit_test_setup_teardown(test_a_line_is_never_longer_than_an_atomic_write, redirect,

@@ -29,14 +29,22 @@ typedef struct packet_case {
 static void test_packets_are_read_one_by_one(void **state)
 {
     static const packet_case cases[] = {
-        { "0006a\nrest", PKT_DATA, "a\n", 4 }, { "0004", PKT_DATA, "", 0 },
-        { "000Ahello\n", PKT_DATA, "hello\n", 0 }, { "0000x", PKT_FLUSH, NULL, 1 },
-        { "0001", PKT_DELIM, NULL, 0 },        { "0002", PKT_END, NULL, 0 },
-        { "0003", PKT_BAD, NULL, 4 },          { "", PKT_SHORT, NULL, 0 },
-        { "000", PKT_SHORT, NULL, 3 },         { "0006a", PKT_SHORT, NULL, 5 },
-        { "fff0", PKT_SHORT, NULL, 4 },        { "fff1", PKT_BAD, NULL, 4 },
-        { "ffff", PKT_BAD, NULL, 4 },          { "00g6ab", PKT_BAD, NULL, 6 },
-        { "-001a", PKT_BAD, NULL, 5 },         { " 006ab", PKT_BAD, NULL, 6 },
+        { "0006a\nrest", PKT_DATA, "a\n", 4 },
+        { "0004", PKT_DATA, "", 0 },
+        { "000Ahello\n", PKT_DATA, "hello\n", 0 },
+        { "0000x", PKT_FLUSH, NULL, 1 },
+        { "0001", PKT_DELIM, NULL, 0 },
+        { "0002", PKT_END, NULL, 0 },
+        { "0003", PKT_BAD, NULL, 4 },
+        { "", PKT_SHORT, NULL, 0 },
+        { "000", PKT_SHORT, NULL, 3 },
+        { "0006a", PKT_SHORT, NULL, 5 },
+        { "fff0", PKT_SHORT, NULL, 4 },
+        { "fff1", PKT_BAD, NULL, 4 },
+        { "ffff", PKT_BAD, NULL, 4 },
+        { "00g6ab", PKT_BAD, NULL, 6 },
+        { "-001a", PKT_BAD, NULL, 5 },
+        { " 006ab", PKT_BAD, NULL, 6 },
         { "0x06ab", PKT_BAD, NULL, 6 },
     };
 
@@ -83,10 +91,20 @@ static void test_T05_only_known_versions_count(void **state)
         const char *header;
         int version;
     } cases[] = {
-        { NULL, 0 }, { "", 0 }, { "version=0", 0 }, { "version=1", 1 }, { "version=2", 2 },
-        { "version=1:version=2", 2 }, { "version=2:version=1", 2 }, { "a:version=2:b=c", 2 },
-        { "version=3", 0 }, { "version=22", 0 }, { "version=2 -c", 0 }, { "version=2;id", 0 },
-        { "VERSION=2", 0 }, { ":::", 0 },
+        { NULL, 0 },
+        { "", 0 },
+        { "version=0", 0 },
+        { "version=1", 1 },
+        { "version=2", 2 },
+        { "version=1:version=2", 2 },
+        { "version=2:version=1", 2 },
+        { "a:version=2:b=c", 2 },
+        { "version=3", 0 },
+        { "version=22", 0 },
+        { "version=2 -c", 0 },
+        { "version=2;id", 0 },
+        { "VERSION=2", 0 },
+        { ":::", 0 },
     };
 
     (void)state;
@@ -143,9 +161,17 @@ static memfs_code parse_v2(const char *const *lines, git_v2_command *command, gi
 
 static void test_ls_refs_arguments(void **state)
 {
-    const char *lines[] = { "command=ls-refs", "agent=git/2.39.5", "object-format=sha1", "0001",
-                            "peel", "symrefs", "unborn", "ref-prefix refs/heads/",
-                            "ref-prefix refs/tags/", "something-new", NULL };
+    const char *lines[] = { "command=ls-refs",
+                            "agent=git/2.39.5",
+                            "object-format=sha1",
+                            "0001",
+                            "peel",
+                            "symrefs",
+                            "unborn",
+                            "ref-prefix refs/heads/",
+                            "ref-prefix refs/tags/",
+                            "something-new",
+                            NULL };
     memfs_buf out = MEMFS_BUF_INIT(4096);
     git_v2_command command;
     memfs_oid tip = oid(A);
@@ -207,7 +233,8 @@ static void test_v2_commands(void **state)
     assert_int_equal(git_v2_parse(MEMFS_STR(""), &command, &ls, &err), MEMFS_EINVALID);
     assert_int_equal(git_v2_parse(MEMFS_STR("0014command=ls-refs"), &command, &ls, &err),
                      MEMFS_EINVALID);
-    assert_int_equal(git_v2_parse(MEMFS_STR("GET / HTTP/1.1"), &command, &ls, &err), MEMFS_EINVALID);
+    assert_int_equal(git_v2_parse(MEMFS_STR("GET / HTTP/1.1"), &command, &ls, &err),
+                     MEMFS_EINVALID);
 }
 
 /* ---- pushes ---- */
@@ -247,7 +274,8 @@ static void test_push_commands_and_capabilities(void **state)
     assert_true(oid_equal(&rq.commands[0].old_id, &a) && oid_equal(&rq.commands[0].new_id, &b));
     assert_true(str_equal(rq.commands[0].ref, MEMFS_STR("refs/heads/main")));
     assert_true(str_equal(rq.commands[1].ref, MEMFS_STR("refs/tags/v1")));
-    assert_true(rq.report_status_v2 && rq.side_band_64k && !rq.report_status && !rq.quiet && !rq.atomic);
+    assert_true(rq.report_status_v2 && rq.side_band_64k && !rq.report_status && !rq.quiet &&
+                !rq.atomic);
     buf_dispose(&body);
 }
 
@@ -302,9 +330,18 @@ static void test_T10_a_push_names_at_most_16_refs(void **state)
 static void test_malformed_pushes_are_refused(void **state)
 {
     static const char *const lines[] = {
-        "hello", A, A " " B, A " " B " ", A "  " B " refs/heads/main", A "x" B " refs/heads/main",
-        "111 " B " refs/heads/main", A " " "ABCDEFABCDEFABCDEFABCDEFABCDEFABCDEFABCD" " refs/heads/main",
-        "push-cert", "push-cert-end",
+        "hello",
+        A,
+        A " " B,
+        A " " B " ",
+        A "  " B " refs/heads/main",
+        A "x" B " refs/heads/main",
+        "111 " B " refs/heads/main",
+        A " "
+          "ABCDEFABCDEFABCDEFABCDEFABCDEFABCDEFABCD"
+          " refs/heads/main",
+        "push-cert",
+        "push-cert-end",
     };
     memfs_buf body = MEMFS_BUF_INIT(4096);
     git_push_request rq;
@@ -344,7 +381,8 @@ static void test_reports_say_ok_or_why_not(void **state)
     rq.n_commands = 1;
     refusals[0] = "unpacker error";
     git_push_report(&out, &rq, "no space", refusals);
-    assert_string_equal(out.ptr, "0014unpack no space\n0026ng refs/heads/main unpacker error\n0000");
+    assert_string_equal(out.ptr,
+                        "0014unpack no space\n0026ng refs/heads/main unpacker error\n0000");
     buf_clear(&out);
     rq.report_status = false;
     git_push_report(&out, &rq, "", refusals);

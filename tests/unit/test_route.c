@@ -31,14 +31,52 @@ static void parsed_dispose(parsed *p)
 static void test_T01_tricks_in_targets_are_refused(void **state)
 {
     static const char *const bad[] = {
-        "", "v1/agents", "*", "http://host/v1/agents", "memfs:80",
-        "/v1/../etc", "/v1/..", "/..", "/.", "/v1/./agents", "/v1/%2e%2e/x", "/v1/%2E./x",
-        "/v1/.%2e", "/v1/a%2f..%2fb", "/v1/..%2fb", "/v1/a%2F.", "/v1//agents", "//v1", "/v1/agents//",
-        "/v1/a%00b", "/v1/a%0d%0ab", "/v1/a%1bb", "/v1/a%7fb", "/v1/a\x01" "b", "/v1/a%5cb", "/v1/a\\b",
-        "/v1/%", "/v1/%4", "/v1/%zz", "/v1/%4g", "/v1/a%", "/v1/a?b=%", "/v1/a?b=%0", "/v1/a?b=%00",
-        "/v1/a?%00=b", "/v1/a#b", "/v1/a?b#c", "/v1/a b", "/v1/%c0%ae%c0%ae/x", "/v1/%ff",
-        "/v1/%ed%a0%80", "/v1/\xc0\xaf", "/v1/%c3",
-        "/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17/18/19/20/21/22/23/24/25/26/27/28/29/30/31/32/33",
+        "",
+        "v1/agents",
+        "*",
+        "http://host/v1/agents",
+        "memfs:80",
+        "/v1/../etc",
+        "/v1/..",
+        "/..",
+        "/.",
+        "/v1/./agents",
+        "/v1/%2e%2e/x",
+        "/v1/%2E./x",
+        "/v1/.%2e",
+        "/v1/a%2f..%2fb",
+        "/v1/..%2fb",
+        "/v1/a%2F.",
+        "/v1//agents",
+        "//v1",
+        "/v1/agents//",
+        "/v1/a%00b",
+        "/v1/a%0d%0ab",
+        "/v1/a%1bb",
+        "/v1/a%7fb",
+        "/v1/a\x01"
+        "b",
+        "/v1/a%5cb",
+        "/v1/a\\b",
+        "/v1/%",
+        "/v1/%4",
+        "/v1/%zz",
+        "/v1/%4g",
+        "/v1/a%",
+        "/v1/a?b=%",
+        "/v1/a?b=%0",
+        "/v1/a?b=%00",
+        "/v1/a?%00=b",
+        "/v1/a#b",
+        "/v1/a?b#c",
+        "/v1/a b",
+        "/v1/%c0%ae%c0%ae/x",
+        "/v1/%ff",
+        "/v1/%ed%a0%80",
+        "/v1/\xc0\xaf",
+        "/v1/%c3",
+        "/1/2/3/4/5/6/7/8/9/10/11/12/13/14/15/16/17/18/19/20/21/22/23/24/25/26/27/28/29/30/31/32/"
+        "33",
     };
 
     (void)state;
@@ -131,11 +169,15 @@ static void nothing(http_request *rq, void *app)
 
 enum { INFO, AGENT, BLOCKS, BLOCK, ATTACH, AGENTS, REPACK, HEALTH };
 static const http_route routes[] = {
-    [INFO] = { HTTP_GET, "/v1/git/{agent}/state.git/info/refs", HTTP_FAST, HTTP_ACCESS_AGENT, nothing },
-    [AGENT] = { HTTP_GET | HTTP_PATCH, "/v1/agents/{agent}", HTTP_FAST, HTTP_ACCESS_AGENT, nothing },
+    [INFO] = { HTTP_GET, "/v1/git/{agent}/state.git/info/refs", HTTP_FAST, HTTP_ACCESS_AGENT,
+               nothing },
+    [AGENT] = { HTTP_GET | HTTP_PATCH, "/v1/agents/{agent}", HTTP_FAST, HTTP_ACCESS_AGENT,
+                nothing },
     [BLOCKS] = { HTTP_GET, "/v1/agents/{agent}/blocks", HTTP_FAST, HTTP_ACCESS_AGENT, nothing },
-    [BLOCK] = { HTTP_GET, "/v1/agents/{agent}/blocks/{label...}", HTTP_FAST, HTTP_ACCESS_AGENT, nothing },
-    [ATTACH] = { HTTP_PATCH, "/v1/agents/{agent}/blocks/attach/{id}", HTTP_BODY, HTTP_ACCESS_AGENT, nothing },
+    [BLOCK] = { HTTP_GET, "/v1/agents/{agent}/blocks/{label...}", HTTP_FAST, HTTP_ACCESS_AGENT,
+                nothing },
+    [ATTACH] = { HTTP_PATCH, "/v1/agents/{agent}/blocks/attach/{id}", HTTP_BODY, HTTP_ACCESS_AGENT,
+                 nothing },
     [AGENTS] = { HTTP_GET, "/v1/agents", HTTP_BODY, HTTP_ACCESS_ALL, nothing },
     [REPACK] = { HTTP_POST, "/owner/repack", HTTP_STREAM, HTTP_ACCESS_OWNER, nothing },
     [HEALTH] = { HTTP_GET, "/healthz", HTTP_FAST, HTTP_ACCESS_OPEN, nothing },
@@ -287,7 +329,8 @@ static void test_T19_heads_that_are_served(void **state)
         "GET / HTTP/1.0\r\n\r\n",
         "POST /a HTTP/1.1\r\nhost:x\r\nContent-Length: 12\r\n\r\n",
         "POST /a HTTP/1.1\r\nHost: \t x\r\nTransfer-Encoding: Chunked\r\n\r\n",
-        "GET / HTTP/1.1\r\nHost: x\r\nuser_id: a\r\nX-A: \xc3\xa9\tb  \r\nX-A: again\r\nEmpty:\r\n\r\n",
+        "GET / HTTP/1.1\r\nHost: x\r\nuser_id: a\r\nX-A: \xc3\xa9\tb  \r\nX-A: "
+        "again\r\nEmpty:\r\n\r\n",
     };
 
     (void)state;
@@ -316,7 +359,8 @@ static void test_T19_heads_that_can_be_read_two_ways_are_refused(void **state)
         "POST / HTTP/1.1\r\nHost: x\r\nContent-Length: 99999999999999999999\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: identity\r\n\r\n",
-        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n",
+        "POST / HTTP/1.1\r\nHost: x\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: "
+        "chunked\r\n\r\n",
         "POST / HTTP/1.0\r\nHost: x\r\nTransfer-Encoding: chunked\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: x\r\nAuthorization: a\r\nauthorization: b\r\n\r\n",
         "POST / HTTP/1.1\r\nHost: x\r\nContent-Type: a\r\nContent-Type: b\r\n\r\n",
@@ -329,7 +373,8 @@ static void test_T19_heads_that_can_be_read_two_ways_are_refused(void **state)
             fail_msg("served: %s", bad[i]);
 }
 
-/* What libmicrohttpd does to a fold, a NUL and a bare LF: the parts no longer follow one another. */
+/* What libmicrohttpd does to a fold, a NUL and a bare LF: the parts no longer follow one another.
+ */
 static void test_T19_gaps_between_the_parts_are_seen(void **state)
 {
     static cut_head c;
@@ -350,8 +395,11 @@ static void test_T19_gaps_between_the_parts_are_seen(void **state)
 static void test_T18_heads_have_bounds(void **state)
 {
     static http_pair fields[HTTP_MAX_HEADERS + 1];
-    http_head head = { .method = MEMFS_STR("GET"), .version = MEMFS_STR("HTTP/1.1"),
-                       .fields = fields, .n_fields = HTTP_MAX_HEADERS, .size = HTTP_MAX_HEAD_BYTES };
+    http_head head = { .method = MEMFS_STR("GET"),
+                       .version = MEMFS_STR("HTTP/1.1"),
+                       .fields = fields,
+                       .n_fields = HTTP_MAX_HEADERS,
+                       .size = HTTP_MAX_HEAD_BYTES };
 
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(fields); i++)
@@ -466,7 +514,8 @@ static void test_T14_gzip_bodies_are_bounded_while_they_inflate(void **state)
     assert_int_equal(inflate_all(str_make(packed, n), 2 << 20, &n_out, &ended), MEMFS_OK);
     packed[n] = 'x';
     assert_int_equal(inflate_all(str_make(packed, n + 1), 2 << 20, &n_out, &ended), MEMFS_EINVALID);
-    assert_int_equal(inflate_all(MEMFS_STR("not gzip at all"), 100, &n_out, &ended), MEMFS_EINVALID);
+    assert_int_equal(inflate_all(MEMFS_STR("not gzip at all"), 100, &n_out, &ended),
+                     MEMFS_EINVALID);
 }
 
 int main(void)
