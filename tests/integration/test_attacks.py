@@ -170,3 +170,22 @@ def test_F14_a_commit_made_by_hand_during_verify_fences_nobody(server, agent, fo
     assert "agent_fenced" not in server.log()
     assert server.value(known, "7") == "text 7" * 50
     assert server.tip(known) == tip
+
+
+def test_F07_the_descriptor_limit_of_a_login_is_raised(servers, agent):
+    """1,024 descriptors are what a login or a service begins with. A thousand idle connections used
+    them up; the event threads then span on accept(), and pushes found no pipe for git."""
+    server = servers(prefix=("prlimit", "--nofile=1024:4096"))
+    with open(f"/proc/{server.pid}/limits", encoding="ascii") as f:
+        soft = next(line.split()[3] for line in f if line.startswith("Max open files"))
+    assert int(soft) == 4096
+    idle = []
+    with contextlib.suppress(OSError):
+        for _ in range(990):
+            idle.append(http.connect(server.port))
+    try:
+        tip, report = push(server, agent(), {"system/human.md": "hello"}, timeout=20)
+        assert report.acked, report
+    finally:
+        for sock in idle:
+            sock.close()
