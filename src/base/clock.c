@@ -30,13 +30,14 @@ int64_t clock_wall_us(void)
 void clock_iso(int64_t wall_us, char out[CLOCK_ISO_LEN])
 {
     int64_t micros = wall_us % 1000000;
-    time_t seconds;
+    time_t seconds = (time_t)(wall_us / 1000000);
     struct tm tm;
     size_t n;
 
-    if (micros < 0)
+    if (micros < 0) {
         micros += 1000000;
-    seconds = (time_t)((wall_us - micros) / 1000000);
+        seconds--;
+    }
     gmtime_r(&seconds, &tm);
     n = strftime(out, CLOCK_ISO_LEN, "%Y-%m-%dT%H:%M:%S", &tm);
     if (micros != 0)

@@ -53,7 +53,7 @@ bool str_to_u64(memfs_str s, uint64_t max, uint64_t *ret)
     for (size_t i = 0; i < s.len; i++) {
         uint64_t digit = (uint64_t)(unsigned char)s.ptr[i] - '0';
 
-        if (digit > 9 || value > (max - digit) / 10)
+        if (digit > 9 || digit > max || value > (max - digit) / 10)
             return false;
         value = value * 10 + digit;
     }
