@@ -31,6 +31,9 @@ def number(x):
     return "%.2f" % x
 
 
+VERDICTS = {True: "met", False: "**missed**", None: "not judged"}
+
+
 class Row:
     """One budget of the design: what was measured, and whether it is met."""
 
@@ -49,9 +52,9 @@ class Row:
         return value
 
     def budget(self, text, measured, met, unit="×"):
-        self.budgets.append((text, measured, unit, bool(met)))
-        print("  %-58s %10s %s  %s" % (text, number(measured), unit, "met" if met else "MISSED"),
-              flush=True)
+        """met None: the machine does not meet the budget's own condition."""
+        self.budgets.append((text, measured, unit, met))
+        print("  %-58s %10s %s  %s" % (text, number(measured), unit, VERDICTS[met]), flush=True)
 
     def remark(self, text):
         self.remarks.append(text)
@@ -113,9 +116,9 @@ def write(path, rows, folder, reasons, elapsed_s, busy):
     for row in rows:
         for text, measured, unit, met in row.budgets:
             out.append("| %s | %s | %s %s | %s |" % (
-                row.work, text, number(measured), unit, "met" if met else "**missed**"))
+                row.work, text, number(measured), unit, VERDICTS[met]))
     out.append("")
-    missed = [r for r in rows if not all(b[3] for b in r.budgets)]
+    missed = [r for r in rows if any(b[3] is False for b in r.budgets)]
     if missed:
         out.append("Missed, and why:\n")
         for row in missed:

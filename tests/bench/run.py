@@ -136,9 +136,9 @@ def bench_change(folder):
               for name in agents}
     row.figure("of it the ref move", moves, "ms")
     big = values["spread 2000"]
-    row.budget("≤ 2 ms where an fsync takes ≤ 0.5 ms", big, big <= 2 or fsync > 0.5, "ms")
-    if fsync > 0.5:
-        row.remark("An fsync takes longer than 0.5 ms here, so the 2 ms do not apply.")
+    # Where the disk is slower than the budget's, only a pass says anything.
+    row.budget("≤ 2 ms where an fsync takes ≤ 0.5 ms", big,
+               True if big <= 2 else False if fsync <= 0.5 else None, "ms")
     ratio = big / values["spread 20"]
     row.budget("≤ 1.5 × the same change among 20 files", ratio, ratio <= 1.5)
     ratio = values["flat 2000"] / values["flat 20"]
@@ -284,7 +284,7 @@ def in_turns(rounds, ms, targets):
     found = {name: ([], []) for name in targets}
     for server, files in targets.values():
         load(server.port, 300, *files)
-    for _ in range(rounds):
+    for _ in range(rounds):  # many: how connections fall on a server's threads is chance
         for name, (server, files) in targets.items():
             before = processor_s(server.pids())
             got = load(server.port, ms, *files)
@@ -318,7 +318,7 @@ def bench_fetch(folder):
         other.commit_fill(spread(50))
         other.push()
         files = fetch_files(folder, agent)
-        rates = in_turns(5, 3000, {"memfs": (server, files), "nginx": (nginx, files)})
+        rates = in_turns(9, 1500, {"memfs": (server, files), "nginx": (nginx, files)})
         ms = {"memfs": [], "nginx": []}
         for _ in range(20):
             for name, c in (("memfs", clone), ("nginx", other)):
@@ -355,7 +355,7 @@ def bench_read(folder):
         targets = {"%s %s" % (who, what): (rig, [file])
                    for who, rig in (("memfs", server), ("bare", bare))
                    for what, file in (("one", one), ("fifty", fifty))}
-        rates = in_turns(5, 3000, targets)
+        rates = in_turns(11, 1000, targets)
         rss = server.rss_kib() / 1024
     row.remark("A bare libmicrohttpd handler (`bare.c`) runs the same query over a copy of the same"
                " cache and writes the same bytes of JSON, nothing else: no routing, no checks, no log, no"
