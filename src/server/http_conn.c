@@ -15,6 +15,11 @@
  * client waits for us (a worker is busy, a pipe is full) costs nothing.  What moved is what the
  * kernel says (TCP_INFO), so bytes that sit in a socket buffer of ours count for nobody.
  *
+ * A client that closes in the middle of a request is not always noticed by the library: its end may
+ * come together with its last bytes, and epoll tells of both but once.  When the peer has closed its
+ * side and all it sent was read, nothing more can come; a request that is not whole then is ended
+ * too, or clients that give up would fill the table for as long as the clocks allow (F10).
+ *
  * A new phase is seen by its turn number; the fields below "the reaper's own" belong to its thread.
  * Locks: table.mutex alone, held over shutdown() and getsockopt(), which do not block.  A
  * connection is taken out of the table before its descriptor is closed, so no foreign one is ever
@@ -29,10 +34,13 @@
 #include <linux/tcp.h>
 #include <netinet/in.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #define TICK_MS 250
 #define N_BUCKETS 256
+#define CLOSED_BY_PEER 8 /* TCP_CLOSE_WAIT, of a header that cannot stand beside linux/tcp.h */
+#define LEFT_TICKS 2 /* so that what was read a moment ago has been looked at */
 
 struct http_source {
     http_source *next;
@@ -229,6 +237,7 @@ size_t http_conns_quiesce(http_conn_table *t, void (*fn)(http_request *rq))
 
 typedef struct moved {
     uint64_t received, acked;
+    bool is_half_closed; /* the peer sends no more */
 } moved;
 
 static bool read_moved(int fd, moved *ret)
@@ -241,6 +250,7 @@ static bool read_moved(int fd, moved *ret)
         return false; /* a kernel before 4.1 */
     ret->received = info.tcpi_bytes_received;
     ret->acked = info.tcpi_bytes_acked;
+    ret->is_half_closed = info.tcpi_state == CLOSED_BY_PEER;
     return true;
 }
 
@@ -288,6 +298,20 @@ static bool is_rate_low(const http_clocks *k, http_connection *c, http_phase pha
     return c->credit_bytes < 0;
 }
 
+/* Has the client gone away in the middle of its request? */
+static bool has_left(http_connection *c, http_phase phase, const moved *m)
+{
+    int n_unread = 0;
+    bool is_open = phase == HTTP_PHASE_IDLE || phase == HTTP_PHASE_HEAD || phase == HTTP_PHASE_BODY;
+
+    if (!m->is_half_closed || !is_open || atomic_load(&c->is_ours) ||
+        ioctl(c->fd, FIONREAD, &n_unread) < 0 || n_unread > 0)
+        c->n_left = 0;
+    else
+        c->n_left++;
+    return c->n_left > LEFT_TICKS;
+}
+
 static bool is_too_slow(const http_clocks *k, http_connection *c, int64_t now)
 {
     unsigned turn = atomic_load(&c->turn);
@@ -302,6 +326,8 @@ static bool is_too_slow(const http_clocks *k, http_connection *c, int64_t now)
         enter_phase(k, c, phase, &m, now);
         return false;
     }
+    if (has_left(c, phase, &m))
+        return true;
     if (phase == HTTP_PHASE_IDLE || phase == HTTP_PHASE_HEAD)
         return is_head_late(k, c, phase, &m, now);
     if (phase == HTTP_PHASE_BODY && limit > 0 && now - c->phase_ms > limit)

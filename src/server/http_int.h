@@ -136,6 +136,7 @@ typedef struct http_connection {
     /* the reaper's own */
     unsigned seen_turn;
     bool had_request;
+    unsigned n_left; /* ticks in a row in which the client was seen to be gone */
     int64_t phase_ms, head_ms, counted_ms;
     uint64_t mark_bytes, counted_bytes;
     int64_t credit_bytes;

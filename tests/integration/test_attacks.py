@@ -189,3 +189,44 @@ def test_F07_the_descriptor_limit_of_a_login_is_raised(servers, agent):
     finally:
         for sock in idle:
             sock.close()
+
+
+def test_F10_clients_that_give_up_leave_at_once(server, agent):
+    """A close that arrived together with the last bytes of half a request went unnoticed, and the
+    connection was kept for the 10 to 30 s of the clocks: 40 such clients a second filled the table of
+    1,000. One that only closes its own side after a whole request still gets its answer."""
+    known = agent()
+    tip, pack = commit_of({"system/human.md": "one"})
+    body = wire.push_body([(wire.GENESIS, tip, wire.MAIN)], pack)
+    head = (f"POST /v1/git/{known}/state.git/git-receive-pack HTTP/1.1\r\nHost: memfs\r\n"
+            "Content-Type: application/x-git-receive-pack-request\r\n"
+            f"Content-Length: {len(body)}\r\n\r\n").encode()
+    whole = head + body
+
+    def n_sockets():
+        names = glob.glob(f"/proc/{server.pid}/fd/*")
+        found = 0
+        for name in names:
+            with contextlib.suppress(OSError):
+                found += os.readlink(name).startswith("socket:")
+        return found
+
+    assert server.get("/healthz").status == 200
+    time.sleep(0.5)
+    before = n_sockets()
+    for i in range(100):
+        sock = http.connect(server.port)
+        sock.sendall(whole[:1 + i * (len(whole) - 2) // 100])
+        sock.close()
+    deadline = time.monotonic() + 5
+    while n_sockets() > before + 5 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert n_sockets() <= before + 5
+    assert server.tip(known) == wire.GENESIS
+    with http.connect(server.port) as sock:
+        sock.sendall(whole[:-20])
+        time.sleep(1.5)
+        sock.sendall(whole[-20:])
+        sock.shutdown(1)
+        assert http.read_response(sock).status == 200
+    assert server.tip(known) == tip
