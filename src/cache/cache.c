@@ -30,7 +30,8 @@ memfs_code cache_reset(cache *c, memfs_error *err)
     return c->backend->reset(c, err);
 }
 
-memfs_code cache_blocks(cache *c, const block_query *q, block_row_fn fn, void *ctx, memfs_error *err)
+memfs_code cache_blocks(cache *c, const block_query *q, block_row_fn fn, void *ctx,
+                        memfs_error *err)
 {
     return c->backend->blocks(c, q, NULL, fn, ctx, err);
 }

@@ -4,8 +4,9 @@
  *
  * One small vtable (cache_backend, in cache_int.h) stands behind these calls; SQLite is the first.
  *
- * Invariants: an agent's rows and its synced tip change in one transaction; a reader sees one commit;
- * cache_apply names the tip it starts from, so an older commit never overwrites a newer one.
+ * Invariants: an agent's rows and its synced tip change in one transaction; a reader sees one
+ * commit; cache_apply names the tip it starts from, so an older commit never overwrites a
+ * newer one.
  *
  * Errors, beside those named below, of every call: ECORRUPT the cache is damaged or its files were
  * taken away (cache_reset makes it anew), EUNAVAIL somebody held it for more than five seconds,
@@ -44,9 +45,9 @@ bool cache_is_there(cache *c);
 /* Reads every page and index: ECORRUPT when something is wrong.  Slow, for verify. */
 MEMFS_CHECK memfs_code cache_check(cache *c, memfs_error *err);
 /*
- * Sets a damaged or vanished cache aside and begins an empty one, as cache_open_sqlite does; readers
- * end what they are at on the old one.  Does nothing when no call met damage since it was last made,
- * so that of many threads that met the same damage one resets it.
+ * Sets a damaged or vanished cache aside and begins an empty one, as cache_open_sqlite does;
+ * readers end what they are at on the old one.  Does nothing when no call met damage since it was
+ * last made, so that of many threads that met the same damage one resets it.
  */
 MEMFS_CHECK memfs_code cache_reset(cache *c, memfs_error *err);
 
@@ -80,10 +81,10 @@ typedef enum block_order {
 } block_order;
 
 typedef struct block_query {
-    memfs_str agent_id;           /* empty: all agents */
-    memfs_str label;              /* empty: all */
-    memfs_str id;                 /* empty: all */
-    memfs_str label_search;       /* case-insensitive substrings; % and _ act as wildcards */
+    memfs_str agent_id;     /* empty: all agents */
+    memfs_str label;        /* empty: all */
+    memfs_str id;           /* empty: all */
+    memfs_str label_search; /* case-insensitive substrings; % and _ act as wildcards */
     memfs_str description_search;
     memfs_str value_search;
     const memfs_str *tags;
@@ -115,8 +116,8 @@ typedef struct cache_tip {
 MEMFS_CHECK memfs_code cache_tip_get(cache *c, memfs_str agent_id, cache_tip *ret,
                                      memfs_error *err);
 /*
- * Rows and tip of one agent from one snapshot.  *ret is written before the first row; ENOTFOUND when
- * it was never synced.
+ * Rows and tip of one agent from one snapshot.  *ret is written before the first row; ENOTFOUND
+ * when it was never synced.
  */
 MEMFS_CHECK memfs_code cache_agent_blocks(cache *c, const block_query *q, cache_tip *ret,
                                           block_row_fn fn, void *ctx, memfs_error *err);
@@ -131,23 +132,23 @@ typedef struct cache_change {
 
 typedef struct cache_update {
     memfs_str agent_id;
-    const memfs_oid *from; /* the synced tip this starts from; NULL: none, or with replace_all any */
+    const memfs_oid *from; /* the tip that this starts from; NULL: none, or with replace_all any */
     memfs_oid to;
-    bool replace_all;      /* drop all of the agent's rows first (rebuild) */
+    bool replace_all; /* drop all of the agent's rows first (rebuild) */
     const cache_change *changes;
     size_t n_changes;
 } cache_update;
 /*
- * One transaction.  ECONFLICT: the synced tip is not `from`.  Rows that go are taken out first; a row
- * replaces the one with its path.  From a tip to itself without changes writes nothing (K7).
+ * One transaction.  ECONFLICT: the synced tip is not `from`.  Rows that go are taken out first; a
+ * row replaces the one with its path.  From a tip to itself without changes writes nothing (K7).
  */
 MEMFS_CHECK memfs_code cache_apply(cache *c, const cache_update *u, memfs_error *err);
 /* Drops rows and tip; an agent that was never synced is fine. */
 MEMFS_CHECK memfs_code cache_forget(cache *c, memfs_str agent_id, memfs_error *err);
 /*
- * Makes sure that what was deleted is nowhere on disk (T28): freed space is overwritten as it is freed,
- * the log is emptied, caches that were set aside are removed.  EUNAVAIL: a reader held an old snapshot
- * for more than five seconds.
+ * Makes sure that what was deleted is nowhere on disk (T28): freed space is overwritten as it is
+ * freed, the log is emptied, caches that were set aside are removed.  EUNAVAIL: a reader held an
+ * old snapshot for more than five seconds.
  */
 MEMFS_CHECK memfs_code cache_scrub(cache *c, memfs_error *err);
 

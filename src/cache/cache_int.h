@@ -1,9 +1,10 @@
 /*
- * cache_int.h - what stands behind cache.h and state.h: one vtable each, shared by the backends only.
+ * cache_int.h - what stands behind cache.h and state.h: a vtable each, for backends only.
  *
- * A backend puts a `cache` (or `state`) first in its own struct, so that the wrappers in cache.c and
- * state.c reach the vtable and the backend reaches its fields.  The wrappers have checked what our own
- * bugs could break; a backend judges only what it stores.  The contracts are those of cache.h.
+ * A backend puts a `cache` (or `state`) first in its own struct, so that the wrappers in cache.c
+ * and state.c reach the vtable and the backend reaches its fields.  The wrappers have checked what
+ * our own bugs could break; a backend judges only what it stores.  The contracts are those of
+ * cache.h.
  */
 #ifndef MEMFS_CACHE_CACHE_INT_H
 #define MEMFS_CACHE_CACHE_INT_H
@@ -48,8 +49,8 @@ typedef struct state_backend {
                             memfs_error *err);
     memfs_code (*births_add)(state *s, memfs_str agent_id, const memfs_str *labels, size_t n,
                              int64_t now_us, memfs_error *err);
-    memfs_code (*births)(state *s, memfs_str agent_id, memfs_str label, state_birth_fn fn, void *ctx,
-                         memfs_error *err);
+    memfs_code (*births)(state *s, memfs_str agent_id, memfs_str label, state_birth_fn fn,
+                         void *ctx, memfs_error *err);
     memfs_code (*banned_add)(state *s, memfs_str agent_id, const memfs_oid *ids, size_t n,
                              memfs_error *err);
     memfs_code (*banned)(state *s, memfs_str agent_id, memfs_oid **ret, size_t *ret_n,

@@ -3,9 +3,9 @@
 #include <utf8proc.h>
 
 /*
- * The matcher keeps one place to go back to, the last %: whatever an earlier % has swallowed, a match
- * that exists is also found with the shortest choice for it.  So there is no recursion, and no pattern
- * that takes exponential time, unlike in sqlite's own LIKE.
+ * The matcher keeps one place to go back to, the last %: whatever an earlier % has swallowed, a
+ * match that exists is also found with the shortest choice for it.  So there is no recursion, and
+ * no pattern that takes exponential time, unlike in sqlite's own LIKE.
  */
 
 /* Bytes outside UTF-8 fold to values that no code point has. */
@@ -34,8 +34,8 @@ memfs_code like_compile(memfs_str pattern, like_pattern *ret, memfs_error *err)
         int32_t part = fold(pattern, &pos);
 
         if (ret->n == LIKE_MAX)
-            return memfs_fail(err, MEMFS_ELIMIT, "the text to search for is longer than %d characters",
-                              LIKE_MAX);
+            return memfs_fail(err, MEMFS_ELIMIT,
+                              "the text to search for is longer than %d characters", LIKE_MAX);
         if (part == '%')
             part = LIKE_ANY_TEXT;
         else if (part == '_')

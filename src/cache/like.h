@@ -1,10 +1,10 @@
 /*
- * like.h - "contains", as PostgreSQL's ILIKE '%x%' means it: without regard to case, with % standing
- * for any text and _ for one character, and no way to escape them (http-api 6.1).
+ * like.h - "contains", as PostgreSQL's ILIKE '%x%' means it: without regard to case, with %
+ * standing for any text and _ for one character, and no way to escape them (http-api 6.1).
  *
  * Case is folded one code point at a time over all of Unicode, as ILIKE does with a UTF-8 database:
- * "STRASSE" does not find "straße", "ÄRGER" finds "ärger".  A byte that is not UTF-8 is a character of
- * its own.
+ * "STRASSE" does not find "straße", "ÄRGER" finds "ärger".  A byte that is not UTF-8 is a character
+ * of its own.
  *
  * Thread: a compiled pattern may be used by many at once.
  */

@@ -10,10 +10,10 @@
 /*
  * The cache in SQLite.
  *
- * An agent's tip and rows are read from one snapshot by letting two queries overlap: the query for the
- * tip has found its row and is not ended before the rows are read, and as long as a query is open, its
- * connection stays in its snapshot.  That saves the BEGIN and COMMIT that would cost as much as the
- * reading.
+ * An agent's tip and rows are read from one snapshot by letting two queries overlap: the query for
+ * the tip has found its row and is not ended before the rows are read, and as long as a query is
+ * open, its connection stays in its snapshot.  That saves the BEGIN and COMMIT that would cost as
+ * much as the reading.
  */
 
 #define SHAPE_KEY (UINT64_C(1) << 32)
@@ -45,8 +45,8 @@ static const char *const FIXED[] = {
                       "RETURNING agent_no",
     [KEY_AGENT_DROP] = "DELETE FROM agents WHERE agent_no = ?1",
     [KEY_ROW_SET] =
-        "INSERT INTO blocks(agent_no, path, label, id, description, char_limit, read_only, metadata, "
-        "tags, hidden, problem, blob, bytes, created_at, updated_at, value) "
+        "INSERT INTO blocks(agent_no, path, label, id, description, char_limit, read_only, "
+        "metadata, tags, hidden, problem, blob, bytes, created_at, updated_at, value) "
         "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) "
         "ON CONFLICT(agent_no, path) DO UPDATE SET label = ?3, id = ?4, description = ?5, "
         "char_limit = ?6, read_only = ?7, metadata = ?8, tags = ?9, hidden = ?10, problem = ?11, "
@@ -152,8 +152,8 @@ static void bind_filters(sqlite_query *s, uint32_t shape, const block_query *q, 
 }
 
 /*
- * Where a cursor stands in the order.  place stays open while its path is bound.  An order by id needs
- * no look: the id is the place.
+ * Where a cursor stands in the order.  place stays open while its path is bound.  An order by id
+ * needs no look: the id is the place.
  */
 static memfs_code find_cursor(sqlite_conn *c, uint32_t shape, memfs_str id, sqlite_query *place,
                               bool *ret_is_set, memfs_error *err)
@@ -374,7 +374,8 @@ static memfs_code check_from(const cache_update *u, const synced *now, memfs_err
         return MEMFS_OK;
     if (u->from != NULL && now->is_known && oid_equal(u->from, &now->tip.commit))
         return MEMFS_OK;
-    return memfs_fail(err, MEMFS_ECONFLICT, "the blocks of agent '%.*s' were synced by somebody else",
+    return memfs_fail(err, MEMFS_ECONFLICT,
+                      "the blocks of agent '%.*s' were synced by somebody else",
                       (int)u->agent_id.len, u->agent_id.ptr);
 }
 

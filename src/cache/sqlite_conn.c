@@ -11,16 +11,16 @@
  *
  * Readers belong to threads.  A thread finds its connection in a list of its own (one entry a
  * database), so a read takes no lock.  But a database that is closed must take the readers of all
- * threads with it, and a thread that ends its own; so each reader is also in a list of its database,
- * and both ends of its life happen under one mutex, the registry.  Closing a database closes the
- * sqlite handles and marks the readers dead (db == NULL); the memory stays with the thread, which
- * frees it when it ends or opens the next reader.  Dead readers are never found, since a database id is
- * never used twice.
+ * threads with it, and a thread that ends its own; so each reader is also in a list of its
+ * database, and both ends of its life happen under one mutex, the registry.  Closing a database
+ * closes the sqlite handles and marks the readers dead (db == NULL); the memory stays with the
+ * thread, which frees it when it ends or opens the next reader.  Dead readers are never found,
+ * since a database id is never used twice.
  *
- * Epochs: sqlite_db_reset gives the name to another file.  A reader that has the old one open finishes
- * what it is at and is replaced at its next use.  Opening happens under the registry, as resetting does,
- * and includes the first read: sqlite opens the log at the first read, and the log of one file with the
- * pages of another would be garbage that no checksum shows.
+ * Epochs: sqlite_db_reset gives the name to another file.  A reader that has the old one open
+ * finishes what it is at and is replaced at its next use.  Opening happens under the registry, as
+ * resetting does, and includes the first read: sqlite opens the log at the first read, and the log
+ * of one file with the pages of another would be garbage that no checksum shows.
  *
  * Readers are opened read-only and never checkpoint (F24).
  */
@@ -62,7 +62,8 @@ static verdict judge(int rc, int number)
     case SQLITE_LOCKED: return (verdict){ MEMFS_EUNAVAIL, "is held by somebody else" };
     case SQLITE_FULL: return (verdict){ MEMFS_ENOSPACE, "has no room on the disk" };
     case SQLITE_READONLY:
-    case SQLITE_PERM: return (verdict){ MEMFS_EDENIED, "may only be read: look at its folder's mode" };
+    case SQLITE_PERM:
+        return (verdict){ MEMFS_EDENIED, "may only be read: look at its folder's mode" };
     case SQLITE_CANTOPEN: return (verdict){ code_of_errno(number), "could not be opened" };
     case SQLITE_IOERR: return (verdict){ code_of_errno(number), "could not be read or written" };
     case SQLITE_NOMEM: return (verdict){ MEMFS_EUNAVAIL, "found no memory" };
@@ -149,7 +150,8 @@ memfs_code sqlite_conn_open(sqlite_db *db, const char *path, int flags, sqlite_c
     c->db = db;
     c->db_id = db->id;
     c->epoch = atomic_load(&db->epoch);
-    rc = sqlite3_open_v2(path, &c->handle, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE, NULL);
+    rc = sqlite3_open_v2(path, &c->handle, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
+                         NULL);
     if (rc == SQLITE_OK)
         rc = prepare_handle(c->handle, (flags & SQLITE_OPEN_READWRITE) != 0);
     if (rc != SQLITE_OK) {
@@ -296,8 +298,8 @@ static memfs_code open_and_prime(sqlite_db *db, sqlite_conn **ret, memfs_error *
 }
 
 /*
- * Under the registry.  The names are looked at on both sides of the opening, as a file may be taken away
- * or put there by somebody who knows nothing of our locks.
+ * Under the registry.  The names are looked at on both sides of the opening, as a file may be taken
+ * away or put there by somebody who knows nothing of our locks.
  */
 static memfs_code open_reader(sqlite_db *db, sqlite_conn **ret, memfs_error *err)
 {

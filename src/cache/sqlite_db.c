@@ -15,22 +15,23 @@
  * One database file: made, opened, migrated, written, set aside.
  *
  * Made whole.  A new file is built and migrated under another name and renamed, so `state.db` never
- * exists half-made.  That is what lets us tell a state that lost its content (0 bytes, F23) from one
- * that is new, and refuse to begin it anew.
+ * exists half-made.  That is what lets us tell a state that lost its content (0 bytes, F23) from
+ * one that is new, and refuse to begin it anew.
  *
  * Migrations are numbered from 1; PRAGMA user_version is the number of the last one that ran.  Each
- * runs in one transaction with its number, so a crash leaves the step before, and the next open goes
- * on from there (F29).  A file with a higher number than we know was made by a newer memfs: a state is
- * refused, a cache set aside.  application_id tells our files from others.
+ * runs in one transaction with its number, so a crash leaves the step before, and the next open
+ * goes on from there (F29).  A file with a higher number than we know was made by a newer memfs: a
+ * state is refused, a cache set aside.  application_id tells our files from others.
  *
  * Set aside means renamed to <file>.broken-<time>, with log and index.  One such copy is kept.
  *
- * Written by one connection, behind write_lock, the only one that checkpoints: SQLite up to 3.51.2 can
- * corrupt a log when one connection checkpoints while another writes (F24).  The checkpoint is run by
- * a hook of ours rather than sqlite's, which would hide a failing fsync.  After such a failure nothing
- * more is written: the kernel may have dropped the pages, and a second fsync would lie (F05).
+ * Written by one connection, behind write_lock, the only one that checkpoints: SQLite up to 3.51.2
+ * can corrupt a log when one connection checkpoints while another writes (F24).  The checkpoint is
+ * run by a hook of ours rather than sqlite's, which would hide a failing fsync.  After such a
+ * failure nothing more is written: the kernel may have dropped the pages, and a second fsync would
+ * lie (F05).
  *
- * Deleted under us: three stat(2) before each write compare the names with what was opened.  Without
+ * Deleted under us: three stat(2) before each write compare the names with what was opened. Without
  * them, writes would go on into files that nobody can open any more.
  */
 
@@ -235,8 +236,8 @@ static memfs_code make_file(sqlite_db *db, const char *path, memfs_error *err)
     rc = sqlite_conn_open(db, path, SQLITE_OPEN_READWRITE, &c, err);
     if (rc < 0)
         return rc;
-    rc = sqlite_exec(c, db->spec->is_durable ? "PRAGMA synchronous = FULL"
-                                             : "PRAGMA synchronous = OFF", err);
+    rc = sqlite_exec(
+        c, db->spec->is_durable ? "PRAGMA synchronous = FULL" : "PRAGMA synchronous = OFF", err);
     if (rc == MEMFS_OK)
         rc = migrate(c, 0, err);
     sqlite_conn_close(c);
@@ -386,8 +387,8 @@ static memfs_code fail_fenced(sqlite_db *db, memfs_error *err)
 {
     if (!db->spec->is_disposable)
         return memfs_fail(err, MEMFS_EINTERNAL,
-                          "the disk failed to make the %s durable: nothing more is written to it until "
-                          "memfs is started again",
+                          "the disk failed to make the %s durable: nothing more is written to it "
+                          "until memfs is started again",
                           db->spec->what);
     atomic_store(&db->is_suspect, true);
     return sqlite_fail_damaged(db, err, "may be damaged: the disk failed to write it");
@@ -487,7 +488,7 @@ static memfs_code fill_new(sqlite_conn *c, sqlite_fill_fn fill, void *ctx, memfs
     return rc < 0 ? rc : sqlite_exec(c, "COMMIT", err);
 }
 
-/* Under write_lock and the registry.  When it fails there is no writer, and the next call tries again. */
+/* Under write_lock and the registry.  A failure leaves no writer, and the next call tries again. */
 static memfs_code begin_anew(sqlite_db *db, sqlite_fill_fn fill, void *ctx, memfs_error *err)
 {
     memfs_code rc;
@@ -520,10 +521,10 @@ memfs_code sqlite_db_reset(sqlite_db *db, sqlite_fill_fn fill, void *ctx, memfs_
 }
 
 /*
- * Empties the log.  Asked to wait, sqlite waits for one read mark after another, and goes on waiting for
- * a mark that a new reader has taken over meanwhile, though that one is no obstacle any more: under
- * steady reading it starves.  So it is asked not to wait, again and again; each try looks anew, and once
- * all is in the database, new readers no longer use the log.
+ * Empties the log.  Asked to wait, sqlite waits for one read mark after another, and goes on
+ * waiting for a mark that a new reader has taken over meanwhile, though that one is no obstacle any
+ * more: under steady reading it starves.  So it is asked not to wait, again and again; each try
+ * looks anew, and once all is in the database, new readers no longer use the log.
  */
 static memfs_code empty_log(sqlite_conn *c, memfs_error *err)
 {
@@ -546,7 +547,10 @@ memfs_code sqlite_db_scrub(sqlite_db *db, memfs_error *err)
     memfs_code rc;
 
     pthread_mutex_lock(&db->write_lock);
-    rc = db->writer == NULL || !sqlite_files_match(db) ? fail_gone(db, err) : remove_broken(db, err);
+    if (db->writer == NULL || !sqlite_files_match(db))
+        rc = fail_gone(db, err);
+    else
+        rc = remove_broken(db, err);
     if (rc == MEMFS_OK)
         rc = empty_log(db->writer, err);
     pthread_mutex_unlock(&db->write_lock);

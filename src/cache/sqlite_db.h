@@ -15,12 +15,12 @@
  *     sqlite_bind_str(&q, 1, label);
  *     rc = sqlite_step(&q, &is_row, err);
  *
- * Bound text is borrowed until the query is done; so are the slices of columns, until the next step.
- * A read snapshot lasts from the first step of the first query to the end of the last one, so queries
- * that shall see the same commit overlap.
+ * Bound text is borrowed until the query is done; so are the slices of columns, until the next
+ * step. A read snapshot lasts from the first step of the first query to the end of the last one, so
+ * queries that shall see the same commit overlap.
  *
- * Locks, in the order they are taken: write_lock of a database -> the registry of readers (one for the
- * process, inside sqlite_conn.c).  Neither is held while a reader reads.
+ * Locks, in the order they are taken: write_lock of a database -> the registry of readers (one for
+ * the process, inside sqlite_conn.c).  Neither is held while a reader reads.
  *
  * Thread: any, except open and close.  During sqlite_db_close no other thread may be in a call.
  */
@@ -41,7 +41,7 @@ typedef struct sqlite_spec {
     const char *file; /* its name in the folder */
     int32_t application_id;
     const char *const *migrations; /* the SQL of step 1, 2, ..., NULL; see sqlite_schema.h */
-    bool is_durable;    /* a commit survives a power cut; otherwise the last ones may be lost, whole */
+    bool is_durable; /* a commit survives a power cut; otherwise the last ones may be lost, whole */
     bool is_disposable; /* when damaged or newer: set aside and begun anew */
     const char *remedy; /* what a person does about ECORRUPT; follows the message */
     void (*sql)(uint64_t key, memfs_buf *out); /* the text of a query; keys from SQLITE_KEY_FIRST */
@@ -59,8 +59,8 @@ void sqlite_db_close(sqlite_db *db);
 bool sqlite_db_is_there(sqlite_db *db);
 MEMFS_CHECK memfs_code sqlite_db_check(sqlite_db *db, memfs_error *err);
 /*
- * As cache_reset.  fill, if it is not NULL, is called in the first transaction of the new file, before
- * anybody else can use it.
+ * As cache_reset.  fill, if it is not NULL, is called in the first transaction of the new file,
+ * before anybody else can use it.
  */
 typedef memfs_code (*sqlite_fill_fn)(sqlite_conn *c, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code sqlite_db_reset(sqlite_db *db, sqlite_fill_fn fill, void *ctx,
@@ -95,7 +95,7 @@ typedef struct sqlite_query {
 
 MEMFS_CHECK memfs_code sqlite_query_get(sqlite_conn *c, uint64_t key, sqlite_query *ret,
                                         memfs_error *err);
-void sqlite_query_done(sqlite_query *q); /* harmless twice */
+void sqlite_query_done(sqlite_query *q);  /* harmless twice */
 void sqlite_query_again(sqlite_query *q); /* for another run with other values */
 
 void sqlite_bind_str(sqlite_query *q, int at, memfs_str s);

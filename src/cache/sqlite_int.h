@@ -14,7 +14,7 @@
 #define SQLITE_N_SLOTS 40
 
 /* Queries of the connection itself. */
-enum { KEY_BEGIN = 1, KEY_COMMIT, KEY_ROLLBACK, KEY_PRIME, KEY_CHECK, KEY_COPY };
+enum { KEY_BEGIN = 1, KEY_COMMIT, KEY_ROLLBACK, KEY_CHECK, KEY_COPY };
 
 typedef struct sqlite_slot {
     uint64_t key; /* 0: empty */
@@ -50,10 +50,10 @@ struct sqlite_db {
     pthread_mutex_t write_lock;
     sqlite_conn *writer; /* NULL: lost.  Guarded by write_lock, as is what it does */
 
-    atomic_bool is_suspect;         /* damage was met on the file that is open now */
-    atomic_bool is_fenced;          /* an fsync failed: nothing is written any more (F05) */
-    atomic_uint_fast64_t epoch;     /* counts the files that have had this name */
-    file_id files[3];               /* database, -wal, -shm; changed under both locks */
+    atomic_bool is_suspect;     /* damage was met on the file that is open now */
+    atomic_bool is_fenced;      /* an fsync failed: nothing is written any more (F05) */
+    atomic_uint_fast64_t epoch; /* counts the files that have had this name */
+    file_id files[3];           /* database, -wal, -shm; changed under both locks */
 
     sqlite_conn *readers; /* guarded by the registry */
 };

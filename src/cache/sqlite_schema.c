@@ -5,8 +5,8 @@
 /*
  * Cache.  An agent id of 42 bytes would stand in five indexes of each row, so rows carry a number.
  * `blocks` is an ordinary rowid table: rows are up to a megabyte, and in a WITHOUT ROWID table such
- * rows would sit in the inner pages of the tree that every search walks.  `value` is the last column,
- * so that whatever else is read does not pass through its overflow pages.
+ * rows would sit in the inner pages of the tree that every search walks.  `value` is the last
+ * column, so that whatever else is read does not pass through its overflow pages.
  *
  * One index for each question:
  *   by_path      which row a change replaces
@@ -17,8 +17,8 @@
  *   by_name      all blocks of one label, oldest first
  * Labels are unique in an agent because paths are, but nothing breaks if they were not (K6).
  *
- * The generation starts at the time in microseconds and grows more slowly than that, so that a cache
- * that was made anew does not repeat the ETags of the old one.
+ * The generation starts at the time in microseconds and grows more slowly than that, so that a
+ * cache that was made anew does not repeat the ETags of the old one.
  */
 const char *const SQLITE_CACHE_MIGRATIONS[] = {
     "CREATE TABLE meta("

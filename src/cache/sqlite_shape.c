@@ -7,8 +7,8 @@
  *
  *   point   an id, or a label of an agent: an index gives the row, no order needed
  *   walk    an index gives the rows in order, so a limit ends the reading early
- *   sort    no index has the order: the row numbers are sorted and cut first, without the values, and
- *           the rows are fetched after that.  A sort of whole rows would move every value twice
+ *   sort    no index has the order: the row numbers are sorted and cut first, without the values,
+ * and the rows are fetched after that.  A sort of whole rows would move every value twice
  *
  * Order and filter by agent: a unary + keeps the planner from walking by_created or by_id through
  * all agents to find the few rows of one.
@@ -57,8 +57,9 @@ static bool needs_sort(uint32_t shape)
 
 static void put_columns(uint32_t shape, memfs_buf *out)
 {
-    buf_puts(out, "b.label, b.path, b.id, b.description, b.char_limit, b.read_only, b.metadata, "
-                  "b.tags, b.hidden, b.problem, b.blob, b.bytes, b.created_at, b.updated_at, b.value");
+    buf_puts(out,
+             "b.label, b.path, b.id, b.description, b.char_limit, b.read_only, b.metadata, "
+             "b.tags, b.hidden, b.problem, b.blob, b.bytes, b.created_at, b.updated_at, b.value");
     if (!has(shape, SHAPE_AGENT))
         buf_puts(out, ", (SELECT agent_id FROM agents a WHERE a.agent_no = b.agent_no)");
 }
@@ -77,8 +78,9 @@ static void put_filters(uint32_t shape, memfs_buf *out)
         { SHAPE_LIKE_LABEL, "memfs_contains(?4, b.label)" },
         { SHAPE_ANY_TAG, "EXISTS(SELECT 1 FROM json_each(b.tags) t WHERE t.value IN "
                          "(SELECT value FROM json_each(?7)))" },
-        { SHAPE_ALL_TAGS, "(SELECT count(DISTINCT t.value) FROM json_each(b.tags) t WHERE t.value IN "
-                          "(SELECT value FROM json_each(?7))) = ?8" },
+        { SHAPE_ALL_TAGS,
+          "(SELECT count(DISTINCT t.value) FROM json_each(b.tags) t WHERE t.value IN "
+          "(SELECT value FROM json_each(?7))) = ?8" },
         { SHAPE_LIKE_DESCRIPTION, "memfs_contains(?5, b.description)" },
         { SHAPE_LIKE_VALUE, "memfs_contains(?6, b.value)" },
     };

@@ -1,9 +1,9 @@
 /*
  * sqlite_shape.h - the queries whose text depends on which filters are set.
  *
- * A set of filters is a set of bits, the shape; each shape has one text, put together from fixed parts,
- * in which the values are parameters with fixed numbers (T26).  So a shape is prepared once a
- * connection, and binding a value that the shape has no use for cannot happen.
+ * A set of filters is a set of bits, the shape; each shape has one text, put together from fixed
+ * parts, in which the values are parameters with fixed numbers (T26).  So a shape is prepared once
+ * a connection, and binding a value that the shape has no use for cannot happen.
  */
 #ifndef MEMFS_CACHE_SQLITE_SHAPE_H
 #define MEMFS_CACHE_SQLITE_SHAPE_H

@@ -33,7 +33,8 @@ static const char *const FIXED[] = {
     [KEY_AGENT_COUNT] = "SELECT count(*) FROM agents",
     [KEY_CURSOR] = "SELECT created_at FROM agents WHERE agent_id = ?1",
     [KEY_BIRTH] = "SELECT label, created_at FROM births WHERE agent_id = ?1 AND label = ?2",
-    [KEY_BIRTH_ADD] = "INSERT OR IGNORE INTO births(agent_id, label, created_at) VALUES(?1, ?2, ?3)",
+    [KEY_BIRTH_ADD] =
+        "INSERT OR IGNORE INTO births(agent_id, label, created_at) VALUES(?1, ?2, ?3)",
     [KEY_BIRTHS] = "SELECT label, created_at FROM births WHERE agent_id = ?1 ORDER BY label",
     [KEY_BANNED] = "SELECT object FROM banned WHERE agent_id = ?1 ORDER BY object",
     [KEY_BANNED_ADD] = "INSERT OR IGNORE INTO banned(agent_id, object) VALUES(?1, ?2)",
@@ -74,7 +75,8 @@ static void list_sql(uint32_t shape, memfs_buf *out)
         { LIST_AFTER_DESCENDING, " AND (created_at, agent_id) < (?8, ?9)" },
     };
 
-    buf_puts(out, "SELECT agent_id, org_id, name, tags, created_at, updated_at FROM agents WHERE 1");
+    buf_puts(out,
+             "SELECT agent_id, org_id, name, tags, created_at, updated_at FROM agents WHERE 1");
     for (size_t i = 0; i < ARRAY_LEN(filters); i++) {
         if ((shape & filters[i].bit) != 0)
             buf_puts(out, filters[i].sql);
@@ -118,8 +120,9 @@ static const sqlite_spec SPEC = {
     .migrations = SQLITE_STATE_MIGRATIONS,
     .is_durable = true,
     .is_disposable = false,
-    .remedy = ": nothing was changed; stop memfs, keep a copy of state.db with its -wal and -shm, and "
-              "bring state.db back from a backup (memfs restore)",
+    .remedy =
+        ": nothing was changed; stop memfs, keep a copy of state.db with its -wal and -shm, and "
+        "bring state.db back from a backup (memfs restore)",
     .sql = sql,
 };
 

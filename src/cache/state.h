@@ -1,13 +1,14 @@
 /*
- * state.h - what git does not carry and nobody can recompute: durable, never deleted (design 14, F24).
+ * state.h - what git does not carry and nobody can recompute: durable, never deleted (design 14,
+ * F24).
  *
  * Agents, when each block was first seen, and the objects that were purged.  state.db is apart from
  * the cache, written with synchronous=FULL: a call that returns OK has survived a power cut.  A
  * corrupt or newer state stops with instructions and is never begun anew (F23, F29).
  *
  * Errors, beside those named below: ECORRUPT as at state_open_sqlite, EUNAVAIL somebody held it for
- * more than five seconds, ENOSPACE the disk is full, EINTERNAL the disk failed to make a write durable
- * (then nothing more is written until the process is started again, F05).
+ * more than five seconds, ENOSPACE the disk is full, EINTERNAL the disk failed to make a write
+ * durable (then nothing more is written until the process is started again, F05).
  *
  * Thread: any; one writing connection behind a mutex, readers by thread, as in cache.h.
  */
@@ -45,7 +46,7 @@ typedef struct agent_query {
     bool match_all_tags;
     bool descending;         /* by (created_at, id) */
     memfs_str before, after; /* agent ids, relative to the order; unknown ones are ignored */
-    int64_t limit; /* 0: all */
+    int64_t limit;           /* 0: all */
 } agent_query;
 
 MEMFS_CHECK memfs_code state_agents(state *s, const agent_query *q, state_agent_fn fn, void *ctx,

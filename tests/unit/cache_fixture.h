@@ -1,5 +1,6 @@
 /*
- * cache_fixture.h - a folder for databases, and rows to put in them; for the tests of this room only.
+ * cache_fixture.h - a folder for databases, and rows to put in them; for the tests of this room
+ * only.
  */
 #ifndef MEMFS_TESTS_CACHE_FIXTURE_H
 #define MEMFS_TESTS_CACHE_FIXTURE_H
@@ -98,7 +99,8 @@ UNUSED static const char *in_root(fixture *f, const char *name)
 
 UNUSED static memfs_oid oid_of(unsigned n)
 {
-    memfs_oid oid = { { (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n, 7 } };
+    memfs_oid oid = { { (uint8_t)(n >> 24), (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n,
+                        7 } };
 
     return oid;
 }

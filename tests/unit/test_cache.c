@@ -35,8 +35,11 @@ static memfs_code check_full_row(const block_row *row, void *ctx, memfs_error *e
 static void assert_kept(fixture *f, const block_row *row)
 {
     cache_change change = { row->path, row };
-    cache_update u = { .agent_id = MEMFS_STR("agent-a"), .to = oid_of(1), .replace_all = true,
-                       .changes = &change, .n_changes = 1 };
+    cache_update u = { .agent_id = MEMFS_STR("agent-a"),
+                       .to = oid_of(1),
+                       .replace_all = true,
+                       .changes = &change,
+                       .n_changes = 1 };
     block_query one = { .agent_id = u.agent_id, .label = row->label, .show_hidden = true };
     block_query all = { .show_hidden = true };
     int64_t n;
@@ -173,8 +176,11 @@ static void test_K2_deletes_and_renames_follow_to_the_last_row(void **at)
     memfs_oid one = oid_of(1);
     block_row moved = row_of("new.md", "new", "block-x", "text");
     cache_change rename[] = { { moved.path, &moved }, { MEMFS_STR("old.md"), NULL } };
-    cache_update u = { .agent_id = MEMFS_STR("agent-a"), .from = &one, .to = oid_of(2),
-                       .changes = rename, .n_changes = 2 };
+    cache_update u = { .agent_id = MEMFS_STR("agent-a"),
+                       .from = &one,
+                       .to = oid_of(2),
+                       .changes = rename,
+                       .n_changes = 2 };
     block_query q = { .agent_id = MEMFS_STR("agent-a") };
     int64_t n;
 
@@ -206,8 +212,11 @@ static void test_D5_replace_all_leaves_nothing_of_before(void **at)
     block_row row = row_of("only.md", "only", "block-o", "text");
     cache_change change = { row.path, &row };
     memfs_oid wrong = oid_of(77);
-    cache_update u = { .agent_id = MEMFS_STR("agent-a"), .to = oid_of(9), .replace_all = true,
-                       .changes = &change, .n_changes = 1 };
+    cache_update u = { .agent_id = MEMFS_STR("agent-a"),
+                       .to = oid_of(9),
+                       .replace_all = true,
+                       .changes = &change,
+                       .n_changes = 1 };
     block_query q = { .agent_id = MEMFS_STR("agent-a") };
 
     assert_ok(apply_one(f, "agent-a", 0, 1, "x", "one"));
@@ -226,8 +235,9 @@ static void test_rows_of_a_large_change_are_all_there(void **at)
     static block_row rows[N];
     static cache_change changes[N];
     static char names[N][3][32];
-    cache_update u = { .agent_id = MEMFS_STR("agent-a"), .to = oid_of(1), .changes = changes,
-                       .n_changes = N };
+    cache_update u = {
+        .agent_id = MEMFS_STR("agent-a"), .to = oid_of(1), .changes = changes, .n_changes = N
+    };
     block_query q = { .agent_id = u.agent_id };
     int64_t n;
 
@@ -285,8 +295,9 @@ static void put_three(fixture *f)
         row_of("c.md", "c", "block-1", "gamma"),
     };
     cache_change changes[3];
-    cache_update u = { .agent_id = MEMFS_STR("agent-a"), .to = oid_of(1), .changes = changes,
-                       .n_changes = 3 };
+    cache_update u = {
+        .agent_id = MEMFS_STR("agent-a"), .to = oid_of(1), .changes = changes, .n_changes = 3
+    };
 
     rows[0].created_at_us = rows[2].created_at_us = 2;
     rows[1].created_at_us = 1;
@@ -315,7 +326,8 @@ static void test_blocks_come_in_the_order_asked_for(void **at)
 
     put_three(f);
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
-        block_query q = { .show_hidden = true, .order = cases[i].order,
+        block_query q = { .show_hidden = true,
+                          .order = cases[i].order,
                           .descending = cases[i].descending };
 
         assert_labels(&q, cases[i].labels);
@@ -548,7 +560,9 @@ static void make_model(fixture *f)
             rows[i].tags_json = str_of(tags[i]);
             changes[i] = (cache_change){ rows[i].path, &rows[i] };
         }
-        cache_update u = { .agent_id = str_of(first->agent), .to = oid_of(1), .changes = changes,
+        cache_update u = { .agent_id = str_of(first->agent),
+                           .to = oid_of(1),
+                           .changes = changes,
                            .n_changes = MODEL_N / 3 };
         assert_ok(cache_apply(f->cache, &u, &f->err));
     }
@@ -743,15 +757,18 @@ static void test_plans_do_not_grow_with_the_number_of_agents(void **unused)
         const char *first; /* what the plan begins with */
         bool may_sort;
     } cases[] = {
-        { SHAPE_AGENT | SHAPE_LABEL, "SEARCH b USING INDEX by_label (agent_no=? AND label=?)", false },
+        { SHAPE_AGENT | SHAPE_LABEL, "SEARCH b USING INDEX by_label (agent_no=? AND label=?)",
+          false },
         { SHAPE_ID, "SEARCH b USING INDEX by_id (id=?)", false },
-        { SHAPE_AGENT | SHAPE_BY_ID | SHAPE_LIMIT, "SEARCH b USING INDEX by_agent (agent_no=?)", false },
+        { SHAPE_AGENT | SHAPE_BY_ID | SHAPE_LIMIT, "SEARCH b USING INDEX by_agent (agent_no=?)",
+          false },
         { SHAPE_AGENT | SHAPE_BY_ID | SHAPE_AFTER | SHAPE_DESCENDING,
           "SEARCH b USING INDEX by_agent (agent_no=? AND id<?)", false },
         { SHAPE_AGENT | SHAPE_BY_PATH, "SEARCH b USING INDEX by_path (agent_no=?)", false },
         { SHAPE_AGENT | SHAPE_LIMIT, "", true },
         { SHAPE_LIMIT | SHAPE_NOT_HIDDEN, "SCAN b USING INDEX by_created", false },
-        { SHAPE_LIMIT | SHAPE_AFTER, "SEARCH b USING INDEX by_created ((created_at,id)>(?,?))", false },
+        { SHAPE_LIMIT | SHAPE_AFTER, "SEARCH b USING INDEX by_created ((created_at,id)>(?,?))",
+          false },
         { SHAPE_LIMIT | SHAPE_BEFORE | SHAPE_DESCENDING,
           "SEARCH b USING INDEX by_created ((created_at,id)>(?,?))", false },
         { SHAPE_LABEL | SHAPE_LIMIT, "SEARCH b USING INDEX by_name (label=?)", false },

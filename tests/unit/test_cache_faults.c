@@ -242,8 +242,9 @@ static void test_F23_a_check_finds_an_index_that_disagrees_with_its_table(void *
     open_cache(f);
     assert_ok(apply_one(f, "agent-a", 0, 1, "x", "one"));
     close_cache(f);
-    meddle(f, "cache.db", "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = "
-                          "'CREATE INDEX by_id ON blocks(path)' WHERE name = 'by_id'");
+    meddle(f, "cache.db",
+           "PRAGMA writable_schema = ON; UPDATE sqlite_master SET sql = "
+           "'CREATE INDEX by_id ON blocks(path)' WHERE name = 'by_id'");
     open_cache(f);
     assert_code(cache_check(f->cache, &f->err), ECORRUPT);
     assert_ok(cache_reset(f->cache, &f->err));
@@ -365,8 +366,9 @@ static void test_F23_a_long_lock_of_another_is_unavailable_after_five_seconds(vo
     hold(f, &writing, "BEGIN IMMEDIATE");
     open_cache(second);
     close_cache(second);
-    hold(second, &everything, "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; "
-                              "UPDATE meta SET generation = 1");
+    hold(second, &everything,
+         "PRAGMA locking_mode = EXCLUSIVE; BEGIN EXCLUSIVE; "
+         "UPDATE meta SET generation = 1");
     start = clock_mono_ms();
     pthread_create(&thread, NULL, open_in_thread, second);
     assert_code(apply_one(f, "agent-a", 1, 2, "x", "two"), EUNAVAIL);
@@ -417,7 +419,8 @@ static void test_a_folder_that_is_not_there_is_an_error(void **at)
 
 /* ---- the disk refuses ---- */
 
-/* Fails the n-th write, for n = 1, 2, ... until nothing fails; each time all is as it was before. */
+/* Fails the n-th write, for n = 1, 2, ... until nothing fails; each time all is as it was before.
+ */
 static void refuse_each_write(fixture *f, int number, bool stays, memfs_code want)
 {
     char text[20000];
@@ -514,9 +517,13 @@ static const char *const STEPS_FIRST[] = { "CREATE TABLE one(x); INSERT INTO one
 
 static sqlite_spec spec_of(const char *const *migrations, bool is_disposable)
 {
-    return (sqlite_spec){ .what = "test", .file = "test.db", .application_id = 4711,
-                          .migrations = migrations, .is_durable = true,
-                          .is_disposable = is_disposable, .remedy = ": ask" };
+    return (sqlite_spec){ .what = "test",
+                          .file = "test.db",
+                          .application_id = 4711,
+                          .migrations = migrations,
+                          .is_durable = true,
+                          .is_disposable = is_disposable,
+                          .remedy = ": ask" };
 }
 
 static int64_t number_of(fixture *f, const char *sql)
@@ -672,7 +679,8 @@ static void test_T28_a_purged_text_is_nowhere_on_disk(void **at)
         for (size_t at_byte = 0; at_byte + sizeof(needle) < len; at_byte += 200)
             memcpy(text + at_byte, needle, sizeof(needle) - 1);
         assert_ok(apply_one(f, "agent-a", tip, tip + 1, label, i % 5 == 4 ? NULL : text));
-        assert_ok(apply_one(f, "agent-b", tip, tip + 1, label + sizeof(needle), text + sizeof(needle)));
+        assert_ok(
+            apply_one(f, "agent-b", tip, tip + 1, label + sizeof(needle), text + sizeof(needle)));
         assert_ok(apply_one(f, "agent-b", tip + 1, tip + 1, label + sizeof(needle), "harmless"));
     }
     close_cache(f);
@@ -689,7 +697,8 @@ static void test_T28_a_purged_text_is_nowhere_on_disk(void **at)
     assert_nowhere(f, needle);
 }
 
-/* The same over a file with a history of moves and splits: freed space is overwritten as it is freed. */
+/* The same over a file with a history of moves and splits: freed space is overwritten as it is
+ * freed. */
 static void test_T28_no_remains_after_pages_were_split_and_merged(void **at)
 {
     static const char needle[] = "hunter2-hunter2";

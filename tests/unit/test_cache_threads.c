@@ -7,9 +7,9 @@
 #include <stdatomic.h>
 
 /*
- * One writer and four readers, also to be run under -Db_sanitize=thread.  Every commit puts its number
- * into all rows and into the tip, and changes how many rows there are, so a reader that sees two commits
- * mixed sees two numbers or a wrong count.
+ * One writer and four readers, also to be run under -Db_sanitize=thread.  Every commit puts its
+ * number into all rows and into the tip, and changes how many rows there are, so a reader that sees
+ * two commits mixed sees two numbers or a wrong count.
  */
 
 enum { N_READERS = 4, N_COMMITS = 400, N_ROWS = 24 };
@@ -33,8 +33,11 @@ static memfs_code write_commit(race *r, unsigned commit, bool from_nothing, memf
     block_row rows[N_ROWS];
     cache_change changes[N_ROWS];
     memfs_oid from = oid_of(commit - 1);
-    cache_update u = { .agent_id = MEMFS_STR("agent-a"), .from = from_nothing ? NULL : &from,
-                       .to = oid_of(commit), .changes = changes, .n_changes = N_ROWS };
+    cache_update u = { .agent_id = MEMFS_STR("agent-a"),
+                       .from = from_nothing ? NULL : &from,
+                       .to = oid_of(commit),
+                       .changes = changes,
+                       .n_changes = N_ROWS };
 
     memset(value, 'x', sizeof(value));
     value[snprintf(value, sizeof(value), "%u.", commit)] = 'x';

@@ -67,10 +67,13 @@ static void test_contains_as_ilike_does(void **unused)
 static void test_K5_bytes_that_are_not_utf8_match_themselves_only(void **unused)
 {
     (void)unused;
-    assert_true(contains(MEMFS_STR("\xff"), MEMFS_STR("a\xff" "b")));
-    assert_false(contains(MEMFS_STR("\xff"), MEMFS_STR("a\xfe" "b")));
+    assert_true(contains(MEMFS_STR("\xff"), MEMFS_STR("a\xff"
+                                                      "b")));
+    assert_false(contains(MEMFS_STR("\xff"), MEMFS_STR("a\xfe"
+                                                       "b")));
     assert_false(contains(MEMFS_STR("\xff"), MEMFS_STR("\xc3\xbf"))); /* ÿ, U+00FF */
-    assert_true(contains(MEMFS_STR("a_b"), MEMFS_STR("a\xff" "b")));
+    assert_true(contains(MEMFS_STR("a_b"), MEMFS_STR("a\xff"
+                                                     "b")));
     assert_true(contains(MEMFS_STR("b\0c"), MEMFS_STR("ab\0cd")));
     assert_false(contains(MEMFS_STR("b\0c"), MEMFS_STR("abcd")));
 }
@@ -106,7 +109,8 @@ static void test_T26_hostile_patterns_end_in_time(void **unused)
     assert_false(contains(str_make(pattern, sizeof(pattern)), str_make(text, len)));
     memset(pattern, 'a', sizeof(pattern) - 1);
     assert_false(contains(str_make(pattern, sizeof(pattern)), str_make(text, len)));
-    assert_true(clock_mono_ms() - start < 60000); /* 0.3 s; the bound is for a sanitizer on a busy box */
+    assert_true(clock_mono_ms() - start <
+                60000); /* 0.3 s; the bound is for a sanitizer on a busy box */
     free(text);
 }
 

@@ -167,10 +167,12 @@ static void test_agents_are_filtered(void **at)
     add(f, "agent-a", 1);
     add(f, "agent-b", 2);
     add(f, "agent-c", 3);
-    meddle(f, "state.db", "UPDATE agents SET name = 'Ärger', tags = '[\"red\"]' "
-                          "WHERE agent_id = 'agent-a'");
-    meddle(f, "state.db", "UPDATE agents SET name = 'the test', tags = '[\"x\",\"red\",\"blue\"]' "
-                          "WHERE agent_id = 'agent-b'");
+    meddle(f, "state.db",
+           "UPDATE agents SET name = 'Ärger', tags = '[\"red\"]' "
+           "WHERE agent_id = 'agent-a'");
+    meddle(f, "state.db",
+           "UPDATE agents SET name = 'the test', tags = '[\"x\",\"red\",\"blue\"]' "
+           "WHERE agent_id = 'agent-b'");
     for (size_t i = 0; i < ARRAY_LEN(cases); i++)
         assert_agents(&cases[i].q, cases[i].ids);
 }
@@ -370,7 +372,8 @@ static void fill_with_garbage(fixture *f)
     char bytes[8192];
 
     memset(bytes, 0xA5, sizeof(bytes));
-    assert_ok(fs_write_atomic(in_root(f, "state.db"), str_make(bytes, sizeof(bytes)), 0600, &f->err));
+    assert_ok(
+        fs_write_atomic(in_root(f, "state.db"), str_make(bytes, sizeof(bytes)), 0600, &f->err));
 }
 
 static void be_another_kind(fixture *f)
@@ -390,7 +393,7 @@ static void test_F23_a_damaged_state_stops_with_instructions_and_is_never_begun_
         void (*damage)(fixture *);
         const char *told;
     } cases[] = {
-        { cut_to_nothing, "memfs restore" },   { cut_in_half, "memfs restore" },
+        { cut_to_nothing, "memfs restore" },    { cut_in_half, "memfs restore" },
         { fill_with_garbage, "memfs restore" }, { be_another_kind, "memfs restore" },
         { be_newer, "made by a newer memfs" },
     };
@@ -505,7 +508,8 @@ static void assert_copy_is_one_instant(fixture *f, const char *folder)
     assert_ok(state_open_sqlite(folder, &copy, &f->err));
     assert_ok(state_check(copy, &f->err));
     assert_ok(state_agent_count(copy, &n_agents, &f->err));
-    assert_ok(state_births(copy, MEMFS_STR("all"), MEMFS_STR(""), count_births, &n_births, &f->err));
+    assert_ok(
+        state_births(copy, MEMFS_STR("all"), MEMFS_STR(""), count_births, &n_births, &f->err));
     assert_true(n_births == n_agents || n_births == n_agents + 1);
     state_close(copy);
 }
