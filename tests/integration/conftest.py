@@ -31,6 +31,14 @@ def pytest_terminal_summary(terminalreporter):
             terminalreporter.write_line("measured: " + line)
 
 
+def pytest_collection_modifyitems(config, items):
+    """Tests that are nothing but long belong to SOAK=1; left out, not skipped: skips are counted."""
+    if not SOAK:
+        long = [item for item in items if item.get_closest_marker("soak")]
+        config.hook.pytest_deselected(items=long)
+        items[:] = [item for item in items if item not in long]
+
+
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
     outcome = yield

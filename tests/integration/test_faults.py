@@ -152,7 +152,7 @@ def test_F03_git_hangs_floods_or_closes(wrapped, folder):
     server.wait_no_leftovers()
 
 
-@pytest.mark.skipif(os.environ.get("SOAK") != "1", reason="SOAK: waits out the deadline of a push")
+@pytest.mark.soak       # waits out the deadline of a push
 def test_F03_the_deadline_of_a_push(wrapped):
     server = wrapped
     m = Memory(server, new_agent())
