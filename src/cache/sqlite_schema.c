@@ -17,8 +17,8 @@
  *   by_name      all blocks of one label, oldest first
  * Labels are unique in an agent because paths are, but nothing breaks if they were not (K6).
  *
- * The generation starts at the time in microseconds and grows more slowly than that, so that a
- * cache that was made anew does not repeat the ETags of the old one.
+ * The generation starts at the time in milliseconds with 20 random bits behind it, so that a cache
+ * that was made anew does not repeat the ETags of the old one, whatever the clock does (H7).
  */
 const char *const SQLITE_CACHE_MIGRATIONS[] = {
     "CREATE TABLE meta("
@@ -26,7 +26,8 @@ const char *const SQLITE_CACHE_MIGRATIONS[] = {
     "  generation INTEGER NOT NULL,"
     "  rule TEXT);" /* NULL: not told yet */
     "INSERT INTO meta(one, generation, rule) VALUES("
-    "  1, CAST((julianday('now') - 2440587.5) * 86400000000.0 AS INTEGER), NULL);"
+    "  1, (CAST((julianday('now') - 2440587.5) * 86400000.0 AS INTEGER) << 20)"
+    "    | (random() & 1048575), NULL);"
     "CREATE TABLE agents("
     "  agent_no INTEGER PRIMARY KEY,"
     "  agent_id TEXT NOT NULL UNIQUE,"

@@ -241,7 +241,7 @@ static void test_D7_a_backup_is_a_home_again(void **state)
     fixture *f = *state;
     _cleanup_(mem_freep) char *to = mem_printf("%s/backup", f->root);
     _cleanup_(mem_freep) char *again = mem_printf("%s/again", f->root);
-    _cleanup_(mem_freep) char *first_path = f->path;
+    _cleanup_(mem_freep) char *first_path __attribute__((unused)) = f->path; /* freed at the end */
     _cleanup_(buf_dispose) memfs_buf before = MEMFS_BUF_INIT(1u << 20);
     _cleanup_(buf_dispose) memfs_buf after = MEMFS_BUF_INIT(1u << 20);
     upkeep_result result;
@@ -342,7 +342,7 @@ static void test_a_backup_leaves_a_damaged_agent_out_and_says_so(void **state)
     fixture *f = *state;
     _cleanup_(mem_freep) char *to = mem_printf("%s/backup", f->root);
     _cleanup_(mem_freep) char *again = mem_printf("%s/again", f->root);
-    _cleanup_(mem_freep) char *first_path = f->path;
+    _cleanup_(mem_freep) char *first_path __attribute__((unused)) = f->path; /* freed at the end */
     _cleanup_(told_dispose) told t = TOLD_INIT;
     upkeep_result result;
     agent *a;
