@@ -230,3 +230,23 @@ def test_F10_clients_that_give_up_leave_at_once(server, agent):
         sock.shutdown(1)
         assert http.read_response(sock).status == 200
     assert server.tip(known) == tip
+
+
+def test_F12_a_fifo_in_the_place_of_a_ref_is_an_answer(server, agent):
+    """open() of a FIFO waits for a writer: whoever asked for that agent, and the worker, hung."""
+    known = agent()
+    tip, report = push(server, known, {"system/human.md": "one"})
+    assert report.acked, report
+    ref = server.repository(known) + "/refs/heads/main"
+    os.rename(ref, ref + ".kept")
+    os.mkfifo(ref)
+    try:
+        time.sleep(1.1)  # how long a good look holds
+        refs = f"/v1/git/{known}/state.git/info/refs?service=git-upload-pack"
+        assert server.get(refs, timeout=10).status == 503
+        assert server.block(known, "system/human").status == 503
+    finally:
+        os.unlink(ref)
+        os.rename(ref + ".kept", ref)
+    server.verify()  # lifts the fence
+    assert server.tip(known) == tip
