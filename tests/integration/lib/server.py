@@ -31,7 +31,7 @@ BEARER = {"Authorization": "Bearer " + CANARY}
 SECRETS = (CANARY.encode(), BASIC.encode(), BASIC.rstrip("=").encode())
 
 LOG_LINE = re.compile(
-    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{6}Z level=(debug|info|warn|error) event=[a-z0-9_]+"
+    r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z level=(debug|info|warn|error) event=[a-z0-9_]+"
     r"( [a-z0-9_]+=([A-Za-z0-9._:/@+-]*|\"([^\"\\\x00-\x1f\x7f]|\\.)*\"))*")
 
 
@@ -285,11 +285,17 @@ class Server:
     # -- the promises ------------------------------------------------------------------------------
 
     def fsck_all(self):
+        """D6.  Beside a running server git may list a pack whose index a fold retires the next moment
+        (F13); what is damage is still there a second later."""
         for path in self.repositories():
             if os.path.basename(os.path.dirname(path)) in self.damaged:
                 continue
-            done = subprocess.run([GIT, "--git-dir", path, "fsck", "--full", "--strict"],
-                                  capture_output=True, timeout=300, env=git_env(self.folder))
+            for patience in (1, 2, 0) if self.running else (0,):
+                done = subprocess.run([GIT, "--git-dir", path, "fsck", "--full", "--strict"],
+                                      capture_output=True, timeout=300, env=git_env(self.folder))
+                if done.returncode == 0:
+                    break
+                time.sleep(patience)
             assert done.returncode == 0, f"fsck of {path}: {done.stdout!r} {done.stderr!r}"
 
     def verify(self):
