@@ -447,6 +447,13 @@ static enum MHD_Result on_accept(void *cls, const struct sockaddr *address, sock
     http_front *f = cls;
 
     (void)len;
+    /*
+     * This is also how a stopping server accepts no more.  MHD_quiesce_daemon() would be the
+     * library's way, but in 0.9.75 it races with its own event threads for the listening socket and
+     * then ends the process.
+     */
+    if (atomic_load(&f->server->is_stopping))
+        return MHD_NO;
     return http_conns_admit(f->server->conns, address) ? MHD_YES : MHD_NO;
 }
 
@@ -559,14 +566,6 @@ memfs_code http_start(const http_options *options, http_server **ret, memfs_erro
     return MEMFS_OK;
 }
 
-static void stop_accepting(http_front *f)
-{
-    int fd = f->daemon != NULL ? MHD_quiesce_daemon(f->daemon) : -1;
-
-    if (fd >= 0)
-        close(fd);
-}
-
 /* Its worker, if any, is told that the client is gone; the connection ends without a word. */
 static void cut_off(http_request *rq)
 {
@@ -604,12 +603,8 @@ size_t http_drain(http_server *s, int64_t grace_ms)
     int64_t until = clock_mono_ms() + grace_ms;
     size_t n;
 
-    if (!atomic_exchange(&s->is_stopping, true)) {
-        stop_accepting(&s->tcp);
-        stop_accepting(&s->local);
-        if (s->socket_path != NULL)
-            unlink(s->socket_path);
-    }
+    if (!atomic_exchange(&s->is_stopping, true) && s->socket_path != NULL)
+        unlink(s->socket_path);
     while ((n = http_conns_quiesce(s->conns, NULL)) > 0 && clock_mono_ms() < until)
         clock_sleep_ms(10);
     return n;
