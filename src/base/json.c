@@ -39,6 +39,52 @@ static bool is_plain(unsigned char c)
     return c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
 }
 
+/*
+ * Words of eight bytes: the high bit of each byte says whether that byte is a hit.  A borrow from one
+ * byte to the next comes only out of a hit, so it may add a false hit above a true one and never hides
+ * one; bytes past 0x7F are hits by their own high bit.
+ */
+#define EACH_BYTE UINT64_C(0x0101010101010101)
+#define IS_BELOW(word, n) ((word) - EACH_BYTE * (uint64_t)(n))
+#define IS_EQUAL(word, c) (((word) ^ EACH_BYTE * (uint64_t)(c)) - EACH_BYTE)
+
+static bool has_special(uint64_t word)
+{
+    uint64_t hits = word | IS_BELOW(word, 0x20) | IS_EQUAL(word, '"') | IS_EQUAL(word, '\\');
+
+    return (hits & EACH_BYTE * 0x80) != 0;
+}
+
+/* Where the plain bytes from pos on end.  Texts are long and nearly all plain. */
+static size_t plain_end(memfs_str s, size_t pos)
+{
+    uint64_t word;
+
+    for (; s.len - pos >= sizeof(word); pos += sizeof(word)) {
+        memcpy(&word, s.ptr + pos, sizeof(word));
+        if (has_special(word))
+            break;
+    }
+    while (pos < s.len && is_plain((unsigned char)s.ptr[pos]))
+        pos++;
+    return pos;
+}
+
+/* The same over whole sequences of UTF-8, so that a text in any script is copied in few pieces. */
+static size_t literal_end(memfs_str s, size_t pos)
+{
+    for (;;) {
+        size_t next;
+        uint32_t cp;
+
+        pos = plain_end(s, pos);
+        next = pos;
+        if (pos == s.len || (unsigned char)s.ptr[pos] < 0x80 || !str_utf8_next(s, &next, &cp))
+            return pos;
+        pos = next;
+    }
+}
+
 static void put_escaped(memfs_buf *out, unsigned char c)
 {
     switch (c) {
@@ -55,25 +101,20 @@ static void put_escaped(memfs_buf *out, unsigned char c)
 
 static void put_quoted(memfs_buf *out, memfs_str s)
 {
-    size_t pos = 0;
+    size_t pos = 0, end;
 
     buf_putc(out, '"');
     while (pos < s.len) {
-        size_t start = pos;
-        uint32_t cp;
-
-        while (pos < s.len && is_plain((unsigned char)s.ptr[pos]))
-            pos++;
-        buf_add(out, s.ptr + start, pos - start);
+        end = literal_end(s, pos);
+        buf_add(out, s.ptr + pos, end - pos);
+        pos = end;
         if (pos == s.len)
             break;
-        start = pos;
         if ((unsigned char)s.ptr[pos] < 0x80)
-            put_escaped(out, (unsigned char)s.ptr[pos++]);
-        else if (str_utf8_next(s, &pos, &cp))
-            buf_add(out, s.ptr + start, pos - start);
+            put_escaped(out, (unsigned char)s.ptr[pos]);
         else
             buf_puts(out, "\xEF\xBF\xBD");
+        pos++;
     }
     buf_putc(out, '"');
 }
@@ -102,8 +143,17 @@ void jw_text(json_writer *w, const char *s)
 
 void jw_int(json_writer *w, int64_t n)
 {
+    char digits[24], *at = digits + sizeof(digits);
+    uint64_t left = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
+
     before_value(w);
-    buf_printf(w->out, "%lld", (long long)n);
+    do {
+        *--at = (char)('0' + left % 10);
+        left /= 10;
+    } while (left > 0);
+    if (n < 0)
+        *--at = '-';
+    buf_add(w->out, at, (size_t)(digits + sizeof(digits) - at));
 }
 
 void jw_bool(json_writer *w, bool b)

@@ -452,6 +452,73 @@ static void test_T20_json_text_cannot_leave_its_quotes(void **unused)
     }
 }
 
+/* What quoting one byte of otherwise plain text must make of it, said the plain way. */
+static void put_expected(memfs_buf *out, unsigned char c)
+{
+    static const char named[] = "\"\\\n\r\t\b\f", letters[] = "\"\\nrtbf";
+    const char *at = c != '\0' ? strchr(named, c) : NULL;
+
+    if (at != NULL)
+        buf_printf(out, "\\%c", letters[at - named]);
+    else if (c < 0x20)
+        buf_printf(out, "\\u%04x", c);
+    else if (c < 0x80)
+        buf_putc(out, (char)c);
+    else
+        buf_puts(out, "\xEF\xBF\xBD");
+}
+
+/* Texts are read eight bytes at a time: each byte, at each place in them, from each alignment. */
+static void test_T20_json_finds_every_byte_at_every_place(void **unused)
+{
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1000), expected = MEMFS_BUF_INIT(1000);
+    char text[8 + 27];
+
+    (void)unused;
+    for (size_t round = 0; round < 8 * 27 * 256; round++) {
+        size_t offset = round % 8, place = round / 8 % 27;
+        json_writer w = JSON_WRITER_INIT(&out);
+
+        buf_clear(&out);
+        buf_clear(&expected);
+        memset(text, " ~!#[]\x7f"[round % 7], sizeof(text)); /* the neighbours of what is special */
+        text[offset + place] = (char)(round / 8 / 27);
+        buf_putc(&expected, '"');
+        for (size_t i = 0; i < 27; i++)
+            put_expected(&expected, (unsigned char)text[offset + i]);
+        buf_putc(&expected, '"');
+        jw_str(&w, str_make(text + offset, 27));
+        assert_int_equal(out.len, expected.len);
+        assert_memory_equal(out.ptr, expected.ptr, out.len);
+    }
+}
+
+static void test_K5_json_keeps_sequences_across_words(void **unused)
+{
+    static const char *const sequences[] = { "\xc3\xa9", "\xe2\x82\xac", "\xf0\x9f\x98\x80" };
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1000);
+    char text[32], expected[40];
+
+    (void)unused;
+    for (size_t i = 0; i < ARRAY_LEN(sequences); i++) {
+        for (size_t at = 0; at + 4 <= sizeof(text); at++) {
+            size_t n = strlen(sequences[i]);
+            json_writer w = JSON_WRITER_INIT(&out);
+
+            buf_clear(&out);
+            memset(text, 'x', sizeof(text));
+            memcpy(text + at, sequences[i], n);
+            snprintf(expected, sizeof(expected), "\"%.32s\"", text);
+            jw_str(&w, str_make(text, sizeof(text)));
+            assert_string_equal(out.ptr, expected);
+            buf_clear(&out);
+            jw_str(&(json_writer)JSON_WRITER_INIT(&out), str_make(text, at + n - 1)); /* cut off */
+            snprintf(expected, sizeof(expected), "\"%.*s\xEF\xBF\xBD", (int)at, text);
+            assert_true(str_starts_with(buf_str(&out), str_of(expected)));
+        }
+    }
+}
+
 static void test_json_past_the_bound_is_told_by_the_buffer(void **unused)
 {
     _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(10);
@@ -635,6 +702,8 @@ int main(void)
         cmocka_unit_test(test_json_commas_are_put_where_they_belong),
         cmocka_unit_test(test_json_every_kind_of_value),
         cmocka_unit_test(test_T20_json_text_cannot_leave_its_quotes),
+        cmocka_unit_test(test_T20_json_finds_every_byte_at_every_place),
+        cmocka_unit_test(test_K5_json_keeps_sequences_across_words),
         cmocka_unit_test(test_json_past_the_bound_is_told_by_the_buffer),
         cmocka_unit_test(test_F25_times_are_written_as_iso_8601_in_utc),
         cmocka_unit_test(test_the_monotonic_clock_counts_and_sleeping_lasts),
