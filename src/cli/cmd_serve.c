@@ -7,11 +7,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 
 #define DEFAULT_LISTEN "127.0.0.1:8285"
-#define MAX_DESCRIPTORS 16384
-
 /* "127.0.0.1:8285" or "[::1]:8285" */
 static bool parse_listen(const char *text, char *address, size_t size, uint16_t *ret_port)
 {
@@ -61,21 +58,6 @@ static policy policy_from(bool is_lenient, bool is_strict)
     return p;
 }
 
-/*
- * 1,000 connections, three pipes a git child, and databases: more than the 1,024 descriptors that a
- * login or a service begins with.  Past the limit nobody new would be answered (F07).
- */
-static void raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= MAX_DESCRIPTORS)
-        return;
-    limit.rlim_cur = limit.rlim_max < MAX_DESCRIPTORS ? limit.rlim_max : MAX_DESCRIPTORS;
-    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-        log_event(LOG_WARN, "few_descriptors", NULL); /* it serves on with what it has */
-}
-
 int cmd_serve(int argc, char **argv)
 {
     _cleanup_(mem_freep) char *home_path = NULL;
@@ -114,7 +96,6 @@ int cmd_serve(int argc, char **argv)
     serve.home.path = home_path;
     serve.home.block_prefixes = str_of(prefixes);
     serve.home.policy = policy_from(is_lenient, is_strict);
-    raise_descriptor_limit();
     if (server_run(&serve, on_ready, address, &err) < 0)
         return cli_fail(&err, NULL);
     return cli_finish(EXIT_GOOD);

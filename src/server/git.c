@@ -470,6 +470,7 @@ typedef struct receiving {
     size_t head_used;
     size_t n_talked;
     bool has_begun, is_body_read, is_gone;
+    push_verdict verdict;
 } receiving;
 
 static void receiving_dispose(receiving *r)
@@ -622,9 +623,9 @@ static void note_push(receiving *r, const char *refusal, const char *unpack_erro
 
     oid_hex(&c->old_id, old_hex);
     oid_hex(&c->new_id, new_hex);
-    http_note(r->rq, "push main %.8s..%.8s %s%s%.100s", old_hex, new_hex,
+    http_note(r->rq, "push main %.8s..%.8s %s%s%s%.100s", old_hex, new_hex,
               refusal != NULL ? "ng " : "ok", refusal != NULL ? refusal : "",
-              unpack_error[0] != '\0' ? unpack_error : "");
+              unpack_error[0] != '\0' ? ": " : "", unpack_error);
 }
 
 static void push_main(receiving *r, const char **refusals)
@@ -633,7 +634,7 @@ static void push_main(receiving *r, const char **refusals)
     memfs_error err = MEMFS_ERROR_INIT;
     char name[IDS_MAX_LEN + 1], email[IDS_MAX_LEN + 16];
     store_identity who = { name, email, clock_wall_us() / 1000000 };
-    push_verdict verdict;
+    push_verdict *verdict = &r->verdict; /* the refusals borrow from it */
 
     snprintf(name, sizeof(name), "%.*s", (int)r->agent.len, r->agent.ptr);
     snprintf(email, sizeof(email), "%s@letta.com", name);
@@ -646,16 +647,16 @@ static void push_main(receiving *r, const char **refusals)
         end_badly(r);
         return;
     }
-    push_finish(p, &who, &verdict);
-    if (!verdict.moved)
-        refusals[r->main_at] = verdict.refusal;
-    note_push(r, refusals[r->main_at], verdict.unpacked ? "" : verdict.unpack_error);
-    if (verdict.must_not_report) {
+    push_finish(p, &who, verdict);
+    if (!verdict->moved)
+        refusals[r->main_at] = verdict->refusal;
+    note_push(r, refusals[r->main_at], verdict->unpacked ? "" : verdict->unpack_error);
+    if (verdict->must_not_report) {
         http_note(r->rq, "push main not reported");
         http_stream_cut(r->rq);
         return;
     }
-    send_report(r, verdict.unpacked ? "" : verdict.unpack_error, refusals);
+    send_report(r, verdict->unpacked ? "" : verdict->unpack_error, refusals);
 }
 
 static void refuse_all(receiving *r, const char **refusals)

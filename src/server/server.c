@@ -173,6 +173,26 @@ static void server_free(server *s)
     free(s);
 }
 
+/*
+ * What git children, databases and packs need beside the connections.  Where the limit is so low that
+ * it cannot be raised, fewer connections are better than some that nobody ever answers (F07).
+ */
+#define OTHER_DESCRIPTORS 256
+#define LEAST_CONNECTIONS 16
+
+static size_t connections_within_limit(size_t wanted)
+{
+    struct rlimit limit;
+    size_t room;
+
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
+        return wanted;
+    room = limit.rlim_cur > OTHER_DESCRIPTORS ? (size_t)limit.rlim_cur - OTHER_DESCRIPTORS : 0;
+    if (room < LEAST_CONNECTIONS)
+        room = LEAST_CONNECTIONS;
+    return wanted < room ? wanted : room;
+}
+
 static memfs_code start_http(server *s, const server_options *options, memfs_error *err)
 {
     _cleanup_(mem_freep) char *socket_path =
@@ -186,6 +206,7 @@ static memfs_code start_http(server *s, const server_options *options, memfs_err
     http.n_routes = APP_N_ROUTES;
     http.app = &s->app;
     http.is_quiet = options->is_transient;
+    http.max_connections = connections_within_limit(http.max_connections);
     return http_start(&http, &s->http, err);
 }
 

@@ -113,8 +113,8 @@ def test_1_4_agent_local_ids_are_agents(mem):
 def test_1_5_unknown_things_are_404_with_the_texts_of_letta(mem):
     agent, block = new_agent(), f"block-{uuid.uuid4()}"
     for path in (f"/v1/agents/{agent}", f"/v1/agents/{agent}/core-memory",
-                 f"/v1/agents/{agent}/core-memory/blocks", f"/v1/agents/{agent}/secrets",
-                 f"/v1/agents/{agent}/core-memory/blocks/x", f"/v1/agents/{agent}/repositories"):
+                 f"/v1/agents/{agent}/core-memory/blocks",
+                 f"/v1/agents/{agent}/core-memory/blocks/x"):
         answer = mem.get(path)
         assert (answer.status, answer.detail) == (404, f"Agent with ID {agent} not found"), path
     answer = mem.get(f"/v1/blocks/{block}")

@@ -6,6 +6,7 @@ import re
 import pytest
 
 from lib.restmem import AGENT_KEYS, CURL, LABELS, only_error, mem  # noqa: F401
+from lib.server import new_agent
 
 
 # ---- 7: agents -----------------------------------------------------------------------------------
@@ -108,6 +109,15 @@ def test_7_ready_comes_after_the_start(mem):
         answer = mem.get(path)
         assert answer.status in (200, 503)
         assert answer.json()["status"] == ("ok" if answer.status == 200 else "starting")
+
+
+def test_8_2_a_new_agent_has_no_secrets_and_its_own_memory(mem):
+    """Clients of 0.32 ask both before the first push, and end on anything but 200."""
+    agent = new_agent()
+    assert mem.get(f"/v1/agents/{agent}/secrets").body == b"[]"
+    (own,) = mem.json(f"/v1/agents/{agent}/repositories")["repositories"]
+    assert own["name"] == "memory" and own["is_primary"] is True
+    assert mem.get(f"/v1/agents/{agent}").status == 404  # asking makes nothing
 
 
 def test_8_2_secrets_and_repositories(mem):

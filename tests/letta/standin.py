@@ -7,8 +7,7 @@ shell tool: that is how "the agent made a commit".
 
 Versions up to 0.22 know one base URL only.  For them the stand-in passes /v1/git on to memfs as a
 gateway would: bodies stream in both directions, nothing is gathered, nothing is changed.  What
-memfs answers besides git (secrets, repositories, blocks) is asked of memfs for every version; an agent
-that memfs does not know yet, because nothing was pushed, gets what a Letta server would say.
+memfs answers besides git (secrets, repositories, blocks) is asked of memfs for every version.
 
 It wants the key that it was given on every git request that it passes on, and challenges those
 without, so that a checkout's credential helper gets its chance.
@@ -31,9 +30,8 @@ LINE = "Noted."
 HOP_BY_HOP = {"connection", "keep-alive", "proxy-authenticate", "proxy-authorization", "te",
               "trailers", "transfer-encoding", "upgrade", "host"}
 CHUNK = 64 * 1024
-# Paths that memfs answers, and what is said of an agent that it does not know yet.
+# Paths that memfs answers.
 MEMFS_OWN = re.compile(r"^/v1/(git/|agents/[^/]+/(secrets|repositories|core-memory/))")
-UNKNOWN_YET = {"secrets": [], "repositories": {"repositories": []}}
 
 
 class StandIn:
@@ -213,11 +211,7 @@ def _handler_of(standin):
                 got = up.getresponse()
                 with standin.lock:
                     standin.passed.append((self.command, self.path, got.status))
-                name = self.path.rpartition("/")[2]
-                if got.status == 404 and name in UNKNOWN_YET:
-                    self.answer(200, UNKNOWN_YET[name])
-                else:
-                    self.relay(got)
+                self.relay(got)
             finally:
                 up.close()
 
