@@ -9,9 +9,14 @@
  *
  *   1. objects   none is banned; no commit, tree or tag is too large to be loaded (T13).  Every
  *                object of the pack is looked at, also what no commit reaches: protocol v2 would
- *   serve it. 2. history   the tip is a commit; base is reachable from it; dates are sane.  base is
+ *                serve it.
+ *   2. history   the tip is a commit; base is reachable from it; dates are sane.  base is
  *                reachable exactly if it is the tip or the parent of a new commit, so this costs
- *                nothing more than listing the new commits.
+ *                nothing more than listing the new commits.  Nearly always each has one parent,
+ *                and then the list is the way from the tip down to base, whatever dates clients
+ *                wrote (H7).  libgit2's walk goes by dates and sees no end before the root when
+ *                they are all equal or go backward; it is asked only about the rest: merges, and
+ *                pushes that will be refused.
  *   3. trees     every new commit against its parents and against base: only what is in none of
  *                them at the same path is judged, by policy.c.  So what an import brought along
  *                once does not stop later pushes, and the cost follows the change (T11).
@@ -108,42 +113,83 @@ static void commit_list_dispose(commit_list *list)
     free(list->at);
 }
 
+static memfs_code commit_list_add(commit_list *list, const git_oid *id, memfs_error *err)
+{
+    if (list->n == MAX_NEW_COMMITS)
+        return memfs_fail(err, MEMFS_EDENIED, "more than %d new commits; push in smaller steps",
+                          MAX_NEW_COMMITS);
+    if (list->n == list->cap) {
+        list->cap = list->cap ? list->cap * 2 : 16;
+        list->at = mem_realloc(list->at, list->cap, sizeof(*list->at));
+    }
+    list->at[list->n++] = *id;
+    return MEMFS_OK;
+}
+
+static void git_commit_freep(git_commit **commit)
+{
+    git_commit_free(*commit);
+}
+
+/* From tip down to base, each with one parent.  False: it is not as simple as that. */
+static bool list_line(const vet *t, const git_oid *tip, const git_oid *base, commit_list *list)
+{
+    git_oid at = *tip;
+    memfs_error ignored;
+
+    while (!git_oid_equal(&at, base)) {
+        _cleanup_(git_commit_freep) git_commit *commit = NULL;
+
+        if (commit_list_add(list, &at, &ignored) < 0 ||
+            git_commit_lookup(&commit, t->r->view, &at) < 0 || git_commit_parentcount(commit) != 1)
+            return false;
+        at = *git_commit_parent_id(commit, 0);
+    }
+    return true;
+}
+
 static memfs_code collect(git_revwalk *walk, commit_list *list, memfs_error *err)
 {
+    memfs_code code = MEMFS_OK;
     git_oid id;
     int rc;
 
-    while ((rc = git_revwalk_next(&id, walk)) == 0) {
-        if (list->n == MAX_NEW_COMMITS)
-            return memfs_fail(err, MEMFS_EDENIED,
-                              "more than %d new commits; push in smaller steps", MAX_NEW_COMMITS);
-        if (list->n == list->cap) {
-            list->cap = list->cap ? list->cap * 2 : 16;
-            list->at = mem_realloc(list->at, list->cap, sizeof(*list->at));
-        }
-        list->at[list->n++] = id;
-    }
-    return rc == GIT_ITEROVER ? MEMFS_OK : store_fail_git(err, rc, "could not list the commits");
+    while (code == MEMFS_OK && (rc = git_revwalk_next(&id, walk)) == 0)
+        code = commit_list_add(list, &id, err);
+    if (code < 0 || rc == GIT_ITEROVER)
+        return code;
+    return store_fail_git(err, rc, "could not list the commits");
 }
 
-static memfs_code list_new(const vet *t, commit_list *list, memfs_error *err)
+static memfs_code list_graph(const vet *t, const git_oid *tip, const git_oid *base,
+                             commit_list *list, memfs_error *err)
 {
     git_revwalk *walk = NULL;
-    git_oid base, tip;
     memfs_code code;
     int rc;
 
-    repo_git_oid(t->v->base, &base);
-    repo_git_oid(t->v->tip, &tip);
     rc = git_revwalk_new(&walk, t->r->view);
     if (rc == 0)
-        rc = git_revwalk_push(walk, &tip);
+        rc = git_revwalk_push(walk, tip);
     if (rc == 0)
-        rc = git_revwalk_hide(walk, &base);
+        rc = git_revwalk_hide(walk, base);
     code = rc == 0 ? collect(walk, list, err)
                    : store_fail_git(err, rc, "could not list the commits");
     git_revwalk_free(walk);
     return code;
+}
+
+/* What tip has and base has not; newest first. */
+static memfs_code list_new(const vet *t, commit_list *list, memfs_error *err)
+{
+    git_oid base, tip;
+
+    repo_git_oid(t->v->base, &base);
+    repo_git_oid(t->v->tip, &tip);
+    if (list_line(t, &tip, &base, list))
+        return MEMFS_OK;
+    list->n = 0;
+    return list_graph(t, &tip, &base, list, err);
 }
 
 static memfs_code check_tip(const vet *t, memfs_error *err)
@@ -157,11 +203,6 @@ static memfs_code check_tip(const vet *t, memfs_error *err)
     if (rc == MEMFS_OK && type != GIT_OBJECT_COMMIT)
         return memfs_fail(err, MEMFS_EDENIED, "the new tip of the branch is no commit");
     return rc;
-}
-
-static void git_commit_freep(git_commit **commit)
-{
-    git_commit_free(*commit);
 }
 
 static memfs_code look_up(const vet *t, const git_oid *id, git_commit **ret, memfs_error *err)

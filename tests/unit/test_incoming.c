@@ -311,6 +311,81 @@ static void test_H5_a_merge_of_an_unrelated_history_is_a_descendant(void **state
     assert_whole(f, AGENT);
 }
 
+/* n commits in a line on `*tip`, all with one folder of their own, dated first, first + step, ... */
+static void push_line(fixture *f, memfs_oid *tip, int n, int64_t first, int step)
+{
+    _cleanup_(pack_dispose) pack made = PACK_INIT;
+    _cleanup_(buf_dispose) memfs_buf tree = MEMFS_BUF_INIT(1024), text = MEMFS_BUF_INIT(1024);
+    char date[64];
+    memfs_oid id;
+
+    buf_printf(&text, "%d of %lld\n", n, (long long)first);
+    id = pack_add(&made, OBJ_BLOB, buf_str(&text));
+    tree_add(&tree, "100644", MEMFS_STR("file.md"), &id);
+    id = pack_add(&made, OBJ_TREE, buf_str(&tree));
+    for (int i = 0; i < n; i++) {
+        snprintf(date, sizeof(date), "%lld +0000", (long long)(first + (int64_t)i * step));
+        *tip = pack_commit_dated(&made, &id, tip, date);
+    }
+    assert_ok(f, push_pack(f, &made, tip, NULL));
+}
+
+static void in_objects(fixture *f, const char *script)
+{
+    _cleanup_(mem_freep) char *objects = mem_printf("%s/" AGENT "/objects", f->home);
+    const char *argv[] = { "/bin/sh", "-ec", script, NULL }, *env[] = { "PATH=/usr/bin:/bin", NULL };
+    process_spec spec = { .argv = argv, .env = env, .cwd = objects };
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1024);
+
+    assert_ok(f, process_run(&spec, MEMFS_STR(""), &out, NULL, 10000, &f->err));
+}
+
+/*
+ * Order comes from the graph.  The older half of the history is taken away for a while, so a walk
+ * that goes there because of dates fails: equal ones, and clients whose clocks are behind.
+ */
+static void test_H7_a_push_reads_no_old_history_whatever_the_dates(void **state)
+{
+    static const struct {
+        int64_t old, new;
+        int step;
+    } dates[] = { { 1700000000, 1700000000, 0 },   /* one date for all */
+                  { 1700000000, 1100000000, 1 },   /* the pusher's clock is years behind */
+                  { 1700000000, 1690000000, -1 } }; /* ever backward */
+    fixture *f = *state;
+    memfs_oid tip = STORE_GENESIS, now;
+
+    for (size_t i = 0; i < ARRAY_LEN(dates); i++) {
+        push_line(f, &tip, 1000, dates[i].old, dates[i].step);
+        in_objects(f, "mkdir held; ln pack/* held/");
+        push_line(f, &tip, 1000, dates[i].old + 1000 * dates[i].step, dates[i].step);
+        in_objects(f, "cd held; for i in *; do rm -f ../pack/$i; done");
+        push_line(f, &tip, 3, dates[i].new, dates[i].step);
+        in_objects(f, "mv held/* pack/; rmdir held");
+        now = tip_of(f, AGENT);
+        assert_true(oid_equal(&now, &tip));
+    }
+    assert_whole(f, AGENT);
+}
+
+/* The list is bounded, and what base has is not in it, on the line as on the graph. */
+static void test_H7_a_line_of_too_many_commits_is_refused(void **state)
+{
+    fixture *f = *state;
+    _cleanup_(pack_dispose) pack made = PACK_INIT;
+    memfs_oid tip = STORE_GENESIS, tree;
+    before b;
+
+    push_line(f, &tip, 10000, 1700000000, 0);
+    b = look(f);
+    tree = pack_add(&made, OBJ_TREE, MEMFS_STR(""));
+    for (int i = 0; i < 10001; i++)
+        tip = pack_commit(&made, &tree, &tip);
+    assert_code(f, MEMFS_EDENIED, push_pack(f, &made, &tip, NULL));
+    assert_says(f, "more than 10000 new commits");
+    assert_untouched(f, &b);
+}
+
 static void test_the_tip_must_be_a_commit_that_was_sent(void **state)
 {
     fixture *f = *state;
@@ -1147,6 +1222,8 @@ int main(void)
         TEST(test_H1_only_descendants_are_taken),
         TEST(test_T10_replace_refs_do_not_make_a_descendant),
         TEST(test_H5_a_merge_of_an_unrelated_history_is_a_descendant),
+        TEST(test_H7_a_push_reads_no_old_history_whatever_the_dates),
+        TEST(test_H7_a_line_of_too_many_commits_is_refused),
         TEST(test_the_tip_must_be_a_commit_that_was_sent),
         TEST(test_T11_a_year_beyond_all_calendars_is_refused),
         TEST(test_T11_every_hostile_entry_is_refused_with_path_and_rule),
