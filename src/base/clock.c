@@ -1,7 +1,7 @@
 #include "base/clock.h"
 
 #include <errno.h>
-#include <stdio.h>
+#include <string.h>
 #include <time.h>
 
 static int64_t read_us(clockid_t id)
@@ -27,23 +27,73 @@ int64_t clock_wall_us(void)
     return read_us(CLOCK_REALTIME);
 }
 
+/* Digits at the end of the n bytes at out, zeros before them. */
+static void put_digits(char *out, size_t n, unsigned value)
+{
+    while (n-- > 0) {
+        out[n] = (char)('0' + value % 10);
+        value /= 10;
+    }
+}
+
+/*
+ * "YYYY-MM-DDTHH:MM:SS"; 0: the year needs more than four digits, or is before our count.
+ *
+ * Each line of the log has a time in it, and the C library's functions take a lock for the time
+ * zone, even for UTC.  Days are counted from 0000-03-01, so that the odd day of leap years comes
+ * last, in eras of 400 years (146,097 days).
+ */
+static size_t put_seconds(int64_t seconds, char out[CLOCK_ISO_LEN])
+{
+    const int64_t least = -INT64_C(62162035200), most = INT64_C(253402300799);
+    unsigned days, era, year, month, rest;
+
+    if (seconds < least || seconds > most)
+        return 0;
+    days = (unsigned)((seconds - least) / 86400);
+    rest = (unsigned)((seconds - least) % 86400);
+    era = days / 146097;
+    days %= 146097;
+    year = (days - days / 1460 + days / 36524 - days / 146096) / 365;
+    days -= 365 * year + year / 4 - year / 100;
+    month = (5 * days + 2) / 153; /* 0: March */
+    memcpy(out, "0000-00-00T00:00:00", 20);
+    put_digits(out, 4, era * 400 + year + (month >= 10));
+    put_digits(out + 5, 2, month < 10 ? month + 3 : month - 9);
+    put_digits(out + 8, 2, days - (153 * month + 2) / 5 + 1);
+    put_digits(out + 11, 2, rest / 3600);
+    put_digits(out + 14, 2, rest / 60 % 60);
+    put_digits(out + 17, 2, rest % 60);
+    return 19;
+}
+
+static size_t put_far_seconds(int64_t seconds, char out[CLOCK_ISO_LEN])
+{
+    time_t at = (time_t)seconds;
+    struct tm tm;
+
+    gmtime_r(&at, &tm);
+    return strftime(out, CLOCK_ISO_LEN, "%Y-%m-%dT%H:%M:%S", &tm);
+}
+
 void clock_iso(int64_t wall_us, char out[CLOCK_ISO_LEN])
 {
-    int64_t micros = wall_us % 1000000;
-    time_t seconds = (time_t)(wall_us / 1000000);
-    struct tm tm;
+    int64_t micros = wall_us % 1000000, seconds = wall_us / 1000000;
     size_t n;
 
     if (micros < 0) {
         micros += 1000000;
         seconds--;
     }
-    gmtime_r(&seconds, &tm);
-    n = strftime(out, CLOCK_ISO_LEN, "%Y-%m-%dT%H:%M:%S", &tm);
-    if (micros != 0)
-        snprintf(out + n, CLOCK_ISO_LEN - n, ".%06dZ", (int)micros);
-    else
-        snprintf(out + n, CLOCK_ISO_LEN - n, "Z");
+    n = put_seconds(seconds, out);
+    if (n == 0)
+        n = put_far_seconds(seconds, out);
+    if (micros != 0) {
+        out[n] = '.';
+        put_digits(out + n + 1, 6, (unsigned)micros);
+        n += 7;
+    }
+    memcpy(out + n, "Z", 2);
 }
 
 void clock_sleep_ms(int64_t ms)

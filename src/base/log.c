@@ -1,10 +1,15 @@
 /*
  * log.c - events as lines.
  *
- * A line is put together on the stack, at most LINE_BYTES of it, and leaves in one write.  A pipe
- * that poll() calls writable has room for PIPE_BUF bytes, and a line is never longer, so the write
- * neither blocks nor mixes with another writer's.  When there is no room for PATIENCE_MS the line
- * is dropped; the next line that gets through is preceded by one that says how many were lost.
+ * A line is put together on the stack, at most LINE_BYTES of it, and leaves in one write.  A server
+ * writes one for each request, from all its threads, so the usual case is that one system call and no
+ * lock: a file (or /dev/null) takes it at once, and of a pipe or socket the kernel is asked to say so
+ * when it would have to wait (RWF_NOWAIT).  A line is never longer than PIPE_BUF, so it does not mix
+ * with another writer's.
+ *
+ * When there is no room, or the kernel cannot be asked, poll() waits for PATIENCE_MS, behind a lock;
+ * then the line is dropped, and the next one that gets through is preceded by one that says how many
+ * were lost.
  */
 #include "base/log.h"
 
@@ -20,6 +25,9 @@
 #include <stdarg.h>
 #include <stdatomic.h>
 #include <stdio.h>
+#include <sys/stat.h>
+#include <sys/sysmacros.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #define LINE_BYTES 4096
@@ -31,13 +39,23 @@ typedef struct line {
     size_t len;
 } line;
 
+/* What stderr is, and so how a line is written to it. */
+typedef enum log_way {
+    WAY_UNKNOWN,
+    WAY_WRITE, /* always ready */
+    WAY_ASK,   /* write if it need not wait */
+    WAY_POLL,  /* no such question; poll first */
+} log_way;
+
 static atomic_int least_level = LOG_INFO;
+static atomic_int way = WAY_UNKNOWN;
 static pthread_mutex_t write_mutex = PTHREAD_MUTEX_INITIALIZER;
-static unsigned long n_dropped; /* guarded by write_mutex */
+static atomic_ulong n_dropped; /* changed under write_mutex */
 
 void log_set_level(log_level least)
 {
     atomic_store(&least_level, least);
+    atomic_store(&way, WAY_UNKNOWN);
 }
 
 /* The last byte is kept for the newline. */
@@ -57,15 +75,15 @@ static bool put_text(line *l, const char *text)
 
 static bool is_bare(memfs_str s)
 {
-    static const char allowed[] = "._:/@+-";
+    static const bool allowed[256] = {
+        ['a' ... 'z'] = true, ['A' ... 'Z'] = true, ['0' ... '9'] = true, ['.'] = true,
+        ['_'] = true,         [':'] = true,         ['/'] = true,         ['@'] = true,
+        ['+'] = true,         ['-'] = true,
+    };
 
-    for (size_t i = 0; i < s.len; i++) {
-        char c = s.ptr[i];
-
-        if (!(c >= 'a' && c <= 'z') && !(c >= 'A' && c <= 'Z') && !(c >= '0' && c <= '9') &&
-            (c == '\0' || strchr(allowed, c) == NULL))
+    for (size_t i = 0; i < s.len; i++)
+        if (!allowed[(unsigned char)s.ptr[i]])
             return false;
-    }
     return s.len > 0;
 }
 
@@ -129,35 +147,81 @@ static void begin(line *l, log_level level, const char *event)
     put_pair(l, "event", event);
 }
 
-static bool write_line(line *l)
+static void end(line *l)
 {
-    struct pollfd ready = { .fd = STDERR_FILENO, .events = POLLOUT };
-    ssize_t n;
-
     l->bytes[l->len++] = '\n';
-    if (poll(&ready, 1, PATIENCE_MS) != 1 || !(ready.revents & POLLOUT))
-        return false;
-    do {
-        n = write(STDERR_FILENO, l->bytes, l->len);
-    } while (n < 0 && errno == EINTR);
-    return n == (ssize_t)l->len;
 }
 
-static void emit(line *l)
+static log_way way_of_stderr(void)
 {
+    struct stat st;
+
+    if (fstat(STDERR_FILENO, &st) < 0)
+        return WAY_POLL;
+    if (S_ISREG(st.st_mode) || (S_ISCHR(st.st_mode) && st.st_rdev == makedev(1, 3)))
+        return WAY_WRITE; /* 1, 3: /dev/null */
+    return WAY_ASK;
+}
+
+static ssize_t write_once(const line *l, int flags)
+{
+    struct iovec all = { (void *)(uintptr_t)l->bytes, l->len };
+    ssize_t n;
+
+    do {
+        n = flags != 0 ? pwritev2(STDERR_FILENO, &all, 1, -1, flags)
+                       : write(STDERR_FILENO, l->bytes, l->len);
+    } while (n < 0 && errno == EINTR);
+    return n;
+}
+
+/* False: it was not written, and whether that is for good is still to be found out. */
+static bool write_at_once(const line *l)
+{
+    int now = atomic_load(&way);
+    ssize_t n;
+
+    if (now == WAY_UNKNOWN) {
+        now = (int)way_of_stderr();
+        atomic_store(&way, now);
+    }
+    if (now == WAY_POLL || atomic_load(&n_dropped) > 0)
+        return false;
+    n = write_once(l, now == WAY_ASK ? RWF_NOWAIT : 0);
+    if (n < 0 && now == WAY_ASK && errno != EAGAIN)
+        atomic_store(&way, WAY_POLL);
+    return n >= 0;
+}
+
+static bool write_patiently(const line *l)
+{
+    struct pollfd ready = { .fd = STDERR_FILENO, .events = POLLOUT };
+
+    if (poll(&ready, 1, PATIENCE_MS) != 1 || !(ready.revents & POLLOUT))
+        return false;
+    return write_once(l, 0) == (ssize_t)l->len;
+}
+
+static void write_in_turn(const line *l)
+{
+    unsigned long n_lost;
+
     pthread_mutex_lock(&write_mutex);
-    if (n_dropped > 0) {
+    n_lost = atomic_load(&n_dropped);
+    if (n_lost > 0) {
         char count[24];
         line lost;
 
-        snprintf(count, sizeof(count), "%lu", n_dropped);
+        snprintf(count, sizeof(count), "%lu", n_lost);
         begin(&lost, LOG_WARN, "log_lines_dropped");
         put_pair(&lost, "count", count);
-        if (write_line(&lost))
-            n_dropped = 0;
+        end(&lost);
+        if (write_patiently(&lost))
+            n_lost = 0;
     }
-    if (n_dropped > 0 || !write_line(l))
-        n_dropped++;
+    if (n_lost > 0 || !write_patiently(l))
+        n_lost++;
+    atomic_store(&n_dropped, n_lost);
     pthread_mutex_unlock(&write_mutex);
 }
 
@@ -182,5 +246,7 @@ void log_event(log_level level, const char *event, ...)
         }
     }
     va_end(ap);
-    emit(&l);
+    end(&l);
+    if (!write_at_once(&l))
+        write_in_turn(&l);
 }

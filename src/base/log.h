@@ -18,6 +18,7 @@
 
 typedef enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR } log_level;
 
+/* What stderr is (a file, a pipe) is looked at anew with the next line after this. */
 void log_set_level(log_level least);
 /* Pairs of key and value, ended by NULL.  A NULL value leaves its pair out. */
 void log_event(log_level level, const char *event, ...) __attribute__((sentinel));

@@ -15,6 +15,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <time.h>
 
 /* ---- str ---- */
 
@@ -566,6 +567,23 @@ static void test_F25_times_are_written_as_iso_8601_in_utc(void **unused)
     assert_non_null(memchr(out, 'Z', sizeof(out)));
 }
 
+/* Some second of every day of eight centuries, against the C library. */
+static void test_F25_every_day_has_its_date(void **unused)
+{
+    const time_t first = -INT64_C(5364662400), last = INT64_C(19880899200); /* 1800 to 2600 */
+    char out[CLOCK_ISO_LEN], expected[CLOCK_ISO_LEN];
+
+    (void)unused;
+    for (time_t at = first; at < last; at += 86400 - 1) {
+        struct tm tm;
+
+        gmtime_r(&at, &tm);
+        strftime(expected, sizeof(expected), "%Y-%m-%dT%H:%M:%SZ", &tm);
+        clock_iso((int64_t)at * 1000000, out);
+        assert_string_equal(out, expected);
+    }
+}
+
 static void test_the_monotonic_clock_counts_and_sleeping_lasts(void **unused)
 {
     int64_t start_us = clock_mono_us(), start_ms = clock_mono_ms();
@@ -706,6 +724,7 @@ int main(void)
         cmocka_unit_test(test_K5_json_keeps_sequences_across_words),
         cmocka_unit_test(test_json_past_the_bound_is_told_by_the_buffer),
         cmocka_unit_test(test_F25_times_are_written_as_iso_8601_in_utc),
+        cmocka_unit_test(test_F25_every_day_has_its_date),
         cmocka_unit_test(test_the_monotonic_clock_counts_and_sleeping_lasts),
         cmocka_unit_test(test_ids_of_objects_are_forty_lower_case_digits),
         cmocka_unit_test(test_errors_carry_a_code_and_a_message_cut_to_fit),

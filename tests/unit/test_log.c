@@ -3,9 +3,13 @@
 #include "base/str.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <setjmp.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
 #include <unistd.h>
 #include <cmocka.h>
 
@@ -40,7 +44,7 @@ static int restore(void **state)
 /* What was written since the last call. */
 static const char *logged(void)
 {
-    static char text[16384];
+    static char text[1 << 16];
     ssize_t n = read(reader, text, sizeof(text) - 1);
 
     text[n > 0 ? n : 0] = '\0';
@@ -139,6 +143,119 @@ static void test_F30_a_full_pipe_drops_lines_and_counts_them(void **state)
     assert_null(strstr(text, "event=lost"));
 }
 
+/* The text of the file behind stderr, from its start. */
+static const char *filed(void)
+{
+    static char text[1 << 16];
+    ssize_t n = pread(STDERR_FILENO, text, sizeof(text) - 1, 0);
+
+    text[n > 0 ? n : 0] = '\0';
+    return text;
+}
+
+static size_t count_of(const char *text, const char *part)
+{
+    size_t n = 0;
+
+    while ((text = strstr(text, part)) != NULL) {
+        text += strlen(part);
+        n++;
+    }
+    return n;
+}
+
+static void *log_many(void *arg)
+{
+    for (int i = 0; i < 100; i++)
+        log_event(LOG_INFO, "many", "who", (const char *)arg, NULL);
+    return NULL;
+}
+
+/* No lock keeps lines of a file or a pipe apart. */
+static void check_lines_of_threads_are_whole(const char *(*read_all)(void))
+{
+    static char names[][2] = { "a", "b", "c" };
+    pthread_t threads[3];
+    char line[64];
+    const char *text;
+
+    for (int i = 0; i < 3; i++)
+        assert_int_equal(pthread_create(&threads[i], NULL, log_many, names[i]), 0);
+    for (int i = 0; i < 3; i++)
+        pthread_join(threads[i], NULL);
+    text = read_all();
+    for (int i = 0; i < 3; i++) {
+        snprintf(line, sizeof(line), "Z level=info event=many who=%s\n", names[i]);
+        assert_int_equal(count_of(text, line), 100);
+    }
+    assert_int_equal(count_of(text, "\n"), 300);
+}
+
+static void test_lines_of_threads_are_whole_in_a_pipe(void **state)
+{
+    (void)state;
+    check_lines_of_threads_are_whole(logged);
+}
+
+static void test_lines_of_threads_are_whole_in_a_file(void **state)
+{
+    int fd = open(".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+    (void)state;
+    assert_true(fd >= 0);
+    assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+    close(fd);
+    check_lines_of_threads_are_whole(filed);
+}
+
+/* RLIMIT_FSIZE stands in for a disk without room. */
+static void test_F30_a_full_disk_drops_lines_and_counts_them(void **state)
+{
+    struct rlimit old, none = { 0, 0 };
+    int fd = open(".", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+
+    (void)state;
+    assert_true(fd >= 0);
+    assert_int_equal(dup2(fd, STDERR_FILENO), STDERR_FILENO);
+    close(fd);
+    signal(SIGXFSZ, SIG_IGN);
+    getrlimit(RLIMIT_FSIZE, &old);
+    none.rlim_max = old.rlim_max;
+    setrlimit(RLIMIT_FSIZE, &none);
+    log_event(LOG_INFO, "lost", NULL);
+    log_event(LOG_INFO, "lost", NULL);
+    setrlimit(RLIMIT_FSIZE, &old);
+    log_event(LOG_INFO, "kept", NULL);
+    assert_non_null(strstr(filed(), "event=log_lines_dropped count=2\n"));
+    assert_non_null(strstr(filed(), "event=kept\n"));
+    assert_null(strstr(filed(), "event=lost"));
+}
+
+/* journald gives a socket. */
+static void test_F30_a_full_socket_drops_lines_and_counts_them(void **state)
+{
+    static char filler[4096], drain[1 << 20];
+    int ends[2];
+    ssize_t n;
+
+    (void)state;
+    assert_int_equal(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends), 0);
+    assert_int_equal(dup2(ends[1], STDERR_FILENO), STDERR_FILENO);
+    close(ends[1]);
+    log_event(LOG_INFO, "first", NULL);
+    while (send(STDERR_FILENO, filler, sizeof(filler), MSG_DONTWAIT) > 0)
+        ;
+    log_event(LOG_INFO, "lost", NULL);
+    while ((n = recv(ends[0], drain, sizeof(drain) - 1, MSG_DONTWAIT)) > 0)
+        ;
+    log_event(LOG_INFO, "kept", NULL);
+    n = recv(ends[0], drain, sizeof(drain) - 1, MSG_DONTWAIT);
+    drain[n > 0 ? n : 0] = '\0';
+    close(ends[0]);
+    assert_non_null(strstr(drain, "event=log_lines_dropped count=1\n"));
+    assert_non_null(strstr(drain, "event=kept\n"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -150,6 +267,14 @@ int main(void)
                                         restore),
         cmocka_unit_test_setup_teardown(test_F30_a_full_pipe_drops_lines_and_counts_them, redirect,
                                         restore),
+        cmocka_unit_test_setup_teardown(test_lines_of_threads_are_whole_in_a_pipe, redirect,
+                                        restore),
+        cmocka_unit_test_setup_teardown(test_lines_of_threads_are_whole_in_a_file, redirect,
+                                        restore),
+        cmocka_unit_test_setup_teardown(test_F30_a_full_disk_drops_lines_and_counts_them, redirect,
+                                        restore),
+        cmocka_unit_test_setup_teardown(test_F30_a_full_socket_drops_lines_and_counts_them,
+                                        redirect, restore),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
