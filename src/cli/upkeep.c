@@ -92,3 +92,26 @@ cli_exit upkeep_run(const upkeep_job *job, size_t *ret_n_findings)
     json_decref(job->body);
     return rc == MEMFS_OK ? cli_finish(EXIT_GOOD) : cli_fail(&err, job->on_failure);
 }
+
+int upkeep_main(int argc, char **argv, const upkeep_command *command)
+{
+    const char *home = NULL, *agent = NULL;
+    bool as_json = false;
+    const cli_option options[] = {
+        { "agent", CLI_TEXT, &agent, "ID", "only this agent (all without it)" },
+        { "home", CLI_TEXT, &home, "DIR", "the data folder" },
+        { "json", CLI_FLAG, &as_json, NULL, "one JSON object with the findings" },
+    };
+    const cli_usage usage = { command->synopsis, command->text, options, ARRAY_LEN(options), NULL };
+    size_t n_rest, n_findings = 0;
+    cli_exit status;
+
+    if (!cli_parse(&usage, argc, argv, NULL, 0, &n_rest, &status))
+        return status;
+    status = upkeep_run(&(upkeep_job){ .home = home, .what = command->what,
+                                       .route = command->route,
+                                       .body = json_pack("{s:s}", "agent", agent ? agent : ""),
+                                       .as_json = as_json, .summary = command->summary },
+                        &n_findings);
+    return status == EXIT_GOOD && n_findings > 0 ? EXIT_FAILED : status;
+}

@@ -26,4 +26,15 @@ typedef struct upkeep_job {
  */
 cli_exit upkeep_run(const upkeep_job *job, size_t *ret_n_findings);
 
+/*
+ * A whole subcommand that works through one agent or all: the options --agent, --home and --json, the
+ * job, and exit status 1 when something was found.
+ */
+typedef struct upkeep_command {
+    const char *synopsis, *text; /* for the help */
+    const char *what, *route;
+    void (*summary)(const json_t *result, size_t n_findings);
+} upkeep_command;
+int upkeep_main(int argc, char **argv, const upkeep_command *command);
+
 #endif
