@@ -5,11 +5,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <fts.h>
+#include <linux/openat2.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /*
@@ -67,6 +69,24 @@ bool fs_is_dir(const char *path)
     struct stat st;
 
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
+}
+
+bool fs_is_dir_beneath(const char *root, const char *relative)
+{
+    _cleanup_(close_fd) int at = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+                            .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS };
+    int fd;
+
+    if (at < 0)
+        return false;
+    fd = (int)syscall(SYS_openat2, at, relative, &how, sizeof(how));
+    if (fd < 0 && (errno == ENOSYS || errno == EPERM)) /* an older sandbox that does not know it */
+        fd = openat(at, relative, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (fd < 0)
+        return false;
+    close(fd);
+    return true;
 }
 
 static memfs_code read_all(int fd, const char *path, memfs_buf *out, memfs_error *err)

@@ -78,7 +78,8 @@ memfs_code repo_add_objects(git_odb *odb, const char *objects_dir, bool is_home,
     return rc == 0 ? MEMFS_OK : store_fail_git(err, rc, "could not open the objects");
 }
 
-memfs_code repo_of_odb(store *s, char *path, git_odb *odb, repo **ret, memfs_error *err)
+memfs_code repo_of_odb(store *s, char *path, git_odb *odb, uint64_t reader, repo **ret,
+                       memfs_error *err)
 {
     repo *r = mem_alloc(sizeof(*r));
     int rc;
@@ -86,6 +87,7 @@ memfs_code repo_of_odb(store *s, char *path, git_odb *odb, repo **ret, memfs_err
     r->s = s;
     r->path = path;
     r->odb = odb;
+    r->reader = reader;
     rc = git_repository_wrap_odb(&r->view, odb);
     if (rc < 0) {
         repo_close(r);
@@ -100,22 +102,25 @@ memfs_code repo_open(store *s, const char *name, repo **ret, memfs_error *err)
     _cleanup_(mem_freep) char *path = store_path(s, name);
     _cleanup_(mem_freep) char *objects = mem_printf("%s/objects", path);
     git_odb *odb = NULL;
+    uint64_t reader;
     memfs_code rc;
 
     if (!store_name_is_sane(name))
         return memfs_fail(err, MEMFS_EINVALID, "that is no name of a repository");
-    if (!fs_is_dir(path))
+    if (!store_has(s, name))
         return memfs_fail(err, MEMFS_ENOTFOUND, "there is no such repository");
     if (!fs_is_dir(objects))
         return memfs_fail(err, MEMFS_ECORRUPT, "the repository has no objects");
     if (git_odb_new(&odb) < 0)
         return store_fail_git(err, -1, "could not open the repository");
+    reader = readers_begin(s->readers, path);
     rc = repo_add_objects(odb, objects, true, err);
     if (rc < 0) {
         git_odb_free(odb);
+        readers_end(s->readers, reader);
         return rc;
     }
-    return repo_of_odb(s, TAKE_PTR(path), odb, ret, err);
+    return repo_of_odb(s, TAKE_PTR(path), odb, reader, ret, err);
 }
 
 void repo_close(repo *r)
@@ -124,6 +129,7 @@ void repo_close(repo *r)
         return;
     git_repository_free(r->view);
     git_odb_free(r->odb);
+    readers_end(r->s->readers, r->reader);
     free(r->path);
     free(r);
 }

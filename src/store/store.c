@@ -14,7 +14,7 @@
 /*
  * The store's folder:
  *
- *     repository/..., shared/...      repositories, named by the caller
+ *     repository/...                  repositories, named by the caller
  *     tmp/genesis.git                 the template: nothing but the genesis commit on main
  *     tmp/empty/                      HOME of every child
  *     tmp/ready/<i>/                  empty incoming folders, to be used again
@@ -244,6 +244,7 @@ static store *store_new(const char *home)
     s->empty = mem_printf("%s/empty", s->tmp);
     s->ready = mem_printf("%s/ready", s->tmp);
     s->genesis = mem_printf("%s/genesis.git", s->tmp);
+    s->readers = readers_new();
     pthread_mutex_init(&s->mutex, NULL);
     return s;
 }
@@ -305,6 +306,7 @@ void store_close(store *s)
     if (s == NULL)
         return;
     pthread_mutex_destroy(&s->mutex);
+    readers_free(s->readers);
     free(s->home);
     free(s->tmp);
     free(s->empty);
@@ -319,9 +321,7 @@ void store_close(store *s)
 
 bool store_has(const store *s, const char *name)
 {
-    _cleanup_(mem_freep) char *path = store_path(s, name);
-
-    return fs_is_dir(path);
+    return fs_is_dir_beneath(s->home, name);
 }
 
 /* Not over what is there.  Where the file system cannot promise that, a rename still fails over a
