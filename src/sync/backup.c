@@ -16,8 +16,8 @@
  * while its lock is held, so its refs and objects belong together.  Agents are independent of one
  * another, so an instant each is enough.
  *
- * Both ways work on <target>.partial-<pid>, sync it whole, and rename: a target that exists is complete.
- * Credentials (secrets/) are not copied: a backup is kept in places where they must not be.
+ * Both ways work on <target>.partial-<pid>-<n>, sync it whole, and rename: a target that exists is
+ * complete.  Of two that make the same target at once, the second finds it there.
  */
 #include "sync/upkeep_int.h"
 
@@ -36,13 +36,16 @@
 #define FORMAT 1
 #define MANIFEST_MAX_BYTES (256u << 20)
 
+/* A name of this work alone: a server may be asked for the same backup twice. */
 static char *partial_path(const char *target)
 {
+    static atomic_uint counter;
     size_t n = strlen(target);
 
     while (n > 1 && target[n - 1] == '/')
         n--;
-    return mem_printf("%.*s.partial-%ld", (int)n, target, (long)getpid());
+    return mem_printf("%.*s.partial-%ld-%u", (int)n, target, (long)getpid(),
+                      atomic_fetch_add(&counter, 1));
 }
 
 static memfs_code begin_partial(const char *staged, memfs_error *err)
@@ -396,22 +399,34 @@ static memfs_code check_listed(const state_agent *row, void *ctx, memfs_error *e
 }
 
 /* Those that the backup had to leave out stay known: they are missing, not new (H4). */
+static memfs_code list_left_out(const json_t *manifest, id_list *ids, memfs_error *err)
+{
+    const json_t *left_out = json_object_get(manifest, "left_out");
+    memfs_str id;
+
+    for (size_t i = 0; i < json_array_size(left_out); i++) {
+        id = str_of(json_string_value(json_object_get(json_array_get(left_out, i), "id")));
+        if (!ids_is_agent(id))
+            return memfs_fail(err, MEMFS_ECORRUPT, "the manifest leaves out what is no agent");
+        id_list_add(ids, id);
+    }
+    return MEMFS_OK;
+}
+
 static memfs_code check_state(const char *staged, const json_t *manifest, id_list *ids,
                               memfs_error *err)
 {
-    const json_t *left_out = json_object_get(manifest, "left_out");
     struct state_check c = { .listed = ids };
     agent_query all = { .limit = 0 };
     state *s = NULL;
     memfs_code rc;
 
-    for (size_t i = 0; i < json_array_size(left_out); i++)
-        id_list_add(ids,
-                    str_of(json_string_value(json_object_get(json_array_get(left_out, i), "id"))));
-    id_list_sort(ids);
-    rc = state_open_sqlite(staged, &s, err);
+    rc = list_left_out(manifest, ids, err);
+    if (rc == MEMFS_OK)
+        rc = state_open_sqlite(staged, &s, err);
     if (rc < 0)
         return rc;
+    id_list_sort(ids);
     rc = state_agents(s, &all, check_listed, &c, err);
     state_close(s);
     if (rc == MEMFS_OK && c.n != ids->n)

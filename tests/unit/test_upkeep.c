@@ -4,6 +4,7 @@
  */
 #include "sync_fixture.h"
 
+#include <dirent.h>
 #include <sqlite3.h>
 
 /* ---- what a round told ---- */
@@ -188,7 +189,7 @@ static void test_verify_finds_folders_and_rows_of_nobody(void **state)
     OK(store_create(home_store(f->h),
                     "repository/org-00000000-0000-4000-8000-000000000000/" AGENT_B "/repo.git",
                     &err));
-    verify_says(f, MEMFS_STR(""), "folder-unknown \ntip-differs \nfolder-unknown some/where\n");
+    verify_says(f, MEMFS_STR(""), "folder-unknown \nno-rows-yet \nfolder-unknown some/where\n");
     OK(fs_rename(path, aside, &err));
     verify_says(f, ID_A, "folder-missing \n");
     OK(fs_rename(aside, path, &err));
@@ -313,12 +314,25 @@ static void test_D7_a_backup_under_load_is_whole(void **state)
     assert_true(p.n > 0);
 }
 
+/* Is there anything beside the home that was begun and not ended? */
+static bool has_partial(fixture *f)
+{
+    DIR *dir = opendir(f->root);
+    bool found = false;
+    struct dirent *e;
+
+    assert_non_null(dir);
+    while ((e = readdir(dir)) != NULL)
+        found = found || strstr(e->d_name, ".partial-") != NULL;
+    closedir(dir);
+    return found;
+}
+
 static void test_a_restore_refuses_what_is_not_whole(void **state)
 {
     fixture *f = *state;
     _cleanup_(mem_freep) char *to = mem_printf("%s/backup", f->root);
     _cleanup_(mem_freep) char *again = mem_printf("%s/again", f->root);
-    _cleanup_(mem_freep) char *partial = mem_printf("%s.partial-%ld", again, (long)getpid());
     _cleanup_(mem_freep) char *ref = mem_printf("%s/%s/refs/heads/main", to, REPO_A);
     _cleanup_(mem_freep) char *packs = mem_printf("%s/%s/objects/pack", to, REPO_A);
     upkeep_result result;
@@ -334,7 +348,65 @@ static void test_a_restore_refuses_what_is_not_whole(void **state)
     OK(fs_remove_tree(packs, &err));
     FAILS(MEMFS_ECORRUPT, upkeep_restore(to, again, NULL, &result, &err));
     assert_false(fs_exists(again));
-    assert_false(fs_exists(partial));
+    assert_false(has_partial(f));
+}
+
+/* Stops a backup after its first agent. */
+static bool stop_at_once(size_t done, size_t total, const char *id, void *ctx)
+{
+    (void)done;
+    (void)total;
+    (void)id;
+    (void)ctx;
+    return false;
+}
+
+typedef struct rival {
+    fixture *f;
+    const char *to;
+    bool is_stopped;
+    memfs_code rc; /* of the second backup */
+} rival;
+
+/* Begins the same backup in the middle of the first one. */
+static bool begin_the_same(size_t done, size_t total, const char *id, void *ctx)
+{
+    upkeep_watcher stop = { stop_at_once, NULL, NULL };
+    rival *r = ctx;
+    upkeep_result result;
+    memfs_error err;
+
+    (void)total;
+    (void)id;
+    if (done == 1)
+        r->rc = upkeep_backup(r->f->h, r->to, r->is_stopped ? &stop : NULL, &result, &err);
+    return true;
+}
+
+static void test_D7_two_backups_to_one_place_leave_each_other_alone(void **state)
+{
+    fixture *f = *state;
+    _cleanup_(mem_freep) char *to = mem_printf("%s/backup", f->root);
+    _cleanup_(mem_freep) char *again = mem_printf("%s/again", f->root);
+    rival r = { f, to, true, MEMFS_OK };
+    upkeep_watcher watcher = { begin_the_same, NULL, &r };
+    upkeep_result result;
+
+    fill(f);
+    push_work(f, ID_B);
+    OK(upkeep_backup(f->h, to, &watcher, &result, &err));
+    assert_int_equal(r.rc, MEMFS_EUNAVAIL);
+    OK(upkeep_restore(to, again, NULL, &result, &err));
+    assert_int_equal(result.n_agents, 2);
+
+    OK(fs_remove_tree(to, &err));
+    OK(fs_remove_tree(again, &err));
+    r.is_stopped = false;
+    FAILS(MEMFS_EEXISTS, upkeep_backup(f->h, to, &watcher, &result, &err));
+    assert_int_equal(r.rc, MEMFS_OK);
+    OK(upkeep_restore(to, again, NULL, &result, &err));
+    assert_int_equal(result.n_agents, 2);
+    assert_false(has_partial(f));
 }
 
 static void test_a_backup_leaves_a_damaged_agent_out_and_says_so(void **state)
@@ -504,6 +576,7 @@ int main(void)
         SYNC_TEST(test_D7_a_backup_is_a_home_again),
         SYNC_TEST(test_D7_a_backup_under_load_is_whole),
         SYNC_TEST(test_a_restore_refuses_what_is_not_whole),
+        SYNC_TEST(test_D7_two_backups_to_one_place_leave_each_other_alone),
         SYNC_TEST(test_a_backup_leaves_a_damaged_agent_out_and_says_so),
         SYNC_TEST(test_T28_a_purge_by_text_leaves_nothing),
         SYNC_TEST(test_T28_a_purge_by_id_replaces_the_file_whole),
