@@ -350,26 +350,22 @@ memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret, bool 
     return MEMFS_OK;
 }
 
-memfs_code home_agent(home *h, memfs_str id, agent **ret, memfs_error *err)
+static memfs_code known_agent(home *h, memfs_str id, bool with_rows, agent **ret, memfs_error *err)
 {
     bool is_known;
-    memfs_code rc;
+    memfs_code rc = home_entry(h, id, false, ret, &is_known, err);
 
-    rc = home_entry(h, id, false, ret, &is_known, err);
-    if (rc < 0)
-        return rc;
-    return agent_ready(h, *ret, true, err);
+    return rc < 0 ? rc : agent_ready(h, *ret, with_rows, err);
+}
+
+memfs_code home_agent(home *h, memfs_str id, agent **ret, memfs_error *err)
+{
+    return known_agent(h, id, true, ret, err);
 }
 
 memfs_code home_agent_repo(home *h, memfs_str id, agent **ret, memfs_error *err)
 {
-    bool is_known;
-    memfs_code rc;
-
-    rc = home_entry(h, id, false, ret, &is_known, err);
-    if (rc < 0)
-        return rc;
-    return agent_ready(h, *ret, false, err);
+    return known_agent(h, id, false, ret, err);
 }
 
 bool home_agent_at_hand(home *h, memfs_str id, agent **ret)

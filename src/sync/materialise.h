@@ -27,8 +27,8 @@ MEMFS_CHECK memfs_code materialise_rebuild(home *h, agent *a, materialise_result
                                            memfs_error *err);
 
 /*
- * The row that f gives for one file, without the cache: verify compares with it.  blob_bytes may be
- * any bytes.  Slices of *ret live in scratch.
+ * The row that f gives for one file by itself, without cache, tree or births (its times are 0), for
+ * those who want to know what must be there.  blob_bytes may be any bytes.  Slices of *ret live in scratch.
  */
 MEMFS_CHECK memfs_code materialise_row(memfs_str agent_id, memfs_str path, memfs_str label,
                                        const memfs_oid *blob, memfs_str blob_bytes,

@@ -192,7 +192,8 @@ static memfs_code drop_old(purge *p, memfs_error *err)
     rc = store_drop_old(p->r.h->store, p->a->repo, err);
     if (rc == MEMFS_OK)
         rc = check_gone(p, err);
-    agent_suspect(p->r.h, p->a, rc < 0 ? err : &(memfs_error)MEMFS_ERROR_INIT);
+    if (rc < 0)
+        agent_suspect(p->r.h, p->a, err);
     if (rc == MEMFS_OK)
         rc = materialise_rebuild(p->r.h, p->a, &rows, err);
     if (rc == MEMFS_OK)
