@@ -199,7 +199,7 @@ static void test_verify_finds_folders_and_rows_of_nobody(void **state)
            "updated_at, blob, 'block-0', label, path, metadata, tags, problem, description, value "
            "FROM blocks WHERE path = 'a.md'");
     verify_says(f, MEMFS_STR(""),
-                "folder-unknown \ntip-differs \nfolder-unknown some/where\nrow-of-nobody \n");
+                "folder-unknown \nno-rows-yet \nfolder-unknown some/where\nrow-of-nobody \n");
     OK(upkeep_rebuild(f->h, MEMFS_STR(""), NULL, &result, &err));
     assert_int_equal(result.n_agents, 2);
     verify_says(f, MEMFS_STR(""), "folder-unknown some/where\n");
