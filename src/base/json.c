@@ -103,6 +103,8 @@ static void put_quoted(memfs_buf *out, memfs_str s)
 {
     size_t pos = 0, end;
 
+    if (buf_reserve(out, s.len + 2) == NULL) /* at least that much comes: it grows once */
+        return;
     buf_putc(out, '"');
     while (pos < s.len) {
         end = literal_end(s, pos);
@@ -143,17 +145,13 @@ void jw_text(json_writer *w, const char *s)
 
 void jw_int(json_writer *w, int64_t n)
 {
-    char digits[24], *at = digits + sizeof(digits);
-    uint64_t left = n < 0 ? 0 - (uint64_t)n : (uint64_t)n;
+    char digits[STR_U64_LEN];
+    size_t len = str_put_u64(n < 0 ? 0 - (uint64_t)n : (uint64_t)n, digits);
 
     before_value(w);
-    do {
-        *--at = (char)('0' + left % 10);
-        left /= 10;
-    } while (left > 0);
     if (n < 0)
-        *--at = '-';
-    buf_add(w->out, at, (size_t)(digits + sizeof(digits) - at));
+        buf_putc(w->out, '-');
+    buf_add(w->out, digits, len);
 }
 
 void jw_bool(json_writer *w, bool b)

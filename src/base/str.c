@@ -61,6 +61,21 @@ bool str_to_u64(memfs_str s, uint64_t max, uint64_t *ret)
     return true;
 }
 
+size_t str_put_u64(uint64_t n, char out[STR_U64_LEN])
+{
+    char digits[STR_U64_LEN], *at = digits + sizeof(digits) - 1;
+    size_t len;
+
+    *at = '\0';
+    do {
+        *--at = (char)('0' + n % 10);
+        n /= 10;
+    } while (n > 0);
+    len = (size_t)(digits + sizeof(digits) - 1 - at);
+    memcpy(out, at, len + 1);
+    return len;
+}
+
 /* How many bytes the sequence that starts with `lead` has; 0 for a byte that starts none. */
 static size_t utf8_length(unsigned char lead)
 {

@@ -38,6 +38,9 @@ bool str_split(memfs_str s, char c, memfs_str *head, memfs_str *rest);
 
 /* Whole slice as a decimal number without sign or blanks, at most max.  False: it is not one. */
 bool str_to_u64(memfs_str s, uint64_t max, uint64_t *ret);
+/* Writes n in decimal, with a NUL behind it, and returns how many digits it has. */
+#define STR_U64_LEN 21
+size_t str_put_u64(uint64_t n, char out[STR_U64_LEN]);
 
 /*
  * UTF-8 as RFC 3629 has it: shortest form, no surrogates, at most U+10FFFF.  str_utf8_valid_prefix
