@@ -23,6 +23,7 @@
 #define WAKE_BYTES (16u << 10) /* a streamed answer is passed on in pieces of at least this */
 #define GUNZIP_CHUNK (16u << 10)
 #define LOGGED_PATH_BYTES 600
+#define FIRST_OUT_BYTES 2000 /* room for one block, so that its answer does not grow step by step */
 
 /* ---- life ---- */
 
@@ -31,12 +32,14 @@ static void drop_headers(http_request *rq);
 http_request *http_request_new(http_server *s, http_front *f, const char *raw)
 {
     http_request *rq = mem_alloc(sizeof(*rq));
+    size_t n = strlen(raw) + 1;
 
     atomic_init(&rq->n_refs, 1);
     rq->server = s;
     rq->front = f;
-    rq->raw = mem_strdup(raw);
-    rq->storage = mem_alloc(strlen(raw) + 1);
+    rq->raw = mem_alloc(2 * n);
+    memcpy(rq->raw, raw, n);
+    rq->storage = rq->raw + n;
     rq->began_us = clock_mono_us();
     pthread_mutex_init(&rq->mutex, NULL);
     pthread_cond_init(&rq->changed, NULL);
@@ -56,16 +59,19 @@ void http_request_ref(http_request *rq)
  */
 static void write_log(const http_request *rq)
 {
-    char path[LOGGED_PATH_BYTES + 1], status[16], bytes[24], ms[24];
+    char path[LOGGED_PATH_BYTES + 1], status[STR_U64_LEN], bytes[STR_U64_LEN];
+    char ms[STR_U64_LEN + 2];
+    uint64_t tenths = (uint64_t)(clock_mono_us() - rq->began_us + 50) / 100;
     size_t n = strcspn(rq->raw, "?");
 
     if (n > LOGGED_PATH_BYTES)
         n = LOGGED_PATH_BYTES;
     memcpy(path, rq->raw, n);
     path[n] = '\0';
-    snprintf(status, sizeof(status), "%d", rq->status);
-    snprintf(bytes, sizeof(bytes), "%llu", (unsigned long long)rq->n_sent);
-    snprintf(ms, sizeof(ms), "%.1f", (double)(clock_mono_us() - rq->began_us) / 1000);
+    str_put_u64((uint64_t)rq->status, status);
+    str_put_u64(rq->n_sent, bytes);
+    n = str_put_u64(tenths / 10, ms);
+    memcpy(ms + n, (char[]){ '.', (char)('0' + tenths % 10), '\0' }, 3);
     log_event(LOG_INFO, "request", "method", rq->method_name, "path", path, "status", status,
               "bytes", bytes, "ms", ms, "id", rq->id, "cut", rq->is_cut ? "1" : NULL, "note",
               rq->note[0] != '\0' ? rq->note : NULL, NULL);
@@ -89,7 +95,6 @@ void http_request_unref(http_request *rq)
     buf_dispose(&rq->body);
     pthread_cond_destroy(&rq->changed);
     pthread_mutex_destroy(&rq->mutex);
-    free(rq->storage);
     free(rq->raw);
     free(rq);
 }
@@ -165,6 +170,8 @@ void http_note(http_request *rq, const char *fmt, ...)
 
 memfs_buf *http_out(http_request *rq)
 {
+    if (rq->out.cap == 0)
+        buf_reserve(&rq->out, FIRST_OUT_BYTES);
     return &rq->out;
 }
 
@@ -179,7 +186,9 @@ static bool is_header_text(const char *s)
 
 void http_set_header(http_request *rq, const char *name, const char *value)
 {
+    size_t n_name = strlen(name) + 1, n_value = strlen(value) + 1;
     http_pair *h;
+    char *both;
 
     if (!is_header_text(name) || !is_header_text(value) ||
         rq->n_set_headers == HTTP_MAX_SET_HEADERS) {
@@ -187,8 +196,11 @@ void http_set_header(http_request *rq, const char *name, const char *value)
         return;
     }
     h = &rq->set_headers[rq->n_set_headers++];
-    h->key = str_of(mem_strdup(name));
-    h->value = str_of(mem_strdup(value));
+    both = mem_alloc(n_name + n_value);
+    memcpy(both, name, n_name);
+    memcpy(both + n_name, value, n_value);
+    h->key = str_make(both, n_name - 1);
+    h->value = str_make(both + n_name, n_value - 1);
 }
 
 bool http_is_hurried(const http_request *rq)
@@ -198,10 +210,8 @@ bool http_is_hurried(const http_request *rq)
 
 static void drop_headers(http_request *rq)
 {
-    for (size_t i = 0; i < rq->n_set_headers; i++) {
-        free((char *)(uintptr_t)rq->set_headers[i].key.ptr);
-        free((char *)(uintptr_t)rq->set_headers[i].value.ptr);
-    }
+    for (size_t i = 0; i < rq->n_set_headers; i++)
+        free((char *)(uintptr_t)rq->set_headers[i].key.ptr); /* the value lies behind it */
     rq->n_set_headers = 0;
 }
 
@@ -213,6 +223,14 @@ void http_defer(http_request *rq)
     rq->out.max_bytes = HTTP_MAX_ANSWER_BYTES;
     rq->note[0] = '\0';
     rq->is_deferred = true;
+}
+
+static void set_type(http_request *rq, const char *type)
+{
+    size_t n = strnlen(type, sizeof(rq->content_type) - 1);
+
+    memcpy(rq->content_type, type, n);
+    rq->content_type[n] = '\0';
 }
 
 /* The fields of the answer are final. */
@@ -241,7 +259,7 @@ static void write_detail(http_request *rq, int status, const char *text)
     if (status == 503)
         http_set_header(rq, "Retry-After", "1");
     rq->status = status;
-    snprintf(rq->content_type, sizeof(rq->content_type), "application/json");
+    set_type(rq, "application/json");
 }
 
 void http_send(http_request *rq, int status, const char *content_type)
@@ -251,8 +269,7 @@ void http_send(http_request *rq, int status, const char *content_type)
         write_detail(rq, 413, "The answer is too large; ask for less with limit");
     } else {
         rq->status = status;
-        snprintf(rq->content_type, sizeof(rq->content_type), "%s",
-                 content_type != NULL ? content_type : "application/json");
+        set_type(rq, content_type != NULL ? content_type : "application/json");
     }
     publish(rq);
 }
@@ -440,7 +457,7 @@ void http_stream_fault(http_request *rq, memfs_error *ret)
 void http_stream_begin(http_request *rq, int status, const char *content_type)
 {
     rq->status = status;
-    snprintf(rq->content_type, sizeof(rq->content_type), "%s", content_type);
+    set_type(rq, content_type);
     pthread_mutex_lock(&rq->mutex);
     assert(!rq->is_answered && !rq->is_begun);
     rq->is_begun = true;

@@ -154,12 +154,16 @@ memfs_code reply_block_owner(app *self, memfs_str block_id, char *out, memfs_err
 
 void reply_tag_agent(reply_tag *tag, const cache_tip *tip)
 {
-    char hex[MEMFS_OID_HEX + 1];
+    char *at = tag->text;
 
     if (tag->is_sent)
         return;
-    oid_hex(&tip->commit, hex);
-    snprintf(tag->text, sizeof(tag->text), "\"%s-%lld\"", hex, (long long)tip->generation);
+    *at++ = '"';
+    oid_hex(&tip->commit, at);
+    at += MEMFS_OID_HEX;
+    *at++ = '-';
+    at += str_put_u64((uint64_t)tip->generation, at);
+    memcpy(at, "\"", 2);
 }
 
 void reply_tag_state(reply_tag *tag, const cache_tip *tip, int64_t updated_at_us,
