@@ -77,7 +77,8 @@ static memfs_code side_open(repo *r, const memfs_oid *tree, side *s, memfs_error
     return side_next(s, err);
 }
 
-static memfs_code push(differ *d, const memfs_oid *old, const memfs_oid *new, memfs_error *err)
+static memfs_code open_folder(differ *d, const memfs_oid *old, const memfs_oid *new,
+                              memfs_error *err)
 {
     frame *f;
     memfs_code rc;
@@ -93,7 +94,7 @@ static memfs_code push(differ *d, const memfs_oid *old, const memfs_oid *new, me
     return rc;
 }
 
-static void pop(differ *d)
+static void close_folder(differ *d)
 {
     frame *f = &d->frames[--d->depth];
 
@@ -130,7 +131,7 @@ static memfs_code differs(differ *d, const tree_entry *old, const tree_entry *ne
     buf_add_str(&d->path, any->name);
     if (repo_entry_is_folder(any) && (!d->whole_folders || (old != NULL && new != NULL))) {
         buf_putc(&d->path, '/');
-        return push(d, old != NULL ? &old->id : NULL, new != NULL ? &new->id : NULL, err);
+        return open_folder(d, old != NULL ? &old->id : NULL, new != NULL ? &new->id : NULL, err);
     }
     if (old != NULL) {
         change.old_id = old->id;
@@ -173,7 +174,7 @@ static memfs_code walk(differ *d, memfs_error *err)
         if (f->old.has || f->new.has)
             rc = step(d, err);
         else
-            pop(d);
+            close_folder(d);
     }
     return rc;
 }
@@ -186,7 +187,7 @@ static memfs_code diff_trees(differ *d, const memfs_oid *old_tree, const memfs_o
     if (old_tree != NULL && oid_equal(old_tree, new_tree))
         return MEMFS_OK;
     d->frames = mem_alloc((d->p->max_depth + 1) * sizeof(*d->frames));
-    rc = push(d, old_tree, new_tree, err);
+    rc = open_folder(d, old_tree, new_tree, err);
     return rc == MEMFS_OK ? walk(d, err) : rc;
 }
 

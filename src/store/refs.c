@@ -329,7 +329,7 @@ memfs_code repo_ref_rewrite(repo *r, const memfs_oid *expected, const memfs_oid 
 /* Absent is fine: the ref may be packed. */
 static memfs_code sync_ref_file(const char *path, memfs_error *err)
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     int rc;
 
     if (fd < 0 && errno == ENOENT)

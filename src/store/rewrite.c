@@ -20,6 +20,7 @@
 #include "store/store_int.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -459,21 +460,41 @@ void rewrite_result_dispose(rewrite_result *r)
 
 /* ---- what is left over ---- */
 
-static memfs_code remove_all_but(const char *folder, const char *keep, memfs_error *err)
+static void close_dir(DIR **dir)
 {
-    DIR *dir = opendir(folder);
-    memfs_code rc = MEMFS_OK;
+    if (*dir != NULL)
+        closedir(*dir);
+}
+
+/* The next name but "." and ".."; NULL at the end.  A folder that is half read is not empty. */
+static memfs_code next_name(DIR *dir, const char **ret, memfs_error *err)
+{
     struct dirent *e;
 
-    while (dir != NULL && rc == MEMFS_OK && (e = readdir(dir)) != NULL) {
-        _cleanup_(mem_freep) char *path = mem_printf("%s/%s", folder, e->d_name);
+    do {
+        errno = 0;
+        e = readdir(dir);
+    } while (e != NULL && (strcmp(e->d_name, ".") == 0 || strcmp(e->d_name, "..") == 0));
+    *ret = e != NULL ? e->d_name : NULL;
+    return errno == 0 ? MEMFS_OK : memfs_fail_errno(err, "could not list what is to be dropped");
+}
 
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 &&
-            strcmp(e->d_name, keep) != 0)
+static memfs_code remove_all_but(const char *folder, const char *keep, memfs_error *err)
+{
+    _cleanup_(close_dir) DIR *dir = opendir(folder);
+    const char *name;
+    memfs_code rc;
+
+    if (dir == NULL)
+        return memfs_fail_errno(err, "could not list what is to be dropped");
+    while ((rc = next_name(dir, &name, err)) == MEMFS_OK && name != NULL) {
+        _cleanup_(mem_freep) char *path = mem_printf("%s/%s", folder, name);
+
+        if (strcmp(name, keep) != 0)
             rc = fs_remove_tree(path, err);
+        if (rc < 0)
+            break;
     }
-    if (dir != NULL)
-        closedir(dir);
     return rc;
 }
 
@@ -537,21 +558,23 @@ static memfs_code run_git(store *s, const char *path, const char *const *args, m
 static memfs_code drop_hidden_packs(const char *objects, memfs_error *err)
 {
     _cleanup_(mem_freep) char *folder = mem_printf("%s/pack", objects);
-    DIR *dir = opendir(folder);
-    memfs_code rc = MEMFS_OK;
-    struct dirent *e;
+    _cleanup_(close_dir) DIR *dir = opendir(folder);
+    const char *name;
+    memfs_code rc;
 
-    while (dir != NULL && rc == MEMFS_OK && (e = readdir(dir)) != NULL) {
-        const char *dot = strrchr(e->d_name, '.');
-        int stem = dot != NULL ? (int)(dot - e->d_name) : (int)strlen(e->d_name);
-        _cleanup_(mem_freep) char *path = mem_printf("%s/%s", folder, e->d_name);
-        _cleanup_(mem_freep) char *index = mem_printf("%s/%.*s.idx", folder, stem, e->d_name);
+    if (dir == NULL)
+        return memfs_fail_errno(err, "could not list what is to be dropped");
+    while ((rc = next_name(dir, &name, err)) == MEMFS_OK && name != NULL) {
+        const char *dot = strrchr(name, '.');
+        int stem = dot != NULL ? (int)(dot - name) : (int)strlen(name);
+        _cleanup_(mem_freep) char *path = mem_printf("%s/%s", folder, name);
+        _cleanup_(mem_freep) char *index = mem_printf("%s/%.*s.idx", folder, stem, name);
 
-        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0 && !fs_exists(index))
+        if (!fs_exists(index))
             rc = fs_remove_tree(path, err);
+        if (rc < 0)
+            break;
     }
-    if (dir != NULL)
-        closedir(dir);
     return rc;
 }
 
