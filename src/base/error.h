@@ -45,9 +45,10 @@ memfs_code memfs_fail(memfs_error *err, memfs_code code, const char *fmt, ...) M
 memfs_code memfs_context(memfs_error *err, const char *fmt, ...) MEMFS_PRINTF(2, 3);
 
 /*
- * Translates errno at the door: ENOENT -> ENOTFOUND, EEXIST -> EEXISTS, ENOSPC/EDQUOT -> ENOSPACE,
- * EAGAIN/EMFILE/ENFILE/EBUSY -> EUNAVAIL, EACCES/EPERM -> EDENIED, all else -> EINTERNAL.  The
- * message is "<what>: <strerror>".  errno is read first, so nothing may run in between.
+ * Translates errno at the door: ENOENT/ENOTDIR -> ENOTFOUND, EEXIST/ENOTEMPTY -> EEXISTS,
+ * ENOSPC/EDQUOT -> ENOSPACE, EAGAIN/EMFILE/ENFILE/EBUSY/ETIMEDOUT/ECONNREFUSED -> EUNAVAIL,
+ * EACCES/EPERM/EROFS/ELOOP/EXDEV -> EDENIED, all else -> EINTERNAL.  The message is
+ * "<what>: <strerror>".  errno is read first, so nothing may run in between.
  */
 memfs_code memfs_fail_errno(memfs_error *err, const char *fmt, ...) MEMFS_PRINTF(2, 3);
 

@@ -1,5 +1,5 @@
 /*
- * hash.h - digests, by OpenSSL's libcrypto.
+ * hash.h - a digest, by OpenSSL's libcrypto, and randomness.
  *
  * MD5 only names blocks (block-format 6); nothing here guards a secret with it.
  */
@@ -9,7 +9,6 @@
 #include "base/str.h"
 
 void hash_md5(memfs_str bytes, uint8_t out[16]);
-void hash_sha256(memfs_str bytes, uint8_t out[32]);
 /* n bytes as 2n lower-case hex digits and a NUL. */
 void hash_hex(const uint8_t *bytes, size_t n, char *out);
 /* n random bytes from the operating system. */

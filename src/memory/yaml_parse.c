@@ -225,7 +225,7 @@ static bool set_anchor(parser *p, const properties *props, yaml_node *node)
 
 typedef enum node_flags { IN_FLOW = 0, IN_BLOCK = 1, MAY_BE_INDENTLESS = 2 } node_flags;
 
-static bool push(parser *p, frame_kind kind, yaml_node *node)
+static bool push_frame(parser *p, frame_kind kind, yaml_node *node)
 {
     if (p->n_frames >= YAML_MAX_DEPTH)
         return yaml_fault_set(p->s->fault, MEMFS_ELIMIT, true, node->line, "nested too deep");
@@ -243,7 +243,7 @@ static bool begin_collection(parser *p, frame_kind kind, const properties *props
     if (props->has_tag && !is_bare_tag(props))
         tag = tag_of(props);
     node = new_node(p, is_seq ? NODE_SEQ : NODE_MAP, tag, MEMFS_STR(""));
-    return set_anchor(p, props, node) && push(p, kind, node);
+    return set_anchor(p, props, node) && push_frame(p, kind, node);
 }
 
 static bool make_scalar(parser *p, const properties *props, memfs_str text, bool is_plain,
@@ -391,7 +391,7 @@ static bool step_flow_seq(parser *p, frame *f, yaml_node **ret)
     if (is_end)
         return close_frame(p, ret);
     if (skip_if(p, TOKEN_KEY))
-        return push(p, FLOW_PAIR, new_node(p, NODE_MAP, TAG_MAP, MEMFS_STR("")));
+        return push_frame(p, FLOW_PAIR, new_node(p, NODE_MAP, TAG_MAP, MEMFS_STR("")));
     return begin_node(p, IN_FLOW, ret);
 }
 
