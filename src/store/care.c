@@ -28,10 +28,22 @@
  *   2. For every pack whose objects are all in the new one, the index loses its name.  A reader
  *      that has not opened it finds no index, lists the folder again and finds the new pack; git
  *      and libgit2 both do.
- *   3. The .pack stays for REPACK_GRACE_S, longer than any child may live, for readers that have
- *      the index open and will open the pack only when they need a byte of it.  Packs without an
- *      index are invisible to git.  The next fold or sweep after that time removes them.
+ *   3. The .pack stays for readers that have the index open and will open the pack only when they
+ *      need a byte of it, until the last of those that began before step 2 has ended (readers.h):
+ *      mostly nobody, so it goes at the end of the same fold.  If not, a later fold or sweep
+ *      removes it.  Packs without an index are invisible to git, but every listing of the folder
+ *      meets them, so they must not pile up.
  * So `git repack` runs without -d: it would remove both at once.
+ *
+ * Who is not among our readers: a child of a memfs before this one, so what an earlier process
+ * retired stays for REPACK_GRACE_S, longer than any child may live (and that is the longest for all,
+ * should a reader hang); and a git that somebody runs by hand, for which a pack that is gone is what
+ * it is after any `git repack -d`: it looks for the object again and finds the new pack.
+ *
+ * After that time it may also happen to a libgit2 handle of ours.  What it has open or mapped stays
+ * readable when the name is gone; a pack it has not open, or closed again for its limit of open
+ * files, cannot be opened, counts as one without the object, and the next one, or after another
+ * listing the new one, has it.
  */
 
 #define REPACK_GRACE_S 330 /* an upload-pack may take 300 s */
@@ -90,6 +102,12 @@ static bool pack_names_have(const pack_names *names, const char *name)
     return false;
 }
 
+static void pack_names_add(pack_names *names, char *given)
+{
+    names->at = mem_realloc(names->at, names->n + 1, sizeof(*names->at));
+    names->at[names->n++] = given;
+}
+
 static memfs_code list_packs(const char *folder, pack_names *ret, memfs_error *err)
 {
     _cleanup_(closedirp) DIR *dir = opendir(folder);
@@ -97,37 +115,53 @@ static memfs_code list_packs(const char *folder, pack_names *ret, memfs_error *e
 
     if (dir == NULL)
         return memfs_fail_errno(err, "could not list the packs");
-    while ((e = readdir(dir)) != NULL) {
-        if (!is_pack_file(e->d_name, ".idx"))
-            continue;
-        ret->at = mem_realloc(ret->at, ret->n + 1, sizeof(*ret->at));
-        ret->at[ret->n++] = mem_strndup(e->d_name, strlen(e->d_name) - strlen(".idx"));
-    }
+    while ((e = readdir(dir)) != NULL)
+        if (is_pack_file(e->d_name, ".idx"))
+            pack_names_add(ret, mem_strndup(e->d_name, strlen(e->d_name) - strlen(".idx")));
     return MEMFS_OK;
 }
 
 /* folding */
 
-/* Removes what belongs to packs that lost their index long enough ago. */
-static void remove_hidden(const char *folder, int64_t older_than_s, size_t *ret_n)
+/* "pack-<id>.rev" is a file of the pack "pack-<id>"; NULL: not one that goes with its pack. */
+static char *pack_of_file(const char *file)
 {
-    _cleanup_(closedirp) DIR *dir = opendir(folder);
-    int64_t now_s = clock_wall_us() / 1000000;
-    struct dirent *e;
+    const char *dot = strrchr(file, '.');
+
+    if (!is_pack_file(file, "") || dot == NULL || strcmp(dot, ".idx") == 0 ||
+        strcmp(dot, ".keep") == 0)
+        return NULL;
+    return mem_strndup(file, (size_t)(dot - file));
+}
+
+static bool is_old(int folder_fd, const char *file)
+{
     struct stat st;
 
-    while (dir != NULL && (e = readdir(dir)) != NULL) {
-        const char *dot = strrchr(e->d_name, '.');
-        _cleanup_(mem_freep) char *index = NULL;
+    return fstatat(folder_fd, file, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+           clock_wall_us() / 1000000 - st.st_mtime >= REPACK_GRACE_S;
+}
 
-        if (!is_pack_file(e->d_name, "") || dot == NULL || strcmp(dot, ".idx") == 0 ||
-            strcmp(dot, ".keep") == 0)
+/* Step 3: removes what belongs to packs that lost their index, and that no reader can want. */
+static void remove_hidden(const store *s, const char *path, size_t *ret_n)
+{
+    _cleanup_(mem_freep) char *folder = mem_printf("%s/objects/pack", path);
+    _cleanup_(closedirp) DIR *dir = opendir(folder);
+    _cleanup_(pack_names_dispose) pack_names released = { NULL, 0 };
+    struct dirent *e;
+    char *pack;
+
+    while (readers_release(s->readers, path, &pack))
+        pack_names_add(&released, pack);
+    while (dir != NULL && (e = readdir(dir)) != NULL) {
+        _cleanup_(mem_freep) char *of = pack_of_file(e->d_name), *index = NULL;
+
+        if (of == NULL)
             continue;
-        index = mem_printf("%s/%.*s.idx", folder, (int)(dot - e->d_name), e->d_name);
-        if (fs_exists(index) || fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) < 0 ||
-            now_s - st.st_mtime < older_than_s)
-            continue;
-        if (unlinkat(dirfd(dir), e->d_name, 0) == 0)
+        index = mem_printf("%s.idx", of);
+        if (faccessat(dirfd(dir), index, F_OK, AT_SYMLINK_NOFOLLOW) < 0 && errno == ENOENT &&
+            (pack_names_have(&released, of) || is_old(dirfd(dir), e->d_name)) &&
+            unlinkat(dirfd(dir), e->d_name, 0) == 0)
             *ret_n += 1;
     }
 }
@@ -187,22 +221,29 @@ static memfs_code hide_pack(const char *folder, const char *pack, memfs_error *e
     return MEMFS_OK;
 }
 
-static memfs_code hide_contained(const char *folder, const pack_names *before, const char *new,
-                                 memfs_error *err)
+static memfs_code hide_contained(const store *s, const char *path, const pack_names *before,
+                                 const char *new, memfs_error *err)
 {
+    _cleanup_(mem_freep) char *folder = mem_printf("%s/objects/pack", path);
     memfs_code rc = MEMFS_OK;
     git_odb *odb = NULL;
 
     rc = open_pack(folder, new, &odb, err);
-    for (size_t i = 0; rc == MEMFS_OK && i < before->n; i++)
-        if (is_contained(folder, before->at[i], odb))
-            rc = hide_pack(folder, before->at[i], err);
+    for (size_t i = 0; rc == MEMFS_OK && i < before->n; i++) {
+        if (!is_contained(folder, before->at[i], odb))
+            continue;
+        rc = hide_pack(folder, before->at[i], err);
+        if (rc == MEMFS_OK)
+            readers_retire(s->readers, path, before->at[i]);
+    }
     git_odb_free(odb);
     return rc;
 }
 
-static memfs_code hide_superseded(const char *folder, const pack_names *before, memfs_error *err)
+static memfs_code hide_superseded(const store *s, const char *path, const pack_names *before,
+                                  memfs_error *err)
 {
+    _cleanup_(mem_freep) char *folder = mem_printf("%s/objects/pack", path);
     _cleanup_(pack_names_dispose) pack_names after = { NULL, 0 };
     memfs_code rc = list_packs(folder, &after, err);
 
@@ -210,7 +251,7 @@ static memfs_code hide_superseded(const char *folder, const pack_names *before, 
         rc = fs_sync_dir(folder, err); /* the new pack stays, whatever comes now */
     for (size_t i = 0; rc == MEMFS_OK && i < after.n; i++)
         if (!pack_names_have(before, after.at[i]))
-            rc = hide_contained(folder, before, after.at[i], err);
+            rc = hide_contained(s, path, before, after.at[i], err);
     return rc == MEMFS_OK ? fs_sync_dir(folder, err) : rc;
 }
 
@@ -245,14 +286,16 @@ memfs_code store_repack(store *s, const char *name, memfs_error *err)
     size_t ignored = 0;
     memfs_code rc;
 
-    remove_hidden(folder, REPACK_GRACE_S, &ignored);
+    remove_hidden(s, path, &ignored);
     rc = list_packs(folder, &before, err);
     if (rc == MEMFS_OK)
         rc = run_in(s, path, GIT_JOB_REPACK, fold, REPACK_TIMEOUT_MS, &out, NULL, err);
     if (rc < 0)
         remove_half_packs(folder);
     if (rc == MEMFS_OK)
-        rc = hide_superseded(folder, &before, err);
+        rc = hide_superseded(s, path, &before, err);
+    if (rc == MEMFS_OK)
+        remove_hidden(s, path, &ignored);
     if (rc == MEMFS_OK)
         rc = run_in(s, path, GIT_JOB_REPACK, drop_loose, REPACK_TIMEOUT_MS, &out, NULL, err);
     return rc;
@@ -380,14 +423,13 @@ memfs_code store_sweep_tmp(const store *s, size_t *ret_n, memfs_error *err)
 memfs_code store_sweep(store *s, const char *name, size_t *ret_n_removed, memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = store_path(s, name);
-    _cleanup_(mem_freep) char *folder = pack_folder(s, name);
     memfs_code rc;
 
     *ret_n_removed = 0;
     rc = store_sweep_tmp(s, ret_n_removed, err);
     if (rc == MEMFS_OK && fs_is_dir(path))
         rc = sweep_repository(path, ret_n_removed, err);
-    remove_hidden(folder, REPACK_GRACE_S, ret_n_removed);
+    remove_hidden(s, path, ret_n_removed);
     return rc;
 }
 

@@ -202,24 +202,35 @@ memfs_code git_child_start(const store *s, git_job job, const git_child_options 
                            memfs_error *err)
 {
     _cleanup_(strings_dispose) strings argv = { NULL, 0, 0 }, env = { NULL, 0, 0 };
+    uint64_t reader = readers_begin(s->readers, o->git_dir);
     process_spec spec;
+    memfs_code rc;
 
     build_argv(s, o, &argv);
     build_environment(s, job, o, &env);
     spec = build_spec(job, o, &argv, &env);
-    return process_start(&spec, ret, err);
+    rc = process_start(&spec, ret, err);
+    if (rc < 0)
+        readers_end(s->readers, reader);
+    else
+        readers_end_with(s->readers, reader, ret->pid);
+    return rc;
 }
 
 memfs_code git_child_run(const store *s, git_job job, const git_child_options *o, memfs_buf *out,
                          memfs_buf *err_tail, int64_t timeout_ms, memfs_error *err)
 {
     _cleanup_(strings_dispose) strings argv = { NULL, 0, 0 }, env = { NULL, 0, 0 };
+    uint64_t reader = readers_begin(s->readers, o->git_dir);
     process_spec spec;
+    memfs_code rc;
 
     build_argv(s, o, &argv);
     build_environment(s, job, o, &env);
     spec = build_spec(job, o, &argv, &env);
-    return process_run(&spec, MEMFS_STR(""), out, err_tail, timeout_ms, err);
+    rc = process_run(&spec, MEMFS_STR(""), out, err_tail, timeout_ms, err);
+    readers_end(s->readers, reader);
+    return rc;
 }
 
 memfs_code git_upload_pack_start(const store *s, const char *name, const char *protocol,

@@ -5,6 +5,8 @@
  * git_child.c, and configuration at a scope that no repository can override.  Hooks, prompts, user
  * configuration, transports and replace refs are off (T05, T10, T29, T31).
  *
+ * A child is a reader of its git_dir (readers.h) until the last process of its group is gone.
+ *
  * Thread: any; the store is only read.
  */
 #ifndef MEMFS_STORE_GIT_CHILD_H

@@ -439,18 +439,21 @@ static memfs_code open_view(incoming *in, memfs_error *err)
     _cleanup_(mem_freep) char *objects = mem_printf("%s/objects", base);
     git_odb *odb = NULL;
     memfs_code rc = MEMFS_OK;
+    uint64_t reader;
 
     if (git_odb_new(&odb) < 0)
         return store_fail_git(err, -1, "could not open the push");
+    reader = readers_begin(in->s->readers, base);
     if (in->pack[0] != '\0')
         rc = repo_add_objects(odb, in->objects, true, err);
     if (rc == MEMFS_OK)
         rc = repo_add_objects(odb, objects, false, err);
     if (rc < 0) {
         git_odb_free(odb);
+        readers_end(in->s->readers, reader);
         return rc;
     }
-    return repo_of_odb(in->s, NULL, odb, &in->view, err);
+    return repo_of_odb(in->s, NULL, odb, reader, &in->view, err);
 }
 
 repo *incoming_repo(incoming *in)

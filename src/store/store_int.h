@@ -4,6 +4,7 @@
 #ifndef MEMFS_STORE_STORE_INT_H
 #define MEMFS_STORE_STORE_INT_H
 
+#include "store/readers.h"
 #include "store/store.h"
 
 #include <git2.h>
@@ -36,6 +37,7 @@ struct store {
     char *git;     /* absolute path of git */
     char token[17]; /* in the names of our temporary folders; others' are left over from a crash */
     atomic_uint counter;
+    readers *readers;
     pthread_mutex_t mutex; /* guards what follows; a leaf: nothing is taken under it */
     totals_slot totals[TOTALS_SLOTS];
     bool is_ready[IDLE_FOLDERS]; /* is there a folder ready/<i>? */
@@ -50,6 +52,7 @@ struct repo {
     char *path; /* the repository; NULL: objects only (a quarantine) */
     git_odb *odb;
     git_repository *view; /* wraps odb */
+    uint64_t reader;      /* since before the packs were listed; readers.h */
 };
 
 /* store.c: a new path in tmp/ for this kind of work; caller frees. */
@@ -70,8 +73,11 @@ void repo_memfs_oid(const git_oid *from, memfs_oid *to);
 /* Backends of one objects folder; new objects are written, synced, only where `is_home`. */
 MEMFS_CHECK memfs_code repo_add_objects(git_odb *odb, const char *objects_dir, bool is_home,
                                         memfs_error *err);
-/* The handle over an odb that it then owns, also on failure.  path is given, may be NULL. */
-MEMFS_CHECK memfs_code repo_of_odb(store *s, char *path, git_odb *odb, repo **ret,
+/*
+ * The handle over an odb and of a reader (readers_begin) that it then owns, also on failure.  path is
+ * given, may be NULL.
+ */
+MEMFS_CHECK memfs_code repo_of_odb(store *s, char *path, git_odb *odb, uint64_t reader, repo **ret,
                                    memfs_error *err);
 void repo_odb_object_freep(git_odb_object **object);
 /* ECORRUPT: absent or of another type. ELIMIT: larger than its kind may be. */

@@ -92,6 +92,20 @@ static void test_T01_names_cannot_leave_the_folder(void **state)
     }
 }
 
+/* Somebody with our uid planted a link where a repository should be: what it leads to is not ours. */
+static void test_T01_a_link_in_place_of_a_repository_is_not_followed(void **state)
+{
+    fixture *f = *state;
+    _cleanup_(mem_freep) char *link = mem_printf("%s/linked", f->home);
+    repo *r;
+
+    assert_code(f, MEMFS_OK, store_create(f->s, "real/repo.git", &f->err));
+    assert_int_equal(symlink("real", link), 0);
+    assert_true(store_has(f->s, "real/repo.git"));
+    assert_false(store_has(f->s, "linked/repo.git"));
+    assert_code(f, MEMFS_ENOTFOUND, repo_open(f->s, "linked/repo.git", &r, &f->err));
+}
+
 static void test_T30_a_folder_that_others_may_write_is_not_opened(void **state)
 {
     fixture *f = *state;
@@ -537,25 +551,156 @@ static size_t count_files(fixture *f, const char *folder, const char *suffix)
     return n;
 }
 
-static void test_F13_old_packs_stay_until_no_reader_can_hold_them(void **state)
+static size_t sweep(fixture *f)
 {
-    fixture *f = *state;
+    size_t removed;
+
+    assert_ok(f, store_sweep(f->s, AGENT, &removed, &f->err));
+    return removed;
+}
+
+static void age_packs(fixture *f)
+{
     _cleanup_(mem_freep) char *folder = in_repo(f, "objects/pack");
     const char *argv[] = { "/bin/sh", "-c", "touch -d '1 hour ago' \"$0\"/*.pack", folder, NULL };
     const char *env[] = { "PATH=/usr/bin:/bin", NULL };
     process_spec spec = { .argv = argv, .env = env };
     _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1024);
-    size_t removed;
 
+    assert_ok(f, process_run(&spec, MEMFS_STR(""), &out, NULL, 5000, &f->err));
+}
+
+static void test_F13_old_packs_go_at_once_when_nobody_reads(void **state)
+{
+    fixture *f = *state;
+    _cleanup_(process_dispose) process elsewhere = PROCESS_INIT;
+
+    assert_ok(f, store_create(f->s, OTHER, &f->err));
+    assert_ok(f, git_upload_pack_start(f->s, OTHER, NULL, &elsewhere, &f->err));
     push_many(f, 6);
     assert_ok(f, store_repack(f->s, AGENT, &f->err));
-    assert_int_equal(count_files(f, "objects/pack", ".pack"), 7 + 1);
-    assert_ok(f, store_sweep(f->s, AGENT, &removed, &f->err));
-    assert_int_equal(removed, 0);
-    assert_ok(f, process_run(&spec, MEMFS_STR(""), &out, NULL, 5000, &f->err));
-    assert_ok(f, store_sweep(f->s, AGENT, &removed, &f->err));
-    assert_true(removed >= 7);
     assert_int_equal(count_files(f, "objects/pack", ".pack"), 1);
+    assert_int_equal(count_files(f, "objects/pack", ".rev"), 0);
+    assert_int_equal(sweep(f), 0);
+    assert_whole(f, AGENT);
+}
+
+static void test_F13_old_packs_stay_until_the_last_upload_pack_of_before_ends(void **state)
+{
+    fixture *f = *state;
+    process first = PROCESS_INIT, second = PROCESS_INIT;
+    _cleanup_(process_dispose) process later = PROCESS_INIT;
+    size_t folded;
+
+    push_many(f, 6);
+    assert_ok(f, git_upload_pack_start(f->s, AGENT, NULL, &first, &f->err));
+    assert_ok(f, git_upload_pack_start(f->s, AGENT, "version=2", &second, &f->err));
+    assert_ok(f, store_repack(f->s, AGENT, &f->err));
+    assert_int_equal(count_files(f, "objects/pack", ".pack"), 7 + 1);
+    assert_ok(f, git_upload_pack_start(f->s, AGENT, NULL, &later, &f->err));
+    assert_int_equal(sweep(f), 0);
+    process_dispose(&second);
+    assert_int_equal(sweep(f), 0);
+    work_commit(f, f->work, "more.md", "more\n");
+    assert_ok(f, push_head(f, f->work, AGENT, NULL));
+    assert_ok(f, store_repack(f->s, AGENT, &f->err)); /* neither does another fold */
+    folded = store_pack_count(f->s, AGENT);
+    assert_true(count_files(f, "objects/pack", ".pack") >= 7 + folded);
+    process_dispose(&first);
+    /* the one that began later waits for nothing of the first fold */
+    assert_true(sweep(f) >= 7);
+    process_dispose(&later);
+    sweep(f);
+    assert_int_equal(count_files(f, "objects/pack", ".pack"), folded);
+    assert_whole(f, AGENT);
+}
+
+/* A handle is a reader as well; and a reader that hangs does not keep them for ever. */
+static void test_F13_old_packs_stay_until_no_reader_can_hold_them(void **state)
+{
+    fixture *f = *state;
+    repo *r;
+
+    push_many(f, 6);
+    assert_ok(f, repo_open(f->s, AGENT, &r, &f->err));
+    assert_ok(f, store_repack(f->s, AGENT, &f->err));
+    assert_int_equal(count_files(f, "objects/pack", ".pack"), 7 + 1);
+    assert_int_equal(sweep(f), 0);
+    age_packs(f);
+    assert_true(sweep(f) >= 7);
+    assert_int_equal(count_files(f, "objects/pack", ".pack"), 1);
+    repo_close(r);
+    assert_whole(f, AGENT);
+}
+
+/* What another process retired: its children may have outlived it, and we know nothing of them. */
+static void test_F13_old_packs_of_an_earlier_process_stay_for_their_time(void **state)
+{
+    fixture *f = *state;
+    repo *r;
+
+    push_many(f, 6);
+    assert_ok(f, repo_open(f->s, AGENT, &r, &f->err));
+    assert_ok(f, store_repack(f->s, AGENT, &f->err));
+    repo_close(r);
+    fixture_reopen(f);
+    assert_int_equal(sweep(f), 0);
+    assert_ok(f, store_repack(f->s, AGENT, &f->err));
+    assert_int_equal(count_files(f, "objects/pack", ".pack"), 7 + 1);
+    age_packs(f);
+    assert_true(sweep(f) >= 7);
+    assert_int_equal(count_files(f, "objects/pack", ".pack"), 1);
+}
+
+/* Should a pack go under a handle of ours, it looks again. */
+static void test_F13_a_handle_survives_that_old_packs_go(void **state)
+{
+    fixture *f = *state;
+    _cleanup_(repo_closep) repo *fresh = NULL, *used = NULL;
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1 << 20);
+    policy p = POLICY_INIT;
+    diff_log log = { MEMFS_BUF_INIT(1 << 20), 0, 0 };
+    memfs_oid tip, blob;
+
+    push_many(f, 12);
+    tip = tip_of(f, AGENT);
+    blob = git_id(f, f->work, "HEAD:many/3.md");
+    assert_ok(f, repo_open(f->s, AGENT, &fresh, &f->err));
+    assert_ok(f, repo_open(f->s, AGENT, &used, &f->err));
+    assert_ok(f, repo_blob(used, &blob, 1000, &out, &f->err));
+    assert_ok(f, store_repack(f->s, AGENT, &f->err));
+    age_packs(f);
+    assert_true(sweep(f) >= 13);
+    assert_ok(f, repo_diff(fresh, NULL, &tip, &p, log_change, &log, &f->err));
+    assert_ok(f, repo_diff(used, NULL, &tip, &p, log_change, &log, &f->err));
+    assert_int_equal(log.n, 2 * (3 + 1 + 12));
+    assert_ok(f, repo_blob(fresh, &blob, 1000, &out, &f->err));
+    buf_dispose(&log.text);
+}
+
+/* A pack that a push brings again after it was retired is no retired one. */
+static void test_F13_a_pack_that_came_back_stays(void **state)
+{
+    fixture *f = *state;
+    _cleanup_(mem_freep) char *folder = in_repo(f, "objects/pack");
+    const char *keep[] = { "/bin/sh", "-ec", "mkdir \"$0.kept\"; ln \"$0\"/pack-* \"$0.kept\"/",
+                           folder, NULL };
+    const char *back[] = { "/bin/sh", "-ec", "ln -f \"$0.kept\"/* \"$0\"/; rm -r \"$0.kept\"",
+                           folder, NULL };
+    const char *env[] = { "PATH=/usr/bin:/bin", NULL };
+    process_spec spec = { .argv = keep, .env = env };
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1024);
+    repo *r;
+
+    push_many(f, 6);
+    assert_ok(f, process_run(&spec, MEMFS_STR(""), &out, NULL, 5000, &f->err));
+    assert_ok(f, repo_open(f->s, AGENT, &r, &f->err));
+    assert_ok(f, store_repack(f->s, AGENT, &f->err));
+    spec.argv = back;
+    assert_ok(f, process_run(&spec, MEMFS_STR(""), &out, NULL, 5000, &f->err));
+    repo_close(r);
+    assert_int_equal(sweep(f), 0);
+    assert_int_equal(count_files(f, "objects/pack", ".pack"), 7 + 1);
     assert_whole(f, AGENT);
 }
 
@@ -767,6 +912,7 @@ int main(void)
         TEST(test_the_genesis_is_the_same_commit_everywhere),
         TEST(test_H4_a_repository_is_never_made_over_another),
         TEST(test_T01_names_cannot_leave_the_folder),
+        TEST(test_T01_a_link_in_place_of_a_repository_is_not_followed),
         TEST(test_T30_a_folder_that_others_may_write_is_not_opened),
         TEST(test_L2_a_damaged_template_is_made_anew),
         TEST(test_the_tip_is_found_loose_or_packed),
@@ -784,7 +930,12 @@ int main(void)
         TEST(test_ancestry_and_single_commits),
         TEST(test_F13_a_fold_makes_few_packs_and_loses_nothing),
         TEST(test_F13_a_fold_does_not_disturb_readers),
+        TEST(test_F13_old_packs_go_at_once_when_nobody_reads),
+        TEST(test_F13_old_packs_stay_until_the_last_upload_pack_of_before_ends),
         TEST(test_F13_old_packs_stay_until_no_reader_can_hold_them),
+        TEST(test_F13_old_packs_of_an_earlier_process_stay_for_their_time),
+        TEST(test_F13_a_handle_survives_that_old_packs_go),
+        TEST(test_F13_a_pack_that_came_back_stays),
         TEST(test_F02_a_sweep_removes_what_a_crash_left_and_nothing_else),
         TEST(test_F12_fsck_finds_what_is_damaged),
         TEST(test_F12_a_flipped_byte_is_found_at_reading),
