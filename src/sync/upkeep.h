@@ -35,7 +35,7 @@ typedef struct upkeep_result {
  *
  * Kinds: row-missing, row-extra, row-differs, row-of-nobody, tip-differs, ref-moved, reflog-missing,
  * repository-damaged, folder-missing, folder-unknown, cache-damaged, failed; told but not counted:
- * fence-lifted.
+ * fence-lifted, no-rows-yet.
  */
 MEMFS_CHECK memfs_code upkeep_verify(home *h, memfs_str agent_id, const upkeep_watcher *w,
                                      upkeep_result *ret, memfs_error *err);
@@ -65,6 +65,9 @@ MEMFS_CHECK memfs_code upkeep_restore(const char *from, const char *home_path,
  * holding `needle` (occurrences become "[purged]"; a blob named by id is replaced whole), are replaced
  * in every commit; commit messages too.  The old objects are dropped from disk, banned, and their
  * absence checked by id.
+ *
+ * Told: purged (would-purge in a dry run), a file that is replaced; name-kept, a path that has the
+ * needle in its name and stays.
  */
 typedef struct purge_request {
     memfs_str agent_id;
