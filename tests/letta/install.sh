@@ -3,8 +3,8 @@
 #
 #     tests/letta/install.sh [VERSION...]
 #
-# Each version goes to .deps/letta/<version> below the project root, and the node that it needs to
-# .deps/letta/node.  Nothing is done for what is there already, so the script may run before every
+# Each version goes to .deps/letta/<version> below the project root, and the node and npm that it
+# needs to .deps/letta/node; the machine's own npm only fetches these two.  Nothing is done for what is there already, so the script may run before every
 # test run.  Install scripts of packages are not run.
 #
 # Some dependencies of the client are in no public registry.  None of them is loaded by what the
@@ -14,6 +14,7 @@ set -eu
 
 versions="${*:-0.19.5 0.30.28 0.32.18}"
 node_version=22.23.3
+npm_version=10.9.3 # Debian's 9.2 cannot map an override to a folder
 absent="@letta-ai/trajectory @letta-ai/letta-agent-sdk @janhapke/sharp-electron"
 
 here=$(cd "$(dirname "$0")" && pwd)
@@ -24,12 +25,14 @@ mkdir -p "$deps"
 exec 9>"$deps/lock"
 flock 9
 
-# quiet_npm FOLDER: npm install in FOLDER, talk only when it fails.
+# quiet_npm FOLDER NPM...: npm install in FOLDER, talk only when it fails.
 quiet_npm() {
-    if ! (cd "$1" && npm install --ignore-scripts --no-audit --no-fund --no-package-lock \
-        --loglevel=error) >"$1/npm.log" 2>&1; then
-        cat "$1/npm.log" >&2
-        echo "letta: npm could not install $1" >&2
+    folder=$1
+    shift
+    if ! (cd "$folder" && "$@" install --ignore-scripts --no-audit --no-fund --no-package-lock \
+        --loglevel=error) >"$folder/npm.log" 2>&1; then
+        cat "$folder/npm.log" >&2
+        echo "letta: npm could not install $folder" >&2
         exit 1
     fi
 }
@@ -59,14 +62,14 @@ aarch64) arch=arm64 ;;
     exit 1
     ;;
 esac
-stamp="node $node_version $arch"
+stamp="node $node_version $arch npm $npm_version"
 if ! ready "$deps/node" "$stamp"; then
     staged="$deps/node.new"
     rm -rf "$staged"
     mkdir -p "$staged"
-    printf '{"private":true,"dependencies":{"node-linux-%s":"%s"}}\n' "$arch" "$node_version" \
-        >"$staged/package.json"
-    quiet_npm "$staged"
+    printf '{"private":true,"dependencies":{"node-linux-%s":"%s","npm":"%s"}}\n' "$arch" \
+        "$node_version" "$npm_version" >"$staged/package.json"
+    quiet_npm "$staged" npm
     mkdir -p "$staged/bin"
     ln -s "../node_modules/node-linux-$arch/bin/node" "$staged/bin/node"
     publish "$staged" "$deps/node" "$stamp"
@@ -87,6 +90,6 @@ for version in $versions; do
         done
         printf '}}\n'
     } >"$staged/package.json"
-    quiet_npm "$staged"
+    quiet_npm "$staged" "$deps/node/bin/node" "$deps/node/node_modules/npm/bin/npm-cli.js"
     publish "$staged" "$deps/$version" "$stamp"
 done
