@@ -84,7 +84,12 @@ void buf_puts(memfs_buf *b, const char *s)
 
 void buf_putc(memfs_buf *b, char c)
 {
-    buf_add(b, &c, 1);
+    char *room = buf_reserve(b, 1);
+
+    if (room == NULL)
+        return;
+    *room = c;
+    buf_grew(b, 1);
 }
 
 void buf_printf(memfs_buf *b, const char *fmt, ...)

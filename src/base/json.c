@@ -101,22 +101,24 @@ static void put_escaped(memfs_buf *out, unsigned char c)
 
 static void put_quoted(memfs_buf *out, memfs_str s)
 {
-    size_t pos = 0, end;
+    char *room = buf_reserve(out, s.len + 2); /* at least that much comes: it grows once */
+    size_t pos = literal_end(s, 0);
 
-    if (buf_reserve(out, s.len + 2) == NULL) /* at least that much comes: it grows once */
+    if (room == NULL)
         return;
-    buf_putc(out, '"');
+    *room = '"';
+    if (pos > 0)
+        memcpy(room + 1, s.ptr, pos);
+    buf_grew(out, 1 + pos);
     while (pos < s.len) {
-        end = literal_end(s, pos);
-        buf_add(out, s.ptr + pos, end - pos);
-        pos = end;
-        if (pos == s.len)
-            break;
+        size_t start = pos + 1;
+
         if ((unsigned char)s.ptr[pos] < 0x80)
             put_escaped(out, (unsigned char)s.ptr[pos]);
         else
             buf_puts(out, "\xEF\xBF\xBD");
-        pos++;
+        pos = literal_end(s, start);
+        buf_add(out, s.ptr + start, pos - start);
     }
     buf_putc(out, '"');
 }

@@ -22,12 +22,11 @@ void shape_block(json_writer *w, const block_row *row, bool with_tags)
     jw_key_int(w, "limit", row->limit);
     jw_raw(w, MEMFS_STR(BLOCK_TEMPLATE_FIELDS));
     jw_key_str(w, "label", row->label);
-    jw_key_bool(w, "read_only", row->read_only);
-    jw_key(w, "description");
+    jw_raw(w, row->read_only ? RAW("\"read_only\":true") : RAW("\"read_only\":false"));
     if (row->has_description)
-        jw_str(w, row->description);
+        jw_key_str(w, "description", row->description);
     else
-        jw_null(w);
+        jw_raw(w, RAW("\"description\":null"));
     jw_key(w, "metadata");
     jw_raw(w, or_empty(row->metadata_json, "{}"));
     jw_raw(w, row->hidden ? RAW("\"hidden\":true") : RAW("\"hidden\":null"));
