@@ -242,6 +242,16 @@ char *cli_home(const char *option)
     return mem_printf("%s/.memfs", user_home != NULL && user_home[0] != '\0' ? user_home : "/root");
 }
 
+char *cli_absolute(const char *path)
+{
+    _cleanup_(mem_freep) char *here = NULL;
+
+    if (path[0] == '/')
+        return mem_strdup(path);
+    here = getcwd(NULL, 0);
+    return mem_printf("%s/%s", here != NULL ? here : "", path);
+}
+
 const char *cli_agent(const char *option)
 {
     const char *names[] = { "LETTA_AGENT_ID", "AGENT_ID" };

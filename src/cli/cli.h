@@ -57,6 +57,8 @@ void cli_progress_end(void);
 
 /* The data folder: --home, else $MEMFS_HOME, else ~/.memfs.  Caller frees. */
 char *cli_home(const char *option);
+/* The path from the root, of one that may start here; caller frees. */
+char *cli_absolute(const char *path);
 /* The agent: --agent, else $LETTA_AGENT_ID, else $AGENT_ID; NULL when none. */
 const char *cli_agent(const char *option);
 

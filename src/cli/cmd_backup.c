@@ -2,25 +2,11 @@
 
 #include "base/mem.h"
 
-#include <stdlib.h>
-#include <unistd.h>
-
 static void summary(const json_t *result, size_t n_findings)
 {
     (void)n_findings;
     cli_talk("agents in the backup: %lld; 'memfs restore --from' makes a data folder of it",
              (long long)json_integer_value(json_object_get(result, "agents")));
-}
-
-/* The owner has another working folder than this command. */
-static char *absolute(const char *path)
-{
-    _cleanup_(mem_freep) char *here = NULL;
-
-    if (path[0] == '/')
-        return mem_strdup(path);
-    here = getcwd(NULL, 0);
-    return mem_printf("%s/%s", here != NULL ? here : "", path);
 }
 
 int cmd_backup(int argc, char **argv)
@@ -46,11 +32,11 @@ int cmd_backup(int argc, char **argv)
         return status;
     if (n_rest != 1)
         return cli_usage_error(&usage, "where should the backup go?");
-    to = absolute(rest[0]);
+    to = cli_absolute(rest[0]); /* the owner has another working folder */
     status = upkeep_run(&(upkeep_job){ .home = home, .what = "backup", .route = "/owner/backup",
                                        .body = json_pack("{s:s}", "to", to),
                                        .as_json = as_json, .summary = summary,
-                                       .on_failure = "nothing was left at the target" },
+                                       .on_failure = "no backup was made" },
                         &n_findings);
     return status == EXIT_GOOD && n_findings > 0 ? EXIT_FAILED : status;
 }

@@ -22,7 +22,7 @@ static void on_finding(const char *agent_id, const char *kind, const char *what,
 
 int cmd_restore(int argc, char **argv)
 {
-    _cleanup_(mem_freep) char *home_path = NULL;
+    _cleanup_(mem_freep) char *named = NULL, *home_path = NULL;
     const char *home = NULL, *from = NULL;
     bool as_json = false;
     const cli_option options[] = {
@@ -46,7 +46,8 @@ int cmd_restore(int argc, char **argv)
         return status;
     if (from == NULL)
         return cli_usage_error(&usage, "which backup? (--from FOLDER)");
-    home_path = cli_home(home);
+    named = cli_home(home);
+    home_path = cli_absolute(named); /* git runs in a folder of its own */
     if (upkeep_restore(from, home_path, &watcher, &result, &err) < 0)
         return cli_fail(&err, NULL);
     cli_progress_end();

@@ -203,12 +203,15 @@ memfs_code owner_run(owner *o, const char *path, const json_t *body, owner_line_
     httpc_request rq = { .socket_path = o->socket_path, .method = "POST", .path = path,
                          .body = str_of(text) };
     int status = 0;
-    memfs_code rc = httpc_ask(&rq, on_piece, &reader, &status, err);
+    memfs_code rc;
 
+    if (text == NULL) /* jansson makes none of it, and an empty body would mean all agents */
+        return memfs_fail(err, MEMFS_EINVALID, "what was given is not UTF-8 text");
+    rc = httpc_ask(&rq, on_piece, &reader, &status, err);
     if (rc == MEMFS_OK && status >= 400)
         rc = fail_status(status, &reader.pending, err);
     else if (rc == MEMFS_OK && line_error.code != MEMFS_OK)
-        rc = line_error.code, *err = line_error;
+        rc = memfs_fail(err, line_error.code, "%s", line_error.msg);
     else if (rc == MEMFS_OK && !reader.has_result)
         rc = memfs_fail(err, MEMFS_EUNAVAIL, "the server ended before the work was done");
     buf_dispose(&reader.pending);

@@ -6,6 +6,7 @@ import pathlib
 import re
 import socket
 import stat
+import subprocess
 import uuid
 
 import pytest
@@ -118,3 +119,24 @@ def test_the_api_answers_over_the_socket_too(server, git, folder, agent):
     answer = connection.getresponse()
     assert json.loads(answer.read())["value"] == "v"
     connection.close()
+
+
+@pytest.mark.parametrize("named", ["agent-\udcff", "", "all"],
+                         ids=["bytes", "nothing", "word"])
+@pytest.mark.parametrize("work", ["verify", "rebuild", "repack"])
+def test_a_name_that_is_no_agent_never_means_all(server, work, named):
+    done = server.cli(work, "--agent", named, check=False)
+    assert done.returncode == 2, done
+    assert b"needs the id of an agent" in done.stderr
+
+
+def test_a_restore_into_a_relative_folder(server, git, folder, agent):
+    one = agent()
+    git.clone(server.git_url(one), folder / "m").save({"x.md": "kept"})
+    server.cli("backup", folder / "copy")
+    done = subprocess.run([server.binary, "restore", "--from", "copy", "--home", "again"],
+                          cwd=folder, capture_output=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
+    shown = subprocess.run([server.binary, "blocks", "get", "x", "--agent", one, "--home", "again"],
+                           cwd=folder, capture_output=True, timeout=60, check=False)
+    assert shown.stdout == b"kept", shown
