@@ -16,7 +16,9 @@
 #include "base/mem.h"
 
 #include <dirent.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -25,19 +27,47 @@
 
 /* ---- life cycle ---- */
 
-static memfs_code fail_owned(const char *path, memfs_error *err)
+#define GONE_OWNER_MS 3000
+
+/* The pid that stands in the lock file; false when there is none. */
+static bool read_owner(const char *path, pid_t *ret)
 {
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(64);
     memfs_error ignored;
-    uint64_t pid;
     memfs_str line, rest;
+    uint64_t pid;
 
-    if (fs_read(path, &text, &ignored) == MEMFS_OK &&
-        str_split(buf_str(&text), '\n', &line, &rest) && str_to_u64(line, INT32_MAX, &pid))
+    if (fs_read(path, &text, &ignored) < 0 || !str_split(buf_str(&text), '\n', &line, &rest) ||
+        !str_to_u64(line, INT32_MAX, &pid))
+        return false;
+    *ret = (pid_t)pid;
+    return true;
+}
+
+static memfs_code fail_owned(const char *path, memfs_error *err)
+{
+    pid_t pid;
+
+    if (read_owner(path, &pid))
         return memfs_fail(err, MEMFS_EUNAVAIL,
-                          "the data folder is in use by another memfs (pid %llu)",
-                          (unsigned long long)pid);
+                          "the data folder is in use by another memfs (pid %d)", (int)pid);
     return memfs_fail(err, MEMFS_EUNAVAIL, "the data folder is in use by another memfs");
+}
+
+/*
+ * A child that an owner was just starting when it was killed holds a copy of its descriptors until
+ * it executes git, so a lock may outlive its owner for a moment.  That is waited for (L2).
+ */
+static memfs_code take_free_lock(const char *path, fs_lock *ret, memfs_error *err)
+{
+    int64_t until_ms = clock_mono_ms() + GONE_OWNER_MS;
+    memfs_code rc;
+    pid_t pid;
+
+    while ((rc = fs_lock_take(path, ret, err)) == MEMFS_EUNAVAIL && clock_mono_ms() < until_ms &&
+           read_owner(path, &pid) && kill(pid, 0) < 0 && errno == ESRCH)
+        clock_sleep_ms(10);
+    return rc;
 }
 
 /* The pid is for people and for the error above; who owns the home is decided by the flock alone. */
@@ -48,7 +78,7 @@ static memfs_code take_lock(home *h, memfs_error *err)
     int n;
     memfs_code rc;
 
-    rc = fs_lock_take(path, &h->lock, err);
+    rc = take_free_lock(path, &h->lock, err);
     if (rc == MEMFS_EUNAVAIL)
         return fail_owned(path, err);
     if (rc < 0)

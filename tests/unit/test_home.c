@@ -5,7 +5,9 @@
 #include "sync_fixture.h"
 
 #include <fcntl.h>
+#include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 
 /* ---- the folder ---- */
 
@@ -20,6 +22,38 @@ static void test_L6_a_second_owner_is_refused_and_told_the_pid(void **state)
     snprintf(pid, sizeof(pid), "pid %ld", (long)getpid());
     assert_non_null(strstr(err.msg, pid));
     reopen_home(f); /* the lock goes with its owner */
+}
+
+static void *let_go_soon(void *fd)
+{
+    clock_sleep_ms(150);
+    close(*(int *)fd);
+    return NULL;
+}
+
+/* Killed while it started git: the child holds the lock of its dead parent until it executes. */
+static void test_L2_a_lock_whose_owner_is_dead_is_waited_for(void **state)
+{
+    fixture *f = *state;
+    _cleanup_(mem_freep) char *path = mem_printf("%s/lock", f->path);
+    memfs_error err = MEMFS_ERROR_INIT;
+    pthread_t thread;
+    int fd, status;
+    pid_t dead;
+
+    close_home(f);
+    dead = fork();
+    if (dead == 0)
+        _exit(0);
+    assert_int_equal(waitpid(dead, &status, 0), dead);
+    fd = open(path, O_RDWR | O_CLOEXEC);
+    assert_true(fd >= 0);
+    assert_int_equal(flock(fd, LOCK_EX | LOCK_NB), 0);
+    assert_int_equal(ftruncate(fd, 0), 0);
+    assert_true(dprintf(fd, "%d\n", (int)dead) > 0);
+    assert_int_equal(pthread_create(&thread, NULL, let_go_soon, &fd), 0);
+    assert_int_equal(home_open(&f->options, &f->h, &err), MEMFS_OK);
+    assert_int_equal(pthread_join(thread, NULL), 0);
 }
 
 static void test_T30_the_folder_is_closed_to_others(void **state)
@@ -397,6 +431,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         SYNC_TEST(test_L6_a_second_owner_is_refused_and_told_the_pid),
+        SYNC_TEST(test_L2_a_lock_whose_owner_is_dead_is_waited_for),
         SYNC_TEST(test_T30_the_folder_is_closed_to_others),
         SYNC_TEST(test_an_id_that_nobody_knows_leaves_no_trace),
         SYNC_TEST(test_H4_a_known_agent_without_a_folder_is_an_alarm_on_every_route),
