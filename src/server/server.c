@@ -46,10 +46,27 @@ struct server {
 
 /* ---- beside the requests ---- */
 
+/* How loud an alarm is; what stands in neither list is a warning. */
+static log_level level_of_alarm(const char *event)
+{
+    static const char *const good_news[] = { "agent_adopted", "agent_unfenced",
+                                             "cache_rule_changed", "leftovers_swept" };
+    static const char *const bad_news[] = { "agent_fenced", "fence_not_kept", "folder_missing",
+                                            "history_rewritten" };
+
+    for (size_t i = 0; i < ARRAY_LEN(good_news); i++)
+        if (strcmp(event, good_news[i]) == 0)
+            return LOG_INFO;
+    for (size_t i = 0; i < ARRAY_LEN(bad_news); i++)
+        if (strcmp(event, bad_news[i]) == 0)
+            return LOG_ERROR;
+    return LOG_WARN;
+}
+
 static void log_alarm(const char *event, const char *agent_id, const char *text, void *ctx)
 {
     (void)ctx;
-    log_event(LOG_WARN, event, "agent", agent_id, "text", text, NULL);
+    log_event(level_of_alarm(event), event, "agent", agent_id, "text", text, NULL);
 }
 
 static bool should_stop(void *ctx)

@@ -34,8 +34,8 @@ typedef struct upkeep_result {
  * is damaged (F12), and lifts the fence of one that is whole again.
  *
  * Kinds: row-missing, row-extra, row-differs, row-of-nobody, tip-differs, ref-moved, reflog-missing,
- * repository-damaged, folder-missing, folder-unknown, cache-damaged, failed; told but not counted:
- * fence-lifted, no-rows-yet.
+ * repository-damaged, folder-missing, folder-unknown, cache-damaged, not-checked (a check that could
+ * not end), failed; told but not counted: fence-lifted, no-rows-yet.
  */
 MEMFS_CHECK memfs_code upkeep_verify(home *h, memfs_str agent_id, const upkeep_watcher *w,
                                      upkeep_result *ret, memfs_error *err);

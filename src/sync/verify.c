@@ -212,6 +212,12 @@ static void check_reflog(upkeep_round *r, agent *a, const memfs_oid *tip)
                       "main is not where its log says that it was moved to");
 }
 
+/* A check that could not end, for want of time or descriptors, has found no damage. */
+static const char *damage_kind(const memfs_error *err, const char *kind)
+{
+    return err->code == MEMFS_ECORRUPT ? kind : "not-checked";
+}
+
 /* False: there is nothing to compare rows with. */
 static bool check_repository(upkeep_round *r, agent *a, memfs_oid *ret_tip, memfs_error *err)
 {
@@ -224,7 +230,7 @@ static bool check_repository(upkeep_round *r, agent *a, memfs_oid *ret_tip, memf
                       "the state does not know this repository; the next request for it adopts it");
     if (store_fsck(r->h->store, a->repo, err) < 0 ||
         store_tip(r->h->store, a->repo, ret_tip, err) < 0) {
-        round_finding(r, a->id, "repository-damaged", "", "%s", err->msg);
+        round_finding(r, a->id, damage_kind(err, "repository-damaged"), "", "%s", err->msg);
         if (err->code == MEMFS_ECORRUPT && !agent_is_fenced(a, &(memfs_error)MEMFS_ERROR_INIT))
             agent_fence(r->h, a, err->msg);
         return false;
@@ -275,7 +281,8 @@ static memfs_code verify_rest(upkeep_round *r, const id_list *ids, memfs_error *
 
     home_folders(r->h, check_folder, &s);
     if (cache_check(r->h->cache, err) < 0) {
-        round_finding(r, "", "cache-damaged", "", "%s; rebuild makes it anew", err->msg);
+        round_finding(r, "", damage_kind(err, "cache-damaged"), "",
+                      "%s; rebuild makes a damaged one anew", err->msg);
         return MEMFS_OK;
     }
     if (round_nobody(r, ids, &nobody, err) < 0)
