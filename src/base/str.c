@@ -76,6 +76,17 @@ size_t str_put_u64(uint64_t n, char out[STR_U64_LEN])
     return len;
 }
 
+int str_hex_digit(char c)
+{
+    if (c >= '0' && c <= '9')
+        return c - '0';
+    if (c >= 'a' && c <= 'f')
+        return c - 'a' + 10;
+    if (c >= 'A' && c <= 'F')
+        return c - 'A' + 10;
+    return -1;
+}
+
 /* How many bytes the sequence that starts with `lead` has; 0 for a byte that starts none. */
 static size_t utf8_length(unsigned char lead)
 {

@@ -42,6 +42,9 @@ bool str_to_u64(memfs_str s, uint64_t max, uint64_t *ret);
 #define STR_U64_LEN 21
 size_t str_put_u64(uint64_t n, char out[STR_U64_LEN]);
 
+/* The value of one hex digit of either case; -1: it is none. */
+int str_hex_digit(char c);
+
 /*
  * UTF-8 as RFC 3629 has it: shortest form, no surrogates, at most U+10FFFF.  str_utf8_valid_prefix
  * returns how many leading bytes are valid; it equals len when all are.

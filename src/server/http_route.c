@@ -19,17 +19,6 @@
 
 static_assert(HTTP_MAX_SEGMENTS <= 32, "http_target.slashed has a bit for each segment");
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* Decodes s at *out, which it moves on.  False: a bad escape. */
 static bool decode(memfs_str s, bool plus_is_space, char **out)
 {
@@ -40,8 +29,8 @@ static bool decode(memfs_str s, bool plus_is_space, char **out)
             c = ' ';
         } else if (c == '%') {
             bool is_whole = s.len - i > 2;
-            int high = is_whole ? hex_digit(s.ptr[i + 1]) : -1;
-            int low = is_whole ? hex_digit(s.ptr[i + 2]) : -1;
+            int high = is_whole ? str_hex_digit(s.ptr[i + 1]) : -1;
+            int low = is_whole ? str_hex_digit(s.ptr[i + 2]) : -1;
 
             if (high < 0 || low < 0)
                 return false;

@@ -4,24 +4,13 @@
 #include <stdarg.h>
 #include <stdio.h>
 
-static int hex_digit(char c)
-{
-    if (c >= '0' && c <= '9')
-        return c - '0';
-    if (c >= 'a' && c <= 'f')
-        return c - 'a' + 10;
-    if (c >= 'A' && c <= 'F')
-        return c - 'A' + 10;
-    return -1;
-}
-
 /* -1: not a length */
 static int parse_length(const char *digits)
 {
     int length = 0;
 
     for (int i = 0; i < 4; i++) {
-        int digit = hex_digit(digits[i]);
+        int digit = str_hex_digit(digits[i]);
 
         if (digit < 0)
             return -1;
