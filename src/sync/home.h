@@ -63,7 +63,8 @@ MEMFS_CHECK memfs_code home_agent(home *h, memfs_str id, agent **ret, memfs_erro
 MEMFS_CHECK memfs_code home_agent_repo(home *h, memfs_str id, agent **ret, memfs_error *err);
 /*
  * The same as home_agent at a fraction of the price (fast routes): a good answer holds for a second,
- * so that a repository that was moved or removed by hand shows after that.
+ * so that a repository that was moved or removed by hand shows after that.  While the disk is too full
+ * for the rows of the tip, those of an older commit do (F06).
  */
 MEMFS_CHECK memfs_code home_agent_peek(home *h, memfs_str id, agent **ret, memfs_error *err);
 /*
