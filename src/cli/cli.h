@@ -72,17 +72,45 @@ typedef struct cli_command {
 extern const cli_command CLI_COMMANDS[];
 extern const size_t CLI_N_COMMANDS;
 
+/* memfs: the client */
+int cmd_apply(int argc, char **argv);
+int cmd_clone(int argc, char **argv);
+int cmd_completion(int argc, char **argv);
+int cmd_config(int argc, char **argv);
+int cmd_diff(int argc, char **argv);
+int cmd_doctor(int argc, char **argv);
+int cmd_exec(int argc, char **argv);
+int cmd_export(int argc, char **argv);
+int cmd_help(int argc, char **argv);
+int cmd_hook(int argc, char **argv);
+int cmd_import(int argc, char **argv);
+int cmd_init(int argc, char **argv);
+int cmd_log(int argc, char **argv);
+int cmd_memory_backup(int argc, char **argv);
+int cmd_memory_restore(int argc, char **argv);
+int cmd_merge_file(int argc, char **argv);
+int cmd_remote(int argc, char **argv);
+int cmd_setup(int argc, char **argv);
+int cmd_show(int argc, char **argv);
+int cmd_status(int argc, char **argv);
+int cmd_sync(int argc, char **argv);
+int cmd_tokens(int argc, char **argv);
+int cmd_undo(int argc, char **argv);
+int cmd_version(int argc, char **argv);
+int cmd_worktree(int argc, char **argv);
+/* hands over to memfs-server for good */
+int cli_to_server(int argc, char **argv);
+
+/* memfs-server */
 int cmd_agents(int argc, char **argv);
 int cmd_backup(int argc, char **argv);
 int cmd_blocks(int argc, char **argv);
 int cmd_debug(int argc, char **argv);
-int cmd_help(int argc, char **argv);
 int cmd_purge(int argc, char **argv);
 int cmd_rebuild(int argc, char **argv);
 int cmd_repack(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
-int cmd_version(int argc, char **argv);
 
 #endif

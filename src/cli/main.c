@@ -1,23 +1,65 @@
 /*
  * memfs - agent memory that is a git repository.  This file is the table of subcommands and nothing
- * else; each has its own file.
+ * else; each has its own file.  Those that work on a data folder are in memfs-server.
  */
 #include "cli/cli.h"
 
+#include "base/mem.h"
+#include "base/program.h"
+
+#include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
+
+/* Hands over to memfs-server for good; argv[0] is the command's name. */
+int cli_to_server(int argc, char **argv)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+    char *program, **args;
+
+    if (program_path(PROGRAM_SERVER, &program, &err) < 0)
+        return cli_fail(&err, "install memfs again, or name its folder in PATH");
+    args = mem_realloc(NULL, (size_t)argc + 2, sizeof(*args));
+    args[0] = program;
+    memcpy(&args[1], argv, ((size_t)argc + 1) * sizeof(*argv));
+    execv(program, args);
+    cli_talk("could not start '%s': %s", program, strerror(errno));
+    return EXIT_FAILED;
+}
 
 const cli_command CLI_COMMANDS[] = {
-    { "serve", cmd_serve, "serve memories over HTTP: git, blocks, agents" },
-    { "agents", cmd_agents, "list the agents whose memory is here" },
-    { "blocks", cmd_blocks, "list or show the blocks of an agent" },
-    { "verify", cmd_verify, "check that blocks equal git and that repositories are whole" },
-    { "rebuild", cmd_rebuild, "make the blocks anew from git" },
-    { "repack", cmd_repack, "fold many small packs into few" },
-    { "backup", cmd_backup, "copy the whole data folder, consistent under load" },
-    { "restore", cmd_restore, "make a data folder from a backup" },
-    { "purge", cmd_purge, "take a leaked secret out of an agent's history" },
-    { "debug", cmd_debug, "checks for developers: vectors, routes" },
+    { "apply", cmd_apply, "make an agent's memory ready; take what its remote has" },
+    { "init", cmd_init, "make an agent's memory ready, without any remote" },
+    { "clone", cmd_clone, "get a memory from a git address" },
+    { "sync", cmd_sync, "bring memories and remotes together; --watch keeps doing it" },
+    { "status", cmd_status, "show where each memory stands" },
+    { "exec", cmd_exec, "apply, run a command, sync" },
+    { "log", cmd_log, "show the commits of a memory" },
+    { "diff", cmd_diff, "show what changed in a memory" },
+    { "show", cmd_show, "show a commit, or a file as it was" },
+    { "restore", cmd_memory_restore, "bring files back from a commit, or a data folder from a backup" },
+    { "undo", cmd_undo, "undo a merge, or bring back what was reset or deleted" },
+    { "worktree", cmd_worktree, "branches and folders for concurrent writers" },
+    { "merge-file", cmd_merge_file, "merge three files as memfs does" },
+    { "tokens", cmd_tokens, "estimate what a memory costs in the prompt" },
+    { "backup", cmd_memory_backup, "copy a memory, or the whole data folder" },
+    { "export", cmd_export, "write a memory's files, or a git bundle" },
+    { "import", cmd_import, "take files or a bundle into a memory" },
+    { "remote", cmd_remote, "set, show and check an agent's remote" },
+    { "setup", cmd_setup, "make git answer for agents that nobody knows yet" },
+    { "config", cmd_config, "show settings and where they come from" },
+    { "doctor", cmd_doctor, "find and mend what is wrong" },
+    { "hook", cmd_hook, "what the git hooks call" },
+    { "serve", cli_to_server, "serve memories over HTTP: git, blocks, agents" },
+    { "agents", cli_to_server, "list the agents whose memory is here" },
+    { "blocks", cli_to_server, "list or show the blocks of an agent" },
+    { "verify", cli_to_server, "check that blocks equal git and that repositories are whole" },
+    { "rebuild", cli_to_server, "make the blocks anew from git" },
+    { "repack", cli_to_server, "fold many small packs into few" },
+    { "purge", cli_to_server, "take a leaked secret out of an agent's history" },
+    { "debug", cli_to_server, "checks for developers: vectors, routes" },
+    { "completion", cmd_completion, "print completion for a shell" },
     { "version", cmd_version, "show the version" },
     { "help", cmd_help, "show help for a command" },
 };

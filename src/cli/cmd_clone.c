@@ -1,0 +1,8 @@
+#include "cli/cli.h"
+
+int cmd_clone(int argc, char **argv)
+{
+    (void)argc;
+    (void)argv;
+    return EXIT_FAILED;
+}

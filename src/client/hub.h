@@ -1,0 +1,37 @@
+/*
+ * hub.h - the local store that answers for every agent id under `memfs setup git` (design 5, client 12.2).
+ *
+ * A hub is a bare repository at $MEMFS_HOME/hub/<agent>.git (mounts: hub/<agent>/repositories/<name>.git),
+ * made on demand from the genesis.  git-remote-memfs serves clone, fetch and push of the Letta client from it, in
+ * milliseconds and without a network; `memfs sync` carries it to the real remote beside that.
+ *
+ * setup installs one line in the user's git config, url."memfs::".insteadOf = <memfs base>/v1/git/, after it
+ * made sure that git-remote-memfs is found in PATH; undo takes both away.  Both or neither.
+ */
+#ifndef MEMFS_CLIENT_HUB_H
+#define MEMFS_CLIENT_HUB_H
+
+#include "client/backend.h"
+
+/* Path of the hub; caller frees. name: NULL, or of a shared repository. */
+char *hub_path(const settings *s, const char *agent_id, const char *name);
+bool hub_is_there(const settings *s, const char *agent_id);
+/* Made if missing; an unknown agent with a remote: at most budget_ms on one fetch, then the genesis. */
+MEMFS_CHECK memfs_code hub_prepare(const settings *s, const char *agent_id, const char *name,
+                                   int64_t budget_ms, memfs_error *err);
+typedef memfs_code (*hub_fn)(const char *agent_id, const char *path, void *ctx, memfs_error *err);
+MEMFS_CHECK memfs_code hub_each(const settings *s, hub_fn fn, void *ctx, memfs_error *err);
+
+typedef struct hub_setup {
+    bool is_on;
+    char *base;       /* what is rewritten */
+    char *git_config; /* the file */
+    char problem[300];
+} hub_setup;
+void hub_setup_dispose(hub_setup *h);
+/* Is it on, and whole?  */
+MEMFS_CHECK memfs_code hub_setup_look(const settings *s, hub_setup *ret, memfs_error *err);
+MEMFS_CHECK memfs_code hub_setup_git(const settings *s, bool is_undo, hub_setup *ret,
+                                     memfs_error *err);
+
+#endif

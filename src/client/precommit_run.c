@@ -1,0 +1,1 @@
+#include "client/precommit_run.h"

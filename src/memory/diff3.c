@@ -1,0 +1,1 @@
+#include "memory/diff3.h"

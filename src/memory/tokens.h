@@ -1,0 +1,14 @@
+/*
+ * tokens.h - how many tokens a memory costs, as the Letta client counts them (client 10).
+ *
+ * Thread: any; pure.
+ */
+#ifndef MEMFS_MEMORY_TOKENS_H
+#define MEMFS_MEMORY_TOKENS_H
+
+#include "base/str.h"
+
+/* ceil(bytes / 4), bytes after each invalid UTF-8 byte became U+FFFD (3 bytes). */
+uint64_t tokens_of(memfs_str text);
+
+#endif

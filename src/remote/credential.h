@@ -1,0 +1,62 @@
+/*
+ * credential.h - where the secret for a remote comes from (design 6).
+ *
+ * Sources, first that has one wins:
+ *   1. the Letta key, and only for the Letta endpoint's own origin
+ *   2. a named variable or file: MEMFS_REMOTE_TOKEN, MEMFS_REMOTE_TOKEN_FILE, setting remote-token-file
+ *   3. systemd: $CREDENTIALS_DIRECTORY/memfs-<host>, memfs-remote-token
+ *   4. secrets/<host>[.<agent>] in $MEMFS_HOME, 0600: what was split off a URL or given to `memfs remote set`
+ *   5. the user's own git helpers (client only; asked by git itself, transport.h)
+ * A file that others may read is refused (EDENIED), never silently used.
+ *
+ * User name where only a token is known: "x-access-token" for github.com, "oauth2" for gitlab,
+ * "letta" for Letta, else "memfs".
+ *
+ * Secrets are wiped when disposed and are in no message.
+ * Thread: any.
+ */
+#ifndef MEMFS_REMOTE_CREDENTIAL_H
+#define MEMFS_REMOTE_CREDENTIAL_H
+
+#include "remote/url.h"
+
+typedef enum credential_source {
+    CREDENTIAL_NONE,
+    CREDENTIAL_LETTA_KEY,
+    CREDENTIAL_ENVIRONMENT,
+    CREDENTIAL_FILE,
+    CREDENTIAL_SYSTEMD,
+    CREDENTIAL_SECRETS,
+    CREDENTIAL_GIT_HELPERS,
+} credential_source;
+const char *credential_source_name(credential_source s);
+
+typedef struct credential {
+    credential_source source;
+    char *username, *secret; /* NULL: none */
+} credential;
+#define CREDENTIAL_INIT { .source = CREDENTIAL_NONE }
+void credential_dispose(credential *c);
+
+typedef struct credential_query {
+    const remote_url *url;
+    const char *agent_id;
+    const char *memfs_home;
+    const char *letta_base; /* the base whose key letta_key is; NULL: none */
+    const char *letta_key;
+    const char *token;      /* from the environment; NULL */
+    const char *token_file; /* NULL */
+    const char *systemd_dir; /* $CREDENTIALS_DIRECTORY; NULL */
+    bool may_ask_git;
+} credential_query;
+MEMFS_CHECK memfs_code credential_find(const credential_query *q, credential *ret,
+                                       memfs_error *err);
+/* Keeps a secret in secrets/ (0600, folder 0700), atomically; secret NULL removes it. */
+MEMFS_CHECK memfs_code credential_store(const char *memfs_home, const remote_url *url,
+                                        const char *agent_id, const char *username,
+                                        const char *secret, memfs_error *err);
+/* The value for `http.<origin>/.extraHeader` that stops the Letta client's key (client 7): "" or, with a
+ * credential, "Authorization: Basic ...".  Caller frees. */
+char *credential_extra_header(const credential *c);
+
+#endif

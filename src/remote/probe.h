@@ -1,0 +1,80 @@
+/*
+ * probe.h - what is at the other end: one request, one answer (design 5).
+ *
+ * http(s): one GET info/refs?service=git-upload-pack with Git-Protocol: version=0 semantics that also
+ * tells main's id when refs come.  ssh and paths: one `git ls-remote`.  Everything that can happen is an answer; the probe
+ * itself cannot fail and never takes longer than its budget.
+ *
+ * The same rows classify what a fetch or a push met, so that a remote is described in the same words
+ * whichever request found out.
+ *
+ * Thread: any; blocks for at most the budget.
+ */
+#ifndef MEMFS_REMOTE_PROBE_H
+#define MEMFS_REMOTE_PROBE_H
+
+#include "base/oid.h"
+#include "remote/credential.h"
+#include "store/transport.h"
+
+typedef enum remote_answer {
+    REMOTE_UNASKED,
+    REMOTE_REFS,            /* 200 with a main */
+    REMOTE_EMPTY,           /* 200 without */
+    REMOTE_NOT_IMPLEMENTED, /* 501 */
+    REMOTE_NOT_FOUND,       /* 404, 410; a path that is not there */
+    REMOTE_NOT_ALLOWED,     /* 405 */
+    REMOTE_NOT_GIT,         /* 200 with HTML or anything that is no git; a redirect (captive portal) */
+    REMOTE_UNAUTHORIZED,    /* 401; ssh: permission denied */
+    REMOTE_FORBIDDEN,       /* 403 */
+    REMOTE_TOO_MANY,        /* 429 */
+    REMOTE_FAILING,         /* 5xx */
+    REMOTE_REFUSED,         /* nobody listens */
+    REMOTE_TIMEOUT,
+    REMOTE_NO_NAME,         /* DNS */
+    REMOTE_TLS,             /* expired, wrong name, unknown CA, cut in the handshake */
+    REMOTE_HOST_KEY,        /* ssh: unknown or changed */
+    REMOTE_CUT,             /* the connection ended in the middle */
+    REMOTE_REJECTED,        /* a push: refused by a hook, a protected branch */
+    REMOTE_OTHER,
+    REMOTE_N_ANSWERS,
+} remote_answer;
+
+/* What a caller does about an answer; one row an answer, in probe.c. */
+typedef enum remote_retry { RETRY_NOW, RETRY_NEXT_RUN, RETRY_BACKOFF, RETRY_NEVER } remote_retry;
+typedef struct remote_class {
+    const char *name;    /* "not-implemented": stable, in --json */
+    const char *words;   /* "local-only: endpoint not implemented" */
+    const char *advice;  /* what a person can do; "" when nothing */
+    memfs_code code;     /* of `sync`: OK, EUNAVAIL (exit 3) or EDENIED-like credentials (exit 4) */
+    bool is_credentials; /* exit 4 */
+    remote_retry retry;
+    int64_t remember_s;  /* how long the answer is believed without asking again */
+} remote_class;
+const remote_class *remote_class_of(remote_answer answer);
+
+typedef struct probe_result {
+    remote_answer answer;
+    int http_status;       /* 0: none */
+    bool has_main;
+    memfs_oid main;
+    int64_t retry_after_s; /* 0: not said; at most an hour */
+    char detail[200];      /* the cause, redacted: "certificate has expired", "connection refused" */
+} probe_result;
+
+typedef struct remote_target {
+    remote_url url;
+    credential cred;
+    const char *ca_file, *ssh_key, *ssh_known_hosts; /* borrowed; NULL */
+    bool may_http;
+    bool ask_git_helpers;
+} remote_target;
+#define REMOTE_TARGET_INIT { .url = REMOTE_URL_INIT, .cred = CREDENTIAL_INIT }
+void remote_target_dispose(remote_target *t);
+void remote_transport_target(const remote_target *t, transport_target *ret); /* borrows */
+
+void probe(const remote_target *t, int64_t budget_ms, probe_result *ret);
+/* What a failed fetch, push or ls met, from git's words. */
+remote_answer probe_classify_git(const remote_target *t, const transport_report *report);
+
+#endif

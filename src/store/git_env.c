@@ -1,0 +1,1 @@
+#include "store/git_child.h"
