@@ -23,6 +23,7 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import report  # noqa: E402
+from client import bench_apply, bench_hook, bench_status  # noqa: E402
 from reasons import REASONS  # noqa: E402
 from report import Row, median  # noqa: E402
 from rigs import (BUILD, ROOT, Bare, Clone, HttpBackend, Memfs, flat, free_port,  # noqa: E402
@@ -441,6 +442,9 @@ BENCHES = [
     ("fetch", bench_fetch),
     ("read", bench_read),
     ("agents", bench_agents),
+    ("apply", bench_apply),
+    ("hook", bench_hook),
+    ("status", bench_status),
 ]
 
 

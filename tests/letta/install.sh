@@ -12,7 +12,7 @@
 # as they were published.
 set -eu
 
-versions="${*:-0.19.5 0.30.28 0.32.18}"
+versions="${*:-0.19.5 0.25.9 0.30.28 0.32.18}"
 node_version=22.23.3
 npm_version=10.9.3 # Debian's 9.2 cannot map an override to a folder
 absent="@letta-ai/trajectory @letta-ai/letta-agent-sdk @janhapke/sharp-electron"
