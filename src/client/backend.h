@@ -9,9 +9,18 @@
  * general ones, within what the backend allows.  For auto, the origin of a checkout that names a foreign
  * host counts as set.
  *
- * A Letta key that came with another base URL is never sent to api.letta.com.
+ * A Letta key that came with another base URL is never sent to api.letta.com.  auto leaves api.letta.com
+ * alone when nobody gave a key or a base URL, and for agents of the local backend, which it does not know.
  *
- * Deciding is pure; nothing is contacted.
+ * A general URL without {agentId} is for one agent: where this machine has several memories it is not used,
+ * unless the checkout's origin is that URL already; histories of two agents are never mixed.
+ *
+ * backend_choose reads the checkout's config itself: s may have been loaded for any checkout or none, so
+ * one settings serves all memories.
+ *
+ * A secret in a URL is kept in secrets/ at once (credential.h); nothing else is changed and nothing is
+ * contacted.  What is configured wrongly is an answer (why, is_misconfigured), not an error: an agent starts
+ * without its remote.
  */
 #ifndef MEMFS_CLIENT_BACKEND_H
 #define MEMFS_CLIENT_BACKEND_H
@@ -25,13 +34,19 @@ const char *backend_name(backend b);
 typedef struct backend_choice {
     backend backend;
     bool has_remote;
+    bool is_off;           /* memory is switched off (LETTABOT_MEMFS=false); has_remote is false */
+    bool is_misconfigured; /* there would be a remote, but it cannot be used: why says what to do */
     bool is_letta;        /* the Letta endpoint (or memfs in its place), not a foreign host */
-    remote_target target; /* when has_remote; borrows settings' texts */
-    char why[200];        /* "LETTA_MEMFS_GIT_URL", or why there is none */
-    char warning[200];    /* e.g. a URL that held a secret; "" */
+    remote_target target; /* when has_remote */
+    char why[200];        /* "environment LETTA_MEMFS_GIT_URL", or why there is none */
+    char warning[300];    /* e.g. a URL that held a secret; "" */
+    settings *own;        /* s with the checkout's own in place; target borrows from it */
 } backend_choice;
 #define BACKEND_CHOICE_INIT { .target = REMOTE_TARGET_INIT }
 void backend_choice_dispose(backend_choice *b);
+/* The base of Letta's git addresses, and the agent's address there (caller frees). */
+const char *backend_letta_base(const settings *s);
+char *backend_letta_url(const settings *s, const char *agent_id);
 
 MEMFS_CHECK memfs_code backend_choose(const settings *s, const place *p, backend_choice *ret,
                                       memfs_error *err);

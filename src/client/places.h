@@ -28,5 +28,7 @@ MEMFS_CHECK memfs_code place_of(const settings *s, const char *agent_id, place *
 /* All that have a memory folder, sorted by id; a missing parent folder is an empty list. */
 typedef memfs_code (*place_fn)(const place *p, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code places_each(const settings *s, place_fn fn, void *ctx, memfs_error *err);
+/* Is there a memory of any other agent?  Stops at the first. */
+bool places_has_other(const settings *s, const char *agent_id);
 
 #endif

@@ -30,16 +30,22 @@ typedef struct client_report {
     size_t n_rescued;        /* tips that nothing else keeps */
     size_t n_queued;         /* post-commit mirrors waiting */
     int64_t oldest_unpushed_s; /* commit time; 0: all is there */
+    bool is_off;             /* LETTABOT_MEMFS=false */
+    bool is_misconfigured;   /* detail says what to set; as backend_choice has it */
     char held_back[300];     /* why the checkout was not brought up to date: "2 files are not committed" */
     memfs_error error;       /* local failure; code OK when none */
 } client_report;
 #define CLIENT_REPORT_INIT { .memory = NULL }
 void client_report_dispose(client_report *r);
 
-/* "synced", "ahead", "behind", "diverged", "local-only", "held-back", "no-remote", "failed", "missing": the
- * one word of the state. */
+/* Backend, remote, why there is none, warning as detail: what a choice says. */
+void client_report_choice(client_report *r, const backend_choice *choice);
+
+/* "synced", "ahead", "behind", "diverged", "local-only", "held-back", "no-remote", "failed", "missing",
+ * "off": the one word of the state; the first that holds of failed, off, missing, no-remote, held-back,
+ * local-only, and then by the commits. */
 const char *client_report_state(const client_report *r);
-/* One line: state, why, and what to do. */
+/* One line: state, why, and what to do; without the agent and without a newline. */
 void client_report_line(const client_report *r, memfs_buf *out);
 void client_report_json(const client_report *r, json_writer *w);
 /* 0, 3, 4, ... of `sync` (cli/exit.h has the names); apply only fails for local reasons. */
