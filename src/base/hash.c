@@ -12,13 +12,7 @@ void hash_md5(memfs_str bytes, uint8_t out[16])
 
 void hash_hex(const uint8_t *bytes, size_t n, char *out)
 {
-    static const char digits[] = "0123456789abcdef";
-
-    for (size_t i = 0; i < n; i++) {
-        out[2 * i] = digits[bytes[i] >> 4];
-        out[2 * i + 1] = digits[bytes[i] & 15];
-    }
-    out[2 * n] = '\0';
+    str_put_hex(bytes, n, out);
 }
 
 void hash_random(uint8_t *out, size_t n)

@@ -1,7 +1,5 @@
 #include "base/oid.h"
 
-#include "base/hash.h"
-
 bool oid_is_zero(const memfs_oid *oid)
 {
     static const memfs_oid zero;
@@ -40,5 +38,5 @@ bool oid_parse(memfs_str hex, memfs_oid *ret)
 
 void oid_hex(const memfs_oid *oid, char out[MEMFS_OID_HEX + 1])
 {
-    hash_hex(oid->id, sizeof(oid->id), out);
+    str_put_hex(oid->id, sizeof(oid->id), out);
 }

@@ -76,6 +76,17 @@ size_t str_put_u64(uint64_t n, char out[STR_U64_LEN])
     return len;
 }
 
+void str_put_hex(const uint8_t *bytes, size_t n, char *out)
+{
+    static const char digits[] = "0123456789abcdef";
+
+    for (size_t i = 0; i < n; i++) {
+        out[2 * i] = digits[bytes[i] >> 4];
+        out[2 * i + 1] = digits[bytes[i] & 15];
+    }
+    out[2 * n] = '\0';
+}
+
 int str_hex_digit(char c)
 {
     if (c >= '0' && c <= '9')

@@ -42,6 +42,8 @@ bool str_to_u64(memfs_str s, uint64_t max, uint64_t *ret);
 #define STR_U64_LEN 21
 size_t str_put_u64(uint64_t n, char out[STR_U64_LEN]);
 
+/* n bytes as 2n lower-case hex digits and a NUL. */
+void str_put_hex(const uint8_t *bytes, size_t n, char *out);
 /* The value of one hex digit of either case; -1: it is none. */
 int str_hex_digit(char c);
 
