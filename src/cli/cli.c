@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/escape.h"
+#include "base/json.h"
 #include "base/mem.h"
 
 #include <stdarg.h>
@@ -102,6 +103,64 @@ static void print_help(const cli_usage *usage)
         printf("\nexamples:\n%s", usage->examples);
 }
 
+/* Set by whoever gathers the commands' options; otherwise NULL. */
+static cli_usage_fn gatherer;
+static void *gatherer_ctx;
+
+void cli_gather_usage(cli_usage_fn fn, void *ctx)
+{
+    gatherer = fn;
+    gatherer_ctx = ctx;
+}
+
+static void option_json(const cli_option *o, json_writer *w)
+{
+    static const char *const kinds[] = {
+        [CLI_FLAG] = "flag", [CLI_TEXT] = "text", [CLI_NUMBER] = "number"
+    };
+
+    jw_object(w);
+    jw_key_text(w, "name", o->name);
+    jw_key_text(w, "kind", kinds[o->kind]);
+    jw_key_text(w, "arg", o->arg);
+    jw_key_text(w, "help", o->help);
+    jw_object_end(w);
+}
+
+void cli_usage_json(const cli_usage *usage, memfs_buf *out)
+{
+    json_writer w = JSON_WRITER_INIT(out);
+    memfs_str rest = str_of(usage->words), word;
+
+    jw_object(&w);
+    jw_key_text(&w, "synopsis", usage->synopsis);
+    jw_key_text(&w, "text", usage->text);
+    jw_key(&w, "options");
+    jw_array(&w);
+    for (size_t i = 0; i < usage->n_options; i++)
+        option_json(&usage->options[i], &w);
+    jw_array_end(&w);
+    jw_key(&w, "words");
+    jw_array(&w);
+    while (rest.len > 0) {
+        if (!str_split(rest, ' ', &word, &rest)) {
+            word = rest;
+            rest = MEMFS_STR("");
+        }
+        jw_str(&w, word);
+    }
+    jw_array_end(&w);
+    jw_object_end(&w);
+}
+
+static void print_help_json(const cli_usage *usage)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+
+    cli_usage_json(usage, &text);
+    puts(text.ptr);
+}
+
 static const cli_option *find_option(const cli_usage *usage, memfs_str name)
 {
     for (size_t i = 0; i < usage->n_options; i++)
@@ -135,6 +194,11 @@ static bool parse_option(const cli_usage *usage, int argc, char **argv, int *i, 
         *ret_exit = cli_finish(EXIT_GOOD);
         return false;
     }
+    if (str_equal(name, MEMFS_STR("help-json"))) {
+        print_help_json(usage);
+        *ret_exit = cli_finish(EXIT_GOOD);
+        return false;
+    }
     if (o == NULL) {
         *ret_exit = cli_usage_error(usage, "unknown option '%s'", argv[*i]);
         return false;
@@ -163,6 +227,11 @@ bool cli_parse(const cli_usage *usage, int argc, char **argv, const char **rest,
     bool only_rest = false;
     size_t n = 0;
 
+    if (gatherer != NULL) {
+        gatherer(usage, gatherer_ctx);
+        *ret_exit = EXIT_GOOD;
+        return false;
+    }
     for (int i = 1; i < argc; i++) {
         memfs_str word = str_of(argv[i]);
 

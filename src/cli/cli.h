@@ -28,14 +28,25 @@ typedef struct cli_usage {
     const cli_option *options;
     size_t n_options;
     const char *examples; /* may be NULL */
+    const char *words;    /* "add list merge": what may stand first, for completion; may be NULL */
 } cli_usage;
 
 /*
  * Reads options and gathers the rest.  argv[0] is the command's name.  Returns false when the command
- * must end at once with *ret_exit: after --help, or after a usage error that was explained on stderr.
+ * must end at once with *ret_exit: after --help, after --help-json (the same rows for programs), or after a
+ * usage error that was explained on stderr.
  */
 bool cli_parse(const cli_usage *usage, int argc, char **argv, const char **rest, size_t max_rest,
                size_t *ret_n_rest, cli_exit *ret_exit);
+
+/* The rows as one JSON object: synopsis, text, options [{name, kind, arg, help}], words. */
+void cli_usage_json(const cli_usage *usage, memfs_buf *out);
+/*
+ * While a gatherer is set, cli_parse gives it the usage and ends the command: how `memfs completion` learns the
+ * options of every command of this program without starting it.  NULL ends that.
+ */
+typedef void (*cli_usage_fn)(const cli_usage *usage, void *ctx);
+void cli_gather_usage(cli_usage_fn fn, void *ctx);
 
 /* talk: "memfs: <message>" on stderr, control bytes made visible */
 void cli_talk(const char *fmt, ...) MEMFS_PRINTF(1, 2);
@@ -64,10 +75,12 @@ const char *cli_agent(const char *option);
 
 /* one function a subcommand; argv[0] is its name */
 typedef int (*cli_fn)(int argc, char **argv);
+typedef enum cli_group { CLI_MEMORY, CLI_SERVER, CLI_TOOL } cli_group; /* how the help is parted */
 typedef struct cli_command {
     const char *name;
     cli_fn fn;
     const char *summary;
+    cli_group group;
 } cli_command;
 extern const cli_command CLI_COMMANDS[];
 extern const size_t CLI_N_COMMANDS;
