@@ -12,6 +12,7 @@
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
+#include <sys/mman.h>
 #include <sys/pidfd.h>
 #include <sys/resource.h>
 #include <sys/wait.h>
@@ -79,14 +80,21 @@ static memfs_code pipes_open(pipes *p, memfs_error *err)
     return MEMFS_OK;
 }
 
-static int prepare_actions(posix_spawn_file_actions_t *actions, const pipes *p, const char *cwd)
+/* The handed descriptor comes last: its number may be that of one of the pipes. */
+static int prepare_actions(posix_spawn_file_actions_t *actions, const pipes *p,
+                           const process_spec *spec)
 {
-    int rc = posix_spawn_file_actions_addchdir_np(actions, cwd != NULL ? cwd : "/");
+    int rc = posix_spawn_file_actions_addchdir_np(actions, spec->cwd != NULL ? spec->cwd : "/");
+    int first_closed = STDERR_FILENO + 1;
 
     for (int i = 0; rc == 0 && i < 3; i++)
         rc = posix_spawn_file_actions_adddup2(actions, p->child[i], i);
+    if (rc == 0 && spec->handed_fd > 0) {
+        rc = posix_spawn_file_actions_adddup2(actions, spec->handed_fd, PROCESS_HANDED_FD);
+        first_closed = PROCESS_HANDED_FD + 1;
+    }
     if (rc == 0)
-        rc = posix_spawn_file_actions_addclosefrom_np(actions, STDERR_FILENO + 1);
+        rc = posix_spawn_file_actions_addclosefrom_np(actions, first_closed);
     return rc;
 }
 
@@ -116,7 +124,7 @@ static int spawn(const process_spec *spec, const pipes *p, pid_t *ret)
 
     posix_spawn_file_actions_init(&actions);
     posix_spawnattr_init(&attr);
-    rc = prepare_actions(&actions, p, spec->cwd);
+    rc = prepare_actions(&actions, p, spec);
     if (rc == 0)
         rc = prepare_attributes(&attr);
     if (rc == 0)
@@ -172,6 +180,25 @@ static const char *program_name(const process_spec *spec)
     const char *slash = strrchr(spec->argv[0], '/');
 
     return slash != NULL ? slash + 1 : spec->argv[0];
+}
+
+memfs_code process_secret_fd(memfs_str bytes, int *ret, memfs_error *err)
+{
+    int fd = memfd_create("memfs", MFD_CLOEXEC | MFD_ALLOW_SEALING);
+    ssize_t n;
+
+    if (fd < 0)
+        return memfs_fail_errno(err, "could not make a descriptor for a secret");
+    fd = above_stdio(fd);
+    n = fd < 0 ? -1 : write(fd, bytes.ptr, bytes.len);
+    if (n != (ssize_t)bytes.len ||
+        fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0) {
+        memfs_fail_errno(err, "could not make a descriptor for a secret");
+        close_all(&fd, 1);
+        return err->code;
+    }
+    *ret = fd;
+    return MEMFS_OK;
 }
 
 /*

@@ -2,8 +2,8 @@
  * process.h - children: started without a shell, bounded, always reaped.
  *
  * posix_spawn of an absolute path with an explicit argv and environment, in its own process group,
- * with pipes for stdin, stdout and stderr and nothing else open.  Limits are set by prlimit right
- * after the start.  On the deadline the group gets SIGTERM, 2 s later SIGKILL (F03).
+ * with pipes for stdin, stdout and stderr and nothing else open but one descriptor if the caller hands
+ * one down (a secret: S3).  Limits are set by prlimit right after the start.  On the deadline the group gets SIGTERM, 2 s later SIGKILL (F03).
  *
  *     process p = PROCESS_INIT;
  *     process_start(&spec, &p, err);          p.in, p.out, p.err are non-blocking pipe ends
@@ -20,10 +20,14 @@
 
 #include <sys/types.h>
 
+/* Under which number a child finds handed_fd; what it starts itself finds it there too. */
+#define PROCESS_HANDED_FD 3
+
 typedef struct process_spec {
     const char *const *argv; /* argv[0] is an absolute path; NULL-terminated */
     const char *const *env;  /* "NAME=value", NULL-terminated; nothing is inherited */
     const char *cwd;         /* NULL: "/" */
+    int handed_fd;           /* borrowed; the child has it as PROCESS_HANDED_FD; 0: none */
     /* limits; 0 leaves the inherited one */
     uint64_t cpu_s;
     uint64_t address_space_bytes;
@@ -36,6 +40,10 @@ typedef struct process {
     int in, out, err;
 } process;
 #define PROCESS_INIT { 0, -1, -1, -1 }
+
+/* A descriptor to hand down that holds `bytes`, in memory alone: it can be read again and again
+ * (pread) and not be changed.  The caller closes it. */
+MEMFS_CHECK memfs_code process_secret_fd(memfs_str bytes, int *ret, memfs_error *err);
 
 /* life cycle */
 MEMFS_CHECK memfs_code process_start(const process_spec *spec, process *ret, memfs_error *err);
