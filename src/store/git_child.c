@@ -5,135 +5,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
-
-/*
- * One table for the environment, one for the configuration; a row says for which jobs it holds.
- * Configuration travels in GIT_CONFIG_KEY_n / GIT_CONFIG_VALUE_n: out of argv, and at the scope of
- * a command line, which wins over whatever lies in a repository.
- */
-
-enum {
-    FOR_RECEIVE = 1 << GIT_JOB_INDEX_PACK,
-    FOR_UPLOAD = 1 << GIT_JOB_UPLOAD_PACK,
-    FOR_REPACK = 1 << GIT_JOB_REPACK,
-    FOR_FSCK = 1 << GIT_JOB_FSCK,
-    FOR_ALL = FOR_RECEIVE | FOR_UPLOAD | FOR_REPACK | FOR_FSCK,
-};
-
-static const char *const ENVIRONMENT[] = {
-    "PATH=/usr/bin:/bin:/usr/local/bin",
-    "LC_ALL=C",
-    "TZ=UTC",
-    "GIT_CONFIG_NOSYSTEM=1",
-    "GIT_CONFIG_GLOBAL=/dev/null",
-    "GIT_ATTR_NOSYSTEM=1",
-    "GIT_NO_REPLACE_OBJECTS=1",
-    "GIT_TERMINAL_PROMPT=0",
-    "GIT_ASKPASS=/bin/false",
-    "SSH_ASKPASS=/bin/false",
-    "SSH_ASKPASS_REQUIRE=force",
-    "GIT_ALLOW_PROTOCOL=none",
-    "GIT_PROTOCOL_FROM_USER=0",
-    "GIT_LITERAL_PATHSPECS=1",
-    "GIT_OPTIONAL_LOCKS=0",
-    "GIT_NO_LAZY_FETCH=1",
-    "GIT_REF_PARANOIA=1",
-    "GIT_COMMITTER_NAME=memfs",
-    "GIT_COMMITTER_EMAIL=memfs@localhost",
-    "GIT_AUTHOR_NAME=memfs",
-    "GIT_AUTHOR_EMAIL=memfs@localhost",
-};
-
-typedef struct config_row {
-    unsigned jobs;
-    const char *key, *value;
-} config_row;
-
-static const config_row CONFIG[] = {
-    { FOR_ALL, "core.hooksPath", "/dev/null" },
-    { FOR_ALL, "core.fsync", "all" },
-    { FOR_ALL, "core.fsyncMethod", "fsync" },
-    { FOR_ALL, "core.logAllRefUpdates", "always" },
-    { FOR_ALL, "gc.reflogExpire", "never" },
-    { FOR_ALL, "gc.reflogExpireUnreachable", "never" },
-    { FOR_ALL, "gc.auto", "0" },
-    { FOR_ALL, "maintenance.auto", "false" },
-    { FOR_ALL, "core.protectHFS", "true" },
-    { FOR_ALL, "core.protectNTFS", "true" },
-    { FOR_ALL, "core.fsmonitor", "false" },
-    { FOR_ALL, "core.attributesFile", "/dev/null" },
-    { FOR_ALL, "core.excludesFile", "/dev/null" },
-    { FOR_ALL, "core.pager", "cat" },
-    { FOR_ALL, "core.editor", "false" },
-    /* what makes a child fit inside its address space */
-    { FOR_ALL, "core.bigFileThreshold", "1m" },
-    { FOR_ALL, "core.packedGitWindowSize", "16m" },
-    { FOR_ALL, "core.packedGitLimit", "128m" },
-    { FOR_ALL, "core.deltaBaseCacheLimit", "32m" },
-    { FOR_ALL, "pack.threads", "1" },
-    { FOR_ALL, "pack.windowMemory", "64m" },
-    { FOR_ALL, "core.filesRefLockTimeout", "2000" },
-    { FOR_ALL, "core.packedRefsTimeout", "2000" },
-    { FOR_ALL, "safe.bareRepository", "explicit" },
-    { FOR_ALL, "submodule.recurse", "false" },
-    { FOR_ALL, "fetch.recurseSubmodules", "false" },
-    { FOR_ALL, "protocol.version", "2" },
-    { FOR_ALL, "transfer.bundleURI", "false" },
-    { FOR_ALL, "commit.gpgSign", "false" },
-    { FOR_ALL, "tag.gpgSign", "false" },
-    { FOR_ALL, "push.gpgSign", "false" },
-    { FOR_ALL, "init.templateDir", "" },
-    { FOR_RECEIVE, "transfer.fsckObjects", "true" },
-    { FOR_RECEIVE, "receive.fsckObjects", "true" },
-    { FOR_UPLOAD, "transfer.hideRefs", "refs/" },
-    { FOR_UPLOAD, "transfer.hideRefs", "!refs/heads/" },
-    { FOR_UPLOAD, "uploadpack.allowAnySHA1InWant", "false" },
-    { FOR_UPLOAD, "uploadpack.allowFilter", "false" },
-    { FOR_REPACK, "repack.writeBitmaps", "false" },
-    { FOR_REPACK, "repack.updateServerInfo", "false" },
-};
-
-typedef struct job_limits {
-    uint64_t cpu_s, file_size_bytes;
-} job_limits;
-
-static const job_limits LIMITS[] = {
-    [GIT_JOB_INDEX_PACK] = { 60, 80u << 20 },
-    [GIT_JOB_UPLOAD_PACK] = { 60, 16u << 20 },
-    [GIT_JOB_REPACK] = { 600, 0 }, /* our own data, whatever it has grown to */
-    [GIT_JOB_FSCK] = { 600, 16u << 20 },
-};
-
-/* A NULL-terminated vector of strings that it owns. */
-typedef struct strings {
-    char **at;
-    size_t n, cap;
-} strings;
-
-static void strings_dispose(strings *v)
-{
-    for (size_t i = 0; i < v->n; i++)
-        free(v->at[i]);
-    free(v->at);
-}
-
-static void strings_add(strings *v, char *given)
-{
-    if (v->n + 2 > v->cap) {
-        v->cap = v->cap ? v->cap * 2 : 160;
-        v->at = mem_realloc(v->at, v->cap, sizeof(*v->at));
-    }
-    v->at[v->n++] = given;
-    v->at[v->n] = NULL;
-}
-
-static void add_config(strings *env, unsigned *n, const char *key, const char *value)
-{
-    strings_add(env, mem_printf("GIT_CONFIG_KEY_%u=%s", *n, key));
-    strings_add(env, mem_printf("GIT_CONFIG_VALUE_%u=%s", *n, value));
-    *n += 1;
-}
 
 static bool protocol_is_known(const char *protocol)
 {
@@ -156,59 +27,39 @@ static char *alternate_variable(const char *dir)
     return buf_take(&text, NULL);
 }
 
-static void build_environment(const store *s, git_job job, const git_child_options *o,
-                              strings *env)
+static void build_environment(const store *s, git_job job, const git_child_options *o, git_env *e)
 {
-    unsigned n = 0;
-
-    for (size_t i = 0; i < ARRAY_LEN(ENVIRONMENT); i++)
-        strings_add(env, mem_strdup(ENVIRONMENT[i]));
-    strings_add(env, mem_printf("HOME=%s", s->empty));
-    strings_add(env, mem_printf("GIT_DIR=%s", o->git_dir));
+    git_env_begin(e, job, s->empty);
+    git_env_add(e, "GIT_DIR=%s", o->git_dir);
     if (o->object_dir != NULL)
-        strings_add(env, mem_printf("GIT_OBJECT_DIRECTORY=%s", o->object_dir));
+        git_env_add(e, "GIT_OBJECT_DIRECTORY=%s", o->object_dir);
     if (o->alternate_dir != NULL)
-        strings_add(env, alternate_variable(o->alternate_dir));
+        git_strings_add(&e->vars, alternate_variable(o->alternate_dir));
     if (protocol_is_known(o->protocol))
-        strings_add(env, mem_printf("GIT_PROTOCOL=%s", o->protocol));
-    for (size_t i = 0; i < ARRAY_LEN(CONFIG); i++)
-        if (CONFIG[i].jobs & 1u << job)
-            add_config(env, &n, CONFIG[i].key, CONFIG[i].value);
-    add_config(env, &n, "safe.directory", o->git_dir);
-    strings_add(env, mem_printf("GIT_CONFIG_COUNT=%u", n));
+        git_env_add(e, "GIT_PROTOCOL=%s", o->protocol);
+    git_env_config(e, "safe.directory", o->git_dir);
+    git_env_end(e);
 }
 
-static void build_argv(const store *s, const git_child_options *o, strings *argv)
+static void build_argv(const store *s, const git_child_options *o, git_strings *argv)
 {
-    strings_add(argv, mem_strdup(s->git));
+    git_strings_add(argv, mem_strdup(s->git));
     for (size_t i = 0; o->args[i] != NULL; i++)
-        strings_add(argv, mem_strdup(o->args[i]));
-}
-
-static process_spec build_spec(git_job job, const git_child_options *o, const strings *argv,
-                               const strings *env)
-{
-    return (process_spec){
-        .argv = (const char *const *)argv->at,
-        .env = (const char *const *)env->at,
-        .cpu_s = LIMITS[job].cpu_s,
-        .address_space_bytes = 1u << 30,
-        .file_size_bytes = o->file_size_bytes ? o->file_size_bytes : LIMITS[job].file_size_bytes,
-        .n_files = 256,
-    };
+        git_strings_add(argv, mem_strdup(o->args[i]));
 }
 
 memfs_code git_child_start(const store *s, git_job job, const git_child_options *o, process *ret,
                            memfs_error *err)
 {
-    _cleanup_(strings_dispose) strings argv = { NULL, 0, 0 }, env = { NULL, 0, 0 };
+    _cleanup_(git_strings_dispose) git_strings argv = GIT_STRINGS_INIT;
+    _cleanup_(git_env_dispose) git_env env = GIT_ENV_INIT;
     uint64_t reader = readers_begin(s->readers, o->git_dir);
     process_spec spec;
     memfs_code rc;
 
     build_argv(s, o, &argv);
     build_environment(s, job, o, &env);
-    spec = build_spec(job, o, &argv, &env);
+    spec = git_env_spec(job, &argv, &env, o->file_size_bytes);
     rc = process_start(&spec, ret, err);
     if (rc < 0)
         readers_end(s->readers, reader);
@@ -220,14 +71,15 @@ memfs_code git_child_start(const store *s, git_job job, const git_child_options 
 memfs_code git_child_run(const store *s, git_job job, const git_child_options *o, memfs_buf *out,
                          memfs_buf *err_tail, int64_t timeout_ms, memfs_error *err)
 {
-    _cleanup_(strings_dispose) strings argv = { NULL, 0, 0 }, env = { NULL, 0, 0 };
+    _cleanup_(git_strings_dispose) git_strings argv = GIT_STRINGS_INIT;
+    _cleanup_(git_env_dispose) git_env env = GIT_ENV_INIT;
     uint64_t reader = readers_begin(s->readers, o->git_dir);
     process_spec spec;
     memfs_code rc;
 
     build_argv(s, o, &argv);
     build_environment(s, job, o, &env);
-    spec = build_spec(job, o, &argv, &env);
+    spec = git_env_spec(job, &argv, &env, o->file_size_bytes);
     rc = process_run(&spec, MEMFS_STR(""), out, err_tail, timeout_ms, err);
     readers_end(s->readers, reader);
     return rc;
@@ -299,41 +151,9 @@ static memfs_code check_commands(const char *git, const char *empty_home, memfs_
     return MEMFS_OK;
 }
 
-static char *executable_in(memfs_str folder)
-{
-    char *path;
-
-    if (folder.len == 0 || folder.ptr[0] != '/')
-        return NULL; /* a relative folder would let the working directory choose the program */
-    path = mem_printf("%.*s/git", (int)folder.len, folder.ptr);
-    if (access(path, X_OK) == 0)
-        return path;
-    free(path);
-    return NULL;
-}
-
-static char *find_git(void)
-{
-    static const char *const usual[] = { "/usr/bin", "/usr/local/bin", "/bin" };
-    const char *search = getenv("PATH");
-    memfs_str rest = str_of(search), folder;
-    char *git = NULL;
-
-    for (size_t i = 0; git == NULL && i < ARRAY_LEN(usual); i++)
-        git = executable_in(str_of(usual[i]));
-    while (git == NULL && rest.len > 0) {
-        if (!str_split(rest, ':', &folder, &rest)) {
-            folder = rest;
-            rest.len = 0;
-        }
-        git = executable_in(folder);
-    }
-    return git;
-}
-
 memfs_code git_child_find(const char *empty_home, char **ret_git, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *git = find_git();
+    _cleanup_(mem_freep) char *git = git_env_find();
     memfs_code rc;
 
     if (git == NULL)

@@ -1,8 +1,9 @@
 /*
- * git_child.h - how git is started: never by hand, always by these tables (reliability 6).
+ * git_child.h - how the server starts git: never by hand, always by the tables of git_env.h
+ * (reliability 6).
  *
  * A child inherits nothing: absolute path, fixed argv, an environment of exactly what is listed in
- * git_child.c, and configuration at a scope that no repository can override.  Hooks, prompts, user
+ * git_env.c, and configuration at a scope that no repository can override.  Hooks, prompts, user
  * configuration, transports and replace refs are off (T05, T10, T29, T31).
  *
  * A child is a reader of its git_dir (readers.h) until the last process of its group is gone.
@@ -12,15 +13,8 @@
 #ifndef MEMFS_STORE_GIT_CHILD_H
 #define MEMFS_STORE_GIT_CHILD_H
 
-#include "base/process.h"
+#include "store/git_env.h"
 #include "store/store.h"
-
-typedef enum git_job {
-    GIT_JOB_INDEX_PACK,
-    GIT_JOB_UPLOAD_PACK,
-    GIT_JOB_REPACK, /* repack, prune and prune-packed */
-    GIT_JOB_FSCK,
-} git_job;
 
 typedef struct git_child_options {
     const char *git_dir;
@@ -46,8 +40,8 @@ MEMFS_CHECK memfs_code git_upload_pack_start(const store *s, const char *name, c
                                              process *ret, memfs_error *err);
 
 /*
- * Finds git by absolute path (/usr/bin, /usr/local/bin, /bin, then the absolute folders of PATH)
- * and checks its version (2.36 for core.fsync) and commands.  *ret_git is the caller's.
+ * Finds git by absolute path (git_env_find) and checks its version (2.36 for core.fsync) and
+ * commands.  *ret_git is the caller's.
  */
 MEMFS_CHECK memfs_code git_child_find(const char *empty_home, char **ret_git, memfs_error *err);
 
