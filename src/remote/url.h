@@ -1,12 +1,15 @@
 /*
  * url.h - addresses of git remotes: taken apart once, at the door (reliability T05, T06).
  *
- * Accepted: https://, http:// (the caller decides whether it may be used), ssh://, user@host:path,
+ * Accepted: https://, http:// (the caller decides whether it may be used), ssh://, user@host:path, host:path,
  * file:///path and plain absolute paths.  Refused, with the reason: everything else (ext::, git://, a leading '-',
- * control bytes, blanks, CR/LF also percent-encoded, an empty host, an option where a host should be).
+ * control bytes and backslashes, also percent-encoded ones, blanks except inside a plain path, bytes that are no
+ * UTF-8, an empty or odd host, an option where a host, user or path should be, a query or fragment).
  *
  * User info is split off here and nowhere else: `text` never holds a secret, so it may be stored,
- * logged and shown.  A user name without a password stays part of an ssh address.
+ * logged and shown.  A user name without a password stays part of an ssh address.  In http(s) user info of
+ * one part ("https://x@host/") is a user name if it is short and a token if it has 16 bytes or more: that is
+ * how people write tokens today.
  *
  * Thread: any; pure.
  */
@@ -24,8 +27,8 @@ typedef struct remote_url {
     char *host;     /* lower case, no port; "" for a path */
     uint16_t port;  /* as given or the scheme's; 0 for a path */
     char *path;     /* from the first '/' on; decoded for a path */
-    char *username; /* user info that was split off; NULL: none */
-    char *secret;   /* the same */
+    char *username; /* user info that was split off, decoded; of ssh: who logs in; NULL: none */
+    char *secret;   /* split off, decoded; NULL: none */
 } remote_url;
 #define REMOTE_URL_INIT { .text = NULL }
 
@@ -42,7 +45,7 @@ bool url_same_origin(const remote_url *a, const remote_url *b);
 /* Loopback by name or number. */
 bool url_is_loopback(const remote_url *u);
 /* Any text (git's stderr, a config value) with the user info of all URLs in it, and bearer or basic
- * values, replaced by "<redacted>", escaped to one line. */
+ * values, replaced by "<redacted>", escaped to one line (base/redact.h says what goes). */
 void url_redact(memfs_buf *out, memfs_str text);
 
 #endif
