@@ -144,8 +144,8 @@ static bool is_nfc(memfs_str s)
     return composed != NULL && str_equal(str_make(composed, len), s);
 }
 
-/* What is equal for some file system: lower case where ASCII suffices. */
-static void fold(memfs_str name, memfs_buf *out)
+/* Lower case, where ASCII suffices. */
+void policy_name_key(memfs_str name, memfs_buf *out)
 {
     _cleanup_(mem_freep) char *folded = NULL;
     size_t len;
@@ -171,7 +171,7 @@ static bool is_dot_git(memfs_str name)
 {
     _cleanup_(buf_dispose) memfs_buf key = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
 
-    fold(name, &key);
+    policy_name_key(name, &key);
     while (key.len > 0 && (key.ptr[key.len - 1] == '.' || key.ptr[key.len - 1] == ' '))
         buf_truncate(&key, key.len - 1);
     return str_equal(buf_str(&key), MEMFS_STR(".git")) ||
@@ -269,8 +269,8 @@ static bool are_twins(memfs_str a, memfs_str b)
     _cleanup_(buf_dispose) memfs_buf ka = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     _cleanup_(buf_dispose) memfs_buf kb = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
 
-    fold(a, &ka);
-    fold(b, &kb);
+    policy_name_key(a, &ka);
+    policy_name_key(b, &kb);
     return str_equal(buf_str(&ka), buf_str(&kb));
 }
 
@@ -280,7 +280,7 @@ static memfs_str name_set_add(name_set *set, memfs_str name, memfs_buf *scratch)
     uint64_t hash;
     size_t at;
 
-    fold(name, scratch);
+    policy_name_key(name, scratch);
     hash = hash_bytes(set->seed, buf_str(scratch));
     for (at = hash & set->mask; set->slots[at].ptr != NULL; at = (at + 1) & set->mask)
         if (set->hashes[at] == hash && are_twins(set->slots[at], name))

@@ -7,6 +7,7 @@
 #ifndef MEMFS_MEMORY_POLICY_H
 #define MEMFS_MEMORY_POLICY_H
 
+#include "base/buf.h"
 #include "base/error.h"
 #include "base/oid.h"
 
@@ -51,6 +52,8 @@ MEMFS_CHECK memfs_code policy_entry(const policy *p, memfs_str folder, const tre
  */
 MEMFS_CHECK memfs_code policy_siblings(const policy *p, memfs_str folder, memfs_str raw,
                                        memfs_str known_raw, memfs_error *err);
+/* What twins have in common: equal keys are one name for some file system.  Replaces what is in out. */
+void policy_name_key(memfs_str name, memfs_buf *out);
 MEMFS_CHECK memfs_code policy_file_size(const policy *p, memfs_str path, uint64_t bytes,
                                         memfs_error *err);
 MEMFS_CHECK memfs_code policy_totals(const policy *p, uint64_t n_entries, uint64_t bytes,

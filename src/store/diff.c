@@ -217,3 +217,11 @@ memfs_code repo_diff_trees(repo *r, const memfs_oid *old_tree, const memfs_oid *
 
     return diff_trees(&d, old_tree, new_tree, err);
 }
+
+memfs_code repo_diff_files(repo *r, const memfs_oid *old_tree, const memfs_oid *new_tree,
+                           const policy *p, tree_change_fn fn, void *ctx, memfs_error *err)
+{
+    _cleanup_(differ_dispose) differ d = DIFFER_INIT(r, p, fn, ctx, false);
+
+    return diff_trees(&d, old_tree, new_tree, err);
+}
