@@ -209,6 +209,11 @@ static bool is_letta_origin(const settings *s, const remote_url *url)
     return url_parse(backend_letta_base(s), &base, &err) == MEMFS_OK && url_same_origin(&base, url);
 }
 
+bool backend_may_use(const settings *s, const remote_url *url)
+{
+    return url->kind != URL_HTTP || is_letta_origin(s, url) || is_allowed_http(s, url);
+}
+
 /* An address that somebody said, as the remote; is_general: it is not this agent's alone. */
 static void use_address(const settings *s, const place *p, const char *text, const char *origin,
                         bool is_general, backend_choice *ret)
@@ -224,8 +229,8 @@ static void use_address(const settings *s, const place *p, const char *text, con
         return;
     }
     ret->is_letta = is_letta_origin(s, &t->url);
-    t->may_http = t->url.kind == URL_HTTP && (ret->is_letta || is_allowed_http(s, &t->url));
-    if (t->url.kind == URL_HTTP && !t->may_http) {
+    t->may_http = t->url.kind == URL_HTTP;
+    if (!backend_may_use(s, &t->url)) {
         no_remote(ret, "%.60s is http://, which would show secrets and memory: use https, or set "
                   "MEMFS_ALLOW_HTTP=%.40s", origin, t->url.host);
         return;

@@ -12,6 +12,7 @@ void client_report_dispose(client_report *r)
 {
     free(r->memory);
     free(r->remote);
+    free(r->notes);
     *r = (client_report)CLIENT_REPORT_INIT;
 }
 
@@ -28,6 +29,13 @@ void client_report_choice(client_report *r, const backend_choice *choice)
 }
 
 /* state */
+
+/* Did anybody, memfs or the Letta client, ever hear of the remote?  prepare begins with the genesis. */
+static bool is_unheard(const client_report *r)
+{
+    return r->answer == REMOTE_UNASKED &&
+           (!r->has_remote_main || oid_equal(&r->remote_main, &STORE_GENESIS));
+}
 
 static bool has_failed_answer(const client_report *r)
 {
@@ -46,7 +54,7 @@ const char *client_report_state(const client_report *r)
         return "no-remote";
     if (r->held_back[0] != '\0')
         return "held-back";
-    if (has_failed_answer(r) || (r->answer == REMOTE_UNASKED && !r->has_remote_main))
+    if (has_failed_answer(r) || is_unheard(r))
         return "local-only";
     if (r->n_ahead > 0 && r->n_behind > 0)
         return "diverged";
@@ -247,6 +255,17 @@ static void put_remote(const client_report *r, json_writer *w)
     key_time(w, "oldest_unpushed_at", r->oldest_unpushed_s);
 }
 
+static void put_notes(const client_report *r, json_writer *w)
+{
+    memfs_str rest = str_of(r->notes), line;
+
+    jw_key(w, "notes");
+    jw_array(w);
+    while (str_split(rest, '\n', &line, &rest))
+        jw_str(w, line);
+    jw_array_end(w);
+}
+
 static void put_error(const client_report *r, json_writer *w)
 {
     jw_key(w, "error");
@@ -282,6 +301,7 @@ void client_report_json(const client_report *r, json_writer *w)
     jw_key_int(w, "n_by_rule", (int64_t)r->n_by_rule);
     jw_key_int(w, "n_rescued", (int64_t)r->n_rescued);
     jw_key_int(w, "n_queued", (int64_t)r->n_queued);
+    put_notes(r, w);
     put_error(r, w);
     jw_object_end(w);
 }

@@ -33,6 +33,7 @@ typedef struct client_report {
     bool is_off;             /* LETTABOT_MEMFS=false */
     bool is_misconfigured;   /* detail says what to set; as backend_choice has it */
     char held_back[300];     /* why the checkout was not brought up to date: "2 files are not committed" */
+    char *notes;             /* lines: what prepare left alone and why; NULL: nothing */
     memfs_error error;       /* local failure; code OK when none */
 } client_report;
 #define CLIENT_REPORT_INIT { .memory = NULL }

@@ -591,3 +591,45 @@ memfs_code settings_with_checkout(const settings *s, const char *work_tree, sett
     *ret = TAKE_PTR(copy);
     return MEMFS_OK;
 }
+
+/* changing */
+
+static memfs_code may_change(setting_id id, bool is_checkout, const char *value, memfs_error *err)
+{
+    const setting_row *row = &SETTING_ROWS[id];
+
+    if (value == NULL)
+        return MEMFS_OK; /* what does not belong there may always go */
+    if (row->is_secret)
+        return memfs_fail(err, MEMFS_EDENIED, "'%s' is a secret and belongs into no config file: "
+                          "set %s, or give it to 'memfs remote set --token-stdin'", row->name,
+                          row->variables[0]);
+    if (is_checkout ? !row->in_checkout : !row->in_files)
+        return memfs_fail(err, MEMFS_EDENIED, "'%s' does not count in %s: set %s", row->name,
+                          is_checkout ? "a checkout" : "a config file", row->variables[0]);
+    if (value[0] == '\0')
+        return memfs_fail(err, MEMFS_EINVALID, "'%s' needs a value; 'unset' removes it",
+                          row->name);
+    return setting_check(id, value, NULL, err);
+}
+
+memfs_code settings_change(const settings *s, const char *work_tree, setting_id id,
+                           const char *value, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *key = mem_printf("memfs.%s", SETTING_ROWS[id].name);
+    _cleanup_(mem_freep) char *path = NULL;
+    const gitconfig_change change = { key, value };
+    memfs_code rc = may_change(id, work_tree != NULL, value, err);
+
+    if (rc < 0)
+        return rc;
+    path = work_tree != NULL ? settings_checkout_config(work_tree) : settings_home_config(s);
+    if (path == NULL)
+        return memfs_fail(err, MEMFS_ENOTFOUND, "there is no memory in '%s' yet", work_tree);
+    if (work_tree == NULL && value != NULL) {
+        rc = fs_mkdirs(setting_text(s, SETTING_HOME), err);
+        if (rc < 0)
+            return rc;
+    }
+    return gitconfig_apply(path, &change, 1, err);
+}

@@ -88,6 +88,13 @@ const char *settings_warnings(const settings *s);
 char *settings_checkout_config(const char *work_tree);
 /* $MEMFS_HOME/config; caller frees. */
 char *settings_home_config(const settings *s);
+/*
+ * Writes one setting into $MEMFS_HOME/config, or into [memfs] of work_tree's configuration; value NULL
+ * removes it.  EDENIED: a secret, or one that does not count there.  EINVALID: of a wrong form.
+ * ENOTFOUND: work_tree is no repository.
+ */
+MEMFS_CHECK memfs_code settings_change(const settings *s, const char *work_tree, setting_id id,
+                                       const char *value, memfs_error *err);
 
 typedef enum setting_kind {
     SETTING_KIND_TEXT,
