@@ -2,7 +2,8 @@
  * gitconfig.h - files in git-config syntax: our settings, and the configuration of checkouts.
  *
  * Exactly one file is read or written: no includes are followed, no other level is looked at.
- * Writing goes through git's own "<file>.lock", so it is safe beside git (5 tries, 25 ms doubling).
+ * Writing goes through git's own "<file>.lock", so it is safe beside git (waits 775 ms, as Letta's client
+ * does), and a crash leaves no lock behind that the next change would not clear away (gitlock.h).
  *
  * Thread: a handle belongs to one thread.
  */
@@ -30,7 +31,10 @@ typedef struct gitconfig_change {
     const char *key;
     const char *value; /* NULL: remove all values of the key */
 } gitconfig_change;
-/* All of them, in one rewrite.  EUNAVAIL: the lock stayed held. */
+/*
+ * All of them, in one rewrite; a key then has exactly the values given for it, in their order (one key
+ * may be given more than once).  A link is followed.  EUNAVAIL: the lock stayed held.
+ */
 MEMFS_CHECK memfs_code gitconfig_apply(const char *path, const gitconfig_change *changes, size_t n,
                                        memfs_error *err);
 
