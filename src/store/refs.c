@@ -204,27 +204,27 @@ static void add_clean(memfs_buf *out, const char *text)
             buf_putc(out, escaped.ptr[i]);
 }
 
-static void reflog_line(const memfs_oid *old, const memfs_oid *new, const store_identity *who,
-                        const char *why, memfs_buf *out)
+void refs_log_line(const memfs_oid *old, const memfs_oid *target, const store_identity *who,
+                   const char *time_zone, const char *why, memfs_buf *out)
 {
     char old_hex[MEMFS_OID_HEX + 1], new_hex[MEMFS_OID_HEX + 1];
 
     oid_hex(old, old_hex);
-    oid_hex(new, new_hex);
+    oid_hex(target, new_hex);
     buf_printf(out, "%s %s ", old_hex, new_hex);
     add_clean(out, who->name[0] != '\0' ? who->name : "memfs");
     buf_puts(out, " <");
     add_clean(out, who->email);
     /* git takes an entry dated 0 for damaged */
-    buf_printf(out, "> %lld +0000\t", (long long)(who->time_s < 1 ? 1 : who->time_s));
+    buf_printf(out, "> %lld %s\t", (long long)(who->time_s < 1 ? 1 : who->time_s), time_zone);
     add_clean(out, why);
     buf_putc(out, '\n');
 }
 
 /* One write of a whole line; what a full disk left of it is taken back. */
-static memfs_code append_reflog(const ref_move *m, memfs_str line, memfs_error *err)
+memfs_code refs_log_append(const char *log_path, memfs_str line, unsigned mode, memfs_error *err)
 {
-    int fd = open(m->log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+    int fd = open(log_path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, mode);
     struct stat st;
     ssize_t n;
 
@@ -266,7 +266,7 @@ static memfs_code move(const char *repo_path, const char *ref, const memfs_oid *
     _cleanup_(buf_dispose) memfs_buf line = MEMFS_BUF_INIT(8192);
     memfs_code rc;
 
-    reflog_line(expected, target, who, why, &line);
+    refs_log_line(expected, target, who, "+0000", why, &line);
     rc = buf_check(&line, "the reflog entry", err);
     if (rc == MEMFS_OK)
         rc = ref_move_init(&m, repo_path, ref, err);
@@ -277,7 +277,7 @@ static memfs_code move(const char *repo_path, const char *ref, const memfs_oid *
     if (rc == MEMFS_OK)
         rc = write_lock(&m, target, err);
     if (rc == MEMFS_OK)
-        rc = append_reflog(&m, buf_str(&line), err);
+        rc = refs_log_append(m.log_path, buf_str(&line), 0600, err);
     if (rc == MEMFS_OK)
         rc = publish_ref(&m, repo_path, ref, target, err);
     return rc;

@@ -129,7 +129,8 @@ void repo_close(repo *r)
         return;
     git_repository_free(r->view);
     git_odb_free(r->odb);
-    readers_end(r->s->readers, r->reader);
+    if (r->s != NULL)
+        readers_end(r->s->readers, r->reader);
     free(r->path);
     free(r);
 }

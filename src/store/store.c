@@ -95,7 +95,7 @@ char *store_temp_path(store *s, const char *kind)
 
 /* the genesis template */
 
-static memfs_code write_genesis_objects(const char *objects, memfs_error *err)
+memfs_code store_write_genesis(const char *objects, memfs_error *err)
 {
     git_odb *odb = NULL;
     git_oid tree, commit;
@@ -155,7 +155,7 @@ static memfs_code build_template(const char *stage, memfs_error *err)
         rc = fs_mkdirs(path, err);
     }
     if (rc == MEMFS_OK)
-        rc = write_genesis_objects(objects, err);
+        rc = store_write_genesis(objects, err);
     if (rc == MEMFS_OK)
         rc = write_template_files(stage, err);
     return rc;
@@ -218,6 +218,30 @@ static memfs_code set_libgit2_options(memfs_error *err)
     return rc == 0 ? MEMFS_OK : store_fail_git(err, -1, "could not set up libgit2");
 }
 
+static pthread_once_t library_once = PTHREAD_ONCE_INIT;
+static memfs_code library_code;
+static memfs_error library_error;
+
+static void library_start(void)
+{
+    if (git_libgit2_init() < 0)
+        library_code = memfs_fail(&library_error, MEMFS_EINTERNAL, "could not start libgit2");
+    else
+        library_code = set_libgit2_options(&library_error);
+}
+
+/*
+ * Once a process, and never undone: libgit2 forgets its options when the last user is gone, and
+ * another thread may be the next one.
+ */
+memfs_code store_library(memfs_error *err)
+{
+    pthread_once(&library_once, library_start);
+    if (library_code < 0)
+        *err = library_error;
+    return library_code;
+}
+
 /* Only we may write there, and nobody else may be able to: shared volumes have odd owners. */
 static memfs_code check_home(const char *home, memfs_error *err)
 {
@@ -273,8 +297,6 @@ static memfs_code store_start(store *s, memfs_error *err)
     if (rc == MEMFS_OK)
         rc = check_home(s->home, err);
     if (rc == MEMFS_OK)
-        rc = set_libgit2_options(err);
-    if (rc == MEMFS_OK)
         rc = git_child_find(s->empty, &s->git, err);
     if (rc == MEMFS_OK)
         rc = make_template(s, err);
@@ -290,8 +312,9 @@ memfs_code store_open(const char *home, store **ret, memfs_error *err)
 
     if (home[0] != '/')
         return memfs_fail(err, MEMFS_EINVALID, "the data folder must be an absolute path");
-    if (git_libgit2_init() < 0)
-        return memfs_fail(err, MEMFS_EINTERNAL, "could not start libgit2");
+    rc = store_library(err);
+    if (rc < 0)
+        return rc;
     s = store_new(home);
     rc = store_start(s, err);
     if (rc < 0)
@@ -314,7 +337,6 @@ void store_close(store *s)
     free(s->genesis);
     free(s->git);
     free(s);
-    git_libgit2_shutdown();
 }
 
 /* repositories */

@@ -45,17 +45,21 @@ struct store {
 
 /*
  * An object database and libgit2's view of it.  There is no libgit2 repository with a folder behind
- * it: no configuration, alternates, grafts or hooks are ever read.
+ * it: no configuration, grafts or hooks are ever read, and alternates only in a checkout.
  */
 struct repo {
-    store *s;
+    store *s;   /* NULL: a checkout's (checkout.h); nobody retires its packs for us */
     char *path; /* the repository; NULL: objects only (a quarantine) */
     git_odb *odb;
     git_repository *view; /* wraps odb */
-    uint64_t reader;      /* since before the packs were listed; readers.h */
+    uint64_t reader;      /* since before the packs were listed; readers.h; 0 without a store */
 };
 
-/* store.c: a new path in tmp/ for this kind of work; caller frees. */
+/* store.c: libgit2 is up, with our options, until the process ends. */
+MEMFS_CHECK memfs_code store_library(memfs_error *err);
+/* The empty tree and the genesis commit, loose and synced. */
+MEMFS_CHECK memfs_code store_write_genesis(const char *objects, memfs_error *err);
+/* A new path in tmp/ for this kind of work; caller frees. */
 char *store_temp_path(store *s, const char *kind);
 /* False for names that could leave the folder; an assertion against our own bugs. */
 bool store_name_is_sane(const char *name);
@@ -106,5 +110,11 @@ static inline bool repo_entry_is_gitlink(const tree_entry *e)
 /* refs.c: what a loose or packed ref holds. ENOTFOUND: there is no such ref. */
 MEMFS_CHECK memfs_code refs_read(const char *repo_path, const char *ref, memfs_oid *ret,
                                  memfs_error *err);
+/* One line of a reflog, with its end; time_zone is as in "+0200". */
+void refs_log_line(const memfs_oid *old, const memfs_oid *target, const store_identity *who,
+                   const char *time_zone, const char *why, memfs_buf *out);
+/* In one write; the folder of the log is there. */
+MEMFS_CHECK memfs_code refs_log_append(const char *log_path, memfs_str line, unsigned mode,
+                                       memfs_error *err);
 
 #endif
