@@ -1,8 +1,10 @@
-#include "cli/cli.h"
+#include "cli/memories.h"
 
 int cmd_init(int argc, char **argv)
 {
-    (void)argc;
-    (void)argv;
-    return EXIT_FAILED;
+    return memory_apply_main(
+        argc, argv, "init --agent ID [--json]",
+        "Makes an agent's memory ready as 'memfs apply' does, without asking any remote.\n"
+        "What is there already stays as it is.",
+        true);
 }
