@@ -1,9 +1,4 @@
-#if __has_include("hook/credential.h")
 #include "hook/credential.h"
-#define HAS_CREDENTIAL 1
-#else
-#define HAS_CREDENTIAL 0
-#endif
 #include "hook/hook.h"
 
 #include "base/program.h"
@@ -56,10 +51,8 @@ int main(int argc, char **argv)
     if (strcmp(name, PROGRAM_REMOTE_HELPER) == 0)
         return remote_helper(argc, argv);
     if (strcmp(name, PROGRAM_HOOK) == 0) {
-#if HAS_CREDENTIAL
         if (argc > 1 && strcmp(argv[1], "credential") == 0)
             return hook_credential(argc - 1, argv + 1);
-#endif
         name = argc > 1 ? argv[1] : "";
         argv++;
     }

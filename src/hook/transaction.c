@@ -98,16 +98,16 @@ static bool is_lost(const char *common, memfs_str all, ref_line *l)
 
 /* keeping */
 
-static int take_lock(const char *notes)
+static int take_lock(const char *notes, bool *ret_held)
 {
     _cleanup_(mem_freep) char *path = mem_printf("%s/rescue.lock", notes);
     struct timespec pause = { 0, 2 * 1000 * 1000 };
     int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
 
-    for (int waited = 0; fd >= 0 && waited < LOCK_PATIENCE_MS; waited += 2) {
-        if (flock(fd, LOCK_SH | LOCK_NB) == 0)
-            break;
+    *ret_held = fd >= 0 && flock(fd, LOCK_SH | LOCK_NB) == 0;
+    for (int waited = 0; fd >= 0 && !*ret_held && waited < LOCK_PATIENCE_MS; waited += 2) {
         nanosleep(&pause, NULL);
+        *ret_held = flock(fd, LOCK_SH | LOCK_NB) == 0;
     }
     return fd; /* held or not: to keep is more important */
 }
@@ -143,6 +143,8 @@ static bool put_in_place(const char *aside, const char *folder, const char *hex)
     _cleanup_(mem_freep) char *path = mem_printf("%s/%s", folder, hex);
     memfs_error e = MEMFS_ERROR_INIT;
 
+    if (aside == NULL)
+        return false;
     for (int i = 0; i < N_TRIES; i++)
         if (fs_mkdirs(folder, &e) == MEMFS_OK && fs_rename(aside, path, &e) == MEMFS_OK)
             return true;
@@ -170,6 +172,14 @@ static void add_log(const char *notes, const ref_line *l, const char *old_hex)
     close(fd);
 }
 
+/* `git branch -D` comes by twice.  Nothing drops the ref while the lock is held and the branch is locked. */
+static bool is_kept(const char *folder, const char *hex)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/%s", folder, hex);
+
+    return fs_exists(path);
+}
+
 static void keep(const char *common, const ref_line *l)
 {
     _cleanup_(mem_freep) char *notes = mem_printf("%s/memfs", common);
@@ -180,6 +190,7 @@ static void keep(const char *common, const ref_line *l)
     _cleanup_(mem_freep) char *aside = NULL;
     memfs_error e = MEMFS_ERROR_INIT;
     char hex[MEMFS_OID_HEX + 1];
+    bool is_locked;
     int lock;
 
     oid_hex(&l->old_id, hex);
@@ -187,14 +198,16 @@ static void keep(const char *common, const ref_line *l)
         hook_say("could not keep the old tip %s of '%s': %s", hex, l->name, e.msg);
         return;
     }
-    lock = take_lock(notes);
-    aside = write_aside(notes, hex);
-    if (aside == NULL || !(put_in_place(aside, folder, hex) || put_in_place(aside, fallback, hex))) {
-        hook_say("could not keep the old tip %s of '%s': %s", hex, l->name, strerror(errno));
-        if (aside != NULL)
-            unlink(aside);
-    } else {
-        add_log(notes, l, hex);
+    lock = take_lock(notes, &is_locked);
+    if (!is_locked || !is_kept(folder, hex)) {
+        aside = write_aside(notes, hex);
+        if (put_in_place(aside, folder, hex) || put_in_place(aside, fallback, hex)) {
+            add_log(notes, l, hex);
+        } else {
+            hook_say("could not keep the old tip %s of '%s': %s", hex, l->name, strerror(errno));
+            if (aside != NULL)
+                unlink(aside);
+        }
     }
     if (lock >= 0)
         close(lock);
