@@ -20,8 +20,8 @@
 
 typedef struct merge_note {
     merge_rule rule;
-    char *path;
-    char *detail;
+    char *path;   /* as it is */
+    char *detail; /* one line, escaped, bounded; may be empty */
 } merge_note;
 
 typedef struct merge_result {
@@ -33,6 +33,8 @@ typedef struct merge_result {
 } merge_result;
 #define MERGE_RESULT_INIT { .notes = NULL }
 void merge_result_dispose(merge_result *m);
+/* Adds a note; detail is escaped already (merge_note_fn), path is not. */
+void merge_note_add(merge_result *m, merge_rule rule, memfs_str path, memfs_str detail);
 
 typedef enum merge_relation {
     MERGE_EQUAL,
@@ -49,11 +51,15 @@ MEMFS_CHECK memfs_code merge_relate(repo *r, const memfs_oid *a, const memfs_oid
 /* Writes blobs, trees and the commit; moves no ref. */
 MEMFS_CHECK memfs_code merge_commits(repo *r, const memfs_oid *a, const memfs_oid *b,
                                      merge_result *ret, memfs_error *err);
-/* The tree alone, with a base of the caller's (a revert: base = the commit, b = its parent). */
+/* The tree alone, with a base of the caller's (a revert: base = the commit, b = its parent); NULL: none.
+ * notes may be NULL. */
 MEMFS_CHECK memfs_code merge_trees(repo *r, const memfs_oid *base_tree, const memfs_oid *a_tree,
                                    const memfs_oid *b_tree, memfs_oid *ret_tree, merge_result *notes,
                                    memfs_error *err);
-/* The notes that a merge commit's message carries, read back. */
+/*
+ * The notes that a merge commit's message carries, read back (the first hundred; of any other commit none).
+ * is_merge: it is a merge of ours.
+ */
 MEMFS_CHECK memfs_code merge_notes_of(repo *r, const memfs_oid *commit, merge_result *ret,
                                       memfs_error *err);
 

@@ -102,8 +102,6 @@ MEMFS_CHECK memfs_code merge_find_relation(repo *r, const memfs_oid *a, const me
                                            bool *ret_is_related, memfs_error *err);
 
 /* merge_note.c */
-/* detail is escaped already; path is not. */
-void merge_note_add(merge_result *m, merge_rule rule, memfs_str path, memfs_str detail);
 /* detail is a path, to be escaped. */
 void merge_note_add_path(merge_result *m, merge_rule rule, memfs_str path, memfs_str other);
 void merge_notes_cut(merge_result *m, size_t n); /* forgets all but the first n */
