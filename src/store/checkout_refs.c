@@ -84,8 +84,6 @@ static memfs_code read_direct(const checkout *c, const char *name, memfs_oid *re
 
     if (rc == MEMFS_ENOTFOUND)
         return memfs_fail(err, MEMFS_ENOTFOUND, "there is no '%.200s'", name);
-    if (rc == MEMFS_EINTERNAL && errno == EISDIR) /* a folder of other refs */
-        return memfs_fail(err, MEMFS_ENOTFOUND, "there is no '%.200s'", name);
     return rc;
 }
 
@@ -476,7 +474,7 @@ static memfs_code delete_ref(checkout *c, ref_step *s, memfs_error *err)
 
     if (rc < 0)
         return rc;
-    if (unlink(s->path) < 0 && errno != ENOENT)
+    if (unlink(s->path) < 0 && errno != ENOENT && errno != EISDIR) /* it was packed */
         return memfs_fail_errno(err, "could not delete the ref");
     rc = fs_sync_dir(folder, err);
     unlink(log);

@@ -57,6 +57,10 @@ static memfs_code read_loose(const char *repo_path, const char *ref, memfs_oid *
     if (fd < 0)
         return memfs_fail_errno(err, "could not open the ref");
     n = read(fd, text, sizeof(text));
+    if (n < 0 && errno == EISDIR) {
+        close(fd);
+        return memfs_fail(err, MEMFS_ENOTFOUND, "that is a folder of refs");
+    }
     close(fd);
     if (n < MEMFS_OID_HEX || !oid_parse(str_make(text, MEMFS_OID_HEX), ret))
         return fail_ref(err); /* empty after a power cut, or symbolic: not ours */

@@ -55,7 +55,8 @@ static inline int work_setup(void **state)
 
     memcpy(w->root, "/tmp/memfs-checkout-XXXXXX", sizeof("/tmp/memfs-checkout-XXXXXX"));
     assert_non_null(mkdtemp(w->root));
-    w->tree = mem_printf("%s/tree", w->root);
+    w->tree = mem_strdup("/tmp/memfs-checkout-XXXXXX/tree");
+    memcpy(w->tree, w->root, strlen(w->root));
     setenv("HOME", w->root, 1);
     unsetenv("XDG_CONFIG_HOME");
     *state = w;
