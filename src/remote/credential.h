@@ -3,14 +3,20 @@
  *
  * Sources, first that has one wins:
  *   1. the Letta key, and only for the Letta endpoint's own origin
- *   2. a named variable or file: MEMFS_REMOTE_TOKEN, MEMFS_REMOTE_TOKEN_FILE, setting remote-token-file
- *   3. systemd: $CREDENTIALS_DIRECTORY/memfs-<host>, memfs-remote-token
- *   4. secrets/<host>[.<agent>] in $MEMFS_HOME, 0600: what was split off a URL or given to `memfs remote set`
- *   5. the user's own git helpers (client only; asked by git itself, transport.h)
- * A file that others may read is refused (EDENIED), never silently used.
+ *   2. user info that was split off the address itself (url.h)
+ *   3. a named variable or file: MEMFS_REMOTE_TOKEN, MEMFS_REMOTE_TOKEN_FILE, setting remote-token-file
+ *   4. systemd: $CREDENTIALS_DIRECTORY/memfs-<host>, then memfs-remote-token
+ *   5. secrets/<host>[_<port>].<agent>, then without the agent, in $MEMFS_HOME, 0600: what was split off a URL or
+ *      given to `memfs remote set`
+ *   6. the user's own git helpers (client only; asked by transport.h, never answered into a file)
+ * 3 and memfs-remote-token are for the remote that the user named: they never go to the Letta endpoint (letta_base).
+ * Only http(s) has credentials of ours; ssh has its keys.  A file that others may read is refused (EDENIED), never
+ * silently used; so is a secret with a line end or another control character in it.
+ *
+ * A file holds the token alone on its first line, or lines "username=..." and "password=...".
  *
  * User name where only a token is known: "x-access-token" for github.com, "oauth2" for gitlab,
- * "letta" for Letta, else "memfs".
+ * "x-token-auth" for bitbucket.org, "letta" for Letta, else "memfs".
  *
  * Secrets are wiped when disposed and are in no message.
  * Thread: any.
@@ -27,7 +33,9 @@ typedef enum credential_source {
     CREDENTIAL_FILE,
     CREDENTIAL_SYSTEMD,
     CREDENTIAL_SECRETS,
-    CREDENTIAL_GIT_HELPERS,
+    CREDENTIAL_GIT_HELPERS, /* nothing found here: git may be asked */
+    CREDENTIAL_URL,
+    CREDENTIAL_N_SOURCES,
 } credential_source;
 const char *credential_source_name(credential_source s);
 
