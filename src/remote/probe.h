@@ -1,9 +1,11 @@
 /*
  * probe.h - what is at the other end: one request, one answer (design 5).
  *
- * http(s): one GET info/refs?service=git-upload-pack with Git-Protocol: version=0 semantics that also
- * tells main's id when refs come.  ssh and paths: one `git ls-remote`.  Everything that can happen is an answer; the probe
- * itself cannot fail and never takes longer than its budget.
+ * http(s): one GET info/refs?service=git-upload-pack without a Git-Protocol header, so that the refs come in the same
+ * answer (a server that answers in version 2 all the same is asked once more, by git).  A credential that is known is
+ * sent with it; on a 401 the user's git helpers are asked, where that is allowed.  ssh and paths: one `git
+ * ls-remote`.  Everything that can happen is an answer; the probe itself cannot fail and never takes longer than
+ * its budget, whatever hangs or drips.
  *
  * The same rows classify what a fetch or a push met, so that a remote is described in the same words
  * whichever request found out.
@@ -19,7 +21,7 @@
 
 typedef enum remote_answer {
     REMOTE_UNASKED,
-    REMOTE_REFS,            /* 200 with a main */
+    REMOTE_REFS,            /* 200 with a main; has_main is false if the list was too long to find it */
     REMOTE_EMPTY,           /* 200 without */
     REMOTE_NOT_IMPLEMENTED, /* 501 */
     REMOTE_NOT_FOUND,       /* 404, 410; a path that is not there */
@@ -68,6 +70,7 @@ typedef struct remote_target {
     const char *ca_file, *ssh_key, *ssh_known_hosts; /* borrowed; NULL */
     bool may_http;
     bool ask_git_helpers;
+    const char *hook_program; /* borrowed; NULL: beside the running program (tests set it) */
 } remote_target;
 #define REMOTE_TARGET_INIT { .url = REMOTE_URL_INIT, .cred = CREDENTIAL_INIT }
 void remote_target_dispose(remote_target *t);

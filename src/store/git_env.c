@@ -118,6 +118,7 @@ static const config_row CONFIG[] = {
     { FOR_PUSH, "push.followTags", "false" },
     { FOR_PUSH, "push.recurseSubmodules", "no" },
     { FOR_PUSH, "push.useForceIfIncludes", "false" },
+    { FOR_PUSH, "push.pushOption", "" },
     { FOR_REMOTE, "transfer.credentialsInUrl", "die" },
     { FOR_REMOTE, "credential.useHttpPath", "true" },
     /* resets every helper of the files; the transport adds its own behind it */
