@@ -48,13 +48,20 @@ typedef struct ref_line {
     char *name;
 } ref_line;
 
+/* It becomes part of a path.  git's own rules for names are stricter; this holds whoever writes to us. */
+static bool is_sane(memfs_str name)
+{
+    return memchr(name.ptr, '\0', name.len) == NULL && memmem(name.ptr, name.len, "/.", 2) == NULL &&
+           memmem(name.ptr, name.len, "//", 2) == NULL && !str_ends_with(name, MEMFS_STR("/"));
+}
+
 static bool parse_line(memfs_str line, ref_line *ret)
 {
     memfs_str old_hex, new_hex, name;
 
     if (!str_split(line, ' ', &old_hex, &line) || !str_split(line, ' ', &new_hex, &name) ||
         !oid_parse(old_hex, &ret->old_id) || !oid_parse(new_hex, &ret->new_id) ||
-        !str_starts_with(name, MEMFS_STR("refs/heads/")))
+        !str_starts_with(name, MEMFS_STR("refs/heads/")) || !is_sane(name))
         return false;
     ret->name = mem_strndup(name.ptr, name.len);
     return true;
