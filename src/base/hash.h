@@ -1,14 +1,18 @@
 /*
  * hash.h - a digest, by OpenSSL's libcrypto, and randomness.
  *
- * MD5 only names blocks (block-format 6); nothing here guards a secret with it.
+ * MD5 only names blocks (block-format 6), SHA-1 only git's objects; nothing here guards a secret with
+ * either.
  */
 #ifndef MEMFS_BASE_HASH_H
 #define MEMFS_BASE_HASH_H
 
+#include "base/oid.h"
 #include "base/str.h"
 
 void hash_md5(memfs_str bytes, uint8_t out[16]);
+/* The name that git would give a blob of these bytes. */
+void hash_git_blob(memfs_str bytes, memfs_oid *ret);
 /* n bytes as 2n lower-case hex digits and a NUL. */
 void hash_hex(const uint8_t *bytes, size_t n, char *out);
 /* n random bytes from the operating system. */

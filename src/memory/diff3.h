@@ -1,19 +1,18 @@
 /*
  * diff3.h - lines: what differs between two texts, and which stretches three texts agree on.
  *
- * Myers' algorithm over lines by content, bounded: past DIFF3_MAX_LINES, or a distance that would
- * cost too much, the middle of the two texts counts as one changed stretch (correct, only coarser).
- * A line includes its '\n'; the last one may lack it.
+ * Myers' algorithm over lines by content, bounded as lines.h says.  A line includes its '\n'; the last
+ * one may lack it.
  *
  * Deterministic and symmetric: diff3_split(base, a, b) and (base, b, a) cut at the same places.
+ * Changes that only touch (line 3 there, line 4 here) are parts of their own, one after the other.
  * Thread: any; pure.
  */
 #ifndef MEMFS_MEMORY_DIFF3_H
 #define MEMFS_MEMORY_DIFF3_H
 
 #include "base/buf.h"
-
-#define DIFF3_MAX_LINES 200000
+#include "memory/lines.h"
 
 /* A stretch of three texts, in order; slices borrow from the texts. */
 typedef enum diff3_kind {
@@ -37,5 +36,17 @@ typedef struct diff3 {
 
 void diff3_split(memfs_str base, memfs_str a, memfs_str b, diff3 *ret);
 void diff3_dispose(diff3 *d);
+
+/* The same over numbered lines: where a part begins in each, and how many lines of each it has. */
+typedef struct diff3_range {
+    diff3_kind kind;
+    size_t base, n_base;
+    size_t a, n_a;
+    size_t b, n_b;
+} diff3_range;
+
+/* match_a and match_b: of lines_match(base, a) and (base, b).  Returns an array; caller frees. */
+diff3_range *diff3_ranges(lines base, lines a, lines b, const uint32_t *match_a,
+                          const uint32_t *match_b, size_t *ret_n);
 
 #endif

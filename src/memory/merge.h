@@ -2,21 +2,23 @@
  * merge.h - the merge that never asks, for one file (design 7).
  *
  * A pure function of three texts: merge_file(base, a, b) and merge_file(base, b, a) give the same
- * bytes, because the sides are put in order by their git blob id before anything is decided.  "First"
- * and "second" below mean that order.
+ * bytes.  Where both sides wrote something in one place, the "first" is the one whose bytes there have
+ * the lower git blob id (of the lines, of the key's lines; of the whole file where that is kept as two).
  *
  *   one side changed                that side
  *   both changed, lines apart       three-way merge of lines
- *   front matter                    key by key; a key changed on both sides: the first side's value, the
+ *   front matter                    key by key; a key changed on both sides: the first's value, the
  *                                   other named in a note.  What comes out always parses
  *   the same lines changed          both sides' lines, first then second; identical lines and list
  *                                   items once; no conflict markers
+ *   one side holds the other        that side: it has each of the other's lines and deletions
  *   added on both sides             as if the base were empty
  *   binary, or not UTF-8            not mergeable: MERGE_TWO_FILES, and the caller keeps both
  *
- * Promises, each with a property test: commutes; merge(x, x, x) = x and merging the result again
- * changes nothing (idempotent); every line of a and of b that is not in the base is in the result;
- * deterministic; if both sides' front matter parses, the result's does.
+ * Promises, each with a property test: commutes; merge(x, x, x) = x and the result, merged with either
+ * side over the old base or over that side, is the result again; every line of a and of b that is not
+ * in the base is in the result, front matter that lost in a note; a line that one side deleted and the
+ * other left alone is gone; deterministic; if both sides' front matter parses, the result's does.
  *
  * Thread: any; pure.
  */
@@ -27,6 +29,7 @@
 #include "base/oid.h"
 
 #define MERGE_MAX_TEXT_BYTES (10u << 20)
+#define MERGE_MAX_TEXT_LINES (1u << 20) /* of one side; what has more is kept as two files */
 
 typedef enum merge_outcome {
     MERGE_CLEAN,     /* nothing met: what git's own merge would do without a conflict */
@@ -36,7 +39,9 @@ typedef enum merge_outcome {
 
 typedef enum merge_rule {
     MERGE_RULE_LINES,        /* both sides' lines kept; detail: the line number in the result */
-    MERGE_RULE_KEY,          /* a front matter key; detail: "key: the value that was not taken" */
+    MERGE_RULE_KEY,          /* a front matter key; detail: "key: the value that was not taken"; the key
+                                "front matter" when it could only be taken as a whole,
+                                the value "(removed)" when the other side had removed it */
     MERGE_RULE_ADDED_TWICE,  /* no base */
     MERGE_RULE_BINARY,       /* kept as two files; detail: the second name */
     MERGE_RULE_KEPT_CHANGED, /* changed here, deleted there */

@@ -8,7 +8,7 @@
 
 #include "base/str.h"
 
-/* ceil(bytes / 4), bytes after each invalid UTF-8 byte became U+FFFD (3 bytes). */
+/* ceil(bytes / 4), after invalid UTF-8 became U+FFFD (3 bytes) as WHATWG decoders do it. */
 uint64_t tokens_of(memfs_str text);
 
 #endif
