@@ -1,8 +1,142 @@
-#include "cli/cli.h"
+#include "base/fs.h"
+#include "cli/opened.h"
+#include "cli/view.h"
+#include "client/carry.h"
+
+#include <stdio.h>
+
+typedef struct shower {
+    json_writer *files; /* NULL: text */
+    json_writer *refused;
+} shower;
+
+static void on_changed(memfs_str path, const char *what, void *ctx)
+{
+    shower *s = ctx;
+
+    if (s->files != NULL) {
+        jw_object(s->files);
+        jw_key_str(s->files, "path", path);
+        jw_key_text(s->files, "what", what);
+        jw_object_end(s->files);
+        return;
+    }
+    printf("%s  ", what);
+    cli_print_safe(path);
+    putchar('\n');
+}
+
+static void on_refused(memfs_str path, const char *why, void *ctx)
+{
+    shower *s = ctx;
+
+    if (s->refused != NULL) {
+        jw_object(s->refused);
+        jw_key_str(s->refused, "path", path);
+        jw_key_text(s->refused, "why", why);
+        jw_object_end(s->refused);
+    }
+    cli_talk("refused: %s", why);
+}
+
+static void tell(const carried_in *in, bool is_dry_run)
+{
+    if (!in->is_changed) {
+        cli_talk("the memory has all of it already");
+        return;
+    }
+    if (in->n_commits > 0)
+        cli_talk("commits: %zu", in->n_commits);
+    cli_talk("files: %zu%s", in->n_files, is_dry_run ? "; nothing was changed" : "");
+    if (in->n_by_rule > 0)
+        cli_talk("%zu %s there already and %s merged; 'memfs show' tells how", in->n_by_rule,
+                 in->n_by_rule == 1 ? "was" : "were", in->n_by_rule == 1 ? "is" : "are");
+}
+
+static void print_json(const carried_in *in, const memfs_buf *files, const memfs_buf *refused,
+                       bool is_dry_run)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    json_writer w = JSON_WRITER_INIT(&text);
+    char hex[MEMFS_OID_HEX + 1];
+
+    oid_hex(&in->commit, hex);
+    jw_object(&w);
+    jw_key_text(&w, "head", hex);
+    jw_key_bool(&w, "changed", in->is_changed);
+    jw_key_bool(&w, "dry_run", is_dry_run);
+    jw_key_int(&w, "commits", (int64_t)in->n_commits);
+    jw_key_int(&w, "by_rule", (int64_t)in->n_by_rule);
+    jw_key(&w, "files");
+    jw_raw(&w, buf_str(files));
+    jw_key(&w, "refused");
+    jw_raw(&w, buf_str(refused));
+    jw_object_end(&w);
+    puts(text.ptr);
+}
+
+static cli_exit run(opened *m, const char *from, carry_options *o, bool as_json)
+{
+    _cleanup_(buf_dispose) memfs_buf files = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    _cleanup_(buf_dispose) memfs_buf refused = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    json_writer files_w = JSON_WRITER_INIT(&files), refused_w = JSON_WRITER_INIT(&refused);
+    shower s = { as_json ? &files_w : NULL, &refused_w };
+    memfs_error err = MEMFS_ERROR_INIT;
+    carried_in in = { .n_files = 0 };
+    memfs_code rc;
+
+    o->refused = on_refused;
+    o->changed = on_changed;
+    o->ctx = &s;
+    jw_array(&files_w);
+    jw_array(&refused_w);
+    rc = fs_is_dir(from) ? carry_in_folder(m->checkout, m->browse, from, o, &in, &err)
+                         : carry_in_bundle(m->checkout, m->browse, from, o, &in, &err);
+    jw_array_end(&files_w);
+    jw_array_end(&refused_w);
+    if (rc < 0)
+        return cli_fail(&err, in.n_refused > 0 ? "--skip-refused imports the others" : NULL);
+    if (as_json)
+        print_json(&in, &files, &refused, o->is_dry_run);
+    else
+        tell(&in, o->is_dry_run);
+    return cli_finish(EXIT_GOOD);
+}
 
 int cmd_import(int argc, char **argv)
 {
-    (void)argc;
-    (void)argv;
-    return EXIT_FAILED;
+    _cleanup_(opened_dispose) opened m = OPENED_INIT;
+    const char *agent = NULL, *from = NULL;
+    bool as_json = false;
+    carry_options o = { .is_replacing = false };
+    const cli_option options[] = {
+        { "agent", CLI_TEXT, &agent, "ID", "whose memory" },
+        { "from", CLI_TEXT, &from, "DIR|FILE", "a folder of files, or a git bundle" },
+        { "replace", CLI_FLAG, &o.is_replacing, NULL,
+          "a folder: its files stand for those that are there, unmerged" },
+        { "skip-refused", CLI_FLAG, &o.skips_refused, NULL,
+          "a folder: leave out files that the policy refuses" },
+        { "dry-run", CLI_FLAG, &o.is_dry_run, NULL, "only show what would change" },
+        { "json", CLI_FLAG, &as_json, NULL, "one JSON object" },
+    };
+    const cli_usage usage = {
+        "import [--agent ID] --from DIR|FILE [--replace] [--skip-refused] [--dry-run] [--json]",
+        "Takes files or a bundle into a memory, as a commit on top of it.  What both have and have\n"
+        "differently is merged by rule, so nothing is lost; a bundle's history comes along.  Files that\n"
+        "no memory may hold (links, odd names, more than 10 MiB) are named, and then nothing is imported.\n"
+        "While files are not committed, nothing is imported.",
+        options, ARRAY_LEN(options),
+        "  memfs import --agent $LETTA_AGENT_ID --from ~/notes --dry-run\n"
+        "  memfs import --from memory.bundle\n"
+    };
+    size_t n_rest;
+    cli_exit status;
+
+    if (!cli_parse(&usage, argc, argv, NULL, 0, &n_rest, &status))
+        return status;
+    if (from == NULL)
+        return cli_usage_error(&usage, "what should be imported? (--from DIR or FILE)");
+    if (!opened_memory(&usage, agent, &m, &status))
+        return status;
+    return run(&m, from, &o, as_json);
 }
