@@ -124,10 +124,12 @@ static const char *letta_key_for(const settings *s, const remote_url *url)
 static bool is_kept(const settings *s, const char *agent_id, const remote_url *url)
 {
     _cleanup_(credential_dispose) credential kept = CREDENTIAL_INIT;
-    credential_query q = { .url = url, .agent_id = agent_id,
+    remote_url bare = *url; /* borrows; what the address itself holds is not the question */
+    credential_query q = { .url = &bare, .agent_id = agent_id,
                            .memfs_home = setting_text(s, SETTING_HOME) };
     memfs_error err = MEMFS_ERROR_INIT;
 
+    bare.username = bare.secret = NULL;
     return credential_find(&q, &kept, &err) == MEMFS_OK && kept.secret != NULL &&
            strcmp(kept.secret, url->secret) == 0;
 }
@@ -170,15 +172,11 @@ static void find_secret(const settings *s, const char *agent_id, bool is_general
 
     if (ret->is_letta && q.letta_key == NULL && setting_text(s, SETTING_API_KEY) != NULL)
         warn(ret, "the Letta key came with another base URL and is not sent to Letta's cloud");
-    if (url->secret != NULL) {
+    if (url->secret != NULL)
         keep_user_info(s, is_general ? NULL : agent_id, ret);
-        ret->target.cred = (credential){ CREDENTIAL_SECRETS,
-                                         mem_strdup(url->username ? url->username : "memfs"),
-                                         mem_strdup(url->secret) };
-    } else if (credential_find(&q, &ret->target.cred, &err) < 0) {
+    if (credential_find(&q, &ret->target.cred, &err) < 0)
         warn(ret, err.msg);
-    }
-    ret->target.ask_git_helpers = !ret->is_letta && ret->target.cred.secret == NULL;
+    ret->target.ask_git_helpers = ret->target.cred.source == CREDENTIAL_GIT_HELPERS;
 }
 
 /* addresses */
