@@ -1,6 +1,8 @@
 #include "store/merge_int.h"
 
+#include "base/hash.h"
 #include "base/mem.h"
+#include "store/oidmap.h"
 
 #include <stdlib.h>
 
@@ -18,8 +20,11 @@
  *
  * The other gets merge_second_name, as does what was to be beside another from the start.  If that
  * name is taken, by other bytes, the id in it is counted up until it is free.  Twins that one of the
- * sides had are let be: nobody asks us to rename them.
+ * sides had are let be: nobody asks us to rename them.  (Of more than MAX_LET_BE of one name nobody
+ * looks who had which.)
  */
+
+#define MAX_LET_BE 8
 
 typedef struct slot {
     tree_entry e;
@@ -181,10 +186,12 @@ typedef struct named {
     size_t len;
 } named;
 
+/* taken: which slot has a name, by the hash of its key; filled only when somebody needs another. */
 typedef struct names {
-    named *list;
+    named *list; /* by key, then by rank */
     size_t n;
-    level *l; /* for the comparison */
+    level *l;
+    oidmap taken;
 } names;
 
 static void names_dispose(names *ns)
@@ -192,6 +199,7 @@ static void names_dispose(names *ns)
     for (size_t i = 0; i < ns->n; i++)
         free(ns->list[i].key);
     free(ns->list);
+    oidmap_dispose(&ns->taken);
 }
 
 static char *key_of(memfs_str name, size_t *ret_len)
@@ -230,7 +238,7 @@ static int compare_named(const void *a, const void *b, void *ctx)
 
 static void gather_names(level *l, names *ret)
 {
-    *ret = (names){ .l = l };
+    *ret = (names){ .l = l, .taken = OIDMAP_INIT };
     ret->list = mem_alloc((l->n + 1) * sizeof(*ret->list));
     for (size_t i = 0; i < l->n; i++) {
         named *to = &ret->list[ret->n];
@@ -284,12 +292,13 @@ static memfs_code judge_twins(builder *b, level *l, const named *group, size_t n
 
         for (size_t k = 0; k < i && !s->is_loser; k++) {
             const slot *before = &l->slots[group[k].at];
-            bool is_known;
-            memfs_code rc;
+            bool is_known = false;
+            memfs_code rc = MEMFS_OK;
 
             if (before->is_loser)
                 continue;
-            rc = is_known_pair(b, before->e.name, s->e.name, &is_known, err);
+            if (n <= MAX_LET_BE)
+                rc = is_known_pair(b, before->e.name, s->e.name, &is_known, err);
             if (rc < 0)
                 return rc;
             s->is_loser = !is_known;
@@ -338,44 +347,54 @@ static char *second_name(const merge_plan *m, memfs_str path, const memfs_oid *i
     return name;
 }
 
-/* Is the name free?  If the very thing has it already, that is as good: *ret_is_there. */
-static bool is_free(const names *ns, size_t self, memfs_str name, bool *ret_is_there)
+static memfs_oid hash_of_key(memfs_str name)
 {
-    named mine = { .at = self };
-    bool is_free = true;
+    memfs_buf key = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    memfs_oid hash;
 
-    *ret_is_there = false;
-    mine.key = key_of(name, &mine.len);
-    for (size_t i = 0; is_free && i < ns->n; i++) {
-        const slot *s = &ns->l->slots[ns->list[i].at], *me = &ns->l->slots[self];
-
-        if (ns->list[i].at == self || s->is_gone || (s->is_loser && s->name == NULL) ||
-            !same_key(&ns->list[i], &mine))
-            continue;
-        is_free = false;
-        *ret_is_there = str_equal(s->e.name, name) && s->e.mode == me->e.mode &&
-                        oid_equal(&s->e.id, &me->e.id);
-    }
-    free(mine.key);
-    return is_free;
+    policy_name_key(name, &key);
+    hash_git_blob(buf_str(&key), &hash);
+    buf_dispose(&key);
+    return hash;
 }
 
-static void rename_loser(builder *b, level *l, names *ns, named *of)
+static void take_name(names *ns, size_t at)
 {
-    slot *s = &l->slots[of->at];
+    memfs_oid hash = hash_of_key(ns->l->slots[at].e.name);
+
+    oidmap_put(&ns->taken, &hash, at);
+}
+
+/* Is the name free?  If the very thing has it already, that is as good: *ret_is_there. */
+static bool is_free(const names *ns, const slot *me, memfs_str name, bool *ret_is_there)
+{
+    memfs_oid hash = hash_of_key(name);
+    const slot *other;
+    size_t at;
+
+    *ret_is_there = false;
+    if (!oidmap_get(&ns->taken, &hash, &at))
+        return true;
+    other = &ns->l->slots[at];
+    *ret_is_there = str_equal(other->e.name, name) && other->e.mode == me->e.mode &&
+                    oid_equal(&other->e.id, &me->e.id);
+    return false;
+}
+
+static void rename_loser(builder *b, names *ns, size_t at)
+{
+    slot *s = &ns->l->slots[at];
     size_t folder = b->path.len;
     bool is_there = false;
     char *path = NULL;
 
     buf_add_str(&b->path, s->e.name);
-    for (uint32_t n = 0; n == 0 || (!is_there && path == NULL); n++) {
+    for (uint32_t n = 0; path == NULL; n++) {
         path = second_name(b->m, buf_str(&b->path), &s->e.id, n);
-        if (is_free(ns, of->at, str_of(path + folder), &is_there))
+        if (is_free(ns, s, str_of(path + folder), &is_there) || is_there)
             break;
-        if (!is_there) {
-            free(path);
-            path = NULL;
-        }
+        free(path);
+        path = NULL;
     }
     if (b->m->notes != NULL)
         merge_note_add_path(b->m->notes, s->rule, buf_str(&b->path), str_of(path));
@@ -384,21 +403,29 @@ static void rename_loser(builder *b, level *l, names *ns, named *of)
     s->name = mem_strdup(path + folder);
     s->e.name = str_of(s->name);
     free(path);
-    free(of->key);
-    of->key = key_of(s->e.name, &of->len);
+    if (!is_there)
+        take_name(ns, at);
 }
 
 static memfs_code part_names(builder *b, level *l, memfs_error *err)
 {
     _cleanup_(names_dispose) names ns;
+    size_t n_losers = 0;
     memfs_code rc;
 
     gather_names(l, &ns);
     rc = find_losers(b, l, &ns, err);
-    for (size_t i = 0; rc == MEMFS_OK && i < ns.n; i++)
+    for (size_t i = 0; i < ns.n; i++)
+        n_losers += l->slots[ns.list[i].at].is_loser;
+    if (rc < 0 || n_losers == 0)
+        return rc;
+    for (size_t i = 0; i < ns.n; i++)
+        if (!l->slots[ns.list[i].at].is_loser)
+            take_name(&ns, ns.list[i].at);
+    for (size_t i = 0; i < ns.n; i++)
         if (l->slots[ns.list[i].at].is_loser)
-            rename_loser(b, l, &ns, &ns.list[i]);
-    return rc;
+            rename_loser(b, &ns, ns.list[i].at);
+    return MEMFS_OK;
 }
 
 /* ---- folders ---- */

@@ -16,6 +16,7 @@ import pytest
 from lib.summary import count
 
 GENESIS = "56776245ff7b896622904bfc4d1c355a35e6cd81"
+RULES = {"lines", "added-twice", "binary", "kept-changed", "followed", "renamed-twice", "beside"} # "key" is a file's
 COMMON = ["", "- item", "# Heading", "text"]
 
 
@@ -301,6 +302,7 @@ def repo(git, memfs_bin, folder):
 
 
 def test_H5_F28_two_commits_merge_to_one_in_either_order_and_nothing_is_lost(repo, scale):
+    rules = set()
     for seed in range(scale(60, 3000)):
         base, (ta, a), (tb, b) = History(repo, seed).fork()
         got = merged_both_ways(repo, a, b)
@@ -311,8 +313,10 @@ def test_H5_F28_two_commits_merge_to_one_in_either_order_and_nothing_is_lost(rep
         assert again["commit"] == got["commit"] and not again["is_merge"]
         assert repo.text("log", "-1", "--format=%B", got["commit"]).count("Memfs-Merge: ") == \
             min(len(got["notes"]), 101)
+        rules |= {note["rule"] for note in got["notes"]}
         count("merge", random_merges=1, notes=len(got["notes"]))
     repo.fsck()
+    assert rules == RULES # every row of the table was met
 
 
 def test_H5_unrelated_roots_are_both_kept(repo, scale):

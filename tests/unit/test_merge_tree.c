@@ -305,6 +305,41 @@ static void test_how_two_commits_stand_to_each_other(void **state)
     end(&h);
 }
 
+/* H7: clocks that stand still, jump and run backward must not change what is counted. */
+static void test_how_commits_stand_does_not_hang_on_their_dates(void **state)
+{
+    history h = begin(*state);
+    memfs_oid a = commit_at(&h, 1700000000, NONE, FILES("x", "x")), b = a;
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(4096);
+    char one[MEMFS_OID_HEX + 1], two[MEMFS_OID_HEX + 1], *range, *wanted;
+    unsigned random = 7;
+
+    for (int i = 0; i < 24; i++) {
+        memfs_oid *side = i % 3 == 0 ? &b : &a, *other = side == &a ? &b : &a;
+        char name[16];
+        merge_relation relation;
+        size_t n_ahead, n_behind;
+
+        random = random * 1103515245 + 12345;
+        snprintf(name, sizeof(name), "f%d", i);
+        *side = commit_at(&h, 1 + random % 1800000000, i % 7 == 6 ? BOTH(side, other) : OF(side),
+                          FILES("x", "x", name, "y"));
+        assert_ok(h.f, merge_relate(h.r, &a, &b, &relation, &n_ahead, &n_behind, &h.f->err));
+        oid_hex(&a, one);
+        oid_hex(&b, two);
+        range = mem_printf("%s...%s", one, two);
+        git_says(&h, &out, (const char *[]){ "rev-list", "--left-right", "--count", range, NULL });
+        wanted = mem_printf("%zu\t%zu", n_ahead, n_behind);
+        assert_string_equal(out.ptr, wanted);
+        assert_int_equal(relation, n_ahead > 0 && n_behind > 0 ? MERGE_DIVERGED
+                                   : n_ahead > 0               ? MERGE_AHEAD
+                                                               : MERGE_BEHIND);
+        free(range);
+        free(wanted);
+    }
+    end(&h);
+}
+
 /* ---- files ---- */
 
 static void test_what_one_side_changed_is_taken(void **state)
@@ -969,6 +1004,7 @@ int main(void)
         TEST(test_a_commit_that_contains_the_other_is_the_merge),
         TEST(test_a_merge_contains_both_and_merging_it_again_changes_nothing),
         TEST(test_how_two_commits_stand_to_each_other),
+        TEST(test_how_commits_stand_does_not_hang_on_their_dates),
         TEST(test_what_one_side_changed_is_taken),
         TEST(test_lines_apart_are_merged_and_lines_that_met_are_both_kept),
         TEST(test_what_one_side_changed_and_the_other_deleted_stays),
