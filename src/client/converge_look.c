@@ -131,7 +131,7 @@ static void look_rescued(convergence *v)
         return;
     for (size_t i = 0; i < found.n; i++) {
         if (found.at[i].kind == RESCUE_RULE_MERGE)
-            v->ret->n_by_rule++;
+            v->ret->n_by_rule += found.at[i].n_lost;
         else
             v->ret->n_rescued++;
     }

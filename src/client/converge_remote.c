@@ -31,6 +31,7 @@
 #define INCOMING_ORIGIN REF_INCOMING "origin"
 #define INCOMING_HUB REF_INCOMING "hub"
 #define HUB_MS 20000
+#define MAX_PROBE_MS 20000 /* a sync is patient with a clone, not with silence */
 
 static const memfs_oid NONE;
 
@@ -161,12 +162,12 @@ static memfs_code fetch(convergence *v, probe_result *heard, bool *ret_done, mem
         remember_child(v, &said, heard);
         return MEMFS_OK;
     }
-    if (rc < 0)
+    if (rc < 0 && rc != MEMFS_ENOTFOUND)
         return rc;
     *ret_done = true;
-    heard->has_main = !said.is_empty;
-    heard->answer = said.is_empty ? REMOTE_EMPTY : REMOTE_REFS;
-    return said.is_empty ? MEMFS_OK : checkout_ref(v->c, INCOMING_ORIGIN, &heard->main, err);
+    heard->has_main = rc == MEMFS_OK;
+    heard->answer = heard->has_main ? REMOTE_REFS : REMOTE_EMPTY;
+    return heard->has_main ? checkout_ref(v->c, INCOMING_ORIGIN, &heard->main, err) : MEMFS_OK;
 }
 
 /* What the remote has becomes part of ours.  *ret_done false: it could not be fetched. */
@@ -282,7 +283,7 @@ memfs_code converge_remote(convergence *v, memfs_error *err)
         snprintf(v->ret->detail, sizeof(v->ret->detail), "no time was left to ask the remote");
         return MEMFS_OK;
     }
-    probe(&v->choice->target, left_ms, &heard);
+    probe(&v->choice->target, left_ms < MAX_PROBE_MS ? left_ms : MAX_PROBE_MS, &heard);
     if (!is_good(heard.answer)) {
         remember(v, &heard);
         return MEMFS_OK;

@@ -146,7 +146,7 @@ static void wish_merge_driver(wishes *w)
     }
     word = shell_word(program);
     must(w, "merge.memfs.name", "memfs: keeps both sides, never asks");
-    must(w, "merge.memfs.driver", own(w, mem_printf("%s merge-file --driver %%O %%A %%B %%P", word)));
+    must(w, "merge.memfs.driver", own(w, mem_printf("%s merge-file --driver %%O %%A %%B %%P %%L", word)));
 }
 
 /* hooks */
