@@ -110,6 +110,7 @@ void remote_transport_target(const remote_target *t, transport_target *ret)
  * refs.  A packet that begins with "ERR " is a refusal in words.
  */
 #define MAX_LIST_BYTES (4u << 20)
+#define MAX_OTHER_BYTES (64u << 10)
 #define MAX_PACKET 65520
 
 typedef enum reading { READ_MORE, READ_DONE, READ_BAD, READ_ERROR, READ_V2 } reading;
@@ -203,18 +204,21 @@ static void read_packets(advertisement *a)
     buf_drop_front(&a->rest, a->rest.len - s.len);
 }
 
+/* What is no list is read on for a little: curl tells where a redirect leads only at the end of its answer. */
 static bool on_piece(memfs_str piece, void *ctx)
 {
     advertisement *a = ctx;
 
     a->n_bytes += piece.len;
+    if (a->state == READ_BAD)
+        return a->n_bytes < MAX_OTHER_BYTES;
     a->is_too_long = a->n_bytes > MAX_LIST_BYTES;
     buf_add_str(&a->rest, piece);
     if (a->rest.too_big)
         a->state = READ_BAD;
     else
         read_packets(a);
-    return a->state == READ_MORE && !a->is_too_long;
+    return a->state == READ_BAD || (a->state == READ_MORE && !a->is_too_long);
 }
 
 /* ---- asking over HTTP ---- */
@@ -336,13 +340,28 @@ static bool is_list(const httpc_answer *http)
     return strcmp(http->content_type, "application/x-git-upload-pack-advertisement") == 0;
 }
 
+/* The answer broke off before its body: a status line alone says nothing yet. */
+static bool is_without_body(const advertisement *a, const httpc_answer *http)
+{
+    return http->status == 0 || (http->status == 200 && a->n_bytes == 0 &&
+                                 http->failure != HTTPC_FINE && http->failure != HTTPC_STOPPED);
+}
+
+/* curl takes the end of the connection for the end of a head, too. */
+static bool is_cut_in_head(const advertisement *a, const httpc_answer *http)
+{
+    return http->status == 200 && a->n_bytes == 0 && http->content_type[0] == '\0';
+}
+
 /* True: asked and judged.  False: it is git but speaks version 2 whatever it is asked. */
 static bool judge(const advertisement *a, const httpc_answer *http, probe_result *ret)
 {
     ret->http_status = http->status;
     ret->retry_after_s = http->retry_after_s < HOUR ? http->retry_after_s : HOUR;
-    if (http->status == 0) {
+    if (is_without_body(a, http)) {
         tell(ret, answer_of_failure(http->failure), http->detail);
+    } else if (is_cut_in_head(a, http)) {
+        tell(ret, REMOTE_CUT, "the answer ended in the middle of its head");
     } else if (http->status != 200) {
         judge_status(http, ret);
     } else if (!is_list(http)) {

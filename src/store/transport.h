@@ -61,7 +61,8 @@ typedef struct transport_report {
 } transport_report;
 
 /*
- * Fetches the remote's main into refs/memfs/incoming/<name> of git_dir.  ENOTFOUND: it has none (is_empty).
+ * Fetches the remote's main into refs/memfs/incoming/<name> of git_dir.  ENOTFOUND: it has none (is_empty); git
+ * takes an HTTP answer that breaks off in its head for the same, which a push then finds out, as it never forces.
  * EUNAVAIL with *ret said on any other failure of the remote.  deadline_ms: clock_mono_ms.
  */
 MEMFS_CHECK memfs_code transport_fetch(const char *git_dir, const transport_target *t,
