@@ -340,5 +340,7 @@ int client_report_exit(const client_report *r)
         return 0;
     if (class->is_credentials)
         return 4;
+    if (class->code == MEMFS_ECONFLICT)
+        return 5;
     return class->code == MEMFS_EDENIED ? 6 : 3;
 }
