@@ -24,6 +24,7 @@
 
 #define FETCH_BUDGET_MS 2000
 #define MAX_SAID (256 * 1024)
+#define REFSPEC "remote.origin.fetch"
 
 extern char **environ;
 
@@ -158,17 +159,42 @@ static memfs_code adopt_mount(const settings *s, const char *git_dir, memfs_erro
     return rc == MEMFS_OK ? gitconfig_apply(config, &change, 1, err) : rc;
 }
 
+static memfs_code has_key(const char *config, const char *key, bool *ret, memfs_error *err)
+{
+    _cleanup_(gitconfig_closep) gitconfig *g = NULL;
+    memfs_code rc = gitconfig_open(config, &g, err);
+
+    if (rc == MEMFS_OK)
+        *ret = gitconfig_get(g, key) != NULL;
+    return rc;
+}
+
+/* `git clone` adds its refspec at the end, also to one that is there: then it would be there twice. */
+static memfs_code leave_refspec_to_clone(const char *config, bool has_refspec, memfs_error *err)
+{
+    gitconfig_change none = { REFSPEC, NULL };
+
+    return has_refspec ? MEMFS_OK : gitconfig_apply(config, &none, 1, err);
+}
+
 static memfs_code adopt_memory(const settings *s, const hook_options *o, memfs_error *err)
 {
+    _cleanup_(mem_freep) char *config = mem_printf("%s/config", o->git_dir);
     _cleanup_(backend_choice_dispose) backend_choice choice = BACKEND_CHOICE_INIT;
     prepared done = PREPARED_INIT;
     _cleanup_(place_dispose) place p = PLACE_INIT;
-    memfs_code rc = place_of(s, o->agent, &p, err);
+    bool has_refspec = false;
+    memfs_code rc = has_key(config, REFSPEC, &has_refspec, err);
+
+    if (rc == MEMFS_OK)
+        rc = place_of(s, o->agent, &p, err);
 
     if (rc == MEMFS_OK)
         rc = backend_choose(s, &p, &choice, err);
     if (rc == MEMFS_OK)
         rc = prepare_config(s, o->git_dir, o->agent, &choice, &done, err);
+    if (rc == MEMFS_OK)
+        rc = leave_refspec_to_clone(config, has_refspec, err);
     prepared_dispose(&done);
     return rc;
 }

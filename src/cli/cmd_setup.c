@@ -11,9 +11,9 @@ static void print_json(const hub_setup *h)
     json_writer w = JSON_WRITER_INIT(&text);
 
     jw_object(&w);
-    jw_key_bool(&w, "git", h->is_on);
+    jw_key_bool(&w, "is_on", h->is_on);
     jw_key_text(&w, "rewrites", h->base);
-    jw_key_text(&w, "config", h->git_config);
+    jw_key_text(&w, "git_config", h->git_config);
     jw_key_text(&w, "problem", h->problem[0] != '\0' ? h->problem : NULL);
     jw_object_end(&w);
     buf_putc(&text, '\n');

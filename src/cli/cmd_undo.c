@@ -33,7 +33,7 @@ static void add_json(const rescue *r, json_writer *w)
     jw_key_text(w, "branch", r->branch);
     jw_key_text(w, "time", when);
     jw_key_text(w, "subject", r->subject);
-    jw_key_int(w, r->kind == RESCUE_RULE_MERGE ? "decisions" : "commits", (int64_t)r->n_lost);
+    jw_key_int(w, r->kind == RESCUE_RULE_MERGE ? "n_decisions" : "n_commits", (int64_t)r->n_lost);
     jw_object_end(w);
 }
 
@@ -43,7 +43,7 @@ static void print_list_json(const char *agent, const rescues *list)
     json_writer w = JSON_WRITER_INIT(&text);
 
     jw_object(&w);
-    jw_key_text(&w, "agent", agent);
+    jw_key_text(&w, "agent_id", agent);
     jw_key(&w, "can_undo");
     jw_array(&w);
     for (size_t i = 0; i < list->n; i++)
@@ -109,9 +109,9 @@ static void print_result(const char *agent, const undo_options *o, const memfs_o
         return;
     }
     jw_object(&w);
-    jw_key_text(&w, "agent", agent);
+    jw_key_text(&w, "agent_id", agent);
     jw_key_text(&w, "main", hex);
-    jw_key_bool(&w, "dry_run", o->is_dry_run);
+    jw_key_bool(&w, "is_dry_run", o->is_dry_run);
     jw_key_str(&w, "said", buf_str(said));
     jw_object_end(&w);
     buf_putc(&text, '\n');

@@ -6,6 +6,7 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <strings.h>
 #include <unistd.h>
 
 /*
@@ -25,7 +26,7 @@
  * is a link (dotfiles) stays one.
  */
 
-#define KEY "url.memfs::.insteadof"
+#define KEY "url.memfs::.insteadOf"
 #define MAX_BASES 2
 #define MAX_FILES 2
 
@@ -181,7 +182,7 @@ static bool count_value(const char *key, const char *value, void *ctx)
 {
     counting *c = ctx;
 
-    if (strcmp(key, KEY) != 0)
+    if (strcasecmp(key, KEY) != 0)
         return true;
     for (size_t i = 0; i < c->b->n; i++)
         if (strcmp(value, c->b->at[i]) == 0) {

@@ -190,6 +190,8 @@ def test_rescue_twenty_writers_at_once(memory, memfs_bin):
     """Each makes a branch, commits on it without a working tree, and deletes it: everything is kept."""
     tree = memory.text("rev-parse", "HEAD^{tree}")
     lost, failures = set(), []
+    for key in ("packedRefsTimeout", "filesRefLockTimeout"):        # git's own patience is one second
+        memory.run("config", f"core.{key}", 30000)
 
     def work(n):
         for i in range(5):

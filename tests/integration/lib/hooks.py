@@ -11,6 +11,9 @@ NAMES = ("applypatch-msg commit-msg post-applypatch post-checkout post-commit po
          "pre-applypatch pre-auto-gc pre-commit pre-merge-commit pre-push pre-rebase prepare-commit-msg "
          "reference-transaction").split()
 
+# a leak check cannot work under ptrace
+TRACEABLE = {"ASAN_OPTIONS": "detect_leaks=0"}
+
 LETTA_PRE_COMMIT = """#!/usr/bin/env bash
 # Validate frontmatter in staged memory .md files
 # Installed by Letta Code CLI
@@ -76,7 +79,7 @@ def straced(repository, inject, *args, timeout=60):
         os.unlink(log)
     wrapper = os.path.join(repository.path, ".git", "wrapped")
     done = subprocess.run([wrapper_script(repository, wrapper, inject, log), *args], cwd=repository.path,
-                          capture_output=True, env=repository.git.env, timeout=timeout)
+                          capture_output=True, timeout=timeout, env={**repository.git.env, **TRACEABLE})
     said = open(log, errors="replace").read() if os.path.exists(log) else ""
     return done, "INJECTED" in said or "killed by SIGKILL" in said
 
