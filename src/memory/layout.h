@@ -2,7 +2,16 @@
  * layout.h - the second layout's pre-commit rules (client 5.1, from 0.31: MEMORY.md at the root).
  *
  * All tracked *.md but skills/ are judged at each commit, not only what is staged.  Pure: the caller
- * brings the files.  The rules of the first layout are precommit.h.
+ * brings the files.  The rules of the first layout are precommit.h; layout_check() adds to them what
+ * a .memfs.config.json asks for.
+ *
+ *   root marker     front matter of every file whose parent folders all have a MEMORY.md; those indexes
+ *                   themselves; depth, sizes and regular files by `limits`
+ *   shared memory   front matter of every file; limits only where .memfs.config.json sets them
+ *   legacy          limits for system/ and reference/, only where .memfs.config.json sets them
+ *
+ * .memfs.config.json among the files must be one that the client takes, and its fileCharacterLimits
+ * (globs, the first that fits) come before limits.max_file_chars.
  */
 #ifndef MEMFS_MEMORY_LAYOUT_H
 #define MEMFS_MEMORY_LAYOUT_H
@@ -31,12 +40,13 @@ typedef struct layout_file {
     memfs_str path;
     uint32_t mode; /* as git has it */
     memfs_str text;
+    bool is_unchanged; /* as HEAD has it: a flat skills/x.md that was there before is let be */
 } layout_file;
 
 /* path, and one line that tells an agent what to change. */
 typedef void (*layout_fn)(memfs_str path, const char *what, void *ctx);
 /* Returns the number of violations: 0 accepts.  files are all tracked files of the index, sorted by
- * path; only *.md need their text, the others may have it empty. */
+ * path; only *.md and .memfs.config.json need their text, the others may have it empty. */
 size_t layout_check(layout_policy policy, const layout_limits *limits, const layout_file *files,
                     size_t n_files, layout_fn fn, void *ctx);
 
