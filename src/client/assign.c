@@ -201,32 +201,70 @@ static memfs_code forget_answers(const place *p, memfs_error *err)
     return rc == MEMFS_ENOTFOUND ? MEMFS_OK : rc;
 }
 
-memfs_code assign_forget(const settings *s, const place *p, memfs_buf *notes, memfs_error *err)
+/* Everything of a checkout that was at the old address goes back. */
+static memfs_code leave_address(const settings *s, const place *p, const remote_url *old,
+                                memfs_buf *notes, memfs_error *err)
 {
-    _cleanup_(settings_freep) settings *own = NULL;
-    _cleanup_(url_dispose) remote_url old = REMOTE_URL_INIT;
-    _cleanup_(mem_freep) char *expanded = NULL;
-    const setting_level level = p != NULL ? SETTING_LEVEL_CHECKOUT : SETTING_LEVEL_HOME;
-    const char *text;
-    memfs_code rc = settings_with_checkout(s, p != NULL ? p->memory : NULL, &own, err);
+    memfs_code rc = reset_origin(s, p, old, err);
 
-    if (rc < 0)
-        return rc;
-    text = setting_text_at(own, SETTING_REMOTE, level);
-    if (text == NULL)
-        return memfs_fail(err, MEMFS_ENOTFOUND, "no remote was set for %s",
-                          p != NULL ? p->agent_id : "all agents");
-    if (url_expand(text, p != NULL ? p->agent_id : SAMPLE_ID, &expanded, err) == MEMFS_OK &&
-        url_parse(expanded, &old, err) == MEMFS_OK)
-        rc = credential_store(setting_text(s, SETTING_HOME), &old, p != NULL ? p->agent_id : NULL,
-                              NULL, NULL, err);
-    if (rc == MEMFS_OK)
-        rc = settings_change(s, p != NULL ? p->memory : NULL, SETTING_REMOTE, NULL, err);
-    if (rc < 0 || p == NULL)
-        return rc;
-    if (old.text != NULL)
-        rc = reset_origin(own, p, &old, err);
     if (rc == MEMFS_OK)
         rc = forget_answers(p, err);
     return rc == MEMFS_OK ? bring_up_to_date(s, p, notes, err) : rc;
+}
+
+typedef struct leave_ctx {
+    const settings *s;
+    const char *template_text;
+    memfs_buf *notes;
+} leave_ctx;
+
+/* Of an address for all: a checkout that has it as its origin. */
+static memfs_code leave_template(const place *p, void *arg, memfs_error *err)
+{
+    _cleanup_(url_dispose) remote_url old = REMOTE_URL_INIT;
+    _cleanup_(mem_freep) char *expanded = NULL, *origin = NULL;
+    leave_ctx *ctx = arg;
+    memfs_error ignored;
+
+    if (url_expand(ctx->template_text, p->agent_id, &expanded, &ignored) < 0 ||
+        url_parse(expanded, &old, &ignored) < 0)
+        return MEMFS_OK;
+    origin = backend_origin(p);
+    if (origin == NULL || strcmp(origin, old.text) != 0)
+        return MEMFS_OK;
+    return leave_address(ctx->s, p, &old, ctx->notes, err);
+}
+
+memfs_code assign_forget(const settings *s, const place *p, memfs_buf *notes, memfs_error *err)
+{
+    const char *work_tree = p != NULL ? p->memory : NULL;
+    const char *agent_id = p != NULL ? p->agent_id : NULL;
+    _cleanup_(settings_freep) settings *own = NULL, *now = NULL;
+    _cleanup_(url_dispose) remote_url old = REMOTE_URL_INIT;
+    _cleanup_(mem_freep) char *expanded = NULL, *text = NULL;
+    const char *said;
+    memfs_code rc = settings_with_checkout(s, work_tree, &own, err);
+
+    if (rc < 0)
+        return rc;
+    said = setting_text_at(own, SETTING_REMOTE,
+                           p != NULL ? SETTING_LEVEL_CHECKOUT : SETTING_LEVEL_HOME);
+    if (said == NULL)
+        return memfs_fail(err, MEMFS_ENOTFOUND, "no remote was set for %s",
+                          p != NULL ? agent_id : "all agents");
+    text = mem_strdup(said);
+    if (url_expand(text, p != NULL ? agent_id : SAMPLE_ID, &expanded, err) == MEMFS_OK &&
+        url_parse(expanded, &old, err) == MEMFS_OK)
+        rc = credential_store(setting_text(s, SETTING_HOME), &old, agent_id, NULL, NULL, err);
+    if (rc == MEMFS_OK)
+        rc = settings_change(s, work_tree, SETTING_REMOTE, NULL, err);
+    if (rc == MEMFS_OK)
+        rc = settings_without(own, SETTING_REMOTE,
+                              p != NULL ? SETTING_LEVEL_CHECKOUT : SETTING_LEVEL_HOME, &now, err);
+    if (rc < 0)
+        return rc;
+    if (p != NULL)
+        return old.text != NULL ? leave_address(now, p, &old, notes, err)
+                                : bring_up_to_date(now, p, notes, err);
+    return places_each(now, leave_template, &(leave_ctx){ now, text, notes }, err);
 }

@@ -242,8 +242,7 @@ static void use_address(const settings *s, const place *p, const char *text, con
     find_secret(s, p->agent_id, is_general, ret);
 }
 
-/* remote.origin.url of the checkout; caller frees; NULL: none. */
-static char *origin_of(const place *p)
+char *backend_origin(const place *p)
 {
     _cleanup_(mem_freep) char *path = settings_checkout_config(p->memory);
     _cleanup_(gitconfig_closep) gitconfig *config = NULL;
@@ -275,7 +274,7 @@ static bool may_share(const settings *s, const place *p, const char *text)
 
     if (strstr(text, AGENT_PLACEHOLDER) != NULL || !places_has_other(s, p->agent_id))
         return true;
-    origin = origin_of(p);
+    origin = backend_origin(p);
     if (origin != NULL) {
         _cleanup_(url_dispose) remote_url url = REMOTE_URL_INIT;
         memfs_error err = MEMFS_ERROR_INIT;
@@ -325,7 +324,7 @@ static bool use_explicit(const settings *s, const place *p, backend_choice *ret)
 /* auto: a foreign address that a checkout has as its origin counts as set. */
 static bool use_origin(const settings *s, const place *p, backend_choice *ret)
 {
-    _cleanup_(mem_freep) char *origin = origin_of(p);
+    _cleanup_(mem_freep) char *origin = backend_origin(p);
     bool is_foreign = origin != NULL && !is_letta_shaped(origin, p->agent_id) &&
                       strstr(origin, "::") == NULL && strchr(origin, '{') == NULL;
 

@@ -44,6 +44,8 @@ typedef struct backend_choice {
 } backend_choice;
 #define BACKEND_CHOICE_INIT { .target = REMOTE_TARGET_INIT }
 void backend_choice_dispose(backend_choice *b);
+/* remote.origin.url of the place's checkout as it is written there; NULL: none.  Caller frees. */
+char *backend_origin(const place *p);
 /* May this address be used?  http:// is for loopback, the Letta base and MEMFS_ALLOW_HTTP. */
 bool backend_may_use(const settings *s, const remote_url *url);
 /* The base of Letta's git addresses, and the agent's address there (caller frees). */

@@ -570,21 +570,41 @@ memfs_code settings_load(const char *work_tree, const setting_override *override
     return MEMFS_OK;
 }
 
-memfs_code settings_with_checkout(const settings *s, const char *work_tree, settings **ret,
-                                  memfs_error *err)
+static settings *copy_levels(const settings *s, setting_level but)
 {
-    _cleanup_(settings_freep) settings *copy = settings_new();
-    memfs_code rc;
+    settings *copy = settings_new();
 
     for (setting_level level = 0; level < SETTING_N_LEVELS; level++)
-        for (size_t id = 0; id < SETTING_N && level != SETTING_LEVEL_CHECKOUT; id++)
+        for (size_t id = 0; id < SETTING_N && level != but; id++)
             if (s->at[level][id].text != NULL)
                 copy->at[level][id] = (said){ mem_strdup(s->at[level][id].text),
                                               mem_strdup(s->at[level][id].origin) };
     buf_add_str(&copy->warnings, buf_str(&s->warnings));
+    return copy;
+}
+
+memfs_code settings_with_checkout(const settings *s, const char *work_tree, settings **ret,
+                                  memfs_error *err)
+{
+    _cleanup_(settings_freep) settings *copy = copy_levels(s, SETTING_LEVEL_CHECKOUT);
+    memfs_code rc;
+
     rc = read_checkout(copy, work_tree, err);
+    if (rc == MEMFS_OK)
+        rc = decide(copy, err);
     if (rc < 0)
         return rc;
+    *ret = TAKE_PTR(copy);
+    return MEMFS_OK;
+}
+
+memfs_code settings_without(const settings *s, setting_id id, setting_level level, settings **ret,
+                            memfs_error *err)
+{
+    _cleanup_(settings_freep) settings *copy = copy_levels(s, SETTING_N_LEVELS);
+    memfs_code rc;
+
+    clear_said(&copy->at[level][id]);
     rc = decide(copy, err);
     if (rc < 0)
         return rc;

@@ -66,6 +66,9 @@ MEMFS_CHECK memfs_code settings_load(const char *work_tree, const setting_overri
 /* The same with another checkout's [memfs] in the place of s's own: for work on many memories. */
 MEMFS_CHECK memfs_code settings_with_checkout(const settings *s, const char *work_tree,
                                               settings **ret, memfs_error *err);
+/* The same as if one level had not said this: after it was taken out of its file. */
+MEMFS_CHECK memfs_code settings_without(const settings *s, setting_id id, setting_level level,
+                                        settings **ret, memfs_error *err);
 void settings_free(settings *s);
 void settings_freep(settings **s);
 
