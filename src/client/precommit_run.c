@@ -14,8 +14,8 @@
  * rule, and at the end what a good file looks like.
  *
  * Which rules: memory/precommit for the files that this commit changes, or memory/layout for all tracked files when
- * the client has put the memory into its second layout (<common git dir>/letta-memory-layout-policy).  In either,
- * .memfs.config.json only changes with LETTA_MEMORY_CONSTRAINTS_UPDATE=1.
+ * the client has put the memory into its second layout (<common git dir>/letta-memory-layout-policy).  A tracked
+ * .memfs.config.json adds its limits in either, and only changes with LETTA_MEMORY_CONSTRAINTS_UPDATE=1.
  */
 
 #define MAX_TEXT (10u << 20) /* as a push: nothing larger could leave this machine anyway */
@@ -38,7 +38,7 @@ static const char LAYOUT_EXAMPLE[] = "example of a file that is taken:\n"
 
 typedef struct run {
     checkout *c;
-    memfs_buf *said;
+    memfs_buf *offences; /* a line each */
     size_t n_offences;
     bool shows_example;
     memfs_str path; /* of the file that is judged */
@@ -47,15 +47,15 @@ typedef struct run {
 static void offend(run *r, memfs_str path, const char *what, memfs_str detail)
 {
     r->n_offences++;
-    buf_puts(r->said, "  ");
-    escape_add(r->said, path);
-    buf_printf(r->said, ": %s", what);
+    buf_puts(r->offences, "  ");
+    escape_add(r->offences, path);
+    buf_printf(r->offences, ": %s", what);
     if (detail.len > 0) {
-        buf_puts(r->said, " '");
-        escape_add(r->said, detail);
-        buf_putc(r->said, '\'');
+        buf_puts(r->offences, " '");
+        escape_add(r->offences, detail);
+        buf_putc(r->offences, '\'');
     }
-    buf_putc(r->said, '\n');
+    buf_putc(r->offences, '\n');
 }
 
 /* ---- the first layout: what this commit changes ---- */
@@ -153,12 +153,38 @@ static memfs_code on_staged(const staged_change *s, void *ctx, memfs_error *err)
 
 /* ---- the second layout: all that is tracked ---- */
 
+typedef struct glance {
+    bool has_marker; /* MEMORY.md in the index, or in HEAD */
+    bool has_config, changes_config;
+    char **changed; /* paths that the commit adds or changes, sorted */
+    size_t n_changed, cap_changed;
+} glance;
+
 typedef struct tracked {
     layout_file *files; /* paths and texts are owned */
     size_t n, cap;
     run *r;
+    const glance *g;
     layout_limits limits;
 } tracked;
+
+static void glance_dispose(glance *g)
+{
+    for (size_t i = 0; i < g->n_changed; i++)
+        free(g->changed[i]);
+    free(g->changed);
+}
+
+static int by_text(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static bool is_changed(const glance *g, const char *path)
+{
+    return g->n_changed > 0 &&
+           bsearch(&path, g->changed, g->n_changed, sizeof(*g->changed), by_text) != NULL;
+}
 
 static void tracked_dispose(tracked *t)
 {
@@ -176,7 +202,6 @@ static memfs_code on_entry(memfs_str path, uint32_t mode, const memfs_oid *id, v
     tracked *t = ctx;
     bool is_config = str_equal(path, CONFIG_FILE), is_read = false;
     memfs_code rc = MEMFS_OK;
-    size_t len = 0;
 
     if (str_ends_with(path, MEMFS_STR(".md")) || is_config)
         rc = read_text(t->r, path, mode, id, &text, &is_read, err);
@@ -190,11 +215,10 @@ static memfs_code on_entry(memfs_str path, uint32_t mode, const memfs_oid *id, v
     }
     t->files[t->n] = (layout_file){ .path = { mem_strndup(path.ptr, path.len), path.len },
                                     .mode = mode };
-    if (is_read) {
-        t->files[t->n].text.ptr = mem_strndup(text.ptr, text.len);
-        len = text.len;
-    }
-    t->files[t->n++].text.len = len;
+    t->files[t->n].is_unchanged = !is_changed(t->g, t->files[t->n].path.ptr);
+    if (is_read)
+        t->files[t->n].text = str_make(mem_strndup(text.ptr, text.len), text.len);
+    t->n++;
     return MEMFS_OK;
 }
 
@@ -207,9 +231,9 @@ static void on_layout(memfs_str path, const char *what, void *ctx)
 }
 
 static memfs_code judge_layout(run *r, const char *index_file, layout_policy policy,
-                               memfs_error *err)
+                               const glance *g, memfs_error *err)
 {
-    _cleanup_(tracked_dispose) tracked t = { .r = r, .limits = LAYOUT_LIMITS_INIT };
+    _cleanup_(tracked_dispose) tracked t = { .r = r, .g = g, .limits = LAYOUT_LIMITS_INIT };
     memfs_code rc = staged_each_entry(r->c, index_file, on_entry, &t, err);
 
     if (rc == MEMFS_OK)
@@ -218,11 +242,6 @@ static memfs_code judge_layout(run *r, const char *index_file, layout_policy pol
 }
 
 /* ---- which of them ---- */
-
-typedef struct glance {
-    bool has_marker; /* MEMORY.md in the index, or in HEAD */
-    bool changes_config;
-} glance;
 
 static memfs_code glance_entry(memfs_str path, uint32_t mode, const memfs_oid *id, void *ctx,
                                memfs_error *err)
@@ -233,6 +252,7 @@ static memfs_code glance_entry(memfs_str path, uint32_t mode, const memfs_oid *i
     (void)id;
     (void)err;
     g->has_marker |= str_equal(path, ROOT_MARKER);
+    g->has_config |= str_equal(path, CONFIG_FILE);
     return MEMFS_OK;
 }
 
@@ -244,6 +264,13 @@ static memfs_code glance_staged(const staged_change *s, void *ctx, memfs_error *
     g->has_marker |= s->has_old && str_equal(s->old_path, ROOT_MARKER);
     g->changes_config |= str_equal(s->path, CONFIG_FILE) ||
                          (s->has_old && str_equal(s->old_path, CONFIG_FILE));
+    if (!s->has_new)
+        return MEMFS_OK;
+    if (g->n_changed == g->cap_changed) {
+        g->cap_changed = g->cap_changed ? g->cap_changed * 2 : 32;
+        g->changed = mem_realloc(g->changed, g->cap_changed, sizeof(*g->changed));
+    }
+    g->changed[g->n_changed++] = mem_strndup(s->path.ptr, s->path.len);
     return MEMFS_OK;
 }
 
@@ -261,21 +288,25 @@ static memfs_code read_policy(checkout *c, bool has_marker, layout_policy *ret, 
     return MEMFS_OK;
 }
 
-static memfs_code conclude(run *r, layout_policy policy, memfs_error *err)
+static memfs_code conclude(run *r, layout_policy policy, memfs_buf *said, memfs_error *err)
 {
     if (r->n_offences == 0)
         return MEMFS_OK;
+    memfs_fail(err, MEMFS_EDENIED, "the commit is refused: %zu %s", r->n_offences,
+               r->n_offences == 1 ? "rule is broken" : "rules are broken");
+    buf_printf(said, "memfs: %s\n", err->msg);
+    buf_add_str(said, buf_str(r->offences));
     if (r->shows_example)
-        buf_puts(r->said, policy == LAYOUT_LEGACY ? EXAMPLE : LAYOUT_EXAMPLE);
-    buf_puts(r->said, "Correct the files, 'git add' them and commit again.\n");
-    return memfs_fail(err, MEMFS_EDENIED, "the commit is refused: %zu %s", r->n_offences,
-                      r->n_offences == 1 ? "rule is broken" : "rules are broken");
+        buf_puts(said, policy == LAYOUT_LEGACY ? EXAMPLE : LAYOUT_EXAMPLE);
+    buf_puts(said, "Correct the files, 'git add' them and commit again.\n");
+    return MEMFS_EDENIED;
 }
 
 memfs_code precommit_run(checkout *c, const char *index_file, memfs_buf *said, memfs_error *err)
 {
-    run r = { .c = c, .said = said };
-    glance g = { false, false };
+    _cleanup_(buf_dispose) memfs_buf offences = MEMFS_BUF_INIT(said->max_bytes / 2);
+    run r = { .c = c, .offences = &offences };
+    _cleanup_(glance_dispose) glance g = { .has_marker = false };
     const char *may_update = getenv("LETTA_MEMORY_CONSTRAINTS_UPDATE");
     layout_policy policy = LAYOUT_LEGACY;
     memfs_code rc = staged_each(c, index_file, glance_staged, &g, err);
@@ -291,7 +322,9 @@ memfs_code precommit_run(checkout *c, const char *index_file, memfs_buf *said, m
                "is not the agent's to change; take it out of the commit, or have its owner commit "
                "with LETTA_MEMORY_CONSTRAINTS_UPDATE=1",
                MEMFS_STR(""));
-    rc = policy == LAYOUT_LEGACY ? staged_each(c, index_file, on_staged, &r, err)
-                                 : judge_layout(&r, index_file, policy, err);
-    return rc < 0 ? rc : conclude(&r, policy, err);
+    if (policy == LAYOUT_LEGACY)
+        rc = staged_each(c, index_file, on_staged, &r, err);
+    if (rc == MEMFS_OK && (policy != LAYOUT_LEGACY || g.has_config))
+        rc = judge_layout(&r, index_file, policy, &g, err);
+    return rc < 0 ? rc : conclude(&r, policy, said, err);
 }

@@ -106,7 +106,7 @@ static memfs_code start_walk(browse *b, const memfs_oid *from, const memfs_oid *
     int rc = git_revwalk_new(ret, b->git);
 
     if (rc == 0)
-        rc = git_revwalk_sorting(*ret, GIT_SORT_TIME);
+        rc = git_revwalk_sorting(*ret, GIT_SORT_TOPOLOGICAL | GIT_SORT_TIME);
     repo_git_oid(from, &start);
     if (rc == 0)
         rc = git_revwalk_push(*ret, &start);
