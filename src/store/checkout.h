@@ -96,6 +96,8 @@ MEMFS_CHECK memfs_code checkout_ref_move(checkout *c, const char *name, const me
 typedef struct checkout_update_report {
     size_t n_written, n_removed;
     char in_the_way[256]; /* the file that stopped it */
+    size_t n_left;        /* links and submodules: in the commit, not in the working tree */
+    char first_left[256];
 } checkout_update_report;
 /*
  * Working tree, index and refs/heads/main from `from` to `to` (a descendant), together, under index.lock.
@@ -106,13 +108,17 @@ typedef struct checkout_update_report {
 MEMFS_CHECK memfs_code checkout_update(checkout *c, const memfs_oid *from, const memfs_oid *to,
                                        const char *why, checkout_update_report *ret,
                                        memfs_error *err);
-/* Finishes or takes back what a crash interrupted; *ret_did says if there was something. */
+/*
+ * Finishes or takes back what a crash interrupted; *ret_did says if there was something.  Bytes that
+ * nobody committed and that have no place any more are kept under refs/memfs/rescue/working-tree/.
+ */
 MEMFS_CHECK memfs_code checkout_recover(checkout *c, bool *ret_did, memfs_error *err);
 
 /*
- * Commits files of the working tree that HEAD lacks or has otherwise, all that the policy takes
- * (regular files, names, sizes; ignored ones are left), as one commit on main by `who`.  Others are told
- * through skipped and stay untracked.  *ret is HEAD when there was nothing.  Takes index.lock; no hooks.
+ * Commits files of the working tree that HEAD lacks or has otherwise, and removals, all that the policy
+ * takes (regular files, names, sizes; ignored ones are left), as one commit on HEAD's branch by `who`.
+ * Others are told through skipped (why: the rule alone) and stay as they are.  *ret is HEAD when there was
+ * nothing.  Takes index.lock; no hooks.  ECONFLICT: detached, or a merge or rebase is in progress.
  */
 typedef void (*checkout_skipped_fn)(memfs_str path, const char *why, void *ctx);
 MEMFS_CHECK memfs_code checkout_commit_all(checkout *c, const policy *p, const store_identity *who,

@@ -33,7 +33,7 @@ static bool in_git_dir(const checkout *c, const char *name)
     return fs_exists(path);
 }
 
-static checkout_operation operation_of(const checkout *c)
+checkout_operation checkout_operation_of(const checkout *c)
 {
     if (in_git_dir(c, "rebase-merge") || in_git_dir(c, "rebase-apply"))
         return CHECKOUT_REBASING; /* first: a conflict in it leaves the others as well */
@@ -150,7 +150,7 @@ memfs_code checkout_inspect(checkout *c, checkout_state *ret, memfs_error *err)
     rc = look_at_head(c, ret, err);
     if (rc < 0)
         return rc;
-    ret->operation = operation_of(c);
+    ret->operation = checkout_operation_of(c);
     ret->has_index_lock = in_git_dir(c, "index.lock");
     return c->work_tree != NULL ? look_at_files(&in, err) : MEMFS_OK;
 }

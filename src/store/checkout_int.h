@@ -57,6 +57,9 @@ MEMFS_CHECK memfs_code checkout_stage_begin(const char *path, char **ret, int *r
 /* Removes those that dead processes left. */
 void checkout_sweep_stages(const char *path);
 
+/* checkout_inspect.c */
+checkout_operation checkout_operation_of(const checkout *c);
+
 /* checkout_tree.c: all files of a tree, sorted by path as an index is. */
 typedef struct tree_file {
     char *path;
