@@ -7,21 +7,23 @@
 
 #define MAX_SHOWN (64u << 20)
 
-/* "REV", or "REV:PATH": a time has colons too, so the first that leaves a commit before it parts them. */
+/*
+ * "REV", or "REV:PATH".  A time has colons of its own, and so may a path: the last colon that has a commit before it
+ * parts them.
+ */
 static memfs_code take_apart(opened *m, const char *what, memfs_oid *ret, const char **ret_path,
                              memfs_error *err)
 {
     memfs_code rc = opened_commit(m, what, ret, err);
 
     *ret_path = NULL;
-    for (const char *colon = strchr(what, ':'); rc < 0 && colon != NULL;
-         colon = strchr(colon + 1, ':')) {
-        _cleanup_(mem_freep) char *rev = mem_strndup(what, (size_t)(colon - what));
+    for (size_t at = strlen(what); rc < 0 && at-- > 0;) {
+        _cleanup_(mem_freep) char *rev = mem_strndup(what, at);
         memfs_error other = MEMFS_ERROR_INIT;
 
-        if (opened_commit(m, rev[0] != '\0' ? rev : "HEAD", ret, &other) < 0)
+        if (what[at] != ':' || opened_commit(m, rev[0] != '\0' ? rev : "HEAD", ret, &other) < 0)
             continue;
-        *ret_path = colon + 1;
+        *ret_path = what + at + 1;
         return MEMFS_OK;
     }
     return rc;
