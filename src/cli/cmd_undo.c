@@ -26,7 +26,7 @@ static void add_json(const rescue *r, json_writer *w)
     char hex[MEMFS_OID_HEX + 1], when[CLOCK_ISO_LEN];
 
     oid_hex(&r->id, hex);
-    clock_iso(r->time_s * 1000000, when);
+    clock_iso(r->time_ms * 1000, when);
     jw_object(w);
     jw_key_text(w, "id", hex);
     jw_key_text(w, "kind", KINDS[r->kind]);
@@ -59,7 +59,7 @@ static void print_row(const rescue *r)
     char hex[MEMFS_OID_HEX + 1], when[CLOCK_ISO_LEN];
 
     oid_hex(&r->id, hex);
-    clock_iso(r->time_s * 1000000, when);
+    clock_iso(r->time_ms * 1000, when);
     if (r->kind == RESCUE_RULE_MERGE)
         printf("%.7s  %.16sZ  merge, %zu by rule  ", hex, when, r->n_lost);
     else

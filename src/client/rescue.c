@@ -12,11 +12,11 @@
 #include <unistd.h>
 
 /*
- * When something was kept is in the hook's log ("<time> <old> <new> <ref>") and in the name of the client's ref
- * (milliseconds); the commit's own time only says when it was made, and stands in when there is nothing
+ * When something was kept is in the hook's log ("<milliseconds> <old> <new> <ref>") and in the name of the client's
+ * ref (milliseconds too); the commit's own time only says when it was made, and stands in when there is nothing
  * better.
  *
- * The folded commit's message has a line "<id> <time> <branch>" a tip, so that nothing of what the refs said
+ * The folded commit's message has a line "<id> <milliseconds> <branch>" a tip, so that nothing of what the refs said
  * is lost.
  */
 
@@ -99,7 +99,7 @@ static memfs_code add_lettas(const char *name, const memfs_oid *id, void *ctx, m
     r->ref = mem_strdup(name);
     r->branch = mem_strdup("main");
     if (dash != NULL && str_to_u64(str_of(dash + 1), INT64_MAX, &ms))
-        r->time_s = (int64_t)(ms / 1000);
+        r->time_ms = (int64_t)ms;
     return MEMFS_OK;
 }
 
@@ -107,18 +107,18 @@ static void add_folded_line(rescues *r, memfs_str line)
 {
     memfs_str hex, time, branch;
     memfs_oid id;
-    uint64_t time_s;
+    uint64_t time_ms;
     rescue *new;
 
     if (!str_split(line, ' ', &hex, &line) || !oid_parse(hex, &id) ||
-        !str_split(line, ' ', &time, &branch) || !str_to_u64(time, INT64_MAX, &time_s))
+        !str_split(line, ' ', &time, &branch) || !str_to_u64(time, INT64_MAX, &time_ms))
         return;
     new = add(r, RESCUE_TIP, &id);
     if (new == NULL)
         return;
     new->ref = mem_strdup(RESCUE_FOLDED);
     new->branch = mem_strndup(branch.ptr, branch.len);
-    new->time_s = (int64_t)time_s;
+    new->time_ms = (int64_t)time_ms;
 }
 
 static memfs_code add_folded(checkout *c, rescues *r, memfs_error *err)
@@ -154,19 +154,28 @@ static void add_times(checkout *c, rescues *r)
 {
     _cleanup_(buf_dispose) memfs_buf log = MEMFS_BUF_INIT(LOG_MAX_BYTES);
     memfs_str rest, line, time, hex;
-    uint64_t time_s;
+    uint64_t time_ms;
     memfs_oid id;
 
     read_note(c, "rescue.log", &log);
     rest = buf_str(&log);
     while (str_split(rest, '\n', &line, &rest)) {
-        if (!str_split(line, ' ', &time, &line) || !str_to_u64(time, INT64_MAX, &time_s) ||
+        if (!str_split(line, ' ', &time, &line) || !str_to_u64(time, INT64_MAX, &time_ms) ||
             !str_split(line, ' ', &hex, &line) || !oid_parse(hex, &id))
             continue;
         for (size_t i = 0; i < r->n; i++)
             if (r->at[i].kind == RESCUE_TIP && oid_equal(&r->at[i].id, &id))
-                r->at[i].time_s = (int64_t)time_s;
+                r->at[i].time_ms = (int64_t)time_ms;
     }
+}
+
+static int newest_first(const void *a, const void *b)
+{
+    const rescue *x = a, *y = b;
+
+    if (x->time_ms != y->time_ms)
+        return x->time_ms < y->time_ms ? 1 : -1;
+    return memcmp(&x->id, &y->id, sizeof(x->id));
 }
 
 memfs_code rescue_gather(checkout *c, bool with_letta, rescues *ret, memfs_error *err)
@@ -177,8 +186,10 @@ memfs_code rescue_gather(checkout *c, bool with_letta, rescues *ret, memfs_error
         rc = add_folded(c, ret, err);
     if (rc == MEMFS_OK && with_letta)
         rc = checkout_each_ref(c, "refs/letta-backup/", add_lettas, ret, err);
-    if (rc == MEMFS_OK && ret->n > 0)
+    if (rc == MEMFS_OK && ret->n > 0) {
         add_times(c, ret);
+        qsort(ret->at, ret->n, sizeof(*ret->at), newest_first);
+    }
     return rc;
 }
 
@@ -211,13 +222,13 @@ static void add_merges(checkout *c, rescues *ret)
     while (str_split(rest, '\n', &line, &rest)) {
         rescue *r;
 
-        if (!str_split(line, ' ', &time, &line) || !str_to_u64(time, INT64_MAX, &time_s) ||
+        if (!str_split(line, ' ', &time, &line) || !str_to_u64(time, INT64_MAX / 1000, &time_s) ||
             !str_split(line, ' ', &hex, &line) || !oid_parse(hex, &id) ||
             !str_to_u64(line, SIZE_MAX, &n_files) || is_seen(buf_str(&seen), hex))
             continue;
         r = add(ret, RESCUE_RULE_MERGE, &id);
         if (r != NULL) {
-            r->time_s = (int64_t)time_s;
+            r->time_ms = (int64_t)time_s * 1000;
             r->n_lost = (size_t)n_files;
         }
     }
@@ -310,26 +321,47 @@ static void describe(checkout *c, rescue *r)
         line = info.message;
         if (str_split(line, '\n', &line, &rest) && line.len == 0)
             line = MEMFS_STR("(no message)");
-        if (r->time_s == 0)
-            r->time_s = info.committer_time_s;
+        if (r->time_ms == 0)
+            r->time_ms = info.committer_time_s * 1000;
     }
     r->subject = mem_strdup(escape_text(line, shown, sizeof(shown)));
 }
 
-/* Drops from the list what is not lost at all; a tip that cannot be judged stays in it. */
-static memfs_code judge(checkout *c, rescues *r, memfs_error *err)
+void rescue_judge(checkout *c, rescues *r, const rescue_tips *branches)
 {
-    _cleanup_(rescue_tips_dispose) rescue_tips kept = { NULL, 0 };
-    memfs_code rc = rescue_branches(c, &kept, err);
+    rescue_tips kept = { NULL, branches->n };
     memfs_error ignored;
-    size_t n = 0;
 
-    for (size_t i = 0; rc == MEMFS_OK && i < r->n; i++) {
+    kept.at = mem_alloc((branches->n + r->n + 1) * sizeof(*kept.at));
+    if (branches->n > 0)
+        memcpy(kept.at, branches->at, branches->n * sizeof(*kept.at));
+    for (size_t i = 0; i < r->n; i++) {
         rescue *at = &r->at[i];
 
-        if (at->kind != RESCUE_RULE_MERGE &&
-            rescue_count_lost(c, &at->id, &kept, &at->n_lost, &ignored) == MEMFS_OK &&
-            at->n_lost == 0) {
+        if (at->kind == RESCUE_RULE_MERGE)
+            continue;
+        if (rescue_count_lost(c, &at->id, &kept, &at->n_lost, &ignored) < 0)
+            at->n_lost = 1; /* what cannot be judged stays */
+        else if (at->n_lost > 0)
+            kept.at[kept.n++] = at->id;
+    }
+    rescue_tips_dispose(&kept);
+}
+
+/* Takes from the list what is not lost at all, and describes the rest. */
+static memfs_code judge(checkout *c, rescues *r, memfs_error *err)
+{
+    _cleanup_(rescue_tips_dispose) rescue_tips branches = { NULL, 0 };
+    memfs_code rc = rescue_branches(c, &branches, err);
+    size_t n = 0;
+
+    if (rc < 0)
+        return rc;
+    rescue_judge(c, r, &branches);
+    for (size_t i = 0; i < r->n; i++) {
+        rescue *at = &r->at[i];
+
+        if (at->kind != RESCUE_RULE_MERGE && at->n_lost == 0) {
             free(at->ref);
             free(at->branch);
             continue;
@@ -337,18 +369,8 @@ static memfs_code judge(checkout *c, rescues *r, memfs_error *err)
         describe(c, at);
         r->at[n++] = *at;
     }
-    if (rc == MEMFS_OK)
-        r->n = n;
-    return rc;
-}
-
-static int newest_first(const void *a, const void *b)
-{
-    const rescue *x = a, *y = b;
-
-    if (x->time_s != y->time_s)
-        return x->time_s < y->time_s ? 1 : -1;
-    return memcmp(&x->id, &y->id, sizeof(x->id));
+    r->n = n;
+    return MEMFS_OK;
 }
 
 memfs_code rescue_list(checkout *c, bool is_cheap, rescues *ret, memfs_error *err)

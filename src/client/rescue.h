@@ -27,7 +27,7 @@ typedef struct rescue {
     memfs_oid id;
     char *ref;     /* NULL for a merge */
     char *branch;  /* of a tip */
-    int64_t time_s;
+    int64_t time_ms; /* when it was kept or merged; when it was committed, if nobody wrote that down */
     char *subject; /* first line of the commit, escaped */
     size_t n_lost; /* commits that nothing else keeps; of a merge: files that a rule decided */
 } rescue;

@@ -108,8 +108,8 @@ static memfs_code fold_commit(checkout *c, const rescues *all, const bool *is_in
         if (!is_in[i])
             continue;
         oid_hex(&at->id, hex);
-        buf_printf(&message, "%s %lld %s\n", hex, (long long)at->time_s, at->branch);
-        who.time_s = at->time_s > who.time_s ? at->time_s : who.time_s;
+        buf_printf(&message, "%s %lld %s\n", hex, (long long)at->time_ms, at->branch);
+        who.time_s = at->time_ms / 1000 > who.time_s ? at->time_ms / 1000 : who.time_s;
         parents[n++] = at->id;
     }
     rc = checkout_commit_tree(c, &EMPTY_TREE, parents, n, &who, message.ptr, ret, err);
@@ -219,7 +219,6 @@ memfs_code rescue_tidy(checkout *c, size_t *ret_n_left, memfs_error *err)
     _cleanup_(rescues_dispose) rescues all = RESCUES_INIT;
     memfs_code rc = rescue_gather(c, false, &all, err);
     size_t n_left = 0, n_refs = 0;
-    memfs_error ignored;
     bool *is_lost;
 
     *ret_n_left = all.n;
@@ -229,12 +228,9 @@ memfs_code rescue_tidy(checkout *c, size_t *ret_n_left, memfs_error *err)
     if (rc < 0)
         return rc;
     is_lost = mem_alloc(all.n * sizeof(*is_lost));
+    rescue_judge(c, &all, &branches);
     for (size_t i = 0; i < all.n; i++) {
-        size_t n = 1; /* what cannot be judged stays */
-
-        if (rescue_count_lost(c, &all.at[i].id, &branches, &n, &ignored) < 0)
-            n = 1;
-        is_lost[i] = n > 0;
+        is_lost[i] = all.at[i].n_lost > 0;
         n_left += is_lost[i];
         n_refs += is_lost[i] && !is_folded(&all.at[i]);
     }

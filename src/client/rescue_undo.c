@@ -409,7 +409,23 @@ static bool main_moved(undoing *u)
     memfs_error ignored;
     memfs_oid now;
 
-    return checkout_ref(u->c, STORE_MAIN, &now, &ignored) == MEMFS_OK && !oid_equal(&now, &u->main);
+    return !oid_is_zero(&u->main) && checkout_ref(u->c, STORE_MAIN, &now, &ignored) == MEMFS_OK &&
+           !oid_equal(&now, &u->main);
+}
+
+static memfs_code undo_in_peace(undoing *u, const char *what, memfs_error *err)
+{
+    memfs_code rc = MEMFS_OK;
+
+    for (int i = 0; i < N_TRIES; i++) {
+        u->main = (memfs_oid){ { 0 } };
+        rc = check_calm(u, err);
+        if (rc == MEMFS_OK)
+            rc = undo_once(u, what, err);
+        if (rc != MEMFS_ECONFLICT || !main_moved(u))
+            break;
+    }
+    return rc;
 }
 
 memfs_code rescue_undo(checkout *c, const char *what, bool is_dry_run, memfs_oid *ret,
@@ -420,16 +436,9 @@ memfs_code rescue_undo(checkout *c, const char *what, bool is_dry_run, memfs_oid
     memfs_code rc = browse_open(c, &b, err);
 
     u.b = b;
-    for (int i = 0; rc == MEMFS_OK && i < N_TRIES; i++) {
-        rc = check_calm(&u, err);
-        if (rc == MEMFS_OK)
-            rc = undo_once(&u, what, err);
-        if (rc != MEMFS_ECONFLICT || !main_moved(&u))
-            break;
-        rc = MEMFS_OK;
-    }
-    if (rc < 0)
-        return rc;
-    *ret = u.result;
-    return MEMFS_OK;
+    if (rc == MEMFS_OK)
+        rc = undo_in_peace(&u, what, err);
+    if (rc == MEMFS_OK)
+        *ret = u.result;
+    return rc;
 }

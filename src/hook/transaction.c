@@ -164,13 +164,16 @@ static void add_log(const char *notes, const ref_line *l, const char *old_hex)
     _cleanup_(mem_freep) char *older = mem_printf("%s/rescue.log.1", notes);
     _cleanup_(mem_freep) char *line = NULL;
     char new_hex[MEMFS_OID_HEX + 1];
+    struct timespec now;
     struct stat st;
     int fd;
 
     if (stat(path, &st) == 0 && st.st_size > LOG_MAX_BYTES)
         rename(path, older);
     oid_hex(&l->new_id, new_hex);
-    line = mem_printf("%lld %s %s %s\n", (long long)time(NULL), old_hex, new_hex, l->name);
+    clock_gettime(CLOCK_REALTIME, &now);
+    line = mem_printf("%lld %s %s %s\n", (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000, old_hex,
+                      new_hex, l->name);
     fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return;
