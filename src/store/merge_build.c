@@ -192,6 +192,8 @@ typedef struct names {
     size_t n;
     level *l;
     oidmap taken;
+    oidmap known[2]; /* names that each side has, by hash; read when there are twins */
+    bool has_known;
 } names;
 
 static void names_dispose(names *ns)
@@ -200,6 +202,8 @@ static void names_dispose(names *ns)
         free(ns->list[i].key);
     free(ns->list);
     oidmap_dispose(&ns->taken);
+    oidmap_dispose(&ns->known[0]);
+    oidmap_dispose(&ns->known[1]);
 }
 
 static char *key_of(memfs_str name, size_t *ret_len)
@@ -238,7 +242,7 @@ static int compare_named(const void *a, const void *b, void *ctx)
 
 static void gather_names(level *l, names *ret)
 {
-    *ret = (names){ .l = l, .taken = OIDMAP_INIT };
+    *ret = (names){ .l = l, .taken = OIDMAP_INIT, .known = { OIDMAP_INIT, OIDMAP_INIT } };
     ret->list = mem_alloc((l->n + 1) * sizeof(*ret->list));
     for (size_t i = 0; i < l->n; i++) {
         named *to = &ret->list[ret->n];
@@ -252,60 +256,67 @@ static void gather_names(level *l, names *ret)
     qsort_r(ret->list, ret->n, sizeof(*ret->list), compare_named, l);
 }
 
-static memfs_code side_has(builder *b, int at, memfs_str name, bool *ret, memfs_error *err)
+/* The names that a side has in the folder that is being left, by hash. */
+static memfs_code read_known(builder *b, int at, oidmap *ret, memfs_error *err)
 {
-    size_t len = b->path.len;
-    merge_entry e;
-    memfs_code rc;
+    _cleanup_(repo_odb_object_freep) git_odb_object *object = NULL;
+    merge_entry folder;
+    tree_entry e;
+    size_t pos = 0;
+    bool is_bad;
+    memfs_code rc = merge_plan_lookup(b->m, at, buf_str(&b->path), &folder, err);
 
-    buf_add_str(&b->path, name);
-    rc = merge_plan_lookup(b->m, at, buf_str(&b->path), &e, err);
-    buf_truncate(&b->path, len);
-    *ret = rc == MEMFS_OK && e.has;
+    if (rc < 0 || !folder.has || folder.mode != TREE_MODE_FOLDER)
+        return rc;
+    rc = repo_read_tree(b->m->r, &folder.id, &object, err);
+    while (rc == MEMFS_OK && tree_next(repo_raw(object), &pos, &e, &is_bad)) {
+        memfs_oid hash;
+
+        hash_git_blob(e.name, &hash);
+        oidmap_put(ret, &hash, 0);
+    }
+    return rc;
+}
+
+static memfs_code read_known_once(builder *b, names *ns, memfs_error *err)
+{
+    memfs_code rc = MEMFS_OK;
+
+    for (int i = 0; rc == MEMFS_OK && !ns->has_known && i < 2; i++)
+        rc = read_known(b, MERGE_SIDE_A + i, &ns->known[i], err);
+    ns->has_known = true;
     return rc;
 }
 
 /* Did a side have both names beside each other? */
-static memfs_code is_known_pair(builder *b, memfs_str x, memfs_str y, bool *ret, memfs_error *err)
+static bool is_known_pair(const names *ns, memfs_str x, memfs_str y)
 {
-    memfs_code rc = MEMFS_OK;
-    bool has_x = false, has_y = false;
+    memfs_oid hx, hy;
 
-    *ret = false;
     if (str_equal(x, y))
-        return MEMFS_OK;
-    for (int at = MERGE_SIDE_A; rc == MEMFS_OK && !*ret && at <= MERGE_SIDE_B; at++) {
-        rc = side_has(b, at, x, &has_x, err);
-        if (rc == MEMFS_OK && has_x)
-            rc = side_has(b, at, y, &has_y, err);
-        *ret = rc == MEMFS_OK && has_x && has_y;
-    }
-    return rc;
+        return false;
+    hash_git_blob(x, &hx);
+    hash_git_blob(y, &hy);
+    return (oidmap_has(&ns->known[0], &hx) && oidmap_has(&ns->known[0], &hy)) ||
+           (oidmap_has(&ns->known[1], &hx) && oidmap_has(&ns->known[1], &hy));
 }
 
 /* The slots of one key, the highest rank first: who keeps the name? */
-static memfs_code judge_twins(builder *b, level *l, const named *group, size_t n,
-                              memfs_error *err)
+static void judge_twins(const names *ns, const named *group, size_t n)
 {
     for (size_t i = 1; i < n; i++) {
-        slot *s = &l->slots[group[i].at];
+        slot *s = &ns->l->slots[group[i].at];
 
         for (size_t k = 0; k < i && !s->is_loser; k++) {
-            const slot *before = &l->slots[group[k].at];
-            bool is_known = false;
-            memfs_code rc = MEMFS_OK;
+            const slot *before = &ns->l->slots[group[k].at];
 
-            if (before->is_loser)
+            if (before->is_loser ||
+                (n <= MAX_LET_BE && is_known_pair(ns, before->e.name, s->e.name)))
                 continue;
-            if (n <= MAX_LET_BE)
-                rc = is_known_pair(b, before->e.name, s->e.name, &is_known, err);
-            if (rc < 0)
-                return rc;
-            s->is_loser = !is_known;
+            s->is_loser = true;
             s->rule = MERGE_RULE_BESIDE;
         }
     }
-    return MEMFS_OK;
 }
 
 static bool same_key(const named *a, const named *b)
@@ -313,15 +324,18 @@ static bool same_key(const named *a, const named *b)
     return a->len == b->len && memcmp(a->key, b->key, a->len) == 0;
 }
 
-static memfs_code find_losers(builder *b, level *l, const names *ns, memfs_error *err)
+static memfs_code find_losers(builder *b, names *ns, memfs_error *err)
 {
     memfs_code rc = MEMFS_OK;
 
     for (size_t i = 0, n; rc == MEMFS_OK && i < ns->n; i += n) {
         for (n = 1; i + n < ns->n && same_key(&ns->list[i], &ns->list[i + n]);)
             n++;
-        if (n > 1)
-            rc = judge_twins(b, l, &ns->list[i], n, err);
+        if (n == 1)
+            continue;
+        rc = read_known_once(b, ns, err);
+        if (rc == MEMFS_OK)
+            judge_twins(ns, &ns->list[i], n);
     }
     return rc;
 }
@@ -414,7 +428,7 @@ static memfs_code part_names(builder *b, level *l, memfs_error *err)
     memfs_code rc;
 
     gather_names(l, &ns);
-    rc = find_losers(b, l, &ns, err);
+    rc = find_losers(b, &ns, err);
     for (size_t i = 0; i < ns.n; i++)
         n_losers += l->slots[ns.list[i].at].is_loser;
     if (rc < 0 || n_losers == 0)

@@ -25,6 +25,7 @@
  * changed file stays and the two new files are merged.
  */
 
+#define SAME_MAX 200
 #define SIMILAR_MAX 200
 #define SIMILAR_MAX_BYTES (1u << 20)
 #define SIMILAR_AT_LEAST 50 /* percent */
@@ -35,7 +36,8 @@
 typedef struct added {
     char *path;
     merge_entry entry;
-    size_t item; /* that became it; NONE */
+    bool may_become; /* something: a file, not empty */
+    size_t item;     /* that became it; NONE */
 } added;
 
 typedef struct search {
@@ -43,6 +45,7 @@ typedef struct search {
     int side;
     added *at; /* sorted by path */
     size_t n, cap;
+    bool is_listed; /* at is filled */
     size_t *became; /* by item: place in `at`; NONE */
 } search;
 
@@ -93,13 +96,14 @@ static memfs_code note_added(const tree_change *c, void *ctx, memfs_error *err)
     merge_entry entry = { true, c->new_mode, c->new_id };
 
     (void)err;
-    if (c->has_old || !c->has_new || !merge_entry_is_regular(&entry) || is_empty_blob(&entry.id))
+    if (c->has_old || !c->has_new)
         return MEMFS_OK;
     if (s->n == s->cap) {
         s->cap = s->cap == 0 ? 16 : s->cap * 2;
         s->at = mem_realloc(s->at, s->cap, sizeof(*s->at));
     }
-    s->at[s->n++] = (added){ mem_strndup(c->path.ptr, c->path.len), entry, NONE };
+    s->at[s->n++] = (added){ mem_strndup(c->path.ptr, c->path.len), entry,
+                             merge_entry_is_regular(&entry) && !is_empty_blob(&entry.id), NONE };
     return MEMFS_OK;
 }
 
@@ -111,12 +115,23 @@ static int compare_added(const void *a, const void *b)
 /* Also what was a folder or a link in the base counts as new: it was no file. */
 static memfs_code find_added(search *s, memfs_error *err)
 {
-    memfs_code rc = repo_diff_files(s->m->r, &s->m->root[MERGE_SIDE_BASE], &s->m->root[s->side],
-                                    &s->m->p, note_added, s, err);
+    memfs_code rc;
 
+    if (s->is_listed)
+        return MEMFS_OK;
+    s->is_listed = true;
+    rc = repo_diff_files(s->m->r, &s->m->root[MERGE_SIDE_BASE], &s->m->root[s->side], &s->m->p,
+                         note_added, s, err);
     if (rc == MEMFS_OK && s->n > 0)
         qsort(s->at, s->n, sizeof(*s->at), compare_added);
     return rc;
+}
+
+static bool has_added(const search *s, const char *path)
+{
+    added key = { .path = (char *)path };
+
+    return s->n > 0 && bsearch(&key, s->at, s->n, sizeof(*s->at), compare_added) != NULL;
 }
 
 static void join(search *s, size_t item, size_t place)
@@ -130,6 +145,7 @@ static void join(search *s, size_t item, size_t place)
 typedef struct by_id {
     memfs_oid id;
     size_t place;
+    size_t n_taken; /* in the first of each id: so many from here on are not free any more */
 } by_id;
 
 static int compare_by_id(const void *a, const void *b)
@@ -155,17 +171,28 @@ static size_t first_with(const by_id *list, size_t n, const memfs_oid *id)
     return low;
 }
 
-/* The place for this item among those with its blob: a like base name, else the first that is free. */
-static size_t pick_same(const search *s, const by_id *list, const merge_item *item, bool only_like)
+/*
+ * The place for this item among those with its blob: a like base name, else the first that is free.  Of
+ * many alike only SAME_MAX are looked at for a like name.
+ */
+static size_t pick_same(const search *s, by_id *list, size_t n, const merge_item *item,
+                        bool only_like)
 {
     const memfs_oid *id = &item->at[MERGE_SIDE_BASE].id;
+    size_t first = first_with(list, n, id), i = first;
 
-    for (size_t i = first_with(list, s->n, id); i < s->n && oid_equal(&list[i].id, id); i++) {
+    if (first == n || !oid_equal(&list[first].id, id))
+        return NONE;
+    for (i += list[first].n_taken; i < n && oid_equal(&list[i].id, id); i++) {
         const added *to = &s->at[list[i].place];
 
         if (to->item == NONE &&
             (!only_like || str_equal(base_name(to->path), base_name(item->path))))
             return list[i].place;
+        if (to->item != NONE && i == first + list[first].n_taken)
+            list[first].n_taken++;
+        if (only_like && i - first - list[first].n_taken > SAME_MAX)
+            break;
     }
     return NONE;
 }
@@ -173,16 +200,18 @@ static size_t pick_same(const search *s, const by_id *list, const merge_item *it
 static void join_same(search *s)
 {
     by_id *list = mem_alloc((s->n + 1) * sizeof(*list));
+    size_t n = 0;
 
     for (size_t i = 0; i < s->n; i++)
-        list[i] = (by_id){ s->at[i].entry.id, i };
-    qsort(list, s->n, sizeof(*list), compare_by_id);
+        if (s->at[i].may_become)
+            list[n++] = (by_id){ s->at[i].entry.id, i, 0 };
+    qsort(list, n, sizeof(*list), compare_by_id);
     for (int only_like = 1; only_like >= 0; only_like--)
         for (size_t i = 0; i < s->m->n_items; i++) {
             size_t place = NONE;
 
             if (s->became[i] == NONE && is_source(s, &s->m->items[i]))
-                place = pick_same(s, list, &s->m->items[i], only_like);
+                place = pick_same(s, list, n, &s->m->items[i], only_like);
             if (place != NONE)
                 join(s, i, place);
         }
@@ -336,7 +365,7 @@ static memfs_code gather_added(search *s, const shapes *sources, shapes *list, m
         for (size_t i = 0; rc == MEMFS_OK && i < s->n && list->n < SIMILAR_MAX; i++) {
             const added *a = &s->at[i];
 
-            if (a->item == NONE && is_like_any(sources, a->path) == (like == 1))
+            if (a->item == NONE && a->may_become && is_like_any(sources, a->path) == (like == 1))
                 rc = add_shape(s->m->r, list, &a->entry.id, i, a->path, err);
         }
     return rc;
@@ -442,15 +471,15 @@ static memfs_code settle_as(merge_plan *m, const char *path, const merge_entry a
 }
 
 /* Gone on s->side, where it is `to` now; changed on the other. */
-static memfs_code follow(merge_plan *m, const search *s, size_t i, memfs_error *err)
+static memfs_code follow(merge_plan *m, const search *s, search *other, size_t i,
+                         memfs_error *err)
 {
     const added *to = &s->at[s->became[i]];
-    int other = s->side == MERGE_SIDE_A ? MERGE_SIDE_B : MERGE_SIDE_A;
     merge_item *item = &m->items[i];
-    merge_entry at[MERGE_N_SIDES], taken;
-    memfs_code rc = merge_plan_lookup(m, other, str_of(to->path), &taken, err);
+    merge_entry at[MERGE_N_SIDES];
+    memfs_code rc = find_added(other, err);
 
-    if (rc < 0 || taken.has)
+    if (rc < 0 || has_added(other, to->path))
         return rc;
     memcpy(at, item->at, sizeof(at));
     at[s->side] = to->entry;
@@ -473,40 +502,43 @@ static void give_base(merge_plan *m, const merge_item *from, const char *path)
 static memfs_code moved_twice(merge_plan *m, const merge_item *item, const added *a,
                               const added *b, memfs_error *err)
 {
-    merge_entry at[MERGE_N_SIDES] = { item->at[MERGE_SIDE_BASE], a->entry, b->entry }, on_a, on_b;
+    merge_entry at[MERGE_N_SIDES] = { item->at[MERGE_SIDE_BASE], a->entry, b->entry };
     bool a_first = strcmp(a->path, b->path) < 0;
     const char *name = a_first ? a->path : b->path, *other = a_first ? b->path : a->path;
-    memfs_code rc = merge_plan_lookup(m, MERGE_SIDE_B, str_of(a->path), &on_b, err);
+    memfs_code rc;
 
-    if (rc == MEMFS_OK)
-        rc = merge_plan_lookup(m, MERGE_SIDE_A, str_of(b->path), &on_a, err);
-    if (rc < 0 || on_a.has || on_b.has)
-        return rc;
     remove_file(m, other);
     rc = settle_as(m, name, at, err);
     note_moved(m, MERGE_RULE_RENAMED_TWICE, name, other);
     return rc;
 }
 
-static memfs_code apply_one(merge_plan *m, const search *a, const search *b, size_t i,
-                            memfs_error *err)
+static memfs_code gone_on_both(merge_plan *m, const search *a, const search *b, size_t i,
+                               memfs_error *err)
 {
-    merge_item *item = &m->items[i];
-    bool in_a = item->at[MERGE_SIDE_A].has, in_b = item->at[MERGE_SIDE_B].has;
     const added *to_a, *to_b;
 
-    if (in_a || in_b) {
-        const search *s = in_a ? b : a;
-
-        return s->became[i] == NONE || (in_a && in_b) ? MEMFS_OK : follow(m, s, i, err);
-    }
     if (a->became[i] == NONE || b->became[i] == NONE)
         return MEMFS_OK;
     to_a = &a->at[a->became[i]];
     to_b = &b->at[b->became[i]];
-    if (strcmp(to_a->path, to_b->path) != 0)
-        return moved_twice(m, item, to_a, to_b, err);
-    give_base(m, item, to_a->path);
+    if (strcmp(to_a->path, to_b->path) == 0)
+        give_base(m, &m->items[i], to_a->path);
+    else if (!has_added(b, to_a->path) && !has_added(a, to_b->path))
+        return moved_twice(m, &m->items[i], to_a, to_b, err);
+    return MEMFS_OK;
+}
+
+static memfs_code apply_one(merge_plan *m, search *a, search *b, size_t i, memfs_error *err)
+{
+    bool in_a = m->items[i].at[MERGE_SIDE_A].has, in_b = m->items[i].at[MERGE_SIDE_B].has;
+
+    if (!in_a && !in_b)
+        return gone_on_both(m, a, b, i, err);
+    if (!in_a && a->became[i] != NONE)
+        return follow(m, a, b, i, err);
+    if (!in_b && b->became[i] != NONE)
+        return follow(m, b, a, i, err);
     return MEMFS_OK;
 }
 

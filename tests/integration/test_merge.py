@@ -303,7 +303,7 @@ def repo(git, memfs_bin, folder):
 
 def test_H5_F28_two_commits_merge_to_one_in_either_order_and_nothing_is_lost(repo, scale):
     rules = set()
-    for seed in range(scale(60, 3000)):
+    for seed in range(scale(60, 1500)):
         base, (ta, a), (tb, b) = History(repo, seed).fork()
         got = merged_both_ways(repo, a, b)
         merged = repo.tree(got["commit"])
