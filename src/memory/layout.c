@@ -54,7 +54,7 @@ typedef struct check {
 static void say(check *c, memfs_str path, const char *fmt, ...) MEMFS_PRINTF(3, 4);
 static void say(check *c, memfs_str path, const char *fmt, ...)
 {
-    char what[512];
+    char what[512]; /* callers cut the names that they put into it */
     va_list args;
 
     c->n_violations++;
@@ -417,7 +417,7 @@ static void check_texts(check *c)
 static void check_indexes(check *c)
 {
     memfs_str bare;
-    char shown[256];
+    char shown[160]; /* twice in what is said, which has room for 512 */
 
     if (find(c, INDEX_FILE) == NULL)
         say(c, INDEX_FILE, "the root index is gone: put MEMORY.md back");

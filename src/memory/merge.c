@@ -195,10 +195,25 @@ static void merge_parts(file_merge *m)
     put_body(m, merged.result, m->out);
 }
 
+/*
+ * Front matter with line ends of the old Macintosh: a '\r' that closes it and a body that begins with
+ * '\n' would run into one line end.
+ */
+static bool has_bare_cr_front(memfs_str side)
+{
+    memfs_str front, body;
+
+    merge_split(side, &front, &body);
+    for (size_t i = 0; i < front.len; i++)
+        if (front.ptr[i] == '\r' && (i + 1 == front.len || front.ptr[i + 1] != '\n'))
+            return true;
+    return false;
+}
+
 static bool can_be_one_text(memfs_str side)
 {
     return side.len <= MERGE_MAX_TEXT_BYTES && merge_is_text(side) &&
-           lines_count(side) <= MERGE_MAX_TEXT_LINES;
+           lines_count(side) <= MERGE_MAX_TEXT_LINES && !has_bare_cr_front(side);
 }
 
 static merge_outcome merge_both_changed(file_merge *m, memfs_str base, memfs_str a, memfs_str b)

@@ -13,7 +13,8 @@
  *                                   items once; no conflict markers
  *   one side holds the other        that side: it has each of the other's lines and deletions
  *   added on both sides             as if the base were empty
- *   binary, or not UTF-8            not mergeable: MERGE_TWO_FILES, and the caller keeps both
+ *   binary, or not UTF-8            not mergeable: MERGE_TWO_FILES, and the caller keeps both.  So is
+ *                                   what passes the bounds below, and front matter with bare CR ends
  *
  * Promises, each with a property test: commutes; merge(x, x, x) = x and the result, merged with either
  * side over the old base or over that side, is the result again; every line of a and of b that is not

@@ -136,9 +136,11 @@ static inline const char *merge_broken_promise(const memfs_str *base, memfs_str 
     if (!merge_same(&ab, &other))
         return "it is not deterministic";
     if (ab.outcome == MERGE_TWO_FILES)
-        return ab.text.len > 0                        ? "two files, and yet a text"
-               : merge_is_text(a) && merge_is_text(b) ? "two files of two texts"
-                                                      : NULL;
+        return ab.text.len > 0 ? "two files, and yet a text"
+               : merge_is_text(a) && merge_is_text(b) && !merge_has_lone_cr(a) &&
+                       !merge_has_lone_cr(b)
+                   ? "two files of two texts"
+                   : NULL;
     if ((ab.outcome == MERGE_CLEAN) != (ab.notes.len == 0))
         return "outcome and notes do not agree";
     r = buf_str(&ab.text);
