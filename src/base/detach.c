@@ -48,7 +48,8 @@ memfs_code detach(const char *const *argv, const char *const *env, memfs_error *
     if (errno == 0)
         errno = prepare_attributes(&attr);
     if (errno == 0)
-        errno = posix_spawn(&pid, argv[0], &actions, &attr, (char *const *)argv, (char *const *)env);
+        errno =
+            posix_spawn(&pid, argv[0], &actions, &attr, (char *const *)argv, (char *const *)env);
     posix_spawnattr_destroy(&attr);
     posix_spawn_file_actions_destroy(&actions);
     return errno == 0 ? MEMFS_OK : memfs_fail_errno(err, "could not start '%s'", argv[0]);

@@ -1,9 +1,9 @@
 /*
  * detach.h - a child that outlives us: work that a hook starts and nobody waits for.
  *
- * It has a session of its own, /dev/null as stdin, stdout and stderr, and no other descriptor: a terminal
- * that closes does not end it, and git, which reads a hook's pipes to their end, does not wait for it.
- * Nobody reaps it but init.
+ * It has a session of its own, /dev/null as stdin, stdout and stderr, and no other descriptor: a
+ * terminal that closes does not end it, and git, which reads a hook's pipes to their end, does not
+ * wait for it. Nobody reaps it but init.
  *
  * Thread: any.
  */

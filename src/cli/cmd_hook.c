@@ -15,9 +15,9 @@
 #include <unistd.h>
 
 /*
- * What memfs-hook (src/hook) cannot do alone, because it needs libgit2 or the settings.  git's view of the
- * world comes in by the environment (GIT_DIR, GIT_INDEX_FILE) and by the working directory, which is the top
- * of the working tree.
+ * What memfs-hook (src/hook) cannot do alone, because it needs libgit2 or the settings.  git's view
+ * of the world comes in by the environment (GIT_DIR, GIT_INDEX_FILE) and by the working directory,
+ * which is the top of the working tree.
  *
  * --then PATH: the user's own hook, which this process becomes when ours is content.
  */
@@ -80,16 +80,19 @@ static int pre_commit(const hook_options *o)
     if (rc == MEMFS_EDENIED)
         return EXIT_FAILED;
     if (rc < 0)
-        return cli_fail(&e, "the commit was not checked; 'git commit --no-verify' commits without checks");
+        return cli_fail(
+            &e, "the commit was not checked; 'git commit --no-verify' commits without checks");
     return go_on(o->then);
 }
 
 /* The work itself is done by a process that no commit waits for. */
 static memfs_code start_sync(memfs_error *err)
 {
-    static const char *const GITS_OWN[] = { "GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX",
-                                            "GIT_OBJECT_DIRECTORY", "GIT_COMMON_DIR", "GIT_EDITOR",
-                                            "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT" };
+    static const char *const GITS_OWN[] = {
+        "GIT_DIR",    "GIT_WORK_TREE",         "GIT_INDEX_FILE",
+        "GIT_PREFIX", "GIT_OBJECT_DIRECTORY",  "GIT_COMMON_DIR",
+        "GIT_EDITOR", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"
+    };
     _cleanup_(mem_freep) char *memfs = NULL;
     memfs_code rc = program_path(PROGRAM_MEMFS, &memfs, err);
     const char *args[] = { memfs, "sync", "--queued", NULL };
@@ -134,8 +137,9 @@ static bool is_checkout_of(const char *git_dir, const hook_options *o)
 {
     _cleanup_(mem_freep) char *path = mem_printf("%s/config", git_dir);
     _cleanup_(mem_freep) char *tail =
-        o->repository == NULL ? mem_printf("/v1/git/%s/state.git", o->agent)
-                              : mem_printf("/v1/git/%s/repositories/%s.git", o->agent, o->repository);
+        o->repository == NULL
+            ? mem_printf("/v1/git/%s/state.git", o->agent)
+            : mem_printf("/v1/git/%s/repositories/%s.git", o->agent, o->repository);
     _cleanup_(gitconfig_closep) gitconfig *g = NULL;
     memfs_error e = MEMFS_ERROR_INIT;
     const char *url, *bare;
@@ -169,7 +173,8 @@ static memfs_code has_key(const char *config, const char *key, bool *ret, memfs_
     return rc;
 }
 
-/* `git clone` adds its refspec at the end, also to one that is there: then it would be there twice. */
+/* `git clone` adds its refspec at the end, also to one that is there: then it would be there twice.
+ * */
 static memfs_code leave_refspec_to_clone(const char *config, bool has_refspec, memfs_error *err)
 {
     gitconfig_change none = { REFSPEC, NULL };
@@ -210,7 +215,8 @@ static int adopt_checkout(const hook_options *o)
     rc = settings_load(NULL, NULL, 0, &s, &e);
     if (rc == MEMFS_OK)
         rc = o->repository != NULL ? adopt_mount(s, o->git_dir, &e) : adopt_memory(s, o, &e);
-    return rc < 0 ? (int)cli_fail(&e, "the checkout works, but without the hooks of memfs") : EXIT_GOOD;
+    return rc < 0 ? (int)cli_fail(&e, "the checkout works, but without the hooks of memfs")
+                  : EXIT_GOOD;
 }
 
 typedef struct hook_row {
@@ -238,11 +244,14 @@ int cmd_hook(int argc, char **argv)
     const cli_usage usage = {
         "hook pre-commit|post-commit|prepare-hub|adopt-checkout [options]",
         "What the git hooks of a memory and git-remote-memfs call; not for people.\n\n"
-        "  pre-commit      checks what is staged, as the Letta client's hook does; says what to change\n"
+        "  pre-commit      checks what is staged, by the Letta client's rules\n"
         "  post-commit     queues the commit for its mirror (letta.memoryRepository.url)\n"
         "  prepare-hub     makes the local repository that answers for an agent (setup git)\n"
         "  adopt-checkout  gives a checkout that git made the hooks and settings of memfs",
-        options, ARRAY_LEN(options), NULL, "pre-commit post-commit prepare-hub adopt-checkout"
+        options,
+        ARRAY_LEN(options),
+        NULL,
+        "pre-commit post-commit prepare-hub adopt-checkout"
     };
     const char *rest[1];
     size_t n_rest;

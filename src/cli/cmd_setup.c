@@ -41,7 +41,10 @@ int cmd_setup(int argc, char **argv)
         "agents that nobody knows yet; 'memfs sync' carries it to the remote.  One line in the\n"
         "global git config, url.\"memfs::\".insteadOf, and git-remote-memfs in PATH: both or\n"
         "neither.  Checkouts keep their addresses.  Without a word: how it stands.",
-        options, ARRAY_LEN(options), "  memfs setup git\n  memfs setup git --undo\n", "git"
+        options,
+        ARRAY_LEN(options),
+        "  memfs setup git\n  memfs setup git --undo\n",
+        "git"
     };
     _cleanup_(settings_freep) settings *s = NULL;
     memfs_error e = MEMFS_ERROR_INIT;

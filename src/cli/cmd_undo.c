@@ -11,7 +11,9 @@
 #define MAX_TEXT (16u << 20)
 
 static const char *const KINDS[] = {
-    [RESCUE_TIP] = "kept", [RESCUE_LETTA_BACKUP] = "letta-backup", [RESCUE_RULE_MERGE] = "merge",
+    [RESCUE_TIP] = "kept",
+    [RESCUE_LETTA_BACKUP] = "letta-backup",
+    [RESCUE_RULE_MERGE] = "merge",
 };
 
 typedef struct undo_options {
@@ -63,7 +65,8 @@ static void print_row(const rescue *r)
     if (r->kind == RESCUE_RULE_MERGE)
         printf("%.7s  %.16sZ  merge, %zu by rule  ", hex, when, r->n_lost);
     else
-        printf("%.7s  %.16sZ  %zu %s of ", hex, when, r->n_lost, r->n_lost == 1 ? "commit" : "commits");
+        printf("%.7s  %.16sZ  %zu %s of ", hex, when, r->n_lost,
+               r->n_lost == 1 ? "commit" : "commits");
     if (r->branch != NULL) {
         cli_print_safe(str_of(r->branch));
         printf("  ");
@@ -150,18 +153,21 @@ int cmd_undo(int argc, char **argv)
     const cli_option options[] = {
         { "agent", CLI_TEXT, &o.agent, "ID", "whose memory; else $LETTA_AGENT_ID or $AGENT_ID" },
         { "list", CLI_FLAG, &o.as_list, NULL, "only show what can be undone, newest first" },
-        { "seen", CLI_FLAG, &o.is_seen, NULL, "with --list: the merges were looked at, and are not listed again" },
+        { "seen", CLI_FLAG, &o.is_seen, NULL,
+          "with --list: the merges were looked at, and are not listed again" },
         { "dry-run", CLI_FLAG, &o.is_dry_run, NULL, "say what would happen, change nothing" },
         { "json", CLI_FLAG, &o.as_json, NULL, "one JSON object" },
     };
     const cli_usage usage = {
         "undo [ID] [--agent ID] [--list] [--dry-run] [--json]",
-        "Brings back what a reset, a deleted branch or a rewrite took away, puts back what a merge\n"
-        "decided by rule, or reverts a commit of main.  Always by a new commit on top: nothing is\n"
-        "rewound, so no remote minds.  Without an ID the newest of 'memfs undo --list'.\n"
+        "Brings back what a reset, a deleted branch or a rewrite took away, puts back what a\n"
+        "merge decided by rule, or reverts a commit of main.  Always by a new commit on top:\n"
+        "nothing is rewound, so no remote minds.  Without an ID the newest of 'undo --list'.\n"
         "Files that are not committed are never touched: commit them first.",
-        options, ARRAY_LEN(options),
-        "  memfs undo --agent agent-… --list\n  memfs undo --agent agent-… 1a2b3c4 --dry-run\n", NULL
+        options,
+        ARRAY_LEN(options),
+        "  memfs undo --agent agent-… --list\n  memfs undo --agent agent-… 1a2b3c4 --dry-run\n",
+        NULL
     };
     _cleanup_(checkout_closep) checkout *c = NULL;
     memfs_error e = MEMFS_ERROR_INIT;

@@ -12,18 +12,18 @@
 #include <stdlib.h>
 
 /*
- * A hub is made beside its place and renamed into it when it is whole, under a lock that is taken once an
- * agent: of 32 clones of a new agent at once, one makes the hub and the others wait for it.  A hub that
- * is there is never made again, whatever is in it.
+ * A hub is made beside its place and renamed into it when it is whole, under a lock that is taken
+ * once an agent: of 32 clones of a new agent at once, one makes the hub and the others wait for it.
+ * A hub that is there is never made again, whatever is in it.
  *
  *   $MEMFS_HOME/hub/<agent>.git                       the memory
  *   $MEMFS_HOME/hub/<agent>/repositories/<name>.git   a shared repository, by its mount
  *   <hub>.making, <hub>.lock                          while it is made
  *
- * An agent that is new here may have a memory elsewhere.  So one fetch is tried, for at most the caller's
- * budget; what it brings is judged as everything that comes from outside (store/vet.h) and becomes main.
- * Whatever goes wrong with that is no error: the hub begins with the genesis, which all memories share, and
- * the next sync merges.
+ * An agent that is new here may have a memory elsewhere.  So one fetch is tried, for at most the
+ * caller's budget; what it brings is judged as everything that comes from outside (store/vet.h) and
+ * becomes main. Whatever goes wrong with that is no error: the hub begins with the genesis, which
+ * all memories share, and the next sync merges.
  */
 
 #define LOCK_PATIENCE_MS 20000
@@ -63,7 +63,8 @@ static memfs_code wait_for_lock(const char *path, fs_lock *ret, memfs_error *err
     return rc;
 }
 
-/* The address of a mount lies beside the memory's. False: this remote has no shared repositories. */
+/* The address of a mount lies beside the memory's. False: this remote has no shared repositories.
+ * */
 static bool mount_url(const char *memory_url, const char *name, char **ret)
 {
     static const char state[] = "/state.git";
@@ -114,7 +115,8 @@ static void try_fetch(const settings *s, const char *agent_id, const char *name,
         return;
     if (url != NULL)
         target.url = url;
-    if (transport_fetch(staged, &target, INCOMING, clock_mono_ms() + budget_ms, &report, &e) == MEMFS_OK &&
+    if (transport_fetch(staged, &target, INCOMING, clock_mono_ms() + budget_ms, &report, &e) ==
+            MEMFS_OK &&
         !report.is_empty)
         (void)!take_main(staged, &e);
 }
@@ -168,7 +170,8 @@ static int is_hub(const struct dirent *at)
     return ids_is_agent(name);
 }
 
-static memfs_code visit(const char *folder, const char *file, hub_fn fn, void *ctx, memfs_error *err)
+static memfs_code visit(const char *folder, const char *file, hub_fn fn, void *ctx,
+                        memfs_error *err)
 {
     _cleanup_(mem_freep) char *agent_id = mem_strndup(file, strlen(file) - 4);
     _cleanup_(mem_freep) char *path = mem_printf("%s/%s", folder, file);

@@ -15,15 +15,15 @@
  *     [url "memfs::"]
  *         insteadOf = <base>/v1/git/
  *
- * The key without the program would stop every clone and push to the Letta endpoint, so the program is looked
- * for first, and undo takes away the key alone.
+ * The key without the program would stop every clone and push to the Letta endpoint, so the program
+ * is looked for first, and undo takes away the key alone.
  *
  * Clients up to 0.22 make their git addresses from LETTA_BASE_URL, those from 0.25 on from
  * LETTA_MEMFS_BASE_URL (contract client 2); when both are set and differ, both are rewritten.
  *
- * git reads two global files, $XDG_CONFIG_HOME/git/config and ~/.gitconfig, and writes to the second, if that is
- * there or the first is not.  So do we; undo looks into both.  $GIT_CONFIG_GLOBAL stands for both.  A file that
- * is a link (dotfiles) stays one.
+ * git reads two global files, $XDG_CONFIG_HOME/git/config and ~/.gitconfig, and writes to the
+ * second, if that is there or the first is not.  So do we; undo looks into both.
+ * $GIT_CONFIG_GLOBAL stands for both.  A file that is a link (dotfiles) stays one.
  */
 
 #define KEY "url.memfs::.insteadOf"
@@ -75,7 +75,8 @@ static memfs_code find_bases(const settings *s, bases *ret, memfs_error *err)
         add_base(ret, older);
     for (size_t i = 0; i < ret->n; i++)
         if (strncmp(ret->at[i], "http://", 7) != 0 && strncmp(ret->at[i], "https://", 8) != 0)
-            return memfs_fail(err, MEMFS_EINVALID, "LETTA_MEMFS_BASE_URL and LETTA_BASE_URL must begin "
+            return memfs_fail(err, MEMFS_EINVALID,
+                              "LETTA_MEMFS_BASE_URL and LETTA_BASE_URL must begin "
                               "with https:// or http://");
     return MEMFS_OK;
 }
@@ -113,7 +114,8 @@ static memfs_code find_files(files *ret, memfs_error *err)
 
     if (global != NULL && global[0] != '\0') {
         if (strcmp(global, "/dev/null") == 0)
-            return memfs_fail(err, MEMFS_EINVALID, "GIT_CONFIG_GLOBAL is /dev/null: there is no global "
+            return memfs_fail(err, MEMFS_EINVALID,
+                              "GIT_CONFIG_GLOBAL is /dev/null: there is no global "
                               "git config to write to");
         add_file(ret, mem_strdup(global));
         return MEMFS_OK;
@@ -166,9 +168,11 @@ static memfs_code check_program(memfs_error *err)
     rc = program_path(PROGRAM_REMOTE_HELPER, &path, err);
     if (rc < 0)
         return rc;
-    return memfs_fail(err, MEMFS_ENOTFOUND, "'" PROGRAM_REMOTE_HELPER "' is not in PATH, so git cannot start "
-                      "it: run 'ln -s %s ~/.local/bin/' (or into another folder of PATH), or 'make install'",
-                      path);
+    return memfs_fail(
+        err, MEMFS_ENOTFOUND,
+        "'" PROGRAM_REMOTE_HELPER "' is not in PATH, so git cannot start "
+        "it: run 'ln -s %s ~/.local/bin/' (or into another folder of PATH), or 'make install'",
+        path);
 }
 
 /* looking */
@@ -218,8 +222,10 @@ static void describe(const files *f, const bases *b, const counting *n, hub_setu
     if (!ret->is_on)
         return;
     if (n->n_wanted < b->n || n->n_other > 0)
-        snprintf(ret->problem, sizeof(ret->problem), "git rewrites other addresses than %s: run "
-                 "'memfs setup git' again", ret->base);
+        snprintf(ret->problem, sizeof(ret->problem),
+                 "git rewrites other addresses than %s: run "
+                 "'memfs setup git' again",
+                 ret->base);
     if (check_program(&e) < 0)
         snprintf(ret->problem, sizeof(ret->problem), "%s", e.msg);
 }

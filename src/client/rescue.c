@@ -12,12 +12,12 @@
 #include <unistd.h>
 
 /*
- * When something was kept is in the hook's log ("<milliseconds> <old> <new> <ref>") and in the name of the client's
- * ref (milliseconds too); the commit's own time only says when it was made, and stands in when there is nothing
- * better.
+ * When something was kept is in the hook's log ("<milliseconds> <old> <new> <ref>") and in the name
+ * of the client's ref (milliseconds too); the commit's own time only says when it was made, and
+ * stands in when there is nothing better.
  *
- * The folded commit's message has a line "<id> <milliseconds> <branch>" a tip, so that nothing of what the refs said
- * is lost.
+ * The folded commit's message has a line "<id> <milliseconds> <branch>" a tip, so that nothing of
+ * what the refs said is lost.
  */
 
 #define LOG_MAX_BYTES (4u << 20)
@@ -46,7 +46,7 @@ static rescue *add(rescues *r, rescue_kind kind, const memfs_oid *id)
 
     for (size_t i = 0; i < r->n; i++)
         if (oid_equal(&r->at[i].id, id))
-            return NULL; /* the first who says it is the one that is told */
+            return NULL;          /* the first who says it is the one that is told */
     if ((r->n & (r->n - 1)) == 0) /* 0 and powers of two: full */
         r->at = mem_realloc(r->at, r->n == 0 ? 1 : r->n * 2, sizeof(*r->at));
     new = &r->at[r->n++];
@@ -274,8 +274,8 @@ static bool merge_is_own_work(checkout *c, const commit_info *info)
     memfs_error ignored;
 
     return info->n_parents != 2 ||
-           merge_commits(checkout_repo(c), &info->parents[0], &info->parents[1], &again,
-                         &ignored) < 0 ||
+           merge_commits(checkout_repo(c), &info->parents[0], &info->parents[1], &again, &ignored) <
+               0 ||
            repo_commit_info(checkout_repo(c), &again.commit, &made, &ignored) < 0 ||
            !oid_equal(&made.tree, &info->tree);
 }
@@ -290,8 +290,8 @@ static memfs_code is_own_work(checkout *c, const memfs_oid *id, bool *ret, memfs
     return rc;
 }
 
-memfs_code rescue_count_lost(checkout *c, const memfs_oid *tip, const rescue_tips *kept, size_t *ret,
-                             memfs_error *err)
+memfs_code rescue_count_lost(checkout *c, const memfs_oid *tip, const rescue_tips *kept,
+                             size_t *ret, memfs_error *err)
 {
     memfs_oid lost[MAX_LOST];
     size_t n = 0, n_own = 0;

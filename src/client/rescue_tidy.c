@@ -14,21 +14,23 @@
 #include <unistd.h>
 
 /*
- * Dropping what was kept in vain.  Judging takes a walk through histories and is done without any lock; dropping
- * is short and is done under rescue.lock, which the hook holds (shared) while it keeps something.
+ * Dropping what was kept in vain.  Judging takes a walk through histories and is done without any
+ * lock; dropping is short and is done under rescue.lock, which the hook holds (shared) while it
+ * keeps something.
  *
- * What could go wrong: a branch that contains the tip is being moved away just now.  git calls the hook while it
- * holds <ref>.lock, and keeps that until the ref has moved.  So under rescue.lock:
+ * What could go wrong: a branch that contains the tip is being moved away just now.  git calls the
+ * hook while it holds <ref>.lock, and keeps that until the ref has moved.  So under rescue.lock:
  *
  *   1. no branch is locked and packed-refs is not   else nothing is dropped this time
  *   2. the branches are where they were when we judged   else nothing is dropped
  *   3. drop
  *
- * A transaction that locks a branch after 1 has its hook wait for rescue.lock until we are through, and the
- * hook then keeps the tip again; one that locked it before 1 is seen by 1 or has moved the branch, which 2 sees.
+ * A transaction that locks a branch after 1 has its hook wait for rescue.lock until we are through,
+ * and the hook then keeps the tip again; one that locked it before 1 is seen by 1 or has moved the
+ * branch, which 2 sees.
  *
- * What the hook leaves behind when it is killed is a file "rescue-<pid>-<time>" in our notes; after an hour it is
- * removed.
+ * What the hook leaves behind when it is killed is a file "rescue-<pid>-<time>" in our notes; after
+ * an hour it is removed.
  */
 
 #define LOCK_PATIENCE_MS 200
@@ -36,8 +38,10 @@
 #define MAX_FOLDED 2000
 #define LEFTOVER_S 3600
 
-static const memfs_oid EMPTY_TREE = { { 0x4b, 0x82, 0x5d, 0xc6, 0x42, 0xcb, 0x6e, 0xb9, 0xa0, 0x60,
-                                        0xe5, 0x4b, 0xf8, 0xd6, 0x92, 0x88, 0xfb, 0xee, 0x49, 0x04 } };
+static const memfs_oid EMPTY_TREE = {
+    { 0x4b, 0x82, 0x5d, 0xc6, 0x42, 0xcb, 0x6e, 0xb9, 0xa0, 0x60,
+      0xe5, 0x4b, 0xf8, 0xd6, 0x92, 0x88, 0xfb, 0xee, 0x49, 0x04 }
+};
 
 static memfs_code wait_for_lock(checkout *c, fs_lock *ret, memfs_error *err)
 {
@@ -129,8 +133,9 @@ static memfs_code fold(checkout *c, const rescues *all, const bool *is_in, memfs
     for (size_t i = 0; i < all->n; i++)
         has_any = has_any || is_in[i];
     if (!has_any)
-        return oid_is_zero(&old) ? MEMFS_OK
-                                 : checkout_ref_move(c, RESCUE_FOLDED, &old, NULL, "memfs: none", err);
+        return oid_is_zero(&old)
+                   ? MEMFS_OK
+                   : checkout_ref_move(c, RESCUE_FOLDED, &old, NULL, "memfs: none", err);
     rc = fold_commit(c, all, is_in, &folded, err);
     if (rc == MEMFS_OK && !oid_equal(&folded, &old))
         rc = checkout_ref_move(c, RESCUE_FOLDED, &old, &folded, "memfs: folded", err);
@@ -158,8 +163,8 @@ static memfs_code drop_refs(checkout *c, const rescues *all, const bool *is_gone
 }
 
 /*
- * is_lost says for each what must stay.  First the folded ref gets what it is to hold, then refs go: in
- * between everything is held twice.
+ * is_lost says for each what must stay.  First the folded ref gets what it is to hold, then refs
+ * go: in between everything is held twice.
  */
 static memfs_code apply(checkout *c, const rescues *all, const bool *is_lost, size_t n_left,
                         memfs_error *err)
@@ -191,8 +196,8 @@ static void sweep(checkout *c)
     while (dir != NULL && (at = readdir(dir)) != NULL) {
         struct stat st;
 
-        if (strncmp(at->d_name, "rescue-", 7) == 0 && fstatat(dirfd(dir), at->d_name, &st, 0) == 0 &&
-            st.st_mtime + LEFTOVER_S < time(NULL))
+        if (strncmp(at->d_name, "rescue-", 7) == 0 &&
+            fstatat(dirfd(dir), at->d_name, &st, 0) == 0 && st.st_mtime + LEFTOVER_S < time(NULL))
             unlinkat(dirfd(dir), at->d_name, 0);
     }
     if (dir != NULL)

@@ -10,20 +10,21 @@
 #include <stdlib.h>
 
 /*
- * Four things can be undone, and each becomes one commit on main, or none when nothing would change:
+ * Four things can be undone, and each becomes one commit on main, or none when nothing would
+ * change:
  *
  *   a kept tip             main merged with it (a fast-forward when main has nothing of its own)
- *   a merge by rule        its decided files as they were on this machine; three ways, so that what was
- *                          edited since stays: base the merge, ours main, theirs the merge with those files
- *                          exchanged
+ *   a merge by rule        its decided files as they were on this machine; three ways, so that
+ *                          what was edited since stays: base the merge, ours main, theirs the
+ *                          merge with those files exchanged
  *   a commit of main       three ways: base the commit, ours main, theirs its parent
  *   another merge of main  the same against the parent that was on this machine
  *
- * Which parent was on this machine, the reflog of main says (parents of our merges are in order of their id);
- * without it the first is taken.
+ * Which parent was on this machine, the reflog of main says (parents of our merges are in order of
+ * their id); without it the first is taken.
  *
- * Objects are written first, then main and the working tree move together (checkout_update), if the checkout is
- * calm and clean.  A lost race is tried again.
+ * Objects are written first, then main and the working tree move together (checkout_update), if the
+ * checkout is calm and clean.  A lost race is tried again.
  */
 
 #define N_TRIES 3
@@ -54,16 +55,19 @@ static memfs_code refuse(const checkout_state *s, memfs_error *err)
     char shown[200];
 
     if (s->operation != CHECKOUT_CALM)
-        return memfs_fail(err, MEMFS_ECONFLICT, "a merge or rebase is in progress: finish it or 'git merge "
+        return memfs_fail(err, MEMFS_ECONFLICT,
+                          "a merge or rebase is in progress: finish it or 'git merge "
                           "--abort' / 'git rebase --abort', then undo again");
     if (s->is_detached)
-        return memfs_fail(err, MEMFS_ECONFLICT, "the checkout is on no branch: 'git switch main', then undo "
+        return memfs_fail(err, MEMFS_ECONFLICT,
+                          "the checkout is on no branch: 'git switch main', then undo "
                           "again");
     if (strcmp(s->branch, "main") != 0)
-        return memfs_fail(err, MEMFS_ECONFLICT, "the checkout is on '%s': 'git switch main', then undo again",
-                          s->branch);
+        return memfs_fail(err, MEMFS_ECONFLICT,
+                          "the checkout is on '%s': 'git switch main', then undo again", s->branch);
     if (s->n_changed > 0)
-        return memfs_fail(err, MEMFS_ECONFLICT, "%zu %s not committed ('%s'): commit first, then undo again",
+        return memfs_fail(err, MEMFS_ECONFLICT,
+                          "%zu %s not committed ('%s'): commit first, then undo again",
                           s->n_changed, s->n_changed == 1 ? "file is" : "files are",
                           escape_text(str_of(s->first_changed), shown, sizeof(shown)));
     return MEMFS_OK;
@@ -181,7 +185,8 @@ static const memfs_oid *parent_here(undoing *u, const memfs_oid *merge, const co
     if (!reflog_before(u->c, merge, &before))
         return &info->parents[0];
     for (size_t i = 0; i < info->n_parents; i++)
-        if (repo_is_ancestor(checkout_repo(u->c), &before, &info->parents[i], &is_in, &ignored) == MEMFS_OK &&
+        if (repo_is_ancestor(checkout_repo(u->c), &before, &info->parents[i], &is_in, &ignored) ==
+                MEMFS_OK &&
             is_in)
             return &info->parents[i];
     return &info->parents[0];
@@ -249,9 +254,10 @@ static memfs_code without_decisions(undoing *u, const memfs_oid *merge, const me
         if (rc == MEMFS_OK && names_a_file(n->rule))
             rc = exchange_file(&x, n->detail, err);
     }
-    return rc == MEMFS_OK ? checkout_commit_edits(u->c, merge, x.edits, x.n, &who,
-                                                  "memfs: without the decisions of the merge\n", ret, err)
-                          : rc;
+    return rc == MEMFS_OK
+               ? checkout_commit_edits(u->c, merge, x.edits, x.n, &who,
+                                       "memfs: without the decisions of the merge\n", ret, err)
+               : rc;
 }
 
 static memfs_code revert_merge(undoing *u, const memfs_oid *merge, const commit_info *info,
@@ -278,11 +284,13 @@ static memfs_code revert_merge(undoing *u, const memfs_oid *merge, const commit_
     short_hex(merge, name);
     short_hex(parent, parent_name);
     if (has_notes)
-        buf_printf(u->said, "%zu decisions of the merge %s %s undone: those files are as in %s, the rest of "
-                   "the merge stays\n", notes.n_notes, name, u->is_dry_run ? "would be" : "are",
-                   parent_name);
+        buf_printf(u->said,
+                   "%zu decisions of the merge %s %s undone: those files are as in %s, the rest of "
+                   "the merge stays\n",
+                   notes.n_notes, name, u->is_dry_run ? "would be" : "are", parent_name);
     else
-        buf_printf(u->said, "the merge %s %s undone: what came with it is out of the files, as in %s\n",
+        buf_printf(u->said,
+                   "the merge %s %s undone: what came with it is out of the files, as in %s\n",
                    name, u->is_dry_run ? "would be" : "is", parent_name);
     return MEMFS_OK;
 }
@@ -341,13 +349,15 @@ static memfs_code find_commit(undoing *u, const char *what, memfs_oid *ret, memf
     if (rc == MEMFS_OK)
         rc = repo_is_ancestor(checkout_repo(u->c), ret, &u->main, &is_in, err);
     if (rc == MEMFS_OK && !is_in)
-        return memfs_fail(err, MEMFS_ENOTFOUND, "'%.60s' is neither a commit of main nor something that was "
-                          "kept: see 'memfs undo --list'", what);
+        return memfs_fail(err, MEMFS_ENOTFOUND,
+                          "'%.60s' is neither a commit of main nor something that was "
+                          "kept: see 'memfs undo --list'",
+                          what);
     return rc;
 }
 
-static memfs_code choose(undoing *u, const rescues *list, const char *what, const rescue **ret_rescue,
-                         memfs_error *err)
+static memfs_code choose(undoing *u, const rescues *list, const char *what,
+                         const rescue **ret_rescue, memfs_error *err)
 {
     const rescue *r = find(list, what);
     memfs_oid commit;
@@ -357,7 +367,8 @@ static memfs_code choose(undoing *u, const rescues *list, const char *what, cons
     if (r != NULL)
         return r->kind == RESCUE_RULE_MERGE ? revert(u, &r->id, err) : bring_back(u, r, err);
     if (what == NULL)
-        return memfs_fail(err, MEMFS_ENOTFOUND, "there is nothing to undo: nothing was lost, and no merge was "
+        return memfs_fail(err, MEMFS_ENOTFOUND,
+                          "there is nothing to undo: nothing was lost, and no merge was "
                           "decided by rule; 'memfs undo COMMIT' reverts a commit");
     rc = find_commit(u, what, &commit, err);
     return rc == MEMFS_OK ? revert(u, &commit, err) : rc;
@@ -378,7 +389,8 @@ static memfs_code move_main(undoing *u, memfs_error *err)
     if (rc == MEMFS_ECONFLICT && report.in_the_way[0] != '\0') {
         char shown[200];
 
-        return memfs_fail(err, MEMFS_ECONFLICT, "'%s' is in the way: it would be overwritten; commit it or move "
+        return memfs_fail(err, MEMFS_ECONFLICT,
+                          "'%s' is in the way: it would be overwritten; commit it or move "
                           "it away, then undo again",
                           escape_text(str_of(report.in_the_way), shown, sizeof(shown)));
     }

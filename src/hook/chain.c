@@ -9,21 +9,21 @@
 #include <unistd.h>
 
 /*
- * core.hooksPath of a memory points to our links, so git looks no longer into <common dir>/hooks.  What a
- * user has put there is theirs and runs after ours, with the same arguments, stdin, folder and environment,
- * and its exit status counts.
+ * core.hooksPath of a memory points to our links, so git looks no longer into <common dir>/hooks.
+ * What a user has put there is theirs and runs after ours, with the same arguments, stdin, folder
+ * and environment, and its exit status counts.
  *
- * The Letta client writes its own pre-commit and post-commit there at every start.  Their work is ours (in
- * C, without bash or node), so they are left out.  All versions so far (0.15 to 0.32.18) mark them in the
- * first lines with
+ * The Letta client writes its own pre-commit and post-commit there at every start.  Their work is
+ * ours (in C, without bash or node), so they are left out.  All versions so far (0.15 to 0.32.18)
+ * mark them in the first lines with
  *
  *     # Installed by Letta Code CLI
  *
- * (post-commit goes on in that line: ". Do not edit by hand").  A hook of the user's own that merely calls
- * one of them does not have that line at its top and runs.
+ * (post-commit goes on in that line: ". Do not edit by hand").  A hook of the user's own that
+ * merely calls one of them does not have that line at its top and runs.
  *
- * No child is started: this process becomes the next program.  For pre-commit and post-commit that is
- * `memfs hook <name> --then <the user's own>`, which becomes the user's own when it is content.
+ * No child is started: this process becomes the next program.  For pre-commit and post-commit that
+ * is `memfs hook <name> --then <the user's own>`, which becomes the user's own when it is content.
  */
 
 #define LETTA_MARK "\n# Installed by Letta Code CLI"
@@ -42,7 +42,8 @@ static bool is_ourselves(const struct stat *st)
 {
     struct stat own;
 
-    return stat("/proc/self/exe", &own) == 0 && own.st_dev == st->st_dev && own.st_ino == st->st_ino;
+    return stat("/proc/self/exe", &own) == 0 && own.st_dev == st->st_dev &&
+           own.st_ino == st->st_ino;
 }
 
 char *chain_target(const hook_repo *r, const char *name)
@@ -52,7 +53,8 @@ char *chain_target(const hook_repo *r, const char *name)
     memfs_error e = MEMFS_ERROR_INIT;
     struct stat st;
 
-    if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || access(path, X_OK) < 0 || is_ourselves(&st) ||
+    if (stat(path, &st) < 0 || !S_ISREG(st.st_mode) || access(path, X_OK) < 0 ||
+        is_ourselves(&st) ||
         (fs_read(path, &text, &e) == MEMFS_OK && chain_is_lettas(buf_str(&text)))) {
         free(path);
         return NULL;

@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 /*
- * git tells its hooks where they are in two ways.  For an ordinary repository it sets nothing and changes
- * to the top of the working tree; for everything else (a linked worktree, --git-dir, bare) it sets GIT_DIR,
- * which may be relative to the working directory.
+ * git tells its hooks where they are in two ways.  For an ordinary repository it sets nothing and
+ * changes to the top of the working tree; for everything else (a linked worktree, --git-dir, bare)
+ * it sets GIT_DIR, which may be relative to the working directory.
  */
 
 void hook_say(const char *fmt, ...)

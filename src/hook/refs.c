@@ -8,15 +8,15 @@
 #include <zlib.h>
 
 /*
- * As much of git's files as the hook needs, read directly: asking git would take five times the whole budget
- * of the hook (design 15).
+ * As much of git's files as the hook needs, read directly: asking git would take five times the
+ * whole budget of the hook (design 15).
  *
  *   <common>/<ref>          40 hex digits and a newline, or "ref: <other>"
  *   <common>/packed-refs    "<40 hex> <ref>" a line, "#" and "^" lines between them
  *   objects/xx/yyy...       zlib: "commit <size>\0tree <40 hex>\nparent <40 hex>\n...author ..."
  *
- * Packed commits are not opened: what cannot be seen here is kept rather than judged, and `memfs status` and
- * `memfs sync` drop what was kept in vain (client/rescue.h).
+ * Packed commits are not opened: what cannot be seen here is kept rather than judged, and `memfs
+ * status` and `memfs sync` drop what was kept in vain (client/rescue.h).
  */
 
 #define MAX_HEAD_BYTES 8192 /* of a commit: some 160 parents */

@@ -9,26 +9,27 @@
 #include <unistd.h>
 
 /*
- * git-remote-memfs: answers clone, fetch and push of any agent's memory from the local hub (client/hub.h,
- * design 5, contract client 12.2), after `memfs setup git` made git rewrite the memfs URLs to
+ * git-remote-memfs: answers clone, fetch and push of any agent's memory from the local hub
+ * (client/hub.h, design 5, contract client 12.2), after `memfs setup git` made git rewrite the
+ * memfs URLs to
  *
  *     memfs::<agent id>/state.git          memfs::<agent id>/repositories/<name>.git
  *
  * What is spoken (gitremote-helpers(7)):
  *
  *     git:  capabilities                   us:  connect, and an empty line
- *     git:  connect git-upload-pack        us:  an empty line, and from there on we are git upload-pack
+ *     git:  connect git-upload-pack        us:  an empty line, and then we are git upload-pack
  *
  * Commands are read byte by byte: what follows the line is for the program that we become.
  *
- * Before that: a missing hub is made by `memfs hook prepare-hub`, and a checkout that has no hooks of ours
- * yet is given them by `memfs hook adopt-checkout`.  git is waiting for our answer meanwhile, so nobody else
- * is writing its configuration.  The URL in it stays as it is.
+ * Before that: a missing hub is made by `memfs hook prepare-hub`, and a checkout that has no hooks
+ * of ours yet is given them by `memfs hook adopt-checkout`.  git is waiting for our answer
+ * meanwhile, so nobody else is writing its configuration.  The URL in it stays as it is.
  *
- * What the checkout's git has told us about itself ends here: GIT_DIR would make the hub's git work on the
- * checkout, and GIT_CONFIG_PARAMETERS carries the Letta key.  The hub's git gets an environment of its own,
- * with nothing inherited, as every git that memfs starts (store/git_child.c); only main can be pushed, no
- * force, no deletion, and it is synced to disk.
+ * What the checkout's git has told us about itself ends here: GIT_DIR would make the hub's git work
+ * on the checkout, and GIT_CONFIG_PARAMETERS carries the Letta key.  The hub's git gets an
+ * environment of its own, with nothing inherited, as every git that memfs starts
+ * (store/git_child.c); only main can be pushed, no force, no deletion, and it is synced to disk.
  */
 
 #define CHILD_TIMEOUT_MS 15000
@@ -38,19 +39,46 @@ extern char **environ;
 
 /* What git sets for its own children (git rev-parse --local-env-vars), and what carries the key. */
 static const char *const GITS_OWN[] = {
-    "GIT_ALTERNATE_OBJECT_DIRECTORIES=", "GIT_CONFIG=", "GIT_CONFIG_PARAMETERS=", "GIT_CONFIG_COUNT=",
-    "GIT_CONFIG_KEY_", "GIT_CONFIG_VALUE_", "GIT_OBJECT_DIRECTORY=", "GIT_DIR=", "GIT_WORK_TREE=",
-    "GIT_IMPLICIT_WORK_TREE=", "GIT_GRAFT_FILE=", "GIT_INDEX_FILE=", "GIT_NO_REPLACE_OBJECTS=",
-    "GIT_REPLACE_REF_BASE=", "GIT_PREFIX=", "GIT_SHALLOW_FILE=", "GIT_COMMON_DIR=", "GIT_NAMESPACE=",
-    "GIT_INTERNAL_SUPER_PREFIX=", "GIT_QUARANTINE_PATH=", "GIT_PROTOCOL=",
+    "GIT_ALTERNATE_OBJECT_DIRECTORIES=",
+    "GIT_CONFIG=",
+    "GIT_CONFIG_PARAMETERS=",
+    "GIT_CONFIG_COUNT=",
+    "GIT_CONFIG_KEY_",
+    "GIT_CONFIG_VALUE_",
+    "GIT_OBJECT_DIRECTORY=",
+    "GIT_DIR=",
+    "GIT_WORK_TREE=",
+    "GIT_IMPLICIT_WORK_TREE=",
+    "GIT_GRAFT_FILE=",
+    "GIT_INDEX_FILE=",
+    "GIT_NO_REPLACE_OBJECTS=",
+    "GIT_REPLACE_REF_BASE=",
+    "GIT_PREFIX=",
+    "GIT_SHALLOW_FILE=",
+    "GIT_COMMON_DIR=",
+    "GIT_NAMESPACE=",
+    "GIT_INTERNAL_SUPER_PREFIX=",
+    "GIT_QUARANTINE_PATH=",
+    "GIT_PROTOCOL=",
 };
 
 static const char *const ENVIRONMENT[] = {
-    "PATH=/usr/bin:/bin:/usr/local/bin", "HOME=/nonexistent", "LC_ALL=C", "TZ=UTC",
-    "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1",
-    "GIT_NO_REPLACE_OBJECTS=1", "GIT_TERMINAL_PROMPT=0", "GIT_ALLOW_PROTOCOL=none",
-    "GIT_PROTOCOL_FROM_USER=0", "GIT_LITERAL_PATHSPECS=1", "GIT_OPTIONAL_LOCKS=0",
-    "GIT_NO_LAZY_FETCH=1", "GIT_REF_PARANOIA=1", "GIT_COMMITTER_NAME=memfs",
+    "PATH=/usr/bin:/bin:/usr/local/bin",
+    "HOME=/nonexistent",
+    "LC_ALL=C",
+    "TZ=UTC",
+    "GIT_CONFIG_NOSYSTEM=1",
+    "GIT_CONFIG_GLOBAL=/dev/null",
+    "GIT_ATTR_NOSYSTEM=1",
+    "GIT_NO_REPLACE_OBJECTS=1",
+    "GIT_TERMINAL_PROMPT=0",
+    "GIT_ALLOW_PROTOCOL=none",
+    "GIT_PROTOCOL_FROM_USER=0",
+    "GIT_LITERAL_PATHSPECS=1",
+    "GIT_OPTIONAL_LOCKS=0",
+    "GIT_NO_LAZY_FETCH=1",
+    "GIT_REF_PARANOIA=1",
+    "GIT_COMMITTER_NAME=memfs",
     "GIT_COMMITTER_EMAIL=memfs@localhost",
 };
 
@@ -149,16 +177,17 @@ static char *hub_path(const char *home, const remote_name *name)
 static bool prepare_hub(const char *path, const remote_name *name)
 {
     _cleanup_(mem_freep) char *head = mem_printf("%s/HEAD", path);
-    const char *args[] = { "prepare-hub", "--agent", name->agent,
-                           name->repository[0] != '\0' ? "--repository" : NULL, name->repository,
-                           NULL };
+    const char *args[] = { "prepare-hub",    "--agent",
+                           name->agent,      name->repository[0] != '\0' ? "--repository" : NULL,
+                           name->repository, NULL };
 
     return fs_exists(head) || run_memfs(args);
 }
 
 /*
- * Only a checkout of this very memory: somebody may `git ls-remote` a memory from a project of theirs.  The
- * look is cheap and lets too much through; `memfs hook adopt-checkout` reads the configuration properly.
+ * Only a checkout of this very memory: somebody may `git ls-remote` a memory from a project of
+ * theirs.  The look is cheap and lets too much through; `memfs hook adopt-checkout` reads the
+ * configuration properly.
  */
 static bool may_need_adoption(const hook_repo *r, const remote_name *name)
 {
@@ -180,9 +209,11 @@ static void adopt_checkout(const remote_name *name)
         return;
     common = realpath(r.common, NULL);
     if (common != NULL) {
-        const char *args[] = { "adopt-checkout", "--git-dir", common, "--agent", name->agent,
-                               name->repository[0] != '\0' ? "--repository" : NULL,
-                               name->repository, NULL };
+        const char *args[] = {
+            "adopt-checkout", "--git-dir", common,
+            "--agent",        name->agent, name->repository[0] != '\0' ? "--repository" : NULL,
+            name->repository, NULL
+        };
 
         (void)!run_memfs(args);
     }

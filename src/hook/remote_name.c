@@ -5,9 +5,9 @@
 /*
  * The only thing that comes from outside: it decides on a path, so it is a whitelist (T01).
  *
- * Agents are "agent-" or "agent-local-" and a lower-case UUID of version 4.  Names of shared repositories
- * are percent-encoded by the client; decoded they are [A-Za-z0-9._-]{1,64}, no dots alone, and none of the
- * names that the client uses beside its mounts.
+ * Agents are "agent-" or "agent-local-" and a lower-case UUID of version 4.  Names of shared
+ * repositories are percent-encoded by the client; decoded they are [A-Za-z0-9._-]{1,64}, no dots
+ * alone, and none of the names that the client uses beside its mounts.
  */
 
 static bool is_uuid4(memfs_str s)
@@ -65,8 +65,8 @@ static bool is_repository(const char *name)
     memfs_str s = str_of(name);
 
     for (const char *at = name; *at != '\0'; at++)
-        if (!((*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') || (*at >= '0' && *at <= '9') ||
-              strchr("._-", *at) != NULL))
+        if (!((*at >= 'a' && *at <= 'z') || (*at >= 'A' && *at <= 'Z') ||
+              (*at >= '0' && *at <= '9') || strchr("._-", *at) != NULL))
             return false;
     for (size_t i = 0; i < ARRAY_LEN(TAKEN); i++)
         if (strcasecmp(name, TAKEN[i]) == 0)

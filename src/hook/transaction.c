@@ -15,8 +15,9 @@
 /*
  * reference-transaction: nothing committed is lost, whatever is done to a branch (design 5, 15).
  *
- * git calls this in three states; only "prepared" is acted on: the refs are locked and not yet moved, so
- * what is written now is there before the old tip goes.  Each line is "<old> <new> <ref>".  For each branch
+ * git calls this in three states; only "prepared" is acted on: the refs are locked and not yet
+ * moved, so what is written now is there before the old tip goes.  Each line is "<old> <new>
+ * <ref>".  For each branch
  *
  *   old all zeros ("whatever it is")   the tip is read from the loose ref, else from packed-refs
  *   no tip                             a new branch: nothing can be lost
@@ -26,17 +27,18 @@
  *   deleted                            nothing is lost if main, which stays, reaches the old tip
  *   all else                           the old tip is kept
  *
- * Keeping is a file refs/memfs/rescue/<branch>/<id>, which is a ref to git, made as git makes refs: written
- * and synced under a name that nobody reads, then renamed.  It needs no lock of git's: what it holds is a
- * function of its name, so writers cannot disagree.
+ * Keeping is a file refs/memfs/rescue/<branch>/<id>, which is a ref to git, made as git makes refs:
+ * written and synced under a name that nobody reads, then renamed.  It needs no lock of git's: what
+ * it holds is a function of its name, so writers cannot disagree.
  *
- * One lock is ours, <common>/memfs/rescue.lock (flock; a killed process lets go of it).  client/rescue.c
- * holds it while it drops what turned out to be reachable, and looks for git's own locks on branches
- * first: without that it could judge by a branch that is just being moved away, and drop what this hook
- * had kept a moment ago.
+ * One lock is ours, <common>/memfs/rescue.lock (flock; a killed process lets go of it).
+ * client/rescue.c holds it while it drops what turned out to be reachable, and looks for git's own
+ * locks on branches first: without that it could judge by a branch that is just being moved away,
+ * and drop what this hook had kept a moment ago.
  *
- * If a tip cannot be kept (full disk, read-only) the transaction still goes on: a client that cannot reset a
- * branch dies, and the reflog has the tip too.
+ * If a tip cannot be kept (full disk, read-only) the transaction still goes on, as it would without
+ * us: a client that cannot reset a branch dies.  stderr then has the id, and git keeps the objects
+ * for two weeks.
  */
 
 #define LOCK_PATIENCE_MS 500
@@ -48,10 +50,12 @@ typedef struct ref_line {
     char *name;
 } ref_line;
 
-/* It becomes part of a path.  git's own rules for names are stricter; this holds whoever writes to us. */
+/* It becomes part of a path.  git's own rules for names are stricter; this holds whoever writes to
+ * us. */
 static bool is_sane(memfs_str name)
 {
-    return memchr(name.ptr, '\0', name.len) == NULL && memmem(name.ptr, name.len, "/.", 2) == NULL &&
+    return memchr(name.ptr, '\0', name.len) == NULL &&
+           memmem(name.ptr, name.len, "/.", 2) == NULL &&
            memmem(name.ptr, name.len, "//", 2) == NULL && !str_ends_with(name, MEMFS_STR("/"));
 }
 
@@ -172,8 +176,8 @@ static void add_log(const char *notes, const ref_line *l, const char *old_hex)
         rename(path, older);
     oid_hex(&l->new_id, new_hex);
     clock_gettime(CLOCK_REALTIME, &now);
-    line = mem_printf("%lld %s %s %s\n", (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000, old_hex,
-                      new_hex, l->name);
+    line = mem_printf("%lld %s %s %s\n", (long long)now.tv_sec * 1000 + now.tv_nsec / 1000000,
+                      old_hex, new_hex, l->name);
     fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
         return;
@@ -182,7 +186,8 @@ static void add_log(const char *notes, const ref_line *l, const char *old_hex)
     close(fd);
 }
 
-/* `git branch -D` comes by twice.  Nothing drops the ref while the lock is held and the branch is locked. */
+/* `git branch -D` comes by twice.  Nothing drops the ref while the lock is held and the branch is
+ * locked. */
 static bool is_kept(const char *folder, const char *hex)
 {
     _cleanup_(mem_freep) char *path = mem_printf("%s/%s", folder, hex);
@@ -195,7 +200,8 @@ static void keep(const char *common, const ref_line *l)
     _cleanup_(mem_freep) char *notes = mem_printf("%s/memfs", common);
     _cleanup_(mem_freep) char *folder =
         mem_printf("%s/refs/memfs/rescue/%s", common, l->name + strlen("refs/heads/"));
-    /* for a branch whose name cannot be a folder here: too long, or a rescued id is its parent folder */
+    /* for a branch whose name cannot be a folder here: too long, or a rescued id is its parent
+     * folder */
     _cleanup_(mem_freep) char *fallback = mem_printf("%s/refs/memfs/rescue/@", common);
     _cleanup_(mem_freep) char *aside = NULL;
     memfs_error e = MEMFS_ERROR_INIT;

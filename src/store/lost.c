@@ -6,12 +6,13 @@
 #include <stdlib.h>
 
 /*
- * Two walks: `tip` without `kept`, and `kept` without `tip`.  Of the second only the changes count, as one
- * hash each; those of the first that are among them are not lost.
+ * Two walks: `tip` without `kept`, and `kept` without `tip`.  Of the second only the changes count,
+ * as one hash each; those of the first that are among them are not lost.
  *
- * The walks and the diff are libgit2's.  Its tree iterator keeps its frames on the heap, so a deep tree of a
- * hostile remote costs no stack (T16); what would cost time is bounded: commits by LOST_MAX_COMPARED, bytes
- * by the buffer that a change is written into.  A change that is larger has no hash, and equals nothing.
+ * The walks and the diff are libgit2's.  Its tree iterator keeps its frames on the heap, so a deep
+ * tree of a hostile remote costs no stack (T16); what would cost time is bounded: commits by
+ * LOST_MAX_COMPARED, bytes by the buffer that a change is written into.  A change that is larger
+ * has no hash, and equals nothing.
  */
 
 #define MAX_COUNTED 10000
@@ -192,8 +193,8 @@ static bool is_lost(repo *r, const memfs_oid *id, const oids *elsewhere)
     switch (change_of(r, id, &change)) {
     case CHANGE_NONE: return false;
     case CHANGE_HASHED:
-        return elsewhere->n == 0 || bsearch(&change, elsewhere->at, elsewhere->n,
-                                            sizeof(change), compare_oids) == NULL;
+        return elsewhere->n == 0 ||
+               bsearch(&change, elsewhere->at, elsewhere->n, sizeof(change), compare_oids) == NULL;
     default: return true;
     }
 }

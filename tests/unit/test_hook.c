@@ -1,6 +1,6 @@
 /*
- * memfs-hook, as far as it is pure: what git-remote-memfs may be asked for, whose hook a text is, and what is
- * read from git's files without git.
+ * memfs-hook, as far as it is pure: what git-remote-memfs may be asked for, whose hook a text is,
+ * and what is read from git's files without git.
  */
 #include "hook/hook.h"
 
@@ -45,26 +45,49 @@ static void memories_and_mounts_are_told_apart(void **state)
 static void T01_nothing_else_is_a_name(void **state)
 {
     static const char *const ROWS[] = {
-        "", "/", "state.git", AGENT, AGENT "/", AGENT "/state", AGENT "//state.git",
-        AGENT "/state.git//", AGENT "/state.git/x", AGENT "/../state.git", "../" AGENT "/state.git",
+        "",
+        "/",
+        "state.git",
+        AGENT,
+        AGENT "/",
+        AGENT "/state",
+        AGENT "//state.git",
+        AGENT "/state.git//",
+        AGENT "/state.git/x",
+        AGENT "/../state.git",
+        "../" AGENT "/state.git",
         "agent-01234567-89AB-4cde-8f01-23456789abcd/state.git",
         "agent-01234567-89ab-1cde-8f01-23456789abcd/state.git",
         "agent-01234567-89ab-4cde-cf01-23456789abcd/state.git",
         "agent-01234567-89ab-4cde-8f01-23456789abcd0/state.git",
         "agent-01234567-89ab-4cde-8f01-23456789abc/state.git",
         "agent-local-local-01234567-89ab-4cde-8f01-23456789abcd/state.git",
-        "agent-..%2f..%2f..%2fetc-passwd-aaaa-bbbb-cccc/state.git", "--upload-pack=x/state.git",
-        AGENT "/repositories/.git", AGENT "/repositories/..git", AGENT "/repositories/%2e.git",
-        AGENT "/repositories/...git", AGENT "/repositories/%2e%2e.git",
-        AGENT "/repositories/a%2fb.git", AGENT "/repositories/a/b.git",
-        AGENT "/repositories/a%00.git", AGENT "/repositories/%.git", AGENT "/repositories/a%2.git",
-        AGENT "/repositories/a%zz.git", AGENT "/repositories/a b.git", AGENT "/repositories/a\nb.git",
-        AGENT "/repositories/-o.git", AGENT "/repositories/MEMORY.git",
-        AGENT "/repositories/memory-worktrees.git", AGENT "/repositories/memory-backup-1.git",
-        AGENT "/repositories/memory.checkout-x.git", AGENT "/repositories/x.lock.git",
-        AGENT "/repositories/x.git.git", AGENT "/repositories/team", AGENT "/repositories/\xc3\xa4.git",
+        "agent-..%2f..%2f..%2fetc-passwd-aaaa-bbbb-cccc/state.git",
+        "--upload-pack=x/state.git",
+        AGENT "/repositories/.git",
+        AGENT "/repositories/..git",
+        AGENT "/repositories/%2e.git",
+        AGENT "/repositories/...git",
+        AGENT "/repositories/%2e%2e.git",
+        AGENT "/repositories/a%2fb.git",
+        AGENT "/repositories/a/b.git",
+        AGENT "/repositories/a%00.git",
+        AGENT "/repositories/%.git",
+        AGENT "/repositories/a%2.git",
+        AGENT "/repositories/a%zz.git",
+        AGENT "/repositories/a b.git",
+        AGENT "/repositories/a\nb.git",
+        AGENT "/repositories/-o.git",
+        AGENT "/repositories/MEMORY.git",
+        AGENT "/repositories/memory-worktrees.git",
+        AGENT "/repositories/memory-backup-1.git",
+        AGENT "/repositories/memory.checkout-x.git",
+        AGENT "/repositories/x.lock.git",
+        AGENT "/repositories/x.git.git",
+        AGENT "/repositories/team",
+        AGENT "/repositories/\xc3\xa4.git",
         AGENT "/repositories/"
-        "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.git", /* 65 */
+              "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.git", /* 65 */
         "https://host/v1/git/" AGENT "/state.git",
     };
     remote_name name;
@@ -81,9 +104,9 @@ static void lettas_hooks_are_known_by_their_mark(void **state)
     assert_true(chain_is_lettas(MEMFS_STR("#!/usr/bin/env bash\n"
                                           "# Validate frontmatter in staged memory .md files\n"
                                           "# Installed by Letta Code CLI\n\nerrors=\"\"\n")));
-    assert_true(chain_is_lettas(
-        MEMFS_STR("#!/usr/bin/env bash\n# Letta Code: push memfs commits to the configured "
-                  "memory-repository remote.\n# Installed by Letta Code CLI. Do not edit by hand\n")));
+    assert_true(chain_is_lettas(MEMFS_STR(
+        "#!/usr/bin/env bash\n# Letta Code: push memfs commits to the configured "
+        "memory-repository remote.\n# Installed by Letta Code CLI. Do not edit by hand\n")));
     assert_false(chain_is_lettas(MEMFS_STR("#!/bin/sh\n# my own\nexec true\n")));
     assert_false(chain_is_lettas(MEMFS_STR("#!/bin/sh\necho '# Installed by Letta Code CLI'\n")));
     assert_false(chain_is_lettas(MEMFS_STR("")));
@@ -248,7 +271,8 @@ static void refs_are_read_loose_before_packed(void **state)
     put(f, "refs/heads/alias", "ref: refs/heads/main\n", 21);
     assert_int_equal(refs_read(f->path, "refs/heads/alias", &id), REF_ABSENT);
     /* SHA-256: not ours to judge */
-    put(f, "refs/heads/wide", "5555555555555555555555555555555555555555555555555555555555555555\n", 65);
+    put(f, "refs/heads/wide", "5555555555555555555555555555555555555555555555555555555555555555\n",
+        65);
     assert_int_equal(refs_read(f->path, "refs/heads/wide", &id), REF_ABSENT);
 }
 

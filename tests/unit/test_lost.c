@@ -25,7 +25,8 @@ static size_t lost(fixture *f, const char *tip, const char *kept, memfs_oid *ret
     size_t n = 777;
 
     assert_ok(f, checkout_open(f->work, &c, &f->err));
-    assert_ok(f, lost_commits(checkout_repo(c), &from, &other, 1, first, ARRAY_LEN(first), &n, &f->err));
+    assert_ok(
+        f, lost_commits(checkout_repo(c), &from, &other, 1, first, ARRAY_LEN(first), &n, &f->err));
     if (ret_first != NULL && n > 0)
         *ret_first = first[0];
     return n;
