@@ -191,7 +191,7 @@ memfs_code process_secret_fd(memfs_str bytes, int *ret, memfs_error *err)
         return memfs_fail_errno(err, "could not make a descriptor for a secret");
     fd = above_stdio(fd);
     n = fd < 0 ? -1 : write(fd, bytes.ptr, bytes.len);
-    if (n != (ssize_t)bytes.len ||
+    if (n != (ssize_t)bytes.len || lseek(fd, 0, SEEK_SET) < 0 ||
         fcntl(fd, F_ADD_SEALS, F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_WRITE | F_SEAL_SEAL) < 0) {
         memfs_fail_errno(err, "could not make a descriptor for a secret");
         close_all(&fd, 1);

@@ -385,6 +385,8 @@ static memfs_code parse_path(memfs_str path, bool is_url, remote_url *ret, memfs
                                   : "is a relative path: say the whole one, beginning with '/'");
     ret->kind = URL_PATH;
     ret->path = is_url ? decode(path) : take(path);
+    if (has_controls(str_of(ret->path)))
+        return refuse(err, "holds control characters, or bytes that are no UTF-8");
     ret->text = mem_strdup(ret->path);
     ret->origin = mem_strdup("");
     ret->host = mem_strdup("");
@@ -419,8 +421,6 @@ static memfs_code parse_kind(memfs_str text, remote_url *ret, memfs_error *err)
         return parse_path(text, false, ret, err);
     if (has_blank(text))
         return refuse(err, "holds a blank");
-    if (is_helper(text))
-        return refuse(err, "names a remote helper ('::'), which would run a program");
     if (begins(&rest, "https://"))
         return parse_http(rest, true, ret, err);
     if (begins(&rest, "http://"))
@@ -451,6 +451,8 @@ memfs_code url_parse(const char *text, remote_url *ret, memfs_error *err)
         return refuse(err, "is longer than 2,048 bytes");
     if (s.ptr[0] == '-')
         return refuse(err, "begins with '-', as an option does");
+    if (is_helper(s))
+        return refuse(err, "names a remote helper ('::'), which would run a program");
     rc = check_bytes(s, s.ptr[0] != '/', err);
     if (rc == MEMFS_OK)
         rc = parse_kind(s, &url, err);

@@ -75,6 +75,24 @@ static void test_T31_nothing_of_the_environment_is_inherited(void **state)
     assert_string_equal(out.ptr, "ONLY=this\n");
 }
 
+static void test_S3_a_secret_is_handed_down_by_descriptor(void **state)
+{
+    const char *argv[] = { "/bin/sh", "-c",
+                           "ls -1 /proc/$$/fd | grep -vxE '[0123]|1[0-9]'; read a <&3; echo \"$a\"; "
+                           "cat /proc/self/fd/3; (echo x >&3) 2>/dev/null || echo sealed", NULL };
+    const char *env[] = { "PATH=/usr/bin:/bin", NULL };
+    process_spec spec = { .argv = argv, .env = env };
+    _cleanup_(buf_dispose) memfs_buf out = OUT_INIT;
+    memfs_error err;
+
+    (void)state;
+    assert_int_equal(process_secret_fd(MEMFS_STR("hush\n"), &spec.handed_fd, &err), MEMFS_OK);
+    assert_int_equal(fcntl(spec.handed_fd, F_GETFD), FD_CLOEXEC);
+    assert_int_equal(process_run(&spec, MEMFS_STR(""), &out, NULL, 20000, &err), MEMFS_OK);
+    assert_string_equal(out.ptr, "hush\nhush\nsealed\n");
+    close(spec.handed_fd);
+}
+
 static void test_T30_no_other_descriptor_is_inherited(void **state)
 {
     int leaky = open("/dev/null", O_RDONLY); /* without O_CLOEXEC, on purpose */
@@ -356,6 +374,7 @@ int main(void)
         cmocka_unit_test(test_input_goes_in_and_output_comes_back),
         cmocka_unit_test(test_only_absolute_programs_start),
         cmocka_unit_test(test_T31_nothing_of_the_environment_is_inherited),
+        cmocka_unit_test(test_S3_a_secret_is_handed_down_by_descriptor),
         cmocka_unit_test(test_T30_no_other_descriptor_is_inherited),
         cmocka_unit_test(test_a_failing_child_is_told_by_its_last_line),
         cmocka_unit_test(test_death_by_signal_is_128_and_its_number),
