@@ -150,21 +150,50 @@ static memfs_code write_staged(update_plan *p, int fd, const file_change *change
     return MEMFS_OK;
 }
 
-static memfs_code stage_one(update_plan *p, size_t i, memfs_error *err)
+static memfs_code write_new(update_plan *p, file_change *change, int folder, const char *name,
+                            memfs_error *err)
 {
-    file_change *change = &p->at[i];
     unsigned mode = change->new_mode == TREE_MODE_LINK || !(change->new_mode & S_IXUSR) ? 0666 : 0777;
-    _cleanup_(close_fd) int fd = -1;
-    stage_name name;
+    _cleanup_(close_fd) int fd =
+        openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
     struct stat st;
-    memfs_code rc;
 
-    name_in_stage(name, i, "new");
-    fd = openat(p->stage, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
     if (fd < 0 || fstat(fd, &st) < 0)
         return memfs_fail_errno(err, "could not write '%.200s'", change->path);
     change->ino = st.st_ino;
-    rc = write_staged(p, fd, change, err);
+    return write_staged(p, fd, change, err);
+}
+
+static memfs_code stage_one(update_plan *p, size_t i, memfs_error *err)
+{
+    stage_name name;
+
+    return write_new(p, &p->at[i], p->stage, name_in_stage(name, i, "new"), err);
+}
+
+static memfs_code fill_one(update_plan *p, file_change *change, memfs_error *err)
+{
+    const char *name;
+    _cleanup_(close_fd) int folder = update_folder(p, change->path, true, &name);
+    memfs_code rc;
+
+    if (folder < 0)
+        return memfs_fail_errno(err, "could not open the folder of '%.200s'", change->path);
+    rc = write_new(p, change, folder, name, err);
+    sync_folder(p, folder);
+    return rc;
+}
+
+memfs_code update_fill(update_plan *p, memfs_error *err)
+{
+    memfs_code rc = MEMFS_OK;
+
+    p->syncs_all = p->n > MANY_FILES;
+    for (size_t i = 0; rc == MEMFS_OK && i < p->n; i++)
+        if (p->at[i].on_disk_new)
+            rc = fill_one(p, &p->at[i], err);
+    if (rc == MEMFS_OK && (p->syncs_all ? syncfs(p->root) : fsync(p->root)) < 0)
+        return memfs_fail_errno(err, "could not sync the new files");
     return rc;
 }
 

@@ -22,10 +22,10 @@ typedef struct file_change {
 
 typedef struct update_plan {
     checkout *c;
-    memfs_oid from, to;
+    memfs_oid from, to; /* from all zero: the empty tree */
     file_change *at;
     size_t n;
-    int root;        /* of the working tree */
+    int root;        /* of the working tree; -1: update_plan_make opens it */
     int stage;       /* the staging folder */
     char *stage_path;
     char *in_the_way; /* caller's, 256 bytes */
@@ -50,6 +50,8 @@ MEMFS_CHECK memfs_code update_apply(update_plan *p, memfs_error *err);
 MEMFS_CHECK memfs_code update_take_back(update_plan *p, memfs_error *err);
 /* What lies in the staging folder and is in no commit gets a ref of its own; then the folder goes. */
 MEMFS_CHECK memfs_code update_clear_stage(update_plan *p, memfs_error *err);
+/* All files into a folder that nobody else knows yet (p->root), synced. */
+MEMFS_CHECK memfs_code update_fill(update_plan *p, memfs_error *err);
 /* A folder of the working tree for a path in it, without following a link; with is_made its missing parts
  * are made.  -1 and errno. */
 int update_folder(const update_plan *p, const char *path, bool is_made, const char **ret_name);

@@ -121,11 +121,13 @@ static void leave_skipped(update_plan *p, git_index *index)
 memfs_code update_plan_make(update_plan *p, git_index *index, memfs_error *err)
 {
     policy rules = lenient();
-    memfs_code rc = repo_diff(p->c->r, &p->from, &p->to, &rules, add_change, p, err);
+    const memfs_oid *from = oid_is_zero(&p->from) ? NULL : &p->from;
+    memfs_code rc = repo_diff(p->c->r, from, &p->to, &rules, add_change, p, err);
 
     if (rc == MEMFS_OK)
         leave_skipped(p, index);
-    p->root = open(p->c->work_tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    if (p->root < 0)
+        p->root = open(p->c->work_tree, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (rc == MEMFS_OK && p->root < 0)
         return memfs_fail_errno(err, "could not open the working tree");
     return rc;
