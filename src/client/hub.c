@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "memory/ids.h"
 #include "store/checkout.h"
+#include "store/merge.h"
 #include "store/vet.h"
 
 #include <dirent.h>
@@ -97,25 +98,48 @@ static memfs_code take_main(const char *staged, memfs_error *err)
     return rc;
 }
 
+/* Where the hub's other side is, with what it needs; the fields of target borrow from the rest. */
+typedef struct other_side {
+    backend_choice choice;
+    place at;
+    char *url;
+    transport_target target;
+} other_side;
+
+static void other_side_dispose(other_side *o)
+{
+    free(o->url);
+    backend_choice_dispose(&o->choice);
+    place_dispose(&o->at);
+}
+
+static bool find_other_side(const settings *s, const char *agent_id, const char *name,
+                            other_side *ret)
+{
+    memfs_error ignored;
+
+    if (place_of(s, agent_id, &ret->at, &ignored) < 0 ||
+        backend_choose(s, &ret->at, &ret->choice, &ignored) < 0 || !ret->choice.has_remote)
+        return false;
+    remote_transport_target(&ret->choice.target, &ret->target);
+    if (name == NULL)
+        return true;
+    if (!ret->choice.is_letta || !mount_url(ret->target.url, name, &ret->url))
+        return false;
+    ret->target.url = ret->url;
+    return true;
+}
+
 static void try_fetch(const settings *s, const char *agent_id, const char *name, const char *staged,
                       int64_t budget_ms)
 {
-    _cleanup_(backend_choice_dispose) backend_choice choice = BACKEND_CHOICE_INIT;
-    _cleanup_(place_dispose) place at = PLACE_INIT;
-    _cleanup_(mem_freep) char *url = NULL;
+    _cleanup_(other_side_dispose) other_side o = { BACKEND_CHOICE_INIT, PLACE_INIT, NULL, { 0 } };
     transport_report report = { .said = "" };
     memfs_error e = MEMFS_ERROR_INIT;
-    transport_target target;
 
-    if (place_of(s, agent_id, &at, &e) < 0 || backend_choose(s, &at, &choice, &e) < 0 ||
-        !choice.has_remote)
+    if (!find_other_side(s, agent_id, name, &o))
         return;
-    remote_transport_target(&choice.target, &target);
-    if (name != NULL && !(choice.is_letta && mount_url(target.url, name, &url)))
-        return;
-    if (url != NULL)
-        target.url = url;
-    if (transport_fetch(staged, &target, INCOMING, clock_mono_ms() + budget_ms, &report, &e) ==
+    if (transport_fetch(staged, &o.target, INCOMING, clock_mono_ms() + budget_ms, &report, &e) ==
             MEMFS_OK &&
         !report.is_empty)
         (void)!take_main(staged, &e);
@@ -136,6 +160,62 @@ static memfs_code make(const settings *s, const char *agent_id, const char *name
     return fs_rename(staged, path, err);
 }
 
+/* bringing a mount's hub together with its other side */
+
+/* main and what was fetched become one. */
+static memfs_code merge_fetched(checkout *c, const memfs_oid *theirs, memfs_oid *ret_main,
+                                memfs_error *err)
+{
+    _cleanup_(merge_result_dispose) merge_result m = MERGE_RESULT_INIT;
+    policy p = POLICY_INIT;
+    memfs_oid ours;
+    memfs_code rc = checkout_ref(c, STORE_MAIN, &ours, err);
+
+    if (rc == MEMFS_OK)
+        rc = vet_tip(checkout_repo(c), theirs, &ours, 1, &p, err);
+    if (rc == MEMFS_OK)
+        rc = merge_commits(checkout_repo(c), &ours, theirs, &m, err);
+    if (rc == MEMFS_OK && !oid_equal(&m.commit, &ours))
+        rc = checkout_ref_move(c, STORE_MAIN, &ours, &m.commit, "memfs: merged", err);
+    *ret_main = m.commit;
+    return rc;
+}
+
+static memfs_code exchange(checkout *c, const char *path, const transport_target *target,
+                           int64_t deadline_ms, memfs_error *err)
+{
+    transport_report report = { .said = "" };
+    memfs_oid theirs = { { 0 } }, main_tip;
+    memfs_code rc = transport_fetch(path, target, INCOMING, deadline_ms, &report, err);
+
+    if (rc < 0)
+        return rc;
+    rc = checkout_ref(c, STORE_MAIN, &main_tip, err);
+    if (rc == MEMFS_OK && !report.is_empty)
+        rc = checkout_ref(c, INCOMING, &theirs, err);
+    if (rc == MEMFS_OK && !report.is_empty)
+        rc = merge_fetched(c, &theirs, &main_tip, err);
+    if (rc == MEMFS_OK && !oid_equal(&main_tip, &theirs))
+        rc = transport_push(path, target, &main_tip, deadline_ms, &report, err);
+    return rc;
+}
+
+/* Best effort: whatever fails, the hub answers with what it has. */
+static void refresh(const settings *s, const char *agent_id, const char *name, const char *path,
+                    int64_t budget_ms)
+{
+    _cleanup_(other_side_dispose) other_side o = { BACKEND_CHOICE_INIT, PLACE_INIT, NULL, { 0 } };
+    _cleanup_(mem_freep) char *lock_path = mem_printf("%s.lock", path);
+    _cleanup_(fs_unlock) fs_lock lock = FS_LOCK_INIT;
+    _cleanup_(checkout_closep) checkout *c = NULL;
+    memfs_error e = MEMFS_ERROR_INIT;
+
+    if (find_other_side(s, agent_id, name, &o) &&
+        fs_lock_take(lock_path, &lock, &e) == MEMFS_OK && /* else somebody is at it */
+        checkout_open(path, &c, &e) == MEMFS_OK)
+        (void)!exchange(c, path, &o.target, clock_mono_ms() + budget_ms, &e);
+}
+
 memfs_code hub_prepare(const settings *s, const char *agent_id, const char *name, int64_t budget_ms,
                        memfs_error *err)
 {
@@ -146,8 +226,11 @@ memfs_code hub_prepare(const settings *s, const char *agent_id, const char *name
     if (!ids_is_agent(str_of(agent_id)))
         return memfs_fail(err, MEMFS_EINVALID, "'%.80s' is no id of an agent", agent_id);
     path = hub_path(s, agent_id, name);
-    if (is_made(path))
+    if (is_made(path)) {
+        if (name != NULL && budget_ms > 0)
+            refresh(s, agent_id, name, path, budget_ms);
         return MEMFS_OK;
+    }
     folder = mem_strndup(path, (size_t)(strrchr(path, '/') - path));
     lock_path = mem_printf("%s.lock", path);
     rc = fs_mkdirs(folder, err);

@@ -1,12 +1,15 @@
 /*
- * hub.h - the local store that answers for every agent id under `memfs setup git` (design 5, client 12.2).
+ * hub.h - the local store that answers for every agent id under `memfs setup git` (design 5, client
+ * 12.2).
  *
- * A hub is a bare repository at $MEMFS_HOME/hub/<agent>.git (mounts: hub/<agent>/repositories/<name>.git),
- * made on demand from the genesis.  git-remote-memfs serves clone, fetch and push of the Letta client from it, in
- * milliseconds and without a network; `memfs sync` carries it to the real remote beside that.
+ * A hub is a bare repository at $MEMFS_HOME/hub/<agent>.git (mounts:
+ * hub/<agent>/repositories/<name>.git), made on demand from the genesis.  git-remote-memfs serves
+ * clone, fetch and push of the Letta client from it, in milliseconds and without a network; `memfs
+ * sync` carries it to the real remote beside that.
  *
- * setup installs one line in the user's git config, url."memfs::".insteadOf = <memfs base>/v1/git/, after it
- * made sure that git-remote-memfs is found in PATH; undo takes both away.  Both or neither.
+ * setup installs one line in the user's git config, url."memfs::".insteadOf = <memfs base>/v1/git/,
+ * after it made sure that git-remote-memfs is found in PATH; undo takes both away.  Both or
+ * neither.
  */
 #ifndef MEMFS_CLIENT_HUB_H
 #define MEMFS_CLIENT_HUB_H
@@ -16,7 +19,12 @@
 /* Path of the hub; caller frees. name: NULL, or of a shared repository. */
 char *hub_path(const settings *s, const char *agent_id, const char *name);
 bool hub_is_there(const settings *s, const char *agent_id);
-/* Made if missing; an unknown agent with a remote: at most budget_ms on one fetch, then the genesis. */
+/*
+ * Made if missing; an unknown agent with a remote: at most budget_ms on one fetch, then the
+ * genesis. A shared repository has no checkout that a sync would look after, so its hub is brought
+ * together with the Letta endpoint (fetch, merge, push) each time this is called, within the
+ * budget; what fails then waits for the next time.
+ */
 MEMFS_CHECK memfs_code hub_prepare(const settings *s, const char *agent_id, const char *name,
                                    int64_t budget_ms, memfs_error *err);
 typedef memfs_code (*hub_fn)(const char *agent_id, const char *path, void *ctx, memfs_error *err);

@@ -22,7 +22,8 @@
  *
  * Commands are read byte by byte: what follows the line is for the program that we become.
  *
- * Before that: a missing hub is made by `memfs hook prepare-hub`, and a checkout that has no hooks
+ * Before that: a missing hub is made by `memfs hook prepare-hub`, which also brings the hub of a
+ * shared repository up to date (no sync does that for it); and a checkout that has no hooks
  * of ours yet is given them by `memfs hook adopt-checkout`.  git is waiting for our answer
  * meanwhile, so nobody else is writing its configuration.  The URL in it stays as it is.
  *
@@ -181,7 +182,11 @@ static bool prepare_hub(const char *path, const remote_name *name)
                            name->agent,      name->repository[0] != '\0' ? "--repository" : NULL,
                            name->repository, NULL };
 
-    return fs_exists(head) || run_memfs(args);
+    if (!fs_exists(head))
+        return run_memfs(args);
+    if (name->repository[0] != '\0')
+        (void)!run_memfs(args); /* a mount's hub is refreshed; it answers all the same */
+    return true;
 }
 
 /*

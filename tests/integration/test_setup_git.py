@@ -15,6 +15,7 @@ import uuid
 
 import pytest
 
+from lib.fake_remote import FakeRemote
 from lib.gitcli import GIT, Checkout, Git
 from lib.hooks import TRACEABLE, beside
 
@@ -276,6 +277,40 @@ def test_setup_git_mounts_of_shared_repositories(home):
     assert c.run("config", "letta.agentId", check=False).returncode == 1        # it is nobody's own
     assert (home.folder / "memfs/hub" / agent / "repositories/team-1.git").is_dir()
     assert not home.hub(agent).exists()
+
+
+def test_setup_git_mounts_follow_their_server(memfs_bin, folder):
+    """Nothing else would carry a shared repository: its hub meets the server at each fetch and push."""
+    agent = new_id()
+    path = f"v1/git/{agent}/repositories/team.git"
+    with FakeRemote(root=folder / "server") as server:
+        there = server.repository(path)
+        h = Home(memfs_bin, folder, base=server.url("").rstrip("/"))
+        h.run("setup", "git")
+        author = h.git.init(folder / "author")
+        author.run("config", "user.email", "a@b")
+        author.run("config", "user.name", "a")
+        first = commit(author, "README.txt")
+        author.run("push", "-q", there, "main")
+        mount = h.clone(agent, "team", "repositories/team.git")
+        mount.run("config", "user.email", "m@b")
+        mount.run("config", "user.name", "m")
+        assert mount.text("rev-parse", "HEAD") == first
+        # theirs and ours at once
+        commit(author, "theirs.txt")
+        author.run("push", "-q", there, "main")
+        tip = commit(mount, "ours.txt")
+        server.say("501")
+        mount.run("push", "-q", "origin", "HEAD:main")                # the hub takes it
+        mount.run("pull", "-q", "--rebase", "origin", "main")
+        assert mount.text("rev-parse", "HEAD") == tip
+        server.say(None)
+        mount.run("pull", "-q", "--rebase", "origin", "main")
+        assert (folder / "team" / "theirs.txt").exists()
+        assert author.text("--git-dir", there, "rev-parse", "main") == mount.text("rev-parse", "HEAD")
+        assert author.run("--git-dir", there, "merge-base", "--is-ancestor", tip, "main").returncode == 0
+        keys = [v for r in server.requests for k, v in r.headers.items() if k.lower() == "authorization"]
+        assert all(CANARY not in base64.b64decode(v.split()[-1]).decode("utf-8", "replace") for v in keys)
 
 
 def test_T01_setup_git_refuses_what_is_no_memory(home):
