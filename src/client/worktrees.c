@@ -26,6 +26,7 @@
 
 #define BRANCH_PREFIX "letta/"
 #define MAX_LABEL 64
+#define STAMP_LEN 23 /* 14 digits, '-', 8 hex digits */
 #define MAX_ROUNDS 64
 #define TURN_WAIT_MS 120000
 #define REF_LEN 512
@@ -140,12 +141,46 @@ static const char *name_in(const char *folder, const char *path)
     return path + len + 1;
 }
 
+/* "20261122140359-0a1b2c3d" at the end, after one character that parts it. */
+static bool ends_in_stamp(const char *text, char parting)
+{
+    size_t len = strlen(text);
+    const char *stamp = len > STAMP_LEN ? text + len - STAMP_LEN : NULL;
+
+    return stamp != NULL && len > STAMP_LEN + 1 && stamp[-1] == parting &&
+           strspn(stamp, "0123456789") == 14 && stamp[14] == '-' &&
+           strspn(stamp + 15, "0123456789abcdef") == 8;
+}
+
+/* Of "<label>-<stamp>" the branch; NULL: no name of a worktree.  Caller frees. */
+static char *branch_of_name(const char *name)
+{
+    size_t len = strlen(name);
+
+    if (!ends_in_stamp(name, '-'))
+        return NULL;
+    return mem_printf(BRANCH_PREFIX "%.*s/%s", (int)(len - STAMP_LEN - 1), name,
+                      name + len - STAMP_LEN);
+}
+
+/* Of "letta/<label>/<stamp>" the name. */
+static char *name_of_branch(const char *branch)
+{
+    const char *label = branch + sizeof(BRANCH_PREFIX) - 1;
+    size_t len = strlen(label);
+
+    if (!str_starts_with(str_of(branch), MEMFS_STR(BRANCH_PREFIX)) || !ends_in_stamp(label, '/') ||
+        strchr(label, '/') != label + len - STAMP_LEN - 1)
+        return NULL;
+    return mem_printf("%.*s-%s", (int)(len - STAMP_LEN - 1), label, label + len - STAMP_LEN);
+}
+
 static memfs_code look_at(listing *l, writer *w, memfs_error *err)
 {
     _cleanup_(checkout_closep) checkout *tree = NULL;
     _cleanup_(mem_freep) char *ref = branch_ref(w->branch);
     checkout_state state;
-    merge_relation relation;
+    merge_relation relation = MERGE_EQUAL;
     memfs_oid tip;
     memfs_code rc = checkout_ref(l->c, ref, &tip, err);
 
@@ -164,19 +199,44 @@ static memfs_code look_at(listing *l, writer *w, memfs_error *err)
     return rc;
 }
 
+static memfs_code add_writer(listing *l, char *name_given, char *path_given, char *branch_given,
+                             memfs_error *err)
+{
+    writer *w;
+
+    l->found->at = mem_realloc(l->found->at, l->found->n + 1, sizeof(*l->found->at));
+    w = &l->found->at[l->found->n++];
+    *w = (writer){ .name = name_given, .path = path_given, .branch = branch_given };
+    return look_at(l, w, err);
+}
+
 static memfs_code on_worktree(const char *path, const char *branch, void *ctx, memfs_error *err)
 {
     listing *l = ctx;
     const char *name = name_in(l->folder, path);
-    writer w = WRITER_INIT;
+    char *own = name != NULL ? branch_of_name(name) : NULL;
 
-    if (name == NULL || branch == NULL ||
-        !str_starts_with(str_of(branch), MEMFS_STR(BRANCH_PREFIX)))
+    (void)branch; /* it may have switched to another; its own is in its name */
+    if (own == NULL)
         return MEMFS_OK;
-    w = (writer){ mem_strdup(name), mem_strdup(path), mem_strdup(branch), false, false, 0 };
-    l->found->at = mem_realloc(l->found->at, l->found->n + 1, sizeof(*l->found->at));
-    l->found->at[l->found->n++] = w;
-    return look_at(l, &l->found->at[l->found->n - 1], err);
+    return add_writer(l, mem_strdup(name), mem_strdup(path), own, err);
+}
+
+/* A branch whose folder is gone: somebody removed it, or the client kept the branch alone. */
+static memfs_code on_branch(const char *ref, const memfs_oid *id, void *ctx, memfs_error *err)
+{
+    const char *branch = ref + strlen("refs/heads/");
+    listing *l = ctx;
+    char *name;
+
+    (void)id;
+    for (size_t i = 0; i < l->found->n; i++)
+        if (strcmp(l->found->at[i].branch, branch) == 0)
+            return MEMFS_OK;
+    name = name_of_branch(branch);
+    if (name == NULL)
+        return MEMFS_OK;
+    return add_writer(l, name, mem_printf("%s/%s", l->folder, name), mem_strdup(branch), err);
 }
 
 static int by_name(const void *a, const void *b)
@@ -190,10 +250,14 @@ static memfs_code list(checkout *c, const place *p, writers *ret, memfs_error *e
     _cleanup_(listing_dispose) listing l = { .c = c, .found = &found };
     memfs_code rc = checkout_ref(c, STORE_MAIN, &l.main, err);
 
+    if (rc < 0)
+        return rc;
     l.folder = realpath(p->worktrees, NULL);
-    if (rc < 0 || l.folder == NULL)
-        return rc; /* no folder: nobody writes */
+    if (l.folder == NULL)
+        l.folder = mem_strdup(p->worktrees);
     rc = checkout_each_worktree(c, on_worktree, &l, err);
+    if (rc == MEMFS_OK)
+        rc = checkout_each_ref(c, "refs/heads/" BRANCH_PREFIX, on_branch, &l, err);
     if (rc < 0)
         return rc;
     if (found.n > 1)
