@@ -111,12 +111,17 @@ static const config_row CONFIG[] = {
     { "uploadpack.allowFilter", "false" },
 };
 
-/* vectors of strings, left to the end of the process */
+/* vectors of borrowed strings */
 
 typedef struct strings {
     const char **at;
     size_t n;
 } strings;
+
+static void strings_dispose(strings *v)
+{
+    free(v->at);
+}
 
 static void strings_add(strings *v, const char *s)
 {
@@ -141,7 +146,7 @@ static bool run_memfs(const char *const *args)
     _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(64 * 1024);
     _cleanup_(buf_dispose) memfs_buf said = MEMFS_BUF_INIT(16 * 1024);
     _cleanup_(mem_freep) char *memfs = NULL;
-    strings argv = { NULL, 0 }, env = { NULL, 0 };
+    _cleanup_(strings_dispose) strings argv = { NULL, 0 }, env = { NULL, 0 };
     memfs_error e = MEMFS_ERROR_INIT;
     process_spec spec = { 0 };
 
