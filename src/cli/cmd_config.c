@@ -129,7 +129,8 @@ static memfs_code check_address(setting_id id, const char *value, memfs_error *e
     if (rc == MEMFS_OK)
         rc = url_parse(expanded, &url, err);
     if (rc == MEMFS_OK && url.secret != NULL)
-        rc = memfs_fail(err, MEMFS_EDENIED, "the address holds a secret, which belongs into no "
+        rc = memfs_fail(err, MEMFS_EDENIED,
+                        "the address holds a secret, which belongs into no "
                         "config file: use 'memfs remote set'");
     return rc;
 }
@@ -148,15 +149,17 @@ static cli_exit change(const settings *s, const char *work_tree, setting_id id, 
 }
 
 /*
- * To put a wrong value right, it must not stand in the way: when settings cannot be loaded, they are
- * once more with the one that is to change overruled.
+ * To put a wrong value right, it must not stand in the way: when settings cannot be loaded, they
+ * are once more with the one that is to change overruled.
  */
 static memfs_code load_for_change(const char *home, setting_id id, const char *value,
                                   settings **ret, memfs_error *err)
 {
     const char *fallback = SETTING_ROWS[id].default_text;
     const setting_override overrides[] = {
-        { id, value != NULL ? value : fallback != NULL ? fallback : "/" },
+        { id, value != NULL      ? value
+              : fallback != NULL ? fallback
+                                 : "/" },
         { SETTING_HOME, home },
     };
     memfs_error first = MEMFS_ERROR_INIT;
@@ -208,7 +211,8 @@ int cmd_config(int argc, char **argv)
     const char *agent = NULL, *home = NULL, *rest[3];
     bool with_origin = false, as_json = false, is_show;
     const cli_option options[] = {
-        { "agent", CLI_TEXT, &agent, "ID", "with (set, unset: in) the configuration of its checkout" },
+        { "agent", CLI_TEXT, &agent, "ID",
+          "with (set, unset: in) the configuration of its checkout" },
         { "show-origin", CLI_FLAG, &with_origin, NULL, "say where each value comes from" },
         { "home", CLI_TEXT, &home, "DIR", "the data folder" },
         { "json", CLI_FLAG, &as_json, NULL, "as JSON" },
@@ -220,8 +224,10 @@ int cmd_config(int argc, char **argv)
         ".git/config, $MEMFS_HOME/config, /etc/memfs/config, \"env\" of ~/.letta/settings.json,\n"
         "default. NAME is a name of this list or a variable's. set and unset write\n"
         "$MEMFS_HOME/config. Secrets are shown as \"(set)\" and kept in no config file.",
-        options, ARRAY_LEN(options),
-        "  memfs config --show-origin\n  memfs config set backend local\n", "set unset"
+        options,
+        ARRAY_LEN(options),
+        "  memfs config --show-origin\n  memfs config set backend local\n",
+        "set unset"
     };
     memfs_error err = MEMFS_ERROR_INIT;
     setting_override override;

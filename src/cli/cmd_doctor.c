@@ -60,7 +60,8 @@ static void sum_up(const told *t, size_t n_left)
         cli_talk("all is well");
     else
         cli_talk("%zu left to look at%s", n_left,
-                 !t->is_mending && t->n_mendable > 0 ? "; 'memfs doctor --fix' mends some of it" : "");
+                 !t->is_mending && t->n_mendable > 0 ? "; 'memfs doctor --fix' mends some of it"
+                                                     : "");
 }
 
 static cli_exit examine(const settings *s, const char *agent, bool is_mending, bool as_json)

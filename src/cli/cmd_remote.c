@@ -132,8 +132,10 @@ static memfs_code read_token_file(const char *path, memfs_buf *out, memfs_error 
     if (fd < 0)
         return memfs_fail_errno(err, "could not open the token file '%s'", path);
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && (st.st_mode & 077) != 0)
-        rc = memfs_fail(err, MEMFS_EDENIED, "the token file '%s' may be read by others: "
-                        "chmod 600, and change the token if they could", path);
+        rc = memfs_fail(err, MEMFS_EDENIED,
+                        "the token file '%s' may be read by others: "
+                        "chmod 600, and change the token if they could",
+                        path);
     else
         rc = read_token_fd(fd, out, err);
     close(fd);
@@ -198,8 +200,12 @@ static cli_exit set(const settings *s, const place *p, const arguments *a)
 
     if (rc == MEMFS_OK) {
         const assignment assigned = {
-            .url = a->url, .username = a->username, .secret = token.len > 0 ? token.ptr : NULL,
-            .ca_file = ca_file, .ssh_key = ssh_key, .ssh_known_hosts = hosts,
+            .url = a->url,
+            .username = a->username,
+            .secret = token.len > 0 ? token.ptr : NULL,
+            .ca_file = ca_file,
+            .ssh_key = ssh_key,
+            .ssh_known_hosts = hosts,
         };
 
         rc = assign_remote(s, p, &assigned, &notes, &err);
@@ -389,7 +395,8 @@ int cmd_remote(int argc, char **argv)
         "checkout is brought up to date, so that the Letta key never reaches that host. check\n"
         "asks the remote and says what to do: exit status 0 it answers, 3 unavailable, 4\n"
         "credentials refused. unset goes back to Letta's endpoint.",
-        options, ARRAY_LEN(options),
+        options,
+        ARRAY_LEN(options),
         "  memfs remote set --agent agent-… https://git.example/me/memory.git --token-stdin < t\n"
         "  memfs remote set 'ssh://git@git.example/memory/{agentId}.git'\n"
         "  memfs remote check --agent agent-…\n",
@@ -401,7 +408,7 @@ int cmd_remote(int argc, char **argv)
 
     if (has_token_in_argv(argc, argv))
         return cli_usage_error(&usage, "a token in the command line can be read by every process: "
-                               "use --token-stdin or --token-file (and change that token)");
+                                       "use --token-stdin or --token-file (and change that token)");
     if (!cli_parse(&usage, argc, argv, rest, 2, &n_rest, &status))
         return status;
     if (n_rest > 0)

@@ -36,7 +36,9 @@ static void print_remote(const client_report *r, const char *state)
         cli_print_safe(str_of(r->detail));
     } else {
         cli_print_safe(str_of(r->remote));
-        if (r->answer != REMOTE_UNASKED && class->code != MEMFS_OK)
+        if (r->answer == REMOTE_UNASKED && strcmp(state, "local-only") == 0)
+            fputs("  (not asked yet)", stdout);
+        else if (r->answer != REMOTE_UNASKED && class->code != MEMFS_OK)
             printf("  (%s)", class->words);
         else if (r->held_back[0] != '\0') {
             fputs("  (", stdout);
@@ -51,8 +53,7 @@ static void print_row(const client_report *r)
     const char *state = client_report_state(r);
 
     printf("%-42s  %-10s  %5zu  %6zu  %7zu  %7zu  %6zu  ", r->agent_id, state, r->n_ahead,
-           r->n_behind, r->checkout.n_changed + r->checkout.n_untracked, r->n_rescued,
-           r->n_queued);
+           r->n_behind, r->checkout.n_changed + r->checkout.n_untracked, r->n_rescued, r->n_queued);
     print_remote(r, state);
     putchar('\n');
 }
@@ -141,23 +142,23 @@ static memfs_code show_hub(const char *agent_id, const char *path, void *arg, me
     return MEMFS_OK;
 }
 
-static cli_exit show_json(status_ctx *ctx, const place *one)
+static cli_exit show_json(const settings *s, const place *one)
 {
     _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     json_writer w = JSON_WRITER_INIT(&out);
+    status_ctx ctx = { .s = s, .json = &w };
     memfs_error err = MEMFS_ERROR_INIT;
     memfs_code rc;
 
-    ctx->json = &w;
     jw_object(&w);
     jw_key(&w, "agents");
     jw_array(&w);
-    rc = one != NULL ? show_place(one, ctx, &err) : places_each(ctx->s, show_place, ctx, &err);
+    rc = one != NULL ? show_place(one, &ctx, &err) : places_each(s, show_place, &ctx, &err);
     jw_array_end(&w);
     jw_key(&w, "hubs");
     jw_array(&w);
     if (rc == MEMFS_OK && one == NULL)
-        rc = hub_each(ctx->s, show_hub, ctx, &err);
+        rc = hub_each(s, show_hub, &ctx, &err);
     jw_array_end(&w);
     jw_object_end(&w);
     if (rc < 0)
@@ -166,17 +167,18 @@ static cli_exit show_json(status_ctx *ctx, const place *one)
     return cli_finish(EXIT_GOOD);
 }
 
-static cli_exit show_lines(status_ctx *ctx, const place *one)
+static cli_exit show_lines(const settings *s, const place *one)
 {
+    status_ctx ctx = { .s = s, .is_one = one != NULL };
     memfs_error err = MEMFS_ERROR_INIT;
     memfs_code rc;
 
-    rc = one != NULL ? show_place(one, ctx, &err) : places_each(ctx->s, show_place, ctx, &err);
+    rc = one != NULL ? show_place(one, &ctx, &err) : places_each(s, show_place, &ctx, &err);
     if (rc == MEMFS_OK && one == NULL)
-        rc = hub_each(ctx->s, show_hub, ctx, &err);
+        rc = hub_each(s, show_hub, &ctx, &err);
     if (rc < 0)
         return cli_fail(&err, NULL);
-    if (ctx->n_shown == 0)
+    if (ctx.n_shown == 0)
         cli_talk("there is no memory here yet; 'memfs apply --agent ID' makes one");
     return cli_finish(EXIT_GOOD);
 }
@@ -209,7 +211,6 @@ int cmd_status(int argc, char **argv)
     };
     memfs_error err = MEMFS_ERROR_INIT;
     setting_override override;
-    status_ctx ctx;
     size_t n_rest;
     cli_exit status;
 
@@ -224,7 +225,6 @@ int cmd_status(int argc, char **argv)
     agent = is_all ? NULL : cli_agent(agent);
     if (agent != NULL && place_of(s, agent, &p, &err) < 0)
         return cli_fail(&err, NULL);
-    ctx = (status_ctx){ .s = s, .is_one = agent != NULL };
-    return as_json ? show_json(&ctx, agent != NULL ? &p : NULL)
-                   : show_lines(&ctx, agent != NULL ? &p : NULL);
+    return as_json ? show_json(s, agent != NULL ? &p : NULL)
+                   : show_lines(s, agent != NULL ? &p : NULL);
 }

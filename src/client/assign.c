@@ -22,27 +22,30 @@ static memfs_code parse_address(const settings *s, const place *p, const char *t
     memfs_code rc;
 
     if (p == NULL && strstr(text, PLACEHOLDER) == NULL)
-        return memfs_fail(err, MEMFS_EINVALID, "an address for all agents needs " PLACEHOLDER
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "an address for all agents needs " PLACEHOLDER
                           " in it; for one agent say --agent ID");
     rc = url_expand(text, p != NULL ? p->agent_id : SAMPLE_ID, &expanded, err);
     if (rc == MEMFS_OK)
         rc = url_parse(expanded, ret, err);
     if (rc == MEMFS_OK && !backend_may_use(s, ret))
-        rc = memfs_fail(err, MEMFS_EDENIED, "http:// would show secrets and memory to everybody on "
+        rc = memfs_fail(err, MEMFS_EDENIED,
+                        "http:// would show secrets and memory to everybody on "
                         "the way: use https://, or allow it with 'memfs config set allow-http %s'",
                         ret->host);
     return rc;
 }
 
-/* The address as it is written down: without user info, and a template with its placeholder again. */
+/* The address as it is written down: without user info, and a template with its placeholder again.
+ */
 static char *address_at_rest(const place *p, const remote_url *url)
 {
-    const char *at = p == NULL ? strstr(url->text, SAMPLE_ID) : NULL;
+    const char *text = url->text != NULL ? url->text : "";
+    const char *at = p == NULL ? strstr(text, SAMPLE_ID) : NULL;
 
     if (at == NULL)
-        return mem_strdup(url->text);
-    return mem_printf("%.*s" PLACEHOLDER "%s", (int)(at - url->text), url->text,
-                      at + strlen(SAMPLE_ID));
+        return mem_strdup(text);
+    return mem_printf("%.*s" PLACEHOLDER "%s", (int)(at - text), text, at + strlen(SAMPLE_ID));
 }
 
 /* the secret */
@@ -59,7 +62,8 @@ static memfs_code keep_secret(const settings *s, const place *p, const remote_ur
     if (secret == NULL)
         return MEMFS_OK;
     if (url->kind == URL_SSH || url->kind == URL_PATH)
-        return memfs_fail(err, MEMFS_EINVALID, "a token is for https; ssh uses keys (--ssh-key), "
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "a token is for https; ssh uses keys (--ssh-key), "
                           "and a path needs none");
     return credential_store(setting_text(s, SETTING_HOME), url, p != NULL ? p->agent_id : NULL,
                             username, secret, err);
@@ -117,8 +121,7 @@ static bool has_repository(const place *p)
     return config != NULL;
 }
 
-static memfs_code make_memory(const settings *s, const place *p, memfs_buf *notes,
-                              memfs_error *err)
+static memfs_code make_memory(const settings *s, const place *p, memfs_buf *notes, memfs_error *err)
 {
     _cleanup_(prepared_dispose) prepared done = PREPARED_INIT;
     memfs_code rc;
@@ -160,8 +163,8 @@ static memfs_code reset_origin(const settings *s, const place *p, const remote_u
 {
     _cleanup_(mem_freep) char *path = settings_checkout_config(p->memory);
     _cleanup_(mem_freep) char *header = mem_printf("http.%s/.extraHeader", old->origin);
-    _cleanup_(mem_freep) char *letta = p->is_local_backend ? NULL
-                                                           : backend_letta_url(s, p->agent_id);
+    _cleanup_(mem_freep) char *letta =
+        p->is_local_backend ? NULL : backend_letta_url(s, p->agent_id);
     _cleanup_(gitconfig_closep) gitconfig *config = NULL;
     gitconfig_change changes[3];
     const char *origin;

@@ -9,21 +9,24 @@
 #include <string.h>
 
 /*
- * The decision in three steps: which address (and who said it), whether it may be used, and which secret
- * goes with it.  Each step either fills *ret or leaves a reason in why.
+ * The decision in three steps: which address (and who said it), whether it may be used, and which
+ * secret goes with it.  Each step either fills *ret or leaves a reason in why.
  *
- * The key.  Letta's client shows LETTA_API_KEY to whatever base URL is in force, so a self-hosted server's
- * key ends at api.letta.com as soon as one of the two base URLs is missing.  Here the key is paired with
- * the base URLs of its own level first (a key in settings.json belongs to the server named beside it),
- * then with those in force; if any of them is another host, api.letta.com does not get it.
+ * The key.  Letta's client shows LETTA_API_KEY to whatever base URL is in force, so a self-hosted
+ * server's key ends at api.letta.com as soon as one of the two base URLs is missing.  Here the key
+ * is paired with the base URLs of its own level first (a key in settings.json belongs to the server
+ * named beside it), then with those in force; if any of them is another host, api.letta.com does
+ * not get it.
  */
 
 #define LETTA_CLOUD "https://api.letta.com"
 #define AGENT_PLACEHOLDER "{agentId}"
 
 static const char *const NAMES[] = {
-    [BACKEND_CLOUD] = "cloud", [BACKEND_LOCAL] = "local",
-    [BACKEND_AUTO] = "auto", [BACKEND_NONE] = "none",
+    [BACKEND_CLOUD] = "cloud",
+    [BACKEND_LOCAL] = "local",
+    [BACKEND_AUTO] = "auto",
+    [BACKEND_NONE] = "none",
 };
 
 const char *backend_name(backend b)
@@ -125,7 +128,8 @@ static bool is_kept(const settings *s, const char *agent_id, const remote_url *u
 {
     _cleanup_(credential_dispose) credential kept = CREDENTIAL_INIT;
     remote_url bare = *url; /* borrows; what the address itself holds is not the question */
-    credential_query q = { .url = &bare, .agent_id = agent_id,
+    credential_query q = { .url = &bare,
+                           .agent_id = agent_id,
                            .memfs_home = setting_text(s, SETTING_HOME) };
     memfs_error err = MEMFS_ERROR_INIT;
 
@@ -148,8 +152,10 @@ static void keep_user_info(const settings *s, const char *agent_id, backend_choi
         snprintf(text, sizeof(text), "the address held a secret, which could not be kept: %.120s",
                  err.msg);
     else
-        snprintf(text, sizeof(text), "the address held a secret: it is kept in secrets/ now, take "
-                 "it out of %.60s", ret->why);
+        snprintf(text, sizeof(text),
+                 "the address held a secret: it is kept in secrets/ now, take "
+                 "it out of %.60s",
+                 ret->why);
     warn(ret, text);
 }
 
@@ -229,8 +235,10 @@ static void use_address(const settings *s, const place *p, const char *text, con
     ret->is_letta = is_letta_origin(s, &t->url);
     t->may_http = t->url.kind == URL_HTTP;
     if (!backend_may_use(s, &t->url)) {
-        no_remote(ret, "%.60s is http://, which would show secrets and memory: use https, or set "
-                  "MEMFS_ALLOW_HTTP=%.40s", origin, t->url.host);
+        no_remote(ret,
+                  "%.60s is http://, which would show secrets and memory: use https, or set "
+                  "MEMFS_ALLOW_HTTP=%.40s",
+                  origin, t->url.host);
         return;
     }
     ret->is_misconfigured = false;
@@ -255,7 +263,8 @@ char *backend_origin(const place *p)
     return url != NULL && url[0] != '\0' ? mem_strdup(url) : NULL;
 }
 
-/* The last part of Letta's addresses; the client moves such an origin to its own base (client 3). */
+/* The last part of Letta's addresses; the client moves such an origin to its own base (client 3).
+ */
 static bool is_letta_shaped(const char *url, const char *agent_id)
 {
     _cleanup_(mem_freep) char *path = mem_printf("/v1/git/%s", agent_id);
@@ -293,8 +302,10 @@ static void use_general(const settings *s, const place *p, setting_id id, backen
         return;
     }
     ret->is_misconfigured = true;
-    no_remote(ret, "%.60s has no {agentId} and there are several memories: put {agentId} in, or use "
-              "'memfs remote set --agent ID URL'", origin);
+    no_remote(ret,
+              "%.60s has no {agentId} and there are several memories: put {agentId} in, or use "
+              "'memfs remote set --agent ID URL'",
+              origin);
 }
 
 /* An address that somebody set on purpose.  False: nobody did. */
@@ -306,8 +317,9 @@ static bool use_explicit(const settings *s, const place *p, backend_choice *ret)
         const char *text = setting_text_at(s, SETTING_REMOTE, OWN[i]);
 
         if (text != NULL) {
-            use_address(s, p, text, OWN[i] == SETTING_LEVEL_COMMAND ? "command line"
-                                                                     : "memfs.remote of the checkout",
+            use_address(s, p, text,
+                        OWN[i] == SETTING_LEVEL_COMMAND ? "command line"
+                                                        : "memfs.remote of the checkout",
                         false, ret);
             return true;
         }
@@ -351,11 +363,12 @@ static void use_letta(const settings *s, const place *p, backend_choice *ret)
 
 static void use_letta_if_known(const settings *s, const place *p, backend_choice *ret)
 {
-    bool is_named = setting_is_set(s, SETTING_MEMFS_BASE_URL) || setting_is_set(s, SETTING_BASE_URL);
+    bool is_named =
+        setting_is_set(s, SETTING_MEMFS_BASE_URL) || setting_is_set(s, SETTING_BASE_URL);
 
     if (p->is_local_backend)
         no_remote(ret, "an agent of the local backend has no remote until one is set "
-                  "('memfs remote set')");
+                       "('memfs remote set')");
     else if (!is_named && !setting_is_set(s, SETTING_API_KEY))
         no_remote(ret, "no remote, no Letta base URL and no Letta key is set");
     else
@@ -374,13 +387,11 @@ static void decide(const settings *s, const place *p, backend_choice *ret)
     case BACKEND_NONE:
         no_remote(ret, "the backend is none (%.120s)", setting_origin(s, SETTING_BACKEND));
         return;
-    case BACKEND_CLOUD:
-        use_letta(s, p, ret);
-        return;
+    case BACKEND_CLOUD: use_letta(s, p, ret); return;
     case BACKEND_LOCAL:
         if (!use_explicit(s, p, ret))
             no_remote(ret, "the backend is local and neither LETTABOT_MEMFS_REMOTE nor "
-                      "LETTA_MEMFS_GIT_URL nor a remote of the agent is set");
+                           "LETTA_MEMFS_GIT_URL nor a remote of the agent is set");
         return;
     case BACKEND_AUTO:
         if (!use_explicit(s, p, ret) && !use_origin(s, p, ret))

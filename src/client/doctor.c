@@ -197,8 +197,8 @@ static memfs_code run_place(const place *p, void *ctx, memfs_error *err)
     return MEMFS_OK;
 }
 
-memfs_code doctor_run(const settings *s, const char *only, bool is_mending, finding_fn fn, void *ctx,
-                      size_t *ret_n_left, memfs_error *err)
+memfs_code doctor_run(const settings *s, const char *only, bool is_mending, finding_fn fn,
+                      void *ctx, size_t *ret_n_left, memfs_error *err)
 {
     _cleanup_(place_dispose) place p = PLACE_INIT;
     doctor d = { s, is_mending, fn, ctx, 0 };

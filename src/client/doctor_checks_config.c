@@ -13,9 +13,9 @@
 #include <unistd.h>
 
 /*
- * Checks of .git/config, which three write: memfs (prepare.h), the Letta client at every start, and people or
- * patches that came before.  What is ours or has one right value is mended by preparing again; what others
- * decided is told.  No secret is ever part of a finding.
+ * Checks of .git/config, which three write: memfs (prepare.h), the Letta client at every start, and
+ * people or patches that came before.  What is ours or has one right value is mended by preparing
+ * again; what others decided is told.  No secret is ever part of a finding.
  */
 
 #define TRACKING "refs/remotes/origin/main"
@@ -75,8 +75,10 @@ void look_origin(patient *w, faults *ret)
     if (w->config == NULL)
         return;
     if (origin != NULL && names_other_agent(origin, w->p->agent_id, other)) {
-        faults_add(ret, FINDING_PROBLEM, true, "other-agent", "'memfs doctor --fix' sets this agent's "
-                   "own address", "origin is the memory of another agent, %s", other);
+        faults_add(ret, FINDING_PROBLEM, true, "other-agent",
+                   "'memfs doctor --fix' sets this agent's "
+                   "own address",
+                   "origin is the memory of another agent, %s", other);
         return;
     }
     if (!w->choice.has_remote || w->choice.is_letta ||
@@ -84,10 +86,12 @@ void look_origin(patient *w, faults *ret)
         return;
     if (origin == NULL || strcasestr(origin, "/v1/git") != NULL ||
         (last != NULL && strcmp(last, origin) == 0))
-        faults_add(ret, FINDING_WARNING, true, "not-yet", "'memfs apply' or 'memfs doctor --fix' sets it",
+        faults_add(ret, FINDING_WARNING, true, "not-yet",
+                   "'memfs apply' or 'memfs doctor --fix' sets it",
                    "origin is not the remote that is set (%s)", w->choice.target.url.text);
     else
-        faults_add(ret, FINDING_WARNING, false, "elsewhere", "if memfs' is right: 'memfs remote set "
+        faults_add(ret, FINDING_WARNING, false, "elsewhere",
+                   "if memfs' is right: 'memfs remote set "
                    "--agent ID URL'; if origin is: unset the other",
                    "origin is '%s', but memfs syncs with '%s' (%s)", bare,
                    w->choice.target.url.text, w->choice.why);
@@ -109,8 +113,8 @@ static memfs_code forget_tracking(const patient *w, memfs_error *err)
 
 static memfs_code reset_other_agent(patient *w, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *letta = w->p->is_local_backend
-                                           ? NULL : backend_letta_url(w->s, w->p->agent_id);
+    _cleanup_(mem_freep) char *letta =
+        w->p->is_local_backend ? NULL : backend_letta_url(w->s, w->p->agent_id);
     const gitconfig_change change = { "remote.origin.url", letta };
     const char *origin = config_get(w, "remote.origin.url");
     _cleanup_(mem_freep) char *bare = origin != NULL ? bare_address(origin) : NULL;
@@ -169,10 +173,13 @@ static bool look_for_token(const char *key, const char *value, void *ctx)
     if (in_key != NULL && holds_secret(in_key)) {
         _cleanup_(mem_freep) char *bare = bare_address(in_key);
 
-        faults_add(ret, FINDING_WARNING, false, bare, "remove it, and give the token to 'memfs remote "
-                   "set --token-stdin'", "the configuration holds a token in a key for '%s'", bare);
+        faults_add(ret, FINDING_WARNING, false, bare,
+                   "remove it, and give the token to 'memfs remote "
+                   "set --token-stdin'",
+                   "the configuration holds a token in a key for '%s'", bare);
     } else if (value != NULL && holds_secret(value)) {
-        faults_add(ret, FINDING_WARNING, is_address_key(key), key, "'memfs doctor --fix' moves it to "
+        faults_add(ret, FINDING_WARNING, is_address_key(key), key,
+                   "'memfs doctor --fix' moves it to "
                    "secrets/; change the token if others could read it",
                    "'%s' holds a token in its address", key);
     }
@@ -244,7 +251,8 @@ static bool gives_password(const char *value)
     return strstr(value, "password=") != NULL;
 }
 
-/* May this helper be asked for another host than the Letta endpoint, and answer with a fixed password? */
+/* May this helper be asked for another host than the Letta endpoint, and answer with a fixed
+ * password? */
 static bool is_helper_for_others(const patient *w, const char *key)
 {
     _cleanup_(mem_freep) char *scope = address_in_key(key);
@@ -275,10 +283,12 @@ static bool look_for_helper(const char *key, const char *value, void *arg)
 
     if (is_helper_key(key) && value != NULL && gives_password(value) &&
         is_helper_for_others(ctx->w, key))
-        faults_add(ctx->ret, FINDING_WARNING, true, key, "'memfs doctor --fix' takes it out (kept in "
-                   ".git/memfs/doctor/)", "'%s' hands a fixed password to %s", key,
-                   strcmp(key, "credential.helper") == 0
-                       ? "every host that asks" : "a host that is not the Letta endpoint");
+        faults_add(ctx->ret, FINDING_WARNING, true, key,
+                   "'memfs doctor --fix' takes it out (kept in "
+                   ".git/memfs/doctor/)",
+                   "'%s' hands a fixed password to %s", key,
+                   strcmp(key, "credential.helper") == 0 ? "every host that asks"
+                                                         : "a host that is not the Letta endpoint");
     return true;
 }
 
@@ -354,11 +364,13 @@ void look_key_in_config(patient *w, faults *ret)
     if (!ctx.has_helper && !ctx.has_header)
         return;
     if ((st.st_mode & 077) != 0)
-        faults_add(ret, FINDING_WARNING, true, w->config_path, "'memfs doctor --fix' makes it yours alone",
+        faults_add(ret, FINDING_WARNING, true, w->config_path,
+                   "'memfs doctor --fix' makes it yours alone",
                    "'.git/config' holds a secret and may be read by others (mode %03o)",
                    (unsigned)(st.st_mode & 0777));
     else if (ctx.has_helper)
-        faults_add(ret, FINDING_NOTE, false, "letta-helper", "nothing to do: the client writes it back; "
+        faults_add(ret, FINDING_NOTE, false, "letta-helper",
+                   "nothing to do: the client writes it back; "
                    "do not copy this file elsewhere",
                    "the Letta client keeps its key in '.git/config' (yours alone)");
 }
@@ -371,7 +383,8 @@ memfs_code mend_key_in_config(patient *w, const faults *found, memfs_error *err)
     return MEMFS_OK;
 }
 
-/* the Letta key on its way to a foreign host (contract: git prefers the header that is scoped to a host) */
+/* the Letta key on its way to a foreign host (contract: git prefers the header that is scoped to a
+ * host) */
 
 static void look_host(patient *w, const char *address, const remote_url *base, faults *ret)
 {
@@ -384,7 +397,8 @@ static void look_host(patient *w, const char *address, const remote_url *base, f
         return;
     key = mem_printf("http.%s/.extraHeader", url.origin);
     if (gitconfig_get(w->config, key) == NULL) /* an empty value is what stops it */
-        faults_add(ret, FINDING_PROBLEM, true, key, "'memfs apply' or 'memfs doctor --fix' stops that",
+        faults_add(ret, FINDING_PROBLEM, true, key,
+                   "'memfs apply' or 'memfs doctor --fix' stops that",
                    "the Letta client would send its key to '%s'", url.origin);
 }
 
@@ -420,15 +434,19 @@ void look_hooks(patient *w, faults *ret)
     if (w->config == NULL || (path != NULL && is_hooks_of_memfs(path)))
         return;
     if (path == NULL)
-        faults_add(ret, FINDING_WARNING, true, "none", "'memfs apply' or 'memfs doctor --fix' sets it",
+        faults_add(ret, FINDING_WARNING, true, "none",
+                   "'memfs apply' or 'memfs doctor --fix' sets it",
                    "core.hooksPath is not set: what a reset throws away is not rescued");
     else if (!fs_is_dir(path))
-        faults_add(ret, FINDING_WARNING, true, "gone", "'memfs apply' or 'memfs doctor --fix' sets it anew",
+        faults_add(ret, FINDING_WARNING, true, "gone",
+                   "'memfs apply' or 'memfs doctor --fix' sets it anew",
                    "core.hooksPath is '%s', which is not there: no hook runs", path);
     else
-        faults_add(ret, FINDING_WARNING, false, "foreign", "unset it (git config --unset "
-                   "core.hooksPath) and put those hooks into .git/hooks: memfs runs them from there",
-                   "core.hooksPath is '%s': memfs' hooks do not run", path);
+        faults_add(
+            ret, FINDING_WARNING, false, "foreign",
+            "unset it (git config --unset "
+            "core.hooksPath) and put those hooks into .git/hooks: memfs runs them from there",
+            "core.hooksPath is '%s': memfs' hooks do not run", path);
 }
 
 /* what prepare gives to every checkout */
@@ -457,7 +475,8 @@ static bool lacks_tracking(const patient *w)
     return w->c != NULL && checkout_ref(w->c, TRACKING, &known, &ignored) == MEMFS_ENOTFOUND &&
            checkout_ref(w->c, STORE_MAIN, &tip, &ignored) == MEMFS_OK &&
            repo_is_ancestor(checkout_repo(w->c), &STORE_GENESIS, &tip, &has_genesis, &ignored) ==
-               MEMFS_OK && has_genesis;
+               MEMFS_OK &&
+           has_genesis;
 }
 
 void look_prepared(patient *w, faults *ret)
@@ -480,6 +499,7 @@ void look_prepared(patient *w, faults *ret)
     if (!has_attributes(w))
         buf_puts(&missing, ", .git/info/attributes");
     if (missing.len > 0)
-        faults_add(ret, FINDING_WARNING, true, "prepared", "'memfs apply' or 'memfs doctor --fix' adds it",
-                   "missing in the checkout: %s", missing.ptr + 2);
+        faults_add(ret, FINDING_WARNING, true, "prepared",
+                   "'memfs apply' or 'memfs doctor --fix' adds it", "missing in the checkout: %s",
+                   missing.ptr + 2);
 }

@@ -11,7 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-/* Checks of the files: whose they are, who may write them, and whether they are text that git and Letta read. */
+/* Checks of the files: whose they are, who may write them, and whether they are text that git and
+ * Letta read. */
 
 /* walking */
 
@@ -112,7 +113,8 @@ static void mend_mode(FTSENT *e, void *ctx)
 
 static void modes_of(const patient *w, modes *ret)
 {
-    const char *shared = w->config != NULL ? gitconfig_get(w->config, "core.sharedRepository") : NULL;
+    const char *shared =
+        w->config != NULL ? gitconfig_get(w->config, "core.sharedRepository") : NULL;
 
     *ret = (modes){ .is_shared = shared != NULL && strcmp(shared, "false") != 0 &&
                                  strcmp(shared, "umask") != 0 && strcmp(shared, "0") != 0,
@@ -126,17 +128,23 @@ void look_permissions(patient *w, faults *ret)
     modes_of(w, &m);
     walk(w->p->memory, may_enter_all, judge_mode, &m);
     if (m.n_foreign > 0)
-        faults_add(ret, FINDING_PROBLEM, false, "owner", "give them to the user whose agent this is: chown "
-                   "-R; something ran as another user here", "%zu files belong to another user (%u), "
-                   "the first is '%s'", m.n_foreign, m.foreign_uid, m.foreign);
+        faults_add(ret, FINDING_PROBLEM, false, "owner",
+                   "give them to the user whose agent this is: chown "
+                   "-R; something ran as another user here",
+                   "%zu files belong to another user (%u), "
+                   "the first is '%s'",
+                   m.n_foreign, m.foreign_uid, m.foreign);
     if (m.n_closed > 0)
-        faults_add(ret, FINDING_WARNING, true, "closed", "'memfs doctor --fix' opens them for you",
-                   "%zu files or folders cannot be written (or read) by their owner, the first is '%s'",
-                   m.n_closed, m.closed);
+        faults_add(
+            ret, FINDING_WARNING, true, "closed", "'memfs doctor --fix' opens them for you",
+            "%zu files or folders cannot be written (or read) by their owner, the first is '%s'",
+            m.n_closed, m.closed);
     if (m.n_open > 0)
-        faults_add(ret, FINDING_WARNING, true, "open", "'memfs doctor --fix' closes them",
-                   "%zu files or folders of the repository may be changed by other users, the first is "
-                   "'%s'", m.n_open, m.open);
+        faults_add(
+            ret, FINDING_WARNING, true, "open", "'memfs doctor --fix' closes them",
+            "%zu files or folders of the repository may be changed by other users, the first is "
+            "'%s'",
+            m.n_open, m.open);
     buf_dispose(&m.failure);
 }
 
@@ -166,7 +174,12 @@ memfs_code mend_permissions(patient *w, const faults *found, memfs_error *err)
 
 #define FILE_MAX (10u << 20)
 
-typedef enum encoding { ENCODING_GOOD, ENCODING_BOM, ENCODING_UTF16_LE, ENCODING_UTF16_BE } encoding;
+typedef enum encoding {
+    ENCODING_GOOD,
+    ENCODING_BOM,
+    ENCODING_UTF16_LE,
+    ENCODING_UTF16_BE
+} encoding;
 
 /* By its byte-order mark, or, without one, by the "--" that front matter begins with. */
 static encoding encoding_of(memfs_str text, size_t *ret_skip)
@@ -176,10 +189,8 @@ static encoding encoding_of(memfs_str text, size_t *ret_skip)
         encoding is;
         size_t skip;
     } table[] = {
-        { { "\xEF\xBB\xBF", 3 }, ENCODING_BOM, 3 },
-        { { "\xFF\xFE", 2 }, ENCODING_UTF16_LE, 2 },
-        { { "\xFE\xFF", 2 }, ENCODING_UTF16_BE, 2 },
-        { { "-\0-\0", 4 }, ENCODING_UTF16_LE, 0 },
+        { { "\xEF\xBB\xBF", 3 }, ENCODING_BOM, 3 },  { { "\xFF\xFE", 2 }, ENCODING_UTF16_LE, 2 },
+        { { "\xFE\xFF", 2 }, ENCODING_UTF16_BE, 2 }, { { "-\0-\0", 4 }, ENCODING_UTF16_LE, 0 },
         { { "\0-\0-", 4 }, ENCODING_UTF16_BE, 0 },
     };
 
@@ -279,8 +290,9 @@ static void look_at_text(FTSENT *e, void *ctx)
     faults_add(ret, FINDING_WARNING, can_mend, e->fts_path,
                can_mend ? "'memfs doctor --fix' converts it (the original is kept); commit it then"
                         : "write it anew as UTF-8",
-               is == ENCODING_BOM ? "'%s' begins with a byte-order mark: its front matter is not seen"
-                                  : "'%s' is UTF-16: git takes it for binary, and prompts cannot have it",
+               is == ENCODING_BOM
+                   ? "'%s' begins with a byte-order mark: its front matter is not seen"
+                   : "'%s' is UTF-16: git takes it for binary, and prompts cannot have it",
                e->fts_path);
 }
 

@@ -177,15 +177,18 @@ void look_clock(patient *w, faults *ret)
         char iso[CLOCK_ISO_LEN];
 
         clock_iso(now_s * 1000000, iso);
-        faults_add(ret, FINDING_PROBLEM, false, "clock", "set it (timedatectl, ntp): certificates and "
-                   "commit dates depend on it", "the clock of this machine says %s", iso);
+        faults_add(ret, FINDING_PROBLEM, false, "clock",
+                   "set it (timedatectl, ntp): certificates and "
+                   "commit dates depend on it",
+                   "the clock of this machine says %s", iso);
     }
 }
 
 /* A file from the future: the clock was ahead once, or is behind now. */
 void look_file_times(patient *w, faults *ret)
 {
-    static const char *const names[] = { "HEAD", "index", "config", "refs/heads/main", "logs/HEAD" };
+    static const char *const names[] = { "HEAD", "index", "config", "refs/heads/main",
+                                         "logs/HEAD" };
     int64_t now_s = clock_wall_us() / 1000000;
 
     for (size_t i = 0; w->git_dir != NULL && i < ARRAY_LEN(names); i++) {
@@ -196,8 +199,8 @@ void look_file_times(patient *w, faults *ret)
         if (lstat(path, &st) < 0 || st.st_mtim.tv_sec <= now_s + DAY_S)
             continue;
         clock_iso((int64_t)st.st_mtim.tv_sec * 1000000, iso);
-        faults_add(ret, FINDING_WARNING, false, path, "check the clock; if it is right, 'touch' the file",
-                   "'%s' is from the future (%s): the clock was ahead then, or is behind now", path,
-                   iso);
+        faults_add(
+            ret, FINDING_WARNING, false, path, "check the clock; if it is right, 'touch' the file",
+            "'%s' is from the future (%s): the clock was ahead then, or is behind now", path, iso);
     }
 }

@@ -13,15 +13,16 @@
 #include <unistd.h>
 
 /*
- * Checks of the repository itself: can it be opened, what did a killed git leave, what was begun and not
- * ended.
+ * Checks of the repository itself: can it be opened, what did a killed git leave, what was begun
+ * and not ended.
  *
- * A lock whose owner is gone stops every git after it; one whose owner lives must not be touched.  Git
- * writes no owner into a lock, so two things must hold before one is moved away: it is older than two
- * minutes (git holds them for milliseconds, unless an editor is open), and no process that we can see is at
- * work in the repository: a git whose folder is in it, or anything with a file of the git dir open.  Processes of
- * other users, or of another container that shares the folder, cannot be seen; the age is what speaks for
- * them.  The lock is moved to .git/memfs/doctor/, not removed: an index.lock may hold what was staged.
+ * A lock whose owner is gone stops every git after it; one whose owner lives must not be touched.
+ * Git writes no owner into a lock, so two things must hold before one is moved away: it is older
+ * than two minutes (git holds them for milliseconds, unless an editor is open), and no process that
+ * we can see is at work in the repository: a git whose folder is in it, or anything with a file of
+ * the git dir open.  Processes of other users, or of another container that shares the folder,
+ * cannot be seen; the age is what speaks for them.  The lock is moved to .git/memfs/doctor/, not
+ * removed: an index.lock may hold what was staged.
  */
 
 #define MAX_LOCKS 100
@@ -34,23 +35,31 @@ void look_repository(patient *w, faults *ret)
     _cleanup_(mem_freep) char *journal = mem_printf("%s/memfs/updating", dot_git);
 
     if (!fs_is_dir(w->p->memory))
-        faults_add(ret, FINDING_PROBLEM, false, "folder", "move it away; 'memfs apply' makes the folder",
-                   "'%s' is no folder", w->p->memory);
+        faults_add(ret, FINDING_PROBLEM, false, "folder",
+                   "move it away; 'memfs apply' makes the folder", "'%s' is no folder",
+                   w->p->memory);
     else if (!fs_exists(dot_git))
-        faults_add(ret, FINDING_WARNING, true, "none", "'memfs apply' or 'memfs doctor --fix' makes one "
-                   "around the files", "'%s' is no repository yet", w->p->memory);
+        faults_add(ret, FINDING_WARNING, true, "none",
+                   "'memfs apply' or 'memfs doctor --fix' makes one "
+                   "around the files",
+                   "'%s' is no repository yet", w->p->memory);
     else if (w->git_dir == NULL)
-        faults_add(ret, FINDING_PROBLEM, false, "file", "the Letta client needs a folder there: clone "
-                   "the memory anew", "'%s' is a file", dot_git);
+        faults_add(ret, FINDING_PROBLEM, false, "file",
+                   "the Letta client needs a folder there: clone "
+                   "the memory anew",
+                   "'%s' is a file", dot_git);
     else if (w->config == NULL || w->c == NULL)
-        faults_add(ret, FINDING_PROBLEM, false, "closed", "put it right, or move .git away: 'memfs apply' "
-                   "then makes a new one around the files, and 'memfs sync' brings the history back",
-                   "the repository cannot be opened: %s", w->error.msg);
+        faults_add(
+            ret, FINDING_PROBLEM, false, "closed",
+            "put it right, or move .git away: 'memfs apply' "
+            "then makes a new one around the files, and 'memfs sync' brings the history back",
+            "the repository cannot be opened: %s", w->error.msg);
     else if (!w->has_state)
         faults_add(ret, FINDING_PROBLEM, false, "state", "'git status' and 'git fsck' say more",
                    "HEAD or the index of the repository cannot be read");
     else if (fs_exists(journal))
-        faults_add(ret, FINDING_WARNING, true, "journal", "'memfs sync' or 'memfs doctor --fix' finishes it",
+        faults_add(ret, FINDING_WARNING, true, "journal",
+                   "'memfs sync' or 'memfs doctor --fix' finishes it",
                    "an update of the files was interrupted");
 }
 
@@ -209,12 +218,13 @@ void look_locks(patient *w, faults *ret)
             faults_add(ret, FINDING_NOTE, false, locks.at[i], "let it finish",
                        "'%s' is held: process %d is at work here", name, pid);
         else if (idle_s < DOCTOR_LOCK_IDLE_S)
-            faults_add(ret, FINDING_WARNING, false, locks.at[i], "look again when it is two minutes old",
+            faults_add(ret, FINDING_WARNING, false, locks.at[i],
+                       "look again when it is two minutes old",
                        "'%s' is %lld s old and nobody was seen who holds it", name, idle_s);
         else
-            faults_add(ret, FINDING_PROBLEM, true, locks.at[i], "'memfs doctor --fix' moves it away",
-                       "'%s' is %lld min old and nobody holds it: git stops at it", name,
-                       idle_s / 60);
+            faults_add(
+                ret, FINDING_PROBLEM, true, locks.at[i], "'memfs doctor --fix' moves it away",
+                "'%s' is %lld min old and nobody holds it: git stops at it", name, idle_s / 60);
     }
 }
 
@@ -274,14 +284,15 @@ void look_operation(patient *w, faults *ret)
         return;
     idle_s = operation_idle_s(w, o);
     is_idle = idle_s >= DOCTOR_WORK_IDLE_S && doctor_process_in(w) == 0;
-    faults_add(ret, is_idle ? FINDING_WARNING : FINDING_NOTE, is_idle && o->command != NULL, "operation",
-               o->command == NULL ? "'git status' says how to end it"
-               : is_idle ? "end it, or 'memfs doctor --fix' takes it back: what was done is kept, and "
-                           "'memfs sync' then merges without asking"
-                         : "end it with git, or wait: 'memfs doctor --fix' takes it back when it has "
-                           "rested for 10 minutes",
-               "%s is in progress and has rested for %lld min: the checkout follows no sync", o->words,
-               (long long)idle_s / 60);
+    faults_add(
+        ret, is_idle ? FINDING_WARNING : FINDING_NOTE, is_idle && o->command != NULL, "operation",
+        o->command == NULL ? "'git status' says how to end it"
+        : is_idle ? "end it, or 'memfs doctor --fix' takes it back: what was done is kept, and "
+                    "'memfs sync' then merges without asking"
+                  : "end it with git, or wait: 'memfs doctor --fix' takes it back when it has "
+                    "rested for 10 minutes",
+        "%s is in progress and has rested for %lld min: the checkout follows no sync", o->words,
+        (long long)idle_s / 60);
 }
 
 static memfs_code run_git(const patient *w, const char *const *args, size_t n, memfs_buf *out,
@@ -297,7 +308,8 @@ static memfs_code run_git(const patient *w, const char *const *args, size_t n, m
     git_strings_add(&argv, git);
     for (size_t i = 0; i < n; i++)
         git_strings_add(&argv, mem_strdup(args[i]));
-    git_env_begin(&env, GIT_JOB_REPACK, setting_text(w->s, SETTING_HOME)); /* our own data, no network */
+    git_env_begin(&env, GIT_JOB_REPACK,
+                  setting_text(w->s, SETTING_HOME)); /* our own data, no network */
     git_env_add(&env, "GIT_DIR=%s", w->git_dir);
     git_env_add(&env, "GIT_WORK_TREE=%s", w->p->memory);
     spec = git_env_spec(GIT_JOB_REPACK, &argv, &env, 0);
@@ -383,7 +395,8 @@ void look_genesis(patient *w, faults *ret)
     if (repo_is_ancestor(checkout_repo(w->c), &STORE_GENESIS, &tip, &has_genesis, &ignored) < 0)
         has_genesis = false;
     if (!has_genesis)
-        faults_add(ret, FINDING_NOTE, false, "genesis", "nothing to do: 'memfs sync' joins it with a remote "
+        faults_add(ret, FINDING_NOTE, false, "genesis",
+                   "nothing to do: 'memfs sync' joins it with a remote "
                    "that has another beginning",
                    "the history does not begin with the commit that all memories of memfs share");
 }
@@ -397,9 +410,11 @@ void look_unrelated(patient *w, faults *ret)
     if (w->c == NULL || checkout_ref(w->c, STORE_MAIN, &tip, &ignored) < 0 ||
         checkout_ref(w->c, "refs/remotes/origin/main", &known, &ignored) < 0)
         return;
-    if (merge_relate(checkout_repo(w->c), &tip, &known, &relation, NULL, NULL, &ignored) == MEMFS_OK &&
+    if (merge_relate(checkout_repo(w->c), &tip, &known, &relation, NULL, NULL, &ignored) ==
+            MEMFS_OK &&
         relation == MERGE_UNRELATED)
-        faults_add(ret, FINDING_WARNING, false, "unrelated", "'memfs sync' merges both and loses nothing",
-                   "main and the remote's main share no commit: the Letta client would reset main to "
-                   "the remote's");
+        faults_add(
+            ret, FINDING_WARNING, false, "unrelated", "'memfs sync' merges both and loses nothing",
+            "main and the remote's main share no commit: the Letta client would reset main to "
+            "the remote's");
 }

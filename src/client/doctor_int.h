@@ -1,10 +1,10 @@
 /*
- * doctor_int.h - what the files of doctor share: doctor.c (who is looked at, and how mending is judged) and
- * doctor_checks_*.c (the checks themselves).  Nobody else includes it.
+ * doctor_int.h - what the files of doctor share: doctor.c (who is looked at, and how mending is
+ * judged) and doctor_checks_*.c (the checks themselves).  Nobody else includes it.
  *
- * A check looks and lists faults; it changes nothing.  Its mend is called with the faults that it listed, and
- * then it looks once more: what is gone was mended, what is still there was not.  So no mend has to report on
- * itself, and none can claim what it did not do.
+ * A check looks and lists faults; it changes nothing.  Its mend is called with the faults that it
+ * listed, and then it looks once more: what is gone was mended, what is still there was not.  So no
+ * mend has to report on itself, and none can claim what it did not do.
  */
 #ifndef MEMFS_CLIENT_DOCTOR_INT_H
 #define MEMFS_CLIENT_DOCTOR_INT_H
@@ -28,7 +28,10 @@ typedef struct faults {
     fault *at;
     size_t n;
 } faults;
-#define FAULTS_INIT { NULL, 0 }
+#define FAULTS_INIT                                                                                \
+    {                                                                                              \
+        NULL, 0                                                                                    \
+    }
 void faults_dispose(faults *f);
 /* advice may be NULL; no text may hold a secret. */
 void faults_add(faults *f, finding_level level, bool can_mend, const char *subject,
@@ -47,7 +50,10 @@ typedef struct patient {
     backend_choice choice;
     memfs_error error; /* why c is NULL */
 } patient;
-#define PATIENT_INIT { .choice = BACKEND_CHOICE_INIT }
+#define PATIENT_INIT                                                                               \
+    {                                                                                              \
+        .choice = BACKEND_CHOICE_INIT                                                              \
+    }
 
 typedef struct check {
     const char *name;
@@ -108,8 +114,9 @@ MEMFS_CHECK memfs_code doctor_keep_file(const patient *w, const char *path, memf
 MEMFS_CHECK memfs_code doctor_keep_text(const patient *w, const char *name, memfs_str text,
                                         memfs_error *err);
 /*
- * A living process that works in the repository: its folder or an open file lies below the working tree or the
- * git dir.  0: none was seen.  Only processes that we may look at are; see the essay in doctor_checks_repo.c.
+ * A living process that works in the repository: its folder or an open file lies below the working
+ * tree or the git dir.  0: none was seen.  Only processes that we may look at are; see the essay in
+ * doctor_checks_repo.c.
  */
 int doctor_process_in(const patient *w);
 /* Seconds since the file or folder changed last, by its own time; at least 0. */

@@ -23,9 +23,8 @@ void place_dispose(place *p)
 /* The folder that holds the agents of one kind; caller frees. */
 static char *parent_of(const settings *s, bool is_local_backend)
 {
-    return is_local_backend
-               ? mem_printf("%s/memfs", setting_text(s, SETTING_LOCAL_BACKEND_DIR))
-               : mem_printf("%s/agents", setting_text(s, SETTING_LETTA_DIR));
+    return is_local_backend ? mem_printf("%s/memfs", setting_text(s, SETTING_LOCAL_BACKEND_DIR))
+                            : mem_printf("%s/agents", setting_text(s, SETTING_LETTA_DIR));
 }
 
 static bool has_memory(const char *parent, const char *agent_id)
@@ -50,9 +49,12 @@ memfs_code place_of(const settings *s, const char *agent_id, place *ret, memfs_e
     bool is_local = str_starts_with(str_of(agent_id), MEMFS_STR(LOCAL_PREFIX));
 
     if (!ids_is_agent(str_of(agent_id)))
-        return memfs_fail(err, MEMFS_EINVALID, "'%.100s' is no id of an agent "
-                          "('agent-' or 'agent-local-' and a UUID of version 4)", agent_id);
-    if (!has_memory(is_local ? local : api, agent_id) && has_memory(is_local ? api : local, agent_id))
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "'%.100s' is no id of an agent "
+                          "('agent-' or 'agent-local-' and a UUID of version 4)",
+                          agent_id);
+    if (!has_memory(is_local ? local : api, agent_id) &&
+        has_memory(is_local ? api : local, agent_id))
         is_local = !is_local;
     fill(ret, is_local ? local : api, agent_id, is_local);
     return MEMFS_OK;

@@ -14,12 +14,15 @@
 
 typedef struct place {
     char *agent_id;
-    char *root;       /* the agent's folder */
-    char *memory;     /* root/memory */
-    char *worktrees;  /* root/memory-worktrees */
+    char *root;      /* the agent's folder */
+    char *memory;    /* root/memory */
+    char *worktrees; /* root/memory-worktrees */
     bool is_local_backend;
 } place;
-#define PLACE_INIT { .agent_id = NULL }
+#define PLACE_INIT                                                                                 \
+    {                                                                                              \
+        .agent_id = NULL                                                                           \
+    }
 void place_dispose(place *p);
 
 /* EINVALID: no id of an agent (ids_is_agent).  Nothing is made. */

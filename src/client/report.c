@@ -30,7 +30,8 @@ void client_report_choice(client_report *r, const backend_choice *choice)
 
 /* state */
 
-/* Did anybody, memfs or the Letta client, ever hear of the remote?  prepare begins with the genesis. */
+/* Did anybody, memfs or the Letta client, ever hear of the remote?  prepare begins with the
+ * genesis. */
 static bool is_unheard(const client_report *r)
 {
     return r->answer == REMOTE_UNASKED &&
@@ -122,7 +123,8 @@ static void add_commits(const client_report *r, const char *state, memfs_buf *ou
     add_text(out, "; ", r->detail);
 }
 
-/* What stands beside the state: kept, queued and decided things that somebody may want to look at. */
+/* What stands beside the state: kept, queued and decided things that somebody may want to look at.
+ */
 static void add_also(const client_report *r, memfs_buf *out)
 {
     if (r->n_by_rule > 0) {
@@ -306,7 +308,8 @@ void client_report_json(const client_report *r, json_writer *w)
     jw_object_end(w);
 }
 
-/* exit: the numbers of cli/exit.h, which this room cannot see; tests/unit/test_report.c keeps them equal */
+/* exit: the numbers of cli/exit.h, which this room cannot see; tests/unit/test_report.c keeps them
+ * equal */
 
 static int exit_of_local(memfs_code code)
 {

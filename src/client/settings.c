@@ -12,8 +12,8 @@
 
 /*
  * Every level is read as it is, into a table of levels by settings; who wins is decided once, from
- * the top.  So `memfs config` can show every level, and a lower one stays known: the Letta key is paired
- * with the base URL of its own level (backend.c).
+ * the top.  So `memfs config` can show every level, and a lower one stays known: the Letta key is
+ * paired with the base URL of its own level (backend.c).
  *
  * Cost: three small files, of which the checkout's alone is read again for each of many memories.
  */
@@ -30,8 +30,8 @@ const setting_row SETTING_ROWS[SETTING_N] = {
     [SETTING_BACKEND] = { "backend", VARIABLES("LETTABOT_MEMFS_BACKEND", "MEMFS_BACKEND"), "auto",
                           .help = "where the other side is: cloud, local, auto or none",
                           .kind = SETTING_KIND_CHOICE,
-                          .choices = VARIABLES("cloud", "local", "auto", "none"),
-                          .in_files = true, .in_checkout = true },
+                          .choices = VARIABLES("cloud", "local", "auto", "none"), .in_files = true,
+                          .in_checkout = true },
     [SETTING_ENABLED] = { "enabled", VARIABLES("LETTABOT_MEMFS"), "true",
                           .help = "false: memory is switched off, nothing is prepared or synced",
                           .kind = SETTING_KIND_BOOL, .in_files = true, .in_checkout = true },
@@ -232,11 +232,11 @@ static const char *expected_form(const setting_row *row, const char *value, uint
                                  memfs_buf *out)
 {
     switch (row->kind) {
-    case SETTING_KIND_TEXT:
-        return NULL;
+    case SETTING_KIND_TEXT: return NULL;
     case SETTING_KIND_PATH:
         return value[0] == '/' || str_starts_with(str_of(value), MEMFS_STR("~/"))
-                   ? NULL : "a path from '/' or '~/'";
+                   ? NULL
+                   : "a path from '/' or '~/'";
     case SETTING_KIND_BOOL:
         *ret_number = strcmp(value, "true") == 0;
         return *ret_number || strcmp(value, "false") == 0 ? NULL : "exactly 'true' or 'false'";
@@ -536,9 +536,9 @@ static memfs_code read_files(settings *s, memfs_error *err)
     rc = read_config(s, SETTING_LEVEL_HOME, home_config, err);
     if (rc < 0)
         return rc;
-    rc = read_config(s, SETTING_LEVEL_SYSTEM,
-                     system_config != NULL && system_config[0] != '\0' ? system_config
-                                                                       : SYSTEM_CONFIG, err);
+    rc = read_config(
+        s, SETTING_LEVEL_SYSTEM,
+        system_config != NULL && system_config[0] != '\0' ? system_config : SYSTEM_CONFIG, err);
     if (rc < 0)
         return rc;
     choose(s, SETTING_LETTA_DIR);
@@ -621,15 +621,15 @@ static memfs_code may_change(setting_id id, bool is_checkout, const char *value,
     if (value == NULL)
         return MEMFS_OK; /* what does not belong there may always go */
     if (row->is_secret)
-        return memfs_fail(err, MEMFS_EDENIED, "'%s' is a secret and belongs into no config file: "
-                          "set %s, or give it to 'memfs remote set --token-stdin'", row->name,
-                          row->variables[0]);
+        return memfs_fail(err, MEMFS_EDENIED,
+                          "'%s' is a secret and belongs into no config file: "
+                          "set %s, or give it to 'memfs remote set --token-stdin'",
+                          row->name, row->variables[0]);
     if (is_checkout ? !row->in_checkout : !row->in_files)
         return memfs_fail(err, MEMFS_EDENIED, "'%s' does not count in %s: set %s", row->name,
                           is_checkout ? "a checkout" : "a config file", row->variables[0]);
     if (value[0] == '\0')
-        return memfs_fail(err, MEMFS_EINVALID, "'%s' needs a value; 'unset' removes it",
-                          row->name);
+        return memfs_fail(err, MEMFS_EINVALID, "'%s' needs a value; 'unset' removes it", row->name);
     return setting_check(id, value, NULL, err);
 }
 

@@ -76,14 +76,16 @@ def test_lines_for_people_and_one_value(home):
     assert home.run("config", "backend").stdout == b"auto\n"
     assert home.run("config", "ca-file", code=1).stdout == b""   # nothing, as git config has it
     # S3: in no form, no secret
-    for args in ((), ("--show-origin",), ("--json",), ("api-key",), ("remote",), ("remote", "--json")):
+    for args in ((), ("--show-origin",), ("--json",), ("api-key",), ("remote",),
+                 ("remote", "--json")):
         done = home.run("config", *args)
         assert b"canary" not in done.stdout + done.stderr, args
     assert b"git.example/x.git" in home.run("config", "remote").stdout
 
 
 @pytest.mark.parametrize("name, bad", [
-    ("backend", "Cloud"), ("enabled", "yes"), ("wait", "soon"), ("poll", "0"), ("ca-file", "ca.pem"),
+    ("backend", "Cloud"), ("enabled", "yes"), ("wait", "soon"), ("poll", "0"),
+    ("ca-file", "ca.pem"),
     ("remote", "ext::sh -c id"), ("remote", "not an address"), ("git-url", "-oProxyCommand=x"),
     ("base-url", ""),
 ])

@@ -1,5 +1,5 @@
-"""`memfs doctor`: each fault is made in a real repository, found, mended (or not, where that is not safe), and
-git works there afterwards.  What had to go is kept in .git/memfs/doctor/."""
+"""`memfs doctor`: each fault is made in a real repository, found, mended (or not, where that is not
+safe), and git works there afterwards.  What had to go is kept in .git/memfs/doctor/."""
 import json
 import os
 import stat
@@ -48,7 +48,8 @@ def doctor(home, agent, *args):
     """The findings; the exit status must fit them."""
     done = home.run("doctor", "--json", "--agent", agent, *args, code=None)
     told = json.loads(done.stdout)
-    left = [f for f in told["findings"] if f["level"] in ("warning", "problem") and not f["was_mended"]]
+    left = [f for f in told["findings"]
+            if f["level"] in ("warning", "problem") and not f["was_mended"]]
     assert told["n_left"] == len(left) and done.returncode == (1 if left else 0)
     for f in told["findings"]:
         assert set(f) == {"check", "level", "agent_id", "what", "advice", "can_mend", "was_mended"}
@@ -375,7 +376,8 @@ def test_hooks_that_were_overwritten(home, memory):
 @pytest.mark.parametrize("spoil, words", [
     (lambda h, a: git(h, a, "config", "--unset", "merge.memfs.driver"), "the merge driver"),
     (lambda h, a: os.unlink(h.git_dir(a) + "/info/attributes"), ".git/info/attributes"),
-    (lambda h, a: git(h, a, "update-ref", "-d", "refs/remotes/origin/main"), "refs/remotes/origin/main"),
+    (lambda h, a: git(h, a, "update-ref", "-d", "refs/remotes/origin/main"),
+     "refs/remotes/origin/main"),
     (lambda h, a: git(h, a, "config", "--unset", "branch.main.merge"), "the upstream of main"),
     (lambda h, a: git(h, a, "config", "letta.agentId", "somebody"), "letta.agentId"),
     (lambda h, a: git(h, a, "config", "--unset", "user.email"), "an identity"),
@@ -417,7 +419,8 @@ def test_a_history_with_another_beginning_is_a_note(home, agent):
     a = agent()
     os.makedirs(home.memory(a))
     git(home, a, "init", "-q", "-b", "main")
-    git(home, a, "-c", "user.name=x", "-c", "user.email=x@y", "commit", "-q", "--allow-empty", "-m", "root")
+    git(home, a, "-c", "user.name=x", "-c", "user.email=x@y", "commit", "-q", "--allow-empty",
+        "-m", "root")
     home.run("init", "--agent", a)
     [f] = doctor(home, a)
     assert f["check"] == "genesis" and f["level"] == "note"
@@ -490,8 +493,9 @@ def test_text_in_another_encoding_becomes_utf8(home, memory, raw):
     assert open(f"{home.git_dir(memory)}/memfs/doctor/{name}", "rb").read() == raw
 
 
-@pytest.mark.parametrize("raw", [b"\xff\xfe-\0-\0-", b"\xff\xfe\x00\xd8a\0", b"\xef\xbb\xbf\xff\xff"],
-                         ids=["odd", "half-pair", "no-utf8"])
+@pytest.mark.parametrize("raw", [
+    b"\xff\xfe-\0-\0-", b"\xff\xfe\x00\xd8a\0", b"\xef\xbb\xbf\xff\xff",
+], ids=["odd", "half-pair", "no-utf8"])
 def test_text_that_cannot_be_converted_without_loss_stays(home, memory, raw):
     path = write(home, memory, "system/w.md", raw)
     [f] = found(home, memory, "encoding", "--fix")
@@ -548,8 +552,8 @@ def test_a_git_that_is_too_old(home, memory, folder):
     old_git.write_text("#!/bin/sh\necho git version 2.30.1\n")
     old_git.chmod(0o755)
     done = subprocess.run(
-        ["unshare", "--mount", "/bin/sh", "-c", 'mount --bind "$1" /usr/bin/git && exec "$2" doctor '
-         '--json --agent "$3"', "sh", str(old_git), home.memfs_bin, memory], env=home.env,
+        ["unshare", "--mount", "/bin/sh", "-c", 'mount --bind "$1" /usr/bin/git && '
+         'exec "$2" doctor --json --agent "$3"', "sh", str(old_git), home.memfs_bin, memory], env=home.env,
         capture_output=True, timeout=60)
     found_here = [f for f in json.loads(done.stdout)["findings"] if f["check"] == "git-version"]
     assert done.returncode == 1 and len(found_here) == 1

@@ -1,4 +1,4 @@
-"""`memfs remote`: set, show, check and unset, and that the Letta key stays at home from the moment of set."""
+"""`memfs remote`: set, show, check and unset; from the moment of set the Letta key stays at home."""
 import base64
 import json
 import os
@@ -156,7 +156,8 @@ def test_S4_a_token_file_that_others_may_read_is_refused(home, agent):
 
 @pytest.mark.parametrize("url, words", [
     ("ext::sh -c id", b"address"), ("git://host.example/x", b"address"), ("-oProxy=x", b"option"),
-    ("https://host.example/\n", b"address"), ("http://far.example/x.git", b"allow-http far.example"),
+    ("https://host.example/\n", b"address"),
+    ("http://far.example/x.git", b"allow-http far.example"),
     ("https://git.example/{agentId}/{agentId}.git", b"agentId"),
 ])
 def test_T06_what_is_no_address_changes_nothing(home, agent, url, words):

@@ -161,8 +161,9 @@ def test_it_works_in_a_folder_that_is_gone_and_with_stdin_closed(home, agent, me
     home.run("init", "--agent", a)
     gone = home.folder + "/gone"
     os.makedirs(gone)
-    done = subprocess.run(["/bin/sh", "-c", 'cd "$1" && rmdir "$1" && exec "$2" status --agent "$3" <&-',
-                           "sh", gone, memfs_bin, a], env=home.env, capture_output=True, timeout=60)
+    script = 'cd "$1" && rmdir "$1" && exec "$2" status --agent "$3" <&-'
+    done = subprocess.run(["/bin/sh", "-c", script, "sh", gone, memfs_bin, a], env=home.env,
+                          capture_output=True, timeout=60)
     assert done.returncode == 0 and a.encode() in done.stdout
 
 

@@ -1,6 +1,6 @@
 /*
- * Which remote an agent has (design 5): every backend against everything that may be set, and where the
- * Letta key goes.
+ * Which remote an agent has (design 5): every backend against everything that may be set, and where
+ * the Letta key goes.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -154,7 +154,8 @@ static void every_backend_with_everything_that_may_be_set(void **state)
         { "LETTABOT_MEMFS=false " REMOTE, "", "memory is switched off" },
         { "LETTABOT_MEMFS=true " REMOTE, REMOTE_URL, "LETTABOT_MEMFS_REMOTE" },
         /* forms of addresses */
-        { "MEMFS_REMOTE=git@host.example:mem/{agentId}.git", "git@host.example:mem/" A1 ".git", "" },
+        { "MEMFS_REMOTE=git@host.example:mem/{agentId}.git", "git@host.example:mem/" A1 ".git",
+          "" },
         { "MEMFS_REMOTE=http://127.0.0.1:9/x.git", "http://127.0.0.1:9/x.git", "" },
         { "MEMFS_REMOTE=http://intra.example/x.git MEMFS_ALLOW_HTTP=other,Intra.example",
           "http://intra.example/x.git", "MEMFS_REMOTE" },
@@ -240,7 +241,8 @@ static void an_origin_counts_as_set_only_when_it_is_foreign(void **state)
     static const struct {
         const char *origin, *url, *why;
     } table[] = {
-        { "https://git.example/mine.git", "https://git.example/mine.git", "origin of the checkout" },
+        { "https://git.example/mine.git", "https://git.example/mine.git",
+          "origin of the checkout" },
         { "git@host.example:mine.git", "git@host.example:mine.git", "origin" },
         { "/srv/mine.git", "/srv/mine.git", "origin" },
         /* the client would move these to its own base */
@@ -281,8 +283,8 @@ static void agents_of_the_local_backend_have_no_letta_endpoint(void **state)
 }
 
 /*
- * Two agents, one address without {agentId}: both would push into one repository, and since all memories
- * begin with the genesis, they would be merged into each other without a word.
+ * Two agents, one address without {agentId}: both would push into one repository, and since all
+ * memories begin with the genesis, they would be merged into each other without a word.
  */
 static void histories_of_two_agents_never_share_a_remote(void **state)
 {
@@ -319,7 +321,8 @@ static void expect_key(const char *env, bool is_sent)
     unset(env);
 }
 
-/* The key of a self-hosted server is worth stealing: it must end at no host that it was not made for. */
+/* The key of a self-hosted server is worth stealing: it must end at no host that it was not made
+ * for. */
 static void S3_the_letta_key_stays_with_its_host(void **state)
 {
     static const struct {
@@ -341,7 +344,8 @@ static void S3_the_letta_key_stays_with_its_host(void **state)
         { KEY " " REMOTE, false },
         { KEY " " GIT " " BASE, false },
         { KEY " " BASE " MEMFS_REMOTE=http://letta.example:8284/x.git "
-              "MEMFS_ALLOW_HTTP=letta.example", false },
+              "MEMFS_ALLOW_HTTP=letta.example",
+          false },
         { KEY " " BASE " MEMFS_REMOTE=https://letta.example:8283/x.git", false },
     };
 
@@ -355,8 +359,9 @@ static void S3_a_key_belongs_to_the_server_named_beside_it(void **state)
 {
     const fixture *f = *state;
 
-    write_file(f, ".letta/settings.json", "{\"env\": {\"LETTA_BASE_URL\": \"http://self.example\","
-                                          " \"LETTA_API_KEY\": \"sk-canary\"}}");
+    write_file(f, ".letta/settings.json",
+               "{\"env\": {\"LETTA_BASE_URL\": \"http://self.example\","
+               " \"LETTA_API_KEY\": \"sk-canary\"}}");
     expect_key("", true);
     expect_key("LETTA_BASE_URL=https://api.letta.com", false);
     expect_key("LETTA_MEMFS_BASE_URL=https://api.letta.com", false);

@@ -98,8 +98,19 @@ static void what_is_there_counts_more_than_the_prefix(void **state)
 static void T01_what_is_no_id_is_refused(void **state)
 {
     static const char *const ids[] = {
-        "", ".", "..", "../../etc", "agent-", "agent-1", A1 "/..", A1 "\n", "Agent-" A1, "-" A1,
-        "agent-11111111-1111-1111-8111-111111111111", "agent-local-", "agent-../../../x",
+        "",
+        ".",
+        "..",
+        "../../etc",
+        "agent-",
+        "agent-1",
+        A1 "/..",
+        A1 "\n",
+        "Agent-" A1,
+        "-" A1,
+        "agent-11111111-1111-1111-8111-111111111111",
+        "agent-local-",
+        "agent-../../../x",
     };
     const fixture *f = *state;
 

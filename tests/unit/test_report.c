@@ -198,8 +198,10 @@ static void local_failures_exit_as_the_table_of_the_command_line(void **state)
             memfs_code code;
             int exit;
         } table[] = {
-            { MEMFS_EINVALID, EXIT_USAGE },         { MEMFS_ECONFLICT, EXIT_CONFLICT_RECORDED },
-            { MEMFS_EDENIED, EXIT_REFUSED_BY_POLICY }, { MEMFS_EUNAVAIL, EXIT_BUSY },
+            { MEMFS_EINVALID, EXIT_USAGE },
+            { MEMFS_ECONFLICT, EXIT_CONFLICT_RECORDED },
+            { MEMFS_EDENIED, EXIT_REFUSED_BY_POLICY },
+            { MEMFS_EUNAVAIL, EXIT_BUSY },
         };
         _cleanup_(client_report_dispose) client_report r = base_report();
         int expected = EXIT_FAILED;
@@ -225,9 +227,9 @@ static void every_answer_has_a_line_of_one_piece(void **state)
         assert_true(line.len > 0);
         twice = strstr(line.ptr, "local-only");
         assert_true(twice == NULL || strstr(twice + 1, "local-only") == NULL);
-        assert_true((client_report_exit(&r) == 0) ==
-                    (answer == REMOTE_UNASKED ||
-                     remote_class_of((remote_answer)answer)->code == MEMFS_OK));
+        assert_true(
+            (client_report_exit(&r) == 0) ==
+            (answer == REMOTE_UNASKED || remote_class_of((remote_answer)answer)->code == MEMFS_OK));
     }
 }
 
@@ -257,16 +259,42 @@ static void what_was_done_and_what_waits_is_told(void **state)
     r.n_rescued = 2;
     r.n_queued = 1;
     client_report_line(&r, &line);
-    assert_string_equal(line.ptr, "created, merged, pushed, synced with https://git.example/x.git; "
-                                  "1 merge decision by rule ('memfs undo' takes one back); 2 rescued "
-                                  "tips ('memfs undo' brings one back); 1 mirror push waits");
+    assert_string_equal(line.ptr,
+                        "created, merged, pushed, synced with https://git.example/x.git; "
+                        "1 merge decision by rule ('memfs undo' takes one back); 2 rescued "
+                        "tips ('memfs undo' brings one back); 1 mirror push waits");
 }
 
 static const char *const KEYS[] = {
-    "agent_id", "memory", "state", "line", "exit", "was_created", "was_adopted", "was_updated",
-    "was_merged", "was_pushed", "checkout", "backend", "remote", "answer", "detail", "advice",
-    "is_misconfigured", "asked_at", "ask_again_at", "remote_main", "n_ahead", "n_behind",
-    "oldest_unpushed_at", "held_back", "n_by_rule", "n_rescued", "n_queued", "notes", "error",
+    "agent_id",
+    "memory",
+    "state",
+    "line",
+    "exit",
+    "was_created",
+    "was_adopted",
+    "was_updated",
+    "was_merged",
+    "was_pushed",
+    "checkout",
+    "backend",
+    "remote",
+    "answer",
+    "detail",
+    "advice",
+    "is_misconfigured",
+    "asked_at",
+    "ask_again_at",
+    "remote_main",
+    "n_ahead",
+    "n_behind",
+    "oldest_unpushed_at",
+    "held_back",
+    "n_by_rule",
+    "n_rescued",
+    "n_queued",
+    "notes",
+    "error",
 };
 
 static void the_object_has_the_same_keys_in_every_state(void **state)
@@ -307,7 +335,8 @@ static void times_and_ids_are_text_or_null(void **state)
     r.checkout.operation = CHECKOUT_REBASING;
     client_report_json(&r, &w);
     root = json_loadb(out.ptr, out.len, 0, NULL);
-    assert_string_equal(json_string_value(json_object_get(root, "asked_at")), "1970-01-02T00:00:00Z");
+    assert_string_equal(json_string_value(json_object_get(root, "asked_at")),
+                        "1970-01-02T00:00:00Z");
     assert_true(json_is_null(json_object_get(root, "ask_again_at")));
     assert_string_equal(json_string_value(json_object_get(root, "remote_main")),
                         "aa00000000000000000000000000000000000000");

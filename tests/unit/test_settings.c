@@ -156,7 +156,8 @@ static void the_higher_level_wins_and_is_named(void **state)
     _cleanup_(mem_freep) char *work = mem_printf("%s/work", f->home);
     static const struct {
         const char *file, *text, *value, *origin_end;
-    } steps[] = { /* from the lowest to the highest */
+    } steps[] = {
+        /* from the lowest to the highest */
         { "etc/config", "[memfs]\n\tbackend = none\n", "none", "/etc/config" },
         { ".memfs/config", "[memfs]\n\tbackend = cloud\n", "cloud", "/.memfs/config" },
         { "work/.git/config", "[memfs]\n\tbackend = local\n", "local", "/work/.git/config" },
@@ -169,10 +170,10 @@ static void the_higher_level_wins_and_is_named(void **state)
         write_file(f, steps[i].file, steps[i].text);
         s = load(work);
         assert_string_equal(setting_text(s, SETTING_BACKEND), steps[i].value);
-        assert_true(str_starts_with(str_of(setting_origin(s, SETTING_BACKEND)),
-                                    MEMFS_STR("file ")));
-        assert_true(str_ends_with(str_of(setting_origin(s, SETTING_BACKEND)),
-                                  str_of(steps[i].origin_end)));
+        assert_true(
+            str_starts_with(str_of(setting_origin(s, SETTING_BACKEND)), MEMFS_STR("file ")));
+        assert_true(
+            str_ends_with(str_of(setting_origin(s, SETTING_BACKEND)), str_of(steps[i].origin_end)));
     }
     {
         const setting_override override = { SETTING_BACKEND, "cloud" };
@@ -369,7 +370,8 @@ static void a_config_file_that_cannot_be_parsed_is_named(void **state)
 
 /* ---- what does not count where it was said ---- */
 
-/* An agent may write into its own .git/config; from there it must not choose who gets the Letta key. */
+/* An agent may write into its own .git/config; from there it must not choose who gets the Letta
+ * key. */
 static void S6_a_checkout_names_no_base_url_and_allows_no_http(void **state)
 {
     const fixture *f = *state;
