@@ -12,15 +12,16 @@
 #include <strings.h>
 
 /*
- * The library: a table of the functions that are used, filled once.  The types come from curl's header, so
- * that a wrong call does not compile; the macros of that header that check options are passed by.
+ * The library: a table of the functions that are used, filled once.  The types come from curl's
+ * header, so that a wrong call does not compile; the macros of that header that check options are
+ * passed by.
  */
 #define CURL_FUNCTIONS(X)                                                                          \
     X(global_init) X(easy_init) X(easy_cleanup) X(easy_setopt) X(easy_perform) X(easy_getinfo)     \
     X(easy_strerror) X(slist_append) X(slist_free_all)
 
 typedef struct curl_library {
-#define FIELD(name) __typeof__(curl_##name) *name;
+#define FIELD(name) __typeof__(curl_##name) *name; /* NOLINT(bugprone-macro-parentheses) */
     CURL_FUNCTIONS(FIELD)
 #undef FIELD
 } curl_library;
@@ -110,7 +111,8 @@ static bool add_headers(exchange *x, const httpc_request *rq)
     return ok;
 }
 
-/* Options that the loaded library does not know are refused by it, which is no harm to any of these. */
+/* Options that the loaded library does not know are refused by it, which is no harm to any of
+ * these. */
 static void set_bounds(const exchange *x, const httpc_request *rq)
 {
     long connect_ms = rq->connect_timeout_ms > 0 ? (long)rq->connect_timeout_ms : 2000;
@@ -203,7 +205,8 @@ static httpc_failure failure_of(const exchange *x, CURLcode rc)
     }
 }
 
-/* curl says "SSL certificate problem: certificate has expired": what is behind the colon is news. */
+/* curl says "SSL certificate problem: certificate has expired": what is behind the colon is news.
+ * */
 static void tell_failure(const exchange *x, CURLcode rc, httpc_answer *ret)
 {
     memfs_str said = str_of(x->said[0] != '\0' ? x->said : x->lib->easy_strerror(rc));

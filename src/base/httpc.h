@@ -1,13 +1,13 @@
 /*
  * httpc.h - asking over HTTP, by libcurl.  The only home of curl/curl.h.
  *
- * libcurl is not linked: it is loaded when the first request is made, because loading it costs more than
- * everything else that a `memfs apply` without a network does.  Where it is missing, requests are EUNAVAIL
- * and say which package brings it.
+ * libcurl is not linked: it is loaded when the first request is made, because loading it costs
+ * more than everything else that a `memfs apply` without a network does.  Where it is missing,
+ * requests are EUNAVAIL and say which package brings it.
  *
- * No redirect is followed, no proxy, cookie, netrc or user configuration is read, TLS is at least 1.2 and always
- * verified.  timeout_ms is absolute: it covers the name, the connection, TLS and the answer, however
- * slowly they drip (a resolver that hangs is left behind in its own thread).
+ * No redirect is followed, no proxy, cookie, netrc or user configuration is read, TLS is at least
+ * 1.2 and always verified.  timeout_ms is absolute: it covers the name, the connection, TLS and
+ * the answer, however slowly they drip (a resolver that hangs is left behind in its own thread).
  *
  * Thread: any; a call blocks its thread.
  */
@@ -58,12 +58,13 @@ typedef struct httpc_answer {
 typedef bool (*httpc_data_fn)(memfs_str piece, void *ctx);
 
 /*
- * EUNAVAIL: nobody listens, or the answer did not come whole.  Any status is an answer: *ret_status.
+ * EUNAVAIL: nobody listens, or the answer did not come whole.  Any status is an answer:
+ * *ret_status.
  */
 MEMFS_CHECK memfs_code httpc_ask(const httpc_request *rq, httpc_data_fn fn, void *ctx,
                                  int *ret_status, memfs_error *err);
-/* The same for somebody who wants to know more; it never fails, *ret says how it went.  status may be
- * set beside a failure: the answer had begun. */
+/* The same for somebody who wants to know more; it never fails, *ret says how it went.  status
+ * may be set beside a failure: the answer had begun. */
 void httpc_fetch(const httpc_request *rq, httpc_data_fn fn, void *ctx, httpc_answer *ret);
 
 /* Percent-encodes one path segment or query value into out. */

@@ -1,9 +1,10 @@
 /*
  * process.h - children: started without a shell, bounded, always reaped.
  *
- * posix_spawn of an absolute path with an explicit argv and environment, in its own process group,
- * with pipes for stdin, stdout and stderr and nothing else open but one descriptor if the caller hands
- * one down (a secret: S3).  Limits are set by prlimit right after the start.  On the deadline the group gets SIGTERM, 2 s later SIGKILL (F03).
+ * posix_spawn of an absolute path with an explicit argv and environment, in its own process
+ * group, with pipes for stdin, stdout and stderr and nothing else open but one descriptor if the
+ * caller hands one down (a secret: S3).  Limits are set by prlimit right after the start.  On the
+ * deadline the group gets SIGTERM, 2 s later SIGKILL (F03).
  *
  *     process p = PROCESS_INIT;
  *     process_start(&spec, &p, err);          p.in, p.out, p.err are non-blocking pipe ends

@@ -3,9 +3,9 @@
 #include <strings.h>
 
 /*
- * One pass from left to right: at each position the rules are asked in order how many bytes there are to
- * be left out; the first that wants some wins.  A rule looks at the byte before only to see that a word
- * begins.  Cost: text times rules.
+ * One pass from left to right: at each position the rules are asked in order how many bytes there
+ * are to be left out; the first that wants some wins.  A rule looks at the byte before only to
+ * see that a word begins.  Cost: text times rules.
  */
 
 #define MIN_SECRET 4
@@ -30,7 +30,8 @@ static bool is_alnum(char c)
 /* What tokens are made of; anything past ASCII counts, so that an odd one goes as a whole. */
 static bool is_token_char(char c)
 {
-    return is_alnum(c) || (unsigned char)c >= 0x80 || (c != '\0' && strchr("+/=._~-%!*", c) != NULL);
+    return is_alnum(c) || (unsigned char)c >= 0x80 ||
+           (c != '\0' && strchr("+/=._~-%!*", c) != NULL);
 }
 
 static bool is_blank(char c)

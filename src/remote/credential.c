@@ -106,8 +106,8 @@ static memfs_code read_private(const char *path, memfs_buf *out, memfs_error *er
         rc = memfs_fail(err, MEMFS_EINVALID, "'%s' is no file", path);
     else if ((st.st_mode & 077) != 0)
         rc = memfs_fail(err, MEMFS_EDENIED,
-                        "others may read the secret in '%s' (mode %04o): chmod 600 it, and consider "
-                        "the secret known", path, (unsigned)(st.st_mode & 07777));
+                        "others may read the secret in '%s' (mode %04o): chmod 600 it, and "
+                        "consider the secret known", path, (unsigned)(st.st_mode & 07777));
     while (rc == MEMFS_OK && n > 0) {
         char *room = buf_reserve(out, 4096);
 
@@ -323,7 +323,8 @@ memfs_code credential_store(const char *memfs_home, const remote_url *url, const
 
 char *credential_extra_header(const credential *c)
 {
-    memfs_buf pair = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED), line = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    memfs_buf pair = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    memfs_buf line = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
 
     if (c->secret == NULL)
         return mem_strdup("");

@@ -4,14 +4,15 @@
  * Sources, first that has one wins:
  *   1. the Letta key, and only for the Letta endpoint's own origin
  *   2. user info that was split off the address itself (url.h)
- *   3. a named variable or file: MEMFS_REMOTE_TOKEN, MEMFS_REMOTE_TOKEN_FILE, setting remote-token-file
+ *   3. a named variable or file: MEMFS_REMOTE_TOKEN, MEMFS_REMOTE_TOKEN_FILE
  *   4. systemd: $CREDENTIALS_DIRECTORY/memfs-<host>, then memfs-remote-token
- *   5. secrets/<host>[_<port>].<agent>, then without the agent, in $MEMFS_HOME, 0600: what was split off a URL or
- *      given to `memfs remote set`
+ *   5. secrets/<host>[_<port>].<agent>, then without the agent, in $MEMFS_HOME, 0600: what was
+ *      split off a URL or given to `memfs remote set`
  *   6. the user's own git helpers (client only; asked by transport.h, never answered into a file)
- * 3 and memfs-remote-token are for the remote that the user named: they never go to the Letta endpoint (letta_base).
- * Only http(s) has credentials of ours; ssh has its keys.  A file that others may read is refused (EDENIED), never
- * silently used; so is a secret with a line end or another control character in it.
+ * 3 and memfs-remote-token are for the remote that the user named: they never go to the Letta
+ * endpoint (letta_base).  Only http(s) has credentials of ours; ssh has its keys.  A file that
+ * others may read is refused (EDENIED), never silently used; so is a secret with a line end or
+ * another control character in it.
  *
  * A file holds the token alone on its first line, or lines "username=..." and "password=...".
  *
@@ -63,8 +64,8 @@ MEMFS_CHECK memfs_code credential_find(const credential_query *q, credential *re
 MEMFS_CHECK memfs_code credential_store(const char *memfs_home, const remote_url *url,
                                         const char *agent_id, const char *username,
                                         const char *secret, memfs_error *err);
-/* The value for `http.<origin>/.extraHeader` that stops the Letta client's key (client 7): "" or, with a
- * credential, "Authorization: Basic ...".  Caller frees. */
+/* The value for `http.<origin>/.extraHeader` that stops the Letta client's key (client 7): "" or,
+ * with a credential, "Authorization: Basic ...".  Caller frees. */
 char *credential_extra_header(const credential *c);
 
 #endif

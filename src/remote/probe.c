@@ -21,13 +21,13 @@ static const remote_class CLASSES[REMOTE_N_ANSWERS] = {
     [REMOTE_REFS] = { "refs", "synced", "", MEMFS_OK, false, RETRY_NOW, 0 },
     [REMOTE_EMPTY] = { "empty", "the remote is empty", "", MEMFS_OK, false, RETRY_NOW, 0 },
     [REMOTE_NOT_IMPLEMENTED] = { "not-implemented", "local-only: endpoint not implemented",
-                                 "this server has no memory service: set LETTABOT_MEMFS_REMOTE to a "
-                                 "git repository of yours, or point LETTA_MEMFS_BASE_URL to a memfs "
-                                 "server",
+                                 "this server has no memory service: set LETTABOT_MEMFS_REMOTE to "
+                                 "a git repository of yours, or point LETTA_MEMFS_BASE_URL to a "
+                                 "memfs server",
                                  MEMFS_EUNAVAIL, false, RETRY_NEXT_RUN, 5 * MINUTE },
     [REMOTE_NOT_FOUND] = { "not-found", "local-only: repository not found",
                            "create the repository on the host, or correct the address ('memfs "
-                           "remote set'); a private repository that needs a token may look the same",
+                           "remote set'); a private one that needs a token may look the same",
                            MEMFS_EUNAVAIL, false, RETRY_NEXT_RUN, 5 * MINUTE },
     [REMOTE_NOT_ALLOWED] = { "not-allowed", "local-only: endpoint does not take git requests",
                              "check that the address is that of a git repository",
@@ -41,8 +41,8 @@ static const remote_class CLASSES[REMOTE_N_ANSWERS] = {
                               "add your key to the host",
                               MEMFS_EDENIED, true, RETRY_NEVER, 24 * HOUR },
     [REMOTE_FORBIDDEN] = { "forbidden", "local-only: credentials refused",
-                           "the credentials are known but may not do this: give the token access to "
-                           "this repository (read and write), or use another",
+                           "the credentials are known but may not do this: give the token access "
+                           "to this repository (read and write), or use another",
                            MEMFS_EDENIED, true, RETRY_NEVER, 24 * HOUR },
     [REMOTE_TOO_MANY] = { "too-many-requests", "local-only: unreachable (too many requests)", "",
                           MEMFS_EUNAVAIL, false, RETRY_BACKOFF, MINUTE },
@@ -106,8 +106,8 @@ void remote_transport_target(const remote_target *t, transport_target *ret)
 /*
  *     001e# service=git-upload-pack\n   0000
  *     <len><id> <ref>[\0<capabilities>]\n ...   0000
- * An empty repository has the ref "capabilities^{}", or none.  "version 1" may come first; "version 2" has no
- * refs.  A packet that begins with "ERR " is a refusal in words.
+ * An empty repository has the ref "capabilities^{}", or none.  "version 1" may come first;
+ * "version 2" has no refs.  A packet that begins with "ERR " is a refusal in words.
  */
 #define MAX_LIST_BYTES (4u << 20)
 #define MAX_OTHER_BYTES (64u << 10)
@@ -159,7 +159,8 @@ static reading read_packet(advertisement *a, memfs_str line)
     return read_ref(a, line);
 }
 
-/* The length of the packet at the front: 0 for a flush, -1 when it is none, -2 when it is not whole. */
+/* The length of the packet at the front: 0 for a flush, -1 when it is none, -2 when it is not
+ * whole. */
 static int packet_length(memfs_str s)
 {
     int n = 0;
@@ -204,7 +205,8 @@ static void read_packets(advertisement *a)
     buf_drop_front(&a->rest, a->rest.len - s.len);
 }
 
-/* What is no list is read on for a little: curl tells where a redirect leads only at the end of its answer. */
+/* What is no list is read on for a little: curl tells where a redirect leads only at the end of
+ * its answer. */
 static bool on_piece(memfs_str piece, void *ctx)
 {
     advertisement *a = ctx;
@@ -366,8 +368,9 @@ static bool judge(const advertisement *a, const httpc_answer *http, probe_result
         judge_status(http, ret);
     } else if (!is_list(http)) {
         tell(ret, REMOTE_NOT_GIT,
-             strcmp(http->content_type, "text/html") == 0 ? "a web page came instead of git"
-                                                          : "the answer is not in git's smart form");
+             strcmp(http->content_type, "text/html") == 0
+                 ? "a web page came instead of git"
+                 : "the answer is not in git's smart form");
     } else if (a->state == READ_V2) {
         return false;
     } else {

@@ -1,14 +1,15 @@
 /*
  * probe.h - what is at the other end: one request, one answer (design 5).
  *
- * http(s): one GET info/refs?service=git-upload-pack without a Git-Protocol header, so that the refs come in the same
- * answer (a server that answers in version 2 all the same is asked once more, by git).  A credential that is known is
- * sent with it; on a 401 the user's git helpers are asked, where that is allowed.  ssh and paths: one `git
- * ls-remote`.  Everything that can happen is an answer; the probe itself cannot fail and never takes longer than
- * its budget, whatever hangs or drips.
+ * http(s): one GET info/refs?service=git-upload-pack without a Git-Protocol header, so that the
+ * refs come in the same answer (a server that answers in version 2 all the same is asked once
+ * more, by git).  A credential that is known is sent with it; on a 401 the user's git helpers are
+ * asked, where that is allowed.  ssh and paths: one `git ls-remote`.  Everything that can happen
+ * is an answer; the probe itself cannot fail and never takes longer than its budget, whatever
+ * hangs or drips.
  *
- * The same rows classify what a fetch or a push met, so that a remote is described in the same words
- * whichever request found out.
+ * The same rows classify what a fetch or a push met, so that a remote is described in the same
+ * words whichever request found out.
  *
  * Thread: any; blocks for at most the budget.
  */
@@ -21,12 +22,12 @@
 
 typedef enum remote_answer {
     REMOTE_UNASKED,
-    REMOTE_REFS,            /* 200 with a main; has_main is false if the list was too long to find it */
+    REMOTE_REFS,            /* 200 with a main; has_main false: the list was too long */
     REMOTE_EMPTY,           /* 200 without */
     REMOTE_NOT_IMPLEMENTED, /* 501 */
     REMOTE_NOT_FOUND,       /* 404, 410; a path that is not there */
     REMOTE_NOT_ALLOWED,     /* 405 */
-    REMOTE_NOT_GIT,         /* 200 with HTML or anything that is no git; a redirect (captive portal) */
+    REMOTE_NOT_GIT,         /* 200 with HTML or anything that is no git; a redirect */
     REMOTE_UNAUTHORIZED,    /* 401; ssh: permission denied */
     REMOTE_FORBIDDEN,       /* 403 */
     REMOTE_TOO_MANY,        /* 429 */
@@ -61,7 +62,7 @@ typedef struct probe_result {
     bool has_main;
     memfs_oid main;
     int64_t retry_after_s; /* 0: not said; at most an hour */
-    char detail[200];      /* the cause, redacted: "certificate has expired", "connection refused" */
+    char detail[200];      /* the cause, redacted: "certificate has expired" */
 } probe_result;
 
 typedef struct remote_target {

@@ -9,9 +9,9 @@
 #include <strings.h>
 
 /*
- * The order is: what no address may hold (by byte, and by what a percent-escape stands for), then the kind
- * by how it begins, then its parts.  A part that is not understood is refused: git, ssh and curl each have ideas
- * of their own about odd ones.
+ * The order is: what no address may hold (by byte, and by what a percent-escape stands for), then
+ * the kind by how it begins, then its parts.  A part that is not understood is refused: git, ssh
+ * and curl each have ideas of their own about odd ones.
  */
 
 #define MAX_BYTES 2048
@@ -500,8 +500,8 @@ bool url_is_loopback(const remote_url *u)
 {
     memfs_str host = str_of(u->host);
 
-    return str_equal(host, MEMFS_STR("localhost")) || str_ends_with(host, MEMFS_STR(".localhost")) ||
-           str_equal(host, MEMFS_STR("[::1]")) ||
+    return str_equal(host, MEMFS_STR("localhost")) ||
+           str_ends_with(host, MEMFS_STR(".localhost")) || str_equal(host, MEMFS_STR("[::1]")) ||
            (str_starts_with(host, MEMFS_STR("127.")) && is_dotted_quad(host));
 }
 

@@ -1,15 +1,16 @@
 /*
  * url.h - addresses of git remotes: taken apart once, at the door (reliability T05, T06).
  *
- * Accepted: https://, http:// (the caller decides whether it may be used), ssh://, user@host:path, host:path,
- * file:///path and plain absolute paths.  Refused, with the reason: everything else (ext::, git://, a leading '-',
- * control bytes and backslashes, also percent-encoded ones, blanks except inside a plain path, bytes that are no
- * UTF-8, an empty or odd host, an option where a host, user or path should be, a query or fragment).
+ * Accepted: https://, http:// (the caller decides whether it may be used), ssh://,
+ * user@host:path, host:path, file:///path and plain absolute paths.  Refused, with the reason:
+ * everything else (ext::, git://, a leading '-', control bytes and backslashes, also
+ * percent-encoded ones, blanks except inside a plain path, bytes that are no UTF-8, an empty or
+ * odd host, an option where a host, user or path should be, a query or fragment).
  *
  * User info is split off here and nowhere else: `text` never holds a secret, so it may be stored,
- * logged and shown.  A user name without a password stays part of an ssh address.  In http(s) user info of
- * one part ("https://x@host/") is a user name if it is short and a token if it has 16 bytes or more: that is
- * how people write tokens today.
+ * logged and shown.  A user name without a password stays part of an ssh address.  In http(s)
+ * user info of one part ("https://x@host/") is a user name if it is short and a token if it has
+ * 16 bytes or more: that is how people write tokens today.
  *
  * Thread: any; pure.
  */
@@ -35,7 +36,8 @@ typedef struct remote_url {
 /* EINVALID; the message never holds user info. */
 MEMFS_CHECK memfs_code url_parse(const char *text, remote_url *ret, memfs_error *err);
 void url_dispose(remote_url *u);
-/* "{agentId}" replaced, once; EINVALID when there are others or the id is no agent's. Caller frees. */
+/* "{agentId}" replaced, once; EINVALID when there are others or the id is no agent's.  Caller
+ * frees. */
 MEMFS_CHECK memfs_code url_expand(const char *template_text, const char *agent_id, char **ret,
                                   memfs_error *err);
 /* "<base>/v1/git/<agent>/state.git" with trailing slashes of base dropped; caller frees. */

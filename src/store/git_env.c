@@ -8,12 +8,12 @@
 #include <unistd.h>
 
 /*
- * One table for the environment, one for the configuration, one for limits; a row says for which jobs it
- * holds.
+ * One table for the environment, one for the configuration, one for limits; a row says for which
+ * jobs it holds.
  *
- * GIT_JOB_CREDENTIAL is the one that runs as the user has set git up: it asks the user's own helpers, and
- * what it may do is find a password without a prompt.  Everything else sees none of the user's or the system's
- * configuration.
+ * GIT_JOB_CREDENTIAL is the one that runs as the user has set git up: it asks the user's own
+ * helpers, and what it may do is find a password without a prompt.  Everything else sees none of
+ * the user's or the system's configuration.
  */
 
 enum {
@@ -72,7 +72,7 @@ static const config_row CONFIG[] = {
     { FOR_ALL, "core.hooksPath", "/dev/null" },
     { FOR_ALL, "core.fsync", "all" },
     { FOR_SERVER, "core.fsyncMethod", "fsync" },
-    { FOR_REMOTE, "core.fsyncMethod", "batch" }, /* a hundred loose objects, one flush of the disk */
+    { FOR_REMOTE, "core.fsyncMethod", "batch" }, /* many loose objects, one flush of the disk */
     { FOR_SERVER, "core.logAllRefUpdates", "always" },
     { FOR_ALL, "gc.reflogExpire", "never" },
     { FOR_ALL, "gc.reflogExpireUnreachable", "never" },
@@ -210,8 +210,8 @@ const char *const *git_env_end(git_env *e)
 }
 
 /*
- * A transport starts our own memfs-hook; one that was built with a sanitizer reserves more address space than
- * any honest limit has, so such a build (tests) goes without it there.
+ * A transport starts our own memfs-hook; one that was built with a sanitizer reserves more
+ * address space than any honest limit has, so such a build (tests) goes without it there.
  */
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define STARTS_SANITIZED true

@@ -1,11 +1,13 @@
 /*
  * git_env.h - the environment and configuration of every git that memfs starts (reliability 6).
  *
- * A child inherits nothing: its environment is exactly what the two tables in git_env.c have for its job, and
- * what the caller's options add.  Configuration travels in GIT_CONFIG_KEY_n / GIT_CONFIG_VALUE_n: out of argv,
- * and at the scope of a command line, which wins over whatever lies in a repository.
+ * A child inherits nothing: its environment is exactly what the two tables in git_env.c have for
+ * its job, and what the caller's options add.  Configuration travels in GIT_CONFIG_KEY_n /
+ * GIT_CONFIG_VALUE_n: out of argv, and at the scope of a command line, which wins over whatever
+ * lies in a repository.
  *
- * Server children (git_child.h) and the client's transport (transport.h) are rows of the same tables.
+ * Server children (git_child.h) and the client's transport (transport.h) are rows of the same
+ * tables.
  *
  * Thread: any; nothing is kept.
  */
@@ -57,8 +59,8 @@ process_spec git_env_spec(git_job job, const git_strings *argv, const git_env *e
                           uint64_t file_size_bytes);
 
 /*
- * Finds git by absolute path (/usr/bin, /usr/local/bin, /bin, then the absolute folders of PATH); NULL: none.
- * Caller frees.
+ * Finds git by absolute path (/usr/bin, /usr/local/bin, /bin, then the absolute folders of PATH);
+ * NULL: none.  Caller frees.
  */
 char *git_env_find(void);
 

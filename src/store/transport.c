@@ -15,15 +15,16 @@
 #include <unistd.h>
 
 /*
- * One run of git against a remote (struct run): what it needs is made in steps, each of which can fail, then
- * the child runs to its end or to the deadline, then what it wrote is read.
+ * One run of git against a remote (struct run): what it needs is made in steps, each of which can
+ * fail, then the child runs to its end or to the deadline, then what it wrote is read.
  *
- * The address is not an argument: the argument is "memfs-<random>:", and url.<address>.insteadOf says what that
- * is.  So no insteadOf in the repository's own configuration can match it (they would have to know the random
- * part), the address needs no quoting, and it is in no process list.
+ * The address is not an argument: the argument is "memfs-<random>:", and url.<address>.insteadOf
+ * says what that is.  So no insteadOf in the repository's own configuration can match it (they
+ * would have to know the random part), the address needs no quoting, and it is in no process
+ * list.
  *
- * http.* is set as http.<address>.*: the most specific form there is, read last, so the repository's own
- * configuration cannot switch off verification or add a header for this address.
+ * http.* is set as http.<address>.*: the most specific form there is, read last, so the
+ * repository's own configuration cannot switch off verification or add a header for this address.
  */
 
 #define HELPER_FD_VARIABLE "MEMFS_CREDENTIAL_FD" /* hook/credential.h */
@@ -97,7 +98,8 @@ static memfs_code check_target(run *r, memfs_error *err)
         return memfs_fail(err, MEMFS_EINVALID, "the address of the remote is none");
     if (r->kind == TO_HTTP && !r->t->may_http)
         return memfs_fail(err, MEMFS_EDENIED,
-                          "http:// is not encrypted: use https://, or allow this host (allow-http)");
+                          "http:// is not encrypted: use https://, or allow this host "
+                          "(allow-http)");
     if (r->kind == TO_PATH && !r->t->may_path)
         return memfs_fail(err, MEMFS_EDENIED, "a path is not allowed as a remote here");
     return MEMFS_OK;
@@ -142,10 +144,12 @@ static bool has_control(const char *s)
     return false;
 }
 
-/* The shapes in which a program that fails may echo a secret: as it is, as a header, in an address. */
+/* The shapes in which a program that fails may echo a secret: as it is, as a header, in an
+ * address. */
 static void make_shapes(run *r)
 {
-    memfs_buf pair = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED), basic = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    memfs_buf pair = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    memfs_buf basic = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     memfs_buf escaped = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
 
     buf_printf(&pair, "%s:%s", r->username, r->secret);
@@ -399,7 +403,8 @@ static void list_secrets(const run *r, const char *ret[3])
     ret[2] = r->escaped;
 }
 
-/* EUNAVAIL: it failed, *ret says how.  The error that process_run made is never passed on: it quotes the child. */
+/* EUNAVAIL: it failed, *ret says how.  The error that process_run made is never passed on: it
+ * quotes the child. */
 static memfs_code execute(run *r, int64_t deadline_ms, transport_report *ret, memfs_error *err)
 {
     process_spec spec = git_env_spec(r->job, &r->argv, &r->env, 0);
@@ -420,8 +425,8 @@ static memfs_code execute(run *r, int64_t deadline_ms, transport_report *ret, me
         transport_said(buf_str(&r->tail), secrets, ARRAY_LEN(secrets), ret);
     if (ret->said[0] == '\0' && r->tail.len == 0)
         snprintf(ret->said, sizeof(ret->said), "%.*s", (int)sizeof(ret->said) - 1, quoted.msg);
-    return memfs_fail(err, MEMFS_EUNAVAIL, "%s", ret->said[0] != '\0' ? ret->said
-                                                                      : "git failed without a word");
+    return memfs_fail(err, MEMFS_EUNAVAIL, "%s",
+                      ret->said[0] != '\0' ? ret->said : "git failed without a word");
 }
 
 memfs_code transport_fetch(const char *git_dir, const transport_target *t, const char *incoming_ref,

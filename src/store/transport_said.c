@@ -6,9 +6,10 @@
 #include <strings.h>
 
 /*
- * git's words under LC_ALL=C, curl's with either of its TLS libraries, ssh's.  The first row that any line
- * matches wins, so the table is ordered from the most particular cause to the most general.  Lines that begin
- * with "remote:" are the other side's prose: they explain, they never decide.
+ * git's words under LC_ALL=C, curl's with either of its TLS libraries, ssh's.  The first row that
+ * any line matches wins, so the table is ordered from the most particular cause to the most
+ * general.  Lines that begin with "remote:" are the other side's prose: they explain, they never
+ * decide.
  */
 
 typedef struct cause_row {
@@ -226,7 +227,8 @@ void transport_said(memfs_str written, const char *const *secrets, size_t n_secr
 
 /* ---- git push --porcelain ---- */
 
-/* What a server says when another push was first: git's own words, and those of receive-pack's locks. */
+/* What a server says when another push was first: git's own words, and those of receive-pack's
+ * locks. */
 static const char *const MOVED[] = {
     "fetch first", "non-fast-forward", "stale info", "cannot lock ref", "failed to lock",
     "failed to update ref", "incorrect old value", "reference already exists",

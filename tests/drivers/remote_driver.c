@@ -1,5 +1,6 @@
 /*
- * remote-driver - the remote room by itself, for tests/integration/test_remote.py: one call, one JSON object.
+ * remote-driver - the remote room by itself, for tests/integration/test_remote.py: one call, one
+ * JSON object.
  *
  *     remote-driver probe  URL BUDGET_MS
  *     remote-driver ls     URL BUDGET_MS
@@ -7,8 +8,9 @@
  *     remote-driver push   URL BUDGET_MS GIT_DIR COMMIT
  *     remote-driver parse  URL
  *
- * From the environment: DRIVER_HOOK (memfs-hook), DRIVER_CA, DRIVER_USER, DRIVER_SECRET_FILE, DRIVER_SSH_KEY,
- * DRIVER_KNOWN_HOSTS, DRIVER_ASK=1 (the user's git helpers), DRIVER_HTTP=0 (http is not allowed).
+ * From the environment: DRIVER_HOOK (memfs-hook), DRIVER_CA, DRIVER_USER, DRIVER_SECRET_FILE,
+ * DRIVER_SSH_KEY, DRIVER_KNOWN_HOSTS, DRIVER_ASK=1 (the user's git helpers), DRIVER_HTTP=0 (http
+ * is not allowed).
  */
 #include "base/clock.h"
 #include "base/fs.h"

@@ -1,6 +1,6 @@
 /*
- * T25: what was handed down and what git asks, cut at the first NUL byte.  An answer comes only to a question that
- * has both of the secret's own protocol and host, and is exactly two lines.
+ * T25: what was handed down and what git asks, cut at the first NUL byte.  An answer comes only
+ * to a question that has both of the secret's own protocol and host, and is exactly two lines.
  */
 #include "fuzz.h"
 

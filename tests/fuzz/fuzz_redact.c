@@ -1,6 +1,7 @@
 /*
- * T24, T20: anything that git or a remote may write.  The first line is a secret; it is in no result.  What comes
- * out of url_redact is one line of valid UTF-8; the reader of git's words finds a cause in anything.
+ * T24, T20: anything that git or a remote may write.  The first line is a secret; it is in no
+ * result.  What comes out of url_redact is one line of valid UTF-8; the reader of git's words
+ * finds a cause in anything.
  */
 #include "fuzz.h"
 

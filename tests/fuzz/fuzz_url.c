@@ -1,6 +1,6 @@
 /*
- * T06: any text as an address.  What is taken holds nothing that git, ssh or a shell could read as more than an
- * address, is taken again in the same way, and shows no secret.
+ * T06: any text as an address.  What is taken holds nothing that git, ssh or a shell could read
+ * as more than an address, is taken again in the same way, and shows no secret.
  */
 #include "fuzz.h"
 

@@ -1,4 +1,5 @@
-/* The words that git, ssh and curl have for what a remote did, and the row that each becomes (design 5). */
+/* The words that git, ssh and curl have for what a remote did, and the row that each becomes
+ * (design 5). */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -33,7 +34,8 @@ typedef struct row {
     const char *said; /* part of it */
 } row;
 
-/* As met with Debian 12's git, curl (GnuTLS and OpenSSL) and ssh, and as hosts are known to say it. */
+/* As met with Debian 12's git, curl (GnuTLS and OpenSSL) and ssh, and as hosts are known to say
+ * it. */
 static const row ROWS[] = {
     { "fatal: unable to access 'https://h/a/': The requested URL returned error: 501\n",
       REMOTE_NOT_IMPLEMENTED, "501" },

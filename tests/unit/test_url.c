@@ -94,7 +94,8 @@ typedef struct bad_row {
     const char *given, *why;
 } bad_row;
 
-/* Each of these starts a program, reaches another place, or means different things to git, ssh and curl. */
+/* Each of these starts a program, reaches another place, or means different things to git, ssh
+ * and curl. */
 static const bad_row BAD[] = {
     { "", "empty" },
     { "-oProxyCommand=touch x", "begins with '-'" },
