@@ -362,6 +362,16 @@ static memfs_code find_git(char **ret, memfs_error *err)
     return MEMFS_OK;
 }
 
+/* What stopped us before anybody was asked is told where the remote's words would be. */
+static memfs_code tell_own(memfs_code rc, transport_report *ret, const memfs_error *err)
+{
+    if (rc < 0) {
+        ret->cause = TRANSPORT_CAUSE_OTHER;
+        escape_text(str_of(err->msg), ret->said, sizeof(ret->said));
+    }
+    return rc;
+}
+
 /* args: NULL-terminated; the remote's name comes behind them, then `last`. */
 static memfs_code prepare(run *r, const char *git_dir, const char *const *args, const char *last,
                           int64_t deadline_ms, memfs_error *err)
@@ -445,7 +455,7 @@ memfs_code transport_fetch(const char *git_dir, const transport_target *t, const
     r.job = GIT_JOB_FETCH;
     if (!starts(incoming_ref, INCOMING))
         return memfs_fail(err, MEMFS_EINVALID, "a fetch goes to " INCOMING " only");
-    rc = prepare(&r, git_dir, args, refspec, deadline_ms, err);
+    rc = tell_own(prepare(&r, git_dir, args, refspec, deadline_ms, err), ret, err);
     if (rc == MEMFS_OK)
         rc = execute(&r, deadline_ms, ret, err);
     ret->is_empty = rc < 0 && strstr(ret->said, "couldn't find remote ref " STORE_MAIN) != NULL;
@@ -472,7 +482,7 @@ memfs_code transport_push(const char *git_dir, const transport_target *t, const 
     r.job = GIT_JOB_PUSH;
     oid_hex(id, hex);
     refspec = mem_printf("%s:" STORE_MAIN, hex);
-    rc = prepare(&r, git_dir, args, refspec, deadline_ms, err);
+    rc = tell_own(prepare(&r, git_dir, args, refspec, deadline_ms, err), ret, err);
     if (rc < 0)
         return rc;
     rc = execute(&r, deadline_ms, ret, err);
@@ -510,7 +520,7 @@ memfs_code transport_ls(const transport_target *t, int64_t deadline_ms, memfs_oi
     *report = (transport_report){ .said = "" };
     r.t = t;
     r.job = GIT_JOB_LS;
-    rc = prepare(&r, NULL, args, STORE_MAIN, deadline_ms, err);
+    rc = tell_own(prepare(&r, NULL, args, STORE_MAIN, deadline_ms, err), report, err);
     if (rc == MEMFS_OK)
         rc = execute(&r, deadline_ms, report, err);
     if (rc < 0)

@@ -207,6 +207,7 @@ static void test_T06_the_last_door_refuses_what_the_first_should_have(void **sta
 
         assert_in_range(-transport_ls(&targets[i], clock_mono_ms() + 5000, &id, &report, &err),
                         -MEMFS_EINVALID, -MEMFS_EDENIED);
+        assert_true(report.said[0] != '\0');
     }
 }
 
