@@ -23,7 +23,6 @@
  * merge bases into one; what it makes there is never checked out, so nothing is written beside it.
  * An empty %O is no base: git has no other way to say so, and it comes to the same.
  */
-#include "base/escape.h"
 #include "base/fs.h"
 #include "base/hash.h"
 #include "base/json.h"
@@ -90,11 +89,13 @@ static bool put_beside(const char *path, memfs_str bytes, memfs_error *err)
     _cleanup_(mem_freep) char *name = NULL;
     _cleanup_(mem_freep) char *folder = NULL;
     _cleanup_(buf_dispose) memfs_buf there = MEMFS_BUF_INIT(MAX_FILE_BYTES);
+    const char *slash;
     memfs_oid id;
 
     hash_git_blob(bytes, &id);
     name = merge_second_name(str_of(path), &id);
-    folder = mem_strndup(name, strrchr(name, '/') != NULL ? (size_t)(strrchr(name, '/') - name) : 0);
+    slash = strrchr(name, '/');
+    folder = mem_strndup(name, slash != NULL ? (size_t)(slash - name) : 0);
     if (!fs_exists(".git") || (folder[0] != '\0' && !fs_is_dir_beneath(".", folder)))
         return memfs_fail(err, MEMFS_ENOTFOUND, "there is no working tree here"), false;
     if (fs_exists(name))

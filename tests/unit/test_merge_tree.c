@@ -434,15 +434,15 @@ static void test_the_mode_follows_the_side_that_changed_it(void **state)
 {
     history h = begin(*state);
     memfs_oid base = COMMIT(&h, NONE, "s", "1\n2\n3\n", "*t", "t\n");
-    memfs_oid a = COMMIT(&h, OF(&base), "*s", "1\n2\n3\n", "*t", "changed\n");
-    memfs_oid b = COMMIT(&h, OF(&base), "s", "1\n2\nthree\n", "t", "t\n");
+    memfs_oid a = COMMIT(&h, OF(&base), "*s", "1\n2\n3\n", "*t", "changed\n", "*u", "u\n");
+    memfs_oid b = COMMIT(&h, OF(&base), "s", "1\n2\nthree\n", "t", "t\n", "u", "u\n");
     merge_result m = merge(&h, &a, &b);
     _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(4096);
     char hex[MEMFS_OID_HEX + 1];
 
     oid_hex(&m.commit, hex);
     git_says(&h, &out, (const char *[]){ "ls-tree", "--format=%(objectmode) %(path)", hex, NULL });
-    assert_string_equal(out.ptr, "100755 s\n100644 t");
+    assert_string_equal(out.ptr, "100755 s\n100644 t\n100755 u");
     assert_text(&h, &m.commit, "s", "1\n2\nthree\n");
     assert_text(&h, &m.commit, "t", "changed\n");
     merge_result_dispose(&m);
@@ -572,15 +572,15 @@ static void test_of_several_likenesses_the_best_is_taken(void **state)
 {
     history h = begin(*state);
     memfs_oid base = COMMIT(&h, NONE, "one", "1\n2\n3\n4\n", "two", "1\n2\n3\n9\n", "k", "k");
-    memfs_oid a = COMMIT(&h, OF(&base), "x/two", "1\n2\n3\n9\n0\n", "y/one", "1\n2\n3\n4\n0\n",
+    memfs_oid a = COMMIT(&h, OF(&base), "x/one", "1\n2\n3\n9\n0\n", "y/two", "1\n2\n3\n4\n0\n",
                          "k", "k");
     memfs_oid b = COMMIT(&h, OF(&base), "one", "b\n1\n2\n3\n4\n", "two", "b\n1\n2\n3\n9\n", "k",
                          "k");
     merge_result m = merge(&h, &a, &b);
 
-    assert_paths(&h, &m.commit, "k x/two y/one");
-    assert_text(&h, &m.commit, "x/two", "b\n1\n2\n3\n9\n0\n");
-    assert_text(&h, &m.commit, "y/one", "b\n1\n2\n3\n4\n0\n");
+    assert_paths(&h, &m.commit, "k x/one y/two"); /* the names mislead */
+    assert_text(&h, &m.commit, "x/one", "b\n1\n2\n3\n9\n0\n");
+    assert_text(&h, &m.commit, "y/two", "b\n1\n2\n3\n4\n0\n");
     merge_result_dispose(&m);
     end(&h);
 }
@@ -752,7 +752,7 @@ static void test_second_names_keep_to_the_bounds_of_the_policy(void **state)
     for (size_t i = 200; i < sizeof(folder); i += 200)
         folder[i] = '/';
     folder[sizeof(folder) - 1] = '\0';
-    snprintf(file, sizeof(file), "%s/a-file-of-1-name", folder);
+    snprintf(file, sizeof(file), "%s/a-file-of-11-name", folder);
     snprintf(inside, sizeof(inside), "%s/x", file);
     base = COMMIT(&h, NONE, "k", "k");
     a = COMMIT(&h, OF(&base), "k", "k", file, "a file\n");
