@@ -110,8 +110,11 @@ static memfs_code make_repository(preparation *w, memfs_error *err)
 {
     memfs_code rc = MEMFS_OK;
 
-    if (fs_is_dir(w->git_dir))
-        return MEMFS_OK;
+    if (fs_is_dir(w->git_dir)) {
+        if (turn_was_killed(&w->turn)) /* it finds a repository, and removes what lies beside it */
+            rc = checkout_create(w->p->memory, false, err);
+        return rc == MEMFS_EEXISTS ? MEMFS_OK : rc;
+    }
     rc = has_entries(w->p->memory) ? begin_adopting(w, err) : begin(w, err);
     if (rc == MEMFS_OK)
         rc = checkout_create(w->p->memory, false, err);
