@@ -230,11 +230,11 @@ static void on_layout(memfs_str path, const char *what, void *ctx)
     offend(r, path, what, MEMFS_STR(""));
 }
 
-static memfs_code judge_layout(run *r, const char *index_file, layout_policy policy,
-                               const glance *g, memfs_error *err)
+static memfs_code judge_layout(run *r, const staged *s, layout_policy policy, const glance *g,
+                               memfs_error *err)
 {
     _cleanup_(tracked_dispose) tracked t = { .r = r, .g = g, .limits = LAYOUT_LIMITS_INIT };
-    memfs_code rc = staged_each_entry(r->c, index_file, on_entry, &t, err);
+    memfs_code rc = staged_each_entry(s, on_entry, &t, err);
 
     if (rc == MEMFS_OK)
         layout_check(policy, &t.limits, t.files, t.n, on_layout, r);
@@ -309,10 +309,13 @@ memfs_code precommit_run(checkout *c, const char *index_file, memfs_buf *said, m
     _cleanup_(glance_dispose) glance g = { .has_marker = false };
     const char *may_update = getenv("LETTA_MEMORY_CONSTRAINTS_UPDATE");
     layout_policy policy = LAYOUT_LEGACY;
-    memfs_code rc = staged_each(c, index_file, glance_staged, &g, err);
+    _cleanup_(staged_freep) staged *s = NULL;
+    memfs_code rc = staged_read(c, index_file, &s, err);
 
     if (rc == MEMFS_OK)
-        rc = staged_each_entry(c, index_file, glance_entry, &g, err);
+        rc = staged_each(s, glance_staged, &g, err);
+    if (rc == MEMFS_OK)
+        rc = staged_each_entry(s, glance_entry, &g, err);
     if (rc == MEMFS_OK)
         rc = read_policy(c, g.has_marker, &policy, err);
     if (rc < 0)
@@ -323,8 +326,8 @@ memfs_code precommit_run(checkout *c, const char *index_file, memfs_buf *said, m
                "with LETTA_MEMORY_CONSTRAINTS_UPDATE=1",
                MEMFS_STR(""));
     if (policy == LAYOUT_LEGACY)
-        rc = staged_each(c, index_file, on_staged, &r, err);
+        rc = staged_each(s, on_staged, &r, err);
     if (rc == MEMFS_OK && (policy != LAYOUT_LEGACY || g.has_config))
-        rc = judge_layout(&r, index_file, policy, &g, err);
+        rc = judge_layout(&r, s, policy, &g, err);
     return rc < 0 ? rc : conclude(&r, policy, said, err);
 }

@@ -11,6 +11,13 @@
 
 #include "store/checkout.h"
 
+typedef struct staged staged;
+/* Index and HEAD, read once.  index_file NULL: the checkout's own.  c must live longer. */
+MEMFS_CHECK memfs_code staged_read(checkout *c, const char *index_file, staged **ret,
+                                   memfs_error *err);
+void staged_free(staged *s);
+void staged_freep(staged **s);
+
 typedef struct staged_change {
     memfs_str path, old_path; /* old_path differs from path in an unchanged rename */
     bool has_old, has_new;
@@ -19,13 +26,12 @@ typedef struct staged_change {
 } staged_change;
 typedef memfs_code (*staged_fn)(const staged_change *change, void *ctx, memfs_error *err);
 
-/* index_file NULL: the checkout's own.  Sorted by path; exact renames are paired, as git does. */
-MEMFS_CHECK memfs_code staged_each(checkout *c, const char *index_file, staged_fn fn, void *ctx,
-                                   memfs_error *err);
+/* What the commit changes, sorted by path; exact renames are paired, as git does. */
+MEMFS_CHECK memfs_code staged_each(const staged *s, staged_fn fn, void *ctx, memfs_error *err);
 /* All tracked files of that index, sorted by path. */
 typedef memfs_code (*staged_entry_fn)(memfs_str path, uint32_t mode, const memfs_oid *id, void *ctx,
                                       memfs_error *err);
-MEMFS_CHECK memfs_code staged_each_entry(checkout *c, const char *index_file, staged_entry_fn fn,
-                                         void *ctx, memfs_error *err);
+MEMFS_CHECK memfs_code staged_each_entry(const staged *s, staged_entry_fn fn, void *ctx,
+                                         memfs_error *err);
 
 #endif
