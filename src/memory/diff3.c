@@ -108,8 +108,8 @@ static diff3_kind kind_of(const splitter *s, bool has_a, bool has_b, size_t n_a,
 /* The next hunk and all that meet it. */
 static void add_group(splitter *s)
 {
-    const hunk *first = s->a.has && (!s->b.has || is_before(&s->a.next, &s->b.next)) ? &s->a.next
-                                                                                     : &s->b.next;
+    const hunk *first =
+        s->a.has && (!s->b.has || is_before(&s->a.next, &s->b.next)) ? &s->a.next : &s->b.next;
     size_t from = first->base, to = first->base_end, same = from - s->base_at;
     size_t a_end, b_end, a_base, b_base;
     bool has_a = false, has_b = false, took;

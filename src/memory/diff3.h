@@ -1,8 +1,8 @@
 /*
  * diff3.h - lines: what differs between two texts, and which stretches three texts agree on.
  *
- * Myers' algorithm over lines by content, bounded as lines.h says.  A line includes its '\n'; the last
- * one may lack it.
+ * Myers' algorithm over lines by content, bounded as lines.h says.  A line includes its '\n'; the
+ * last one may lack it.
  *
  * Deterministic and symmetric: diff3_split(base, a, b) and (base, b, a) cut at the same places.
  * Changes that only touch (line 3 there, line 4 here) are parts of their own, one after the other.
@@ -16,9 +16,9 @@
 
 /* A stretch of three texts, in order; slices borrow from the texts. */
 typedef enum diff3_kind {
-    DIFF3_SAME,     /* base == a == b */
-    DIFF3_ONLY_A,   /* b is as base */
-    DIFF3_ONLY_B,   /* a is as base */
+    DIFF3_SAME,       /* base == a == b */
+    DIFF3_ONLY_A,     /* b is as base */
+    DIFF3_ONLY_B,     /* a is as base */
     DIFF3_BOTH_ALIKE, /* a == b, both differ from base */
     DIFF3_CONFLICT,
 } diff3_kind;
@@ -32,7 +32,10 @@ typedef struct diff3 {
     diff3_part *parts;
     size_t n;
 } diff3;
-#define DIFF3_INIT { NULL, 0 }
+#define DIFF3_INIT                                                                                 \
+    {                                                                                              \
+        NULL, 0                                                                                    \
+    }
 
 void diff3_split(memfs_str base, memfs_str a, memfs_str b, diff3 *ret);
 void diff3_dispose(diff3 *d);

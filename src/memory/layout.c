@@ -1,6 +1,7 @@
 /*
- * The order of what is said is that of the client: front matter first, then the tree and its limits.
- * The client stops after the first half; here both are said, so that one round of edits is enough.
+ * The order of what is said is that of the client: front matter first, then the tree and its
+ * limits. The client stops after the first half; here both are said, so that one round of edits is
+ * enough.
  *
  * Front matter is read as lines, not as YAML: "---", then "key: value" lines of the keys `name` and
  * `description`, each once and with a value, then "---".  Only spaces around key and value are
@@ -129,10 +130,9 @@ static void check_keys(check *c, json_t *object, const char *const *known, size_
     const char *key;
     json_t *v;
 
-    json_object_foreach(object, key, v)
-        if (!is_known(key, known, n))
-            say(c, CONFIG_FILE, "remove the unknown field '%s'",
-                escape_text(str_of(key), shown, sizeof(shown)));
+    json_object_foreach(object, key, v) if (!is_known(key, known, n))
+        say(c, CONFIG_FILE, "remove the unknown field '%s'",
+            escape_text(str_of(key), shown, sizeof(shown)));
 }
 
 /* Relative, with '/', no ".."; "**" only as a whole part. */
@@ -179,7 +179,8 @@ static void check_override(check *c, size_t i, json_t *item)
             i);
     if (!json_is_null(max) && !whole_of(max, 1, &ignored))
         say(c, CONFIG_FILE,
-            "fileCharacterLimits[%zu]: 'maxCharacters' must be a whole number of at least 1, or null",
+            "fileCharacterLimits[%zu]: 'maxCharacters' must be a whole number of at least 1, or "
+            "null",
             i);
 }
 
@@ -199,8 +200,7 @@ static void check_fields(check *c)
     check_number(c, "maxCoreMemoryCharacters", 1);
     if (overrides != NULL && !json_is_array(overrides))
         say(c, CONFIG_FILE, "'fileCharacterLimits' must be a list");
-    json_array_foreach(overrides, i, item)
-        check_override(c, i, item);
+    json_array_foreach(overrides, i, item) check_override(c, i, item);
 }
 
 /* ---- files ---- */
@@ -228,7 +228,8 @@ static bool is_regular(const layout_file *file)
     return (file->mode & S_TYPE) == S_REGULAR;
 }
 
-/* Is there a configuration that the client would go on with?  *ret_is_bad: one that it would not. */
+/* Is there a configuration that the client would go on with?  *ret_is_bad: one that it would not.
+ */
 static void open_config(check *c, bool *ret_is_bad)
 {
     const layout_file *file = find(c, CONFIG_FILE);
@@ -443,8 +444,8 @@ static size_t char_length(memfs_str s, size_t at)
 }
 
 /*
- * One step of the pattern over all places of the path at once: at[i] says that the pattern so far can
- * end before byte i.  Returns how many bytes of the pattern the step took.
+ * One step of the pattern over all places of the path at once: at[i] says that the pattern so far
+ * can end before byte i.  Returns how many bytes of the pattern the step took.
  */
 static size_t glob_step(memfs_str pattern, memfs_str path, const bool *at, bool *next)
 {
@@ -495,7 +496,8 @@ static uint64_t limit_of(const check *c, memfs_str path, memfs_str *ret_pattern)
     size_t i;
 
     *ret_pattern = MEMFS_STR("maxFileCharacters");
-    json_array_foreach(json_object_get(c->config, "fileCharacterLimits"), i, item) {
+    json_array_foreach(json_object_get(c->config, "fileCharacterLimits"), i, item)
+    {
         uint64_t max = UINT64_MAX;
 
         *ret_pattern = text_of(json_object_get(item, "pattern"));
@@ -517,7 +519,8 @@ static void check_size(check *c, const layout_file *file, uint64_t n_chars)
     if (n_chars <= max)
         return;
     say(c, file->path,
-        "it has %llu characters, %llu are allowed ('%s'): split it, or move detail into other files",
+        "it has %llu characters, %llu are allowed ('%s'): split it, or move detail into other "
+        "files",
         (unsigned long long)n_chars, (unsigned long long)max,
         escape_text(source, shown, sizeof(shown)));
 }

@@ -1,14 +1,15 @@
 /*
  * layout.h - the second layout's pre-commit rules (client 5.1, from 0.31: MEMORY.md at the root).
  *
- * All tracked *.md but skills/ are judged at each commit, not only what is staged.  Pure: the caller
- * brings the files.  The rules of the first layout are precommit.h; layout_check() adds to them what
- * a .memfs.config.json asks for.
+ * All tracked *.md but skills/ are judged at each commit, not only what is staged.  Pure: the
+ * caller brings the files.  The rules of the first layout are precommit.h; layout_check() adds to
+ * them what a .memfs.config.json asks for.
  *
- *   root marker     front matter of every file whose parent folders all have a MEMORY.md; those indexes
- *                   themselves; depth, sizes and regular files by `limits`
- *   shared memory   front matter of every file; limits only where .memfs.config.json sets them
- *   legacy          limits for system/ and reference/, only where .memfs.config.json sets them
+ * The policies:
+ *   - root marker: front matter of every file whose parent folders all have a MEMORY.md; those
+ *     indexes themselves; depth, sizes and regular files by `limits`
+ *   - shared memory: front matter of every file; limits only where .memfs.config.json sets them
+ *   - legacy: limits for system/ and reference/, only where .memfs.config.json sets them
  *
  * .memfs.config.json among the files must be one that the client takes, and its fileCharacterLimits
  * (globs, the first that fits) come before limits.max_file_chars.
@@ -19,17 +20,20 @@
 #include "base/buf.h"
 
 typedef enum layout_policy {
-    LAYOUT_LEGACY,        /* precommit.h decides */
+    LAYOUT_LEGACY, /* precommit.h decides */
     LAYOUT_ROOT_MARKER,
     LAYOUT_SHARED_MEMORY,
 } layout_policy;
 
 typedef struct layout_limits {
-    uint32_t max_depth;          /* 2 */
-    uint64_t max_file_chars;     /* 20,000 */
-    uint64_t max_root_chars;     /* 65,536, root *.md together */
+    uint32_t max_depth;      /* 2 */
+    uint64_t max_file_chars; /* 20,000 */
+    uint64_t max_root_chars; /* 65,536, root *.md together */
 } layout_limits;
-#define LAYOUT_LIMITS_INIT { 2, 20000, 65536 }
+#define LAYOUT_LIMITS_INIT                                                                         \
+    {                                                                                              \
+        2, 20000, 65536                                                                            \
+    }
 
 /* The text of .git/letta-memory-layout-policy, and whether MEMORY.md is in index or HEAD. */
 layout_policy layout_policy_of(memfs_str policy_file, bool has_root_marker);

@@ -143,9 +143,10 @@ bool lines_is_subsequence(lines part, lines whole)
 /* ---- matching ---- */
 
 /*
- * Forward search.  reach[k] is the largest x on diagonal k = x - y that d edits lead to; the rows of
- * all d are kept, so that the way can be walked back.  Row d begins at d * (d + 1) / 2 of `rows` and has
- * d + 1 cells, for k = -d, -d + 2, ... d.  A cell is -1 when the diagonal cannot be reached.
+ * Forward search.  reach[k] is the largest x on diagonal k = x - y that d edits lead to; the rows
+ * of all d are kept, so that the way can be walked back.  Row d begins at d * (d + 1) / 2 of `rows`
+ * and has d + 1 cells, for k = -d, -d + 2, ... d.  A cell is -1 when the diagonal cannot be
+ * reached.
  */
 typedef struct search {
     lines x, y;
@@ -317,23 +318,89 @@ static void settle(lines x, lines y, uint32_t *match)
     }
 }
 
-void lines_match(lines x, lines y, size_t n_ids, uint32_t *match)
+/* Marks the lines that both begin and end with, and returns what is left between them. */
+static void match_ends(lines *x, lines *y, uint32_t **match, size_t *y_offset)
 {
     size_t head = 0, tail = 0;
 
-    while (head < x.n && head < y.n && x.ids[head] == y.ids[head]) {
-        match[head] = (uint32_t)head;
+    while (head < x->n && head < y->n && x->ids[head] == y->ids[head]) {
+        (*match)[head] = (uint32_t)(head + *y_offset);
         head++;
     }
-    while (tail < x.n - head && tail < y.n - head &&
-           x.ids[x.n - 1 - tail] == y.ids[y.n - 1 - tail]) {
-        match[x.n - 1 - tail] = (uint32_t)(y.n - 1 - tail);
+    while (tail < x->n - head && tail < y->n - head &&
+           x->ids[x->n - 1 - tail] == y->ids[y->n - 1 - tail]) {
+        (*match)[x->n - 1 - tail] = (uint32_t)(y->n - 1 - tail + *y_offset);
         tail++;
     }
-    for (size_t i = head; i < x.n - tail; i++)
-        match[i] = LINES_NONE;
-    if (head + tail < x.n && head + tail < y.n)
-        match_shared((lines){ x.ids + head, x.n - head - tail },
-                     (lines){ y.ids + head, y.n - head - tail }, n_ids, match + head, head);
+    *x = (lines){ x->ids + head, x->n - head - tail };
+    *y = (lines){ y->ids + head, y->n - head - tail };
+    *match += head;
+    *y_offset += head;
+    for (size_t i = 0; i < x->n; i++)
+        (*match)[i] = LINES_NONE;
+}
+
+void lines_match(lines x, lines y, size_t n_ids, uint32_t *match)
+{
+    lines left_x = x, left_y = y;
+    uint32_t *at = match;
+    size_t y_offset = 0;
+
+    match_ends(&left_x, &left_y, &at, &y_offset);
+    if (left_x.n > 0 && left_y.n > 0)
+        match_shared(left_x, left_y, n_ids, at, y_offset);
     settle(x, y, match);
+}
+
+/* ---- matching, the telling lines first ---- */
+
+static size_t keep_telling(lines of, const uint8_t *is_telling, uint32_t *ids, uint32_t *where)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < of.n; i++) {
+        if (!is_telling[of.ids[i]])
+            continue;
+        where[n] = (uint32_t)i;
+        ids[n++] = of.ids[i];
+    }
+    return n;
+}
+
+/* What lies between two matches: the ends, then the search, whose numbers begin at the gap. */
+static void match_gap(lines x, lines y, uint32_t *match, size_t y_offset)
+{
+    match_ends(&x, &y, &match, &y_offset);
+    if (x.n == 0 || y.n == 0)
+        return;
+    search_all(x, y, match);
+    for (size_t i = 0; i < x.n; i++)
+        if (match[i] != LINES_NONE)
+            match[i] += (uint32_t)y_offset;
+}
+
+void lines_match_telling(lines x, lines y, size_t n_ids, const uint8_t *is_telling, uint32_t *match)
+{
+    uint32_t *room = mem_realloc(NULL, 3 * x.n + 2 * y.n + 1, sizeof(*room));
+    uint32_t *x_ids = room, *x_where = x_ids + x.n, *found = x_where + x.n;
+    uint32_t *y_ids = found + x.n, *y_where = y_ids + y.n;
+    lines fewer_x = { x_ids, keep_telling(x, is_telling, x_ids, x_where) };
+    lines fewer_y = { y_ids, keep_telling(y, is_telling, y_ids, y_where) };
+    size_t i = 0, j = 0;
+
+    lines_match(fewer_x, fewer_y, n_ids, found);
+    for (size_t k = 0; k <= fewer_x.n; k++) {
+        size_t i_end = k < fewer_x.n ? x_where[k] : x.n, j_end = y.n;
+
+        if (k < fewer_x.n && found[k] == LINES_NONE)
+            continue;
+        if (k < fewer_x.n)
+            j_end = y_where[found[k]];
+        match_gap((lines){ x.ids + i, i_end - i }, (lines){ y.ids + j, j_end - j }, match + i, j);
+        if (k < fewer_x.n)
+            match[i_end] = (uint32_t)j_end;
+        i = i_end + 1;
+        j = j_end + 1;
+    }
+    free(room);
 }

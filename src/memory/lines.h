@@ -4,12 +4,13 @@
  * A line_table numbers the lines of the texts that are read into it, so that comparing two lines is
  * comparing two integers.  It borrows the texts, which must outlive it.
  *
- * A line is what stands before a '\n'.  lines_read() may count the '\n' as a part of the line (then a
- * last line without one differs from the same line with one) or not.
+ * A line is what stands before a '\n'.  lines_read() may count the '\n' as a part of the line (then
+ * a last line without one differs from the same line with one) or not.
  *
  * lines_match() is Myers' algorithm, bounded: where two texts have nothing to do with each other it
- * goes ahead in steps of LINES_MAX_DISTANCE edits and takes the best of each, so the time is at most
- * (lines of x + lines of y) * LINES_MAX_DISTANCE.  What it says is always right, at worst not minimal.
+ * goes ahead in steps of LINES_MAX_DISTANCE edits and takes the best of each, so the time is at
+ * most (lines of x + lines of y) * LINES_MAX_DISTANCE.  What it says is always right, at worst not
+ * minimal.
  *
  * Thread: any; pure.
  */
@@ -26,7 +27,10 @@ typedef struct lines {
     uint32_t *ids;
     size_t n;
 } lines;
-#define LINES_INIT { NULL, 0 }
+#define LINES_INIT                                                                                 \
+    {                                                                                              \
+        NULL, 0                                                                                    \
+    }
 
 /* life cycle */
 line_table *line_table_new(void);
@@ -49,10 +53,16 @@ bool lines_equal(lines a, lines b);
 bool lines_is_subsequence(lines part, lines whole);
 
 /*
- * match[i] becomes the line of y that line i of x is, or LINES_NONE; the matched lines ascend.  Of the
- * places where an inserted or deleted stretch could lie equally well it takes the last, as git does.
- * n_ids: all numbers in x and y are below it.
+ * match[i] becomes the line of y that line i of x is, or LINES_NONE; the matched lines ascend.  Of
+ * the places where an inserted or deleted stretch could lie equally well it takes the last, as git
+ * does. n_ids: all numbers in x and y are below it.
  */
 void lines_match(lines x, lines y, size_t n_ids, uint32_t *match);
+/*
+ * The same in two steps: first the lines whose numbers are marked in is_telling, then the others in
+ * between.  Blank lines and the like then never draw a match away from where the words are.
+ */
+void lines_match_telling(lines x, lines y, size_t n_ids, const uint8_t *is_telling,
+                         uint32_t *match);
 
 #endif

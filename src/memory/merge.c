@@ -100,8 +100,8 @@ static void text_of(line_table *table, memfs_str all, text *ret)
 }
 
 /*
- * A last line without '\n' is the same line all the same; whether the result ends in one is a matter
- * of its own, merged like anything else.  An empty text says nothing about it.
+ * A last line without '\n' is the same line all the same; whether the result ends in one is a
+ * matter of its own, merged like anything else.  An empty text says nothing about it.
  */
 static bool ends_in_newline(memfs_str body, bool otherwise)
 {
@@ -140,8 +140,8 @@ static bool opens_unclosed(const text *side)
 }
 
 /*
- * Where the result has no front matter, its lines must not read as such: not closed at all, and opened
- * only if a side was already.
+ * Where the result has no front matter, its lines must not read as such: not closed at all, and
+ * opened only if a side was already.
  */
 static bool accept_lines(lines result, void *ctx)
 {
@@ -196,7 +196,8 @@ static void merge_parts(file_merge *m)
 }
 
 /*
- * Front matter with line ends of the old Macintosh: a '\r' that closes it and a body that begins with
+ * Front matter with line ends of the old Macintosh: a '\r' that closes it and a body that begins
+ * with
  * '\n' would run into one line end.
  */
 static bool has_bare_cr_front(memfs_str side)

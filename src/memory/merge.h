@@ -2,8 +2,9 @@
  * merge.h - the merge that never asks, for one file (design 7).
  *
  * A pure function of three texts: merge_file(base, a, b) and merge_file(base, b, a) give the same
- * bytes.  Where both sides wrote something in one place, the "first" is the one whose bytes there have
- * the lower git blob id (of the lines, of the key's lines; of the whole file where that is kept as two).
+ * bytes.  Where both sides wrote something in one place, the "first" is the one whose bytes there
+ * have the lower git blob id (of the lines, of the key's lines; of the whole file where that is kept
+ * as two).
  *
  *   one side changed                that side
  *   both changed, lines apart       three-way merge of lines
@@ -13,13 +14,14 @@
  *                                   items once; no conflict markers
  *   one side holds the other        that side: it has each of the other's lines and deletions
  *   added on both sides             as if the base were empty
- *   binary, or not UTF-8            not mergeable: MERGE_TWO_FILES, and the caller keeps both.  So is
- *                                   what passes the bounds below, and front matter with bare CR ends
+ *   binary, or not UTF-8            not mergeable: MERGE_TWO_FILES, and the caller keeps both.  So
+ *                                   is what passes the bounds below, and front matter with bare CRs
  *
- * Promises, each with a property test: commutes; merge(x, x, x) = x and the result, merged with either
- * side over the old base or over that side, is the result again; every line of a and of b that is not
- * in the base is in the result, front matter that lost in a note; a line that one side deleted and the
- * other left alone is gone; deterministic; if both sides' front matter parses, the result's does.
+ * Promises, each with a property test: commutes; merge(x, x, x) = x and the result, merged with
+ * either side over the old base or over that side, is the result again; every line of a and of b
+ * that is not in the base is in the result, front matter that lost in a note; a line that one side
+ * deleted and the other left alone is gone; deterministic; if both sides' front matter parses, the
+ * result's does.
  *
  * Thread: any; pure.
  */
@@ -40,9 +42,9 @@ typedef enum merge_outcome {
 
 typedef enum merge_rule {
     MERGE_RULE_LINES,        /* both sides' lines kept; detail: the line number in the result */
-    MERGE_RULE_KEY,          /* a front matter key; detail: "key: the value that was not taken"; the key
-                                "front matter" when it could only be taken as a whole,
-                                the value "(removed)" when the other side had removed it */
+    MERGE_RULE_KEY,          /* a front matter key; detail: "key: the value that was not taken"; the
+                                key "front matter" when it could only be taken as a whole, the value
+                                "(removed)" when the other side had removed it */
     MERGE_RULE_ADDED_TWICE,  /* no base */
     MERGE_RULE_BINARY,       /* kept as two files; detail: the second name */
     MERGE_RULE_KEPT_CHANGED, /* changed here, deleted there */

@@ -8,16 +8,16 @@
  *     - a⏎                 entry "tags": lines that cannot begin a key belong to the one above
  *     ---⏎                 entry ">"
  *
- * Whether that cut is right is not guessed but checked: each entry, read alone, must be a mapping with
- * the one key, and all of them together must say what the whole says.  Front matter that fails this
- * (anchors, a flow mapping, text that runs on at the margin) is merged as one piece.  So is what
- * would not come out readable.
+ * Whether that cut is right is not guessed but checked: each entry, read alone, must be a mapping
+ * with the one key, and all of them together must say what the whole says.  Front matter that fails
+ * this (anchors, a flow mapping, text that runs on at the margin) is merged as one piece.  So is
+ * what would not come out readable.
  *
  * As in merge_text.c, of two values the one stays whose own bytes have the lower git blob id: the
  * choice must not depend on the rest of the file, or a result merged again would choose otherwise.
  *
- * A key that is there twice in a row is one entry of all its lines, so the entries of a side, one after
- * the other, are always its text.
+ * A key that is there twice in a row is one entry of all its lines, so the entries of a side, one
+ * after the other, are always its text.
  */
 #include "memory/merge_int.h"
 
@@ -68,7 +68,8 @@ static size_t find_end(memfs_str text)
     if (!next_line(&rest, &line) || !str_equal(line, FENCE))
         return 0;
     while (next_line(&rest, &line)) {
-        /* The reference looks for a line end before the closing line: the first line closes nothing. */
+        /* The reference looks for a line end before the closing line: the first line closes
+         * nothing. */
         if (!is_first && str_equal(line, FENCE))
             return text.len - rest.len;
         is_first = false;

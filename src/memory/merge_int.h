@@ -1,6 +1,6 @@
 /*
- * merge_int.h - the two halves of a file's merge: lines (merge_text.c), front matter (merge_front.c).
- * Only merge*.c include it.
+ * merge_int.h - the two halves of a file's merge: lines (merge_text.c), front matter
+ * (merge_front.c). Only merge*.c include it.
  */
 #ifndef MEMFS_MEMORY_MERGE_INT_H
 #define MEMFS_MEMORY_MERGE_INT_H
@@ -25,7 +25,10 @@ typedef struct merged_lines {
     size_t *met; /* lines of the result at which both sides met, ascending */
     size_t n_met, cap_met;
 } merged_lines;
-#define MERGED_LINES_INIT { .met = NULL }
+#define MERGED_LINES_INIT                                                                          \
+    {                                                                                              \
+        .met = NULL                                                                                \
+    }
 void merged_lines_dispose(merged_lines *m);
 
 /* *ret must be MERGED_LINES_INIT. */

@@ -3,33 +3,36 @@
  *
  * What makes a fleet settle is that a result, once made, stands: merged again with either side it
  * came from, over the old base, it must come out unchanged, or two machines would answer each other
- * for ever.  A three-way merge of lines alone does not give that: where lines repeat, the difference
- * of base and result need not be the sum of the two differences it was made of.  So there are three
- * steps, and the first that applies decides:
+ * for ever.  A three-way merge of lines alone does not give that: where lines repeat, the
+ * difference of base and result need not be the sum of the two differences it was made of.  So
+ * there are three steps, and the first that applies decides:
  *
- *   absorb   One side already holds what the other did: every line of the other, in order, and no more
- *            copies of a line than the other left of it.  (Lines that the one has fewer of than the
- *            base are its deletions and need not be there.)  Then the one is the result.
- *   weave    The three-way merge: ranges of diff3.h; where both sides changed the same lines, union()
- *            of what the two wrote there.  Taken only if it is stable, that is if this same procedure,
- *            given the weave and either side, answers with the weave.
- *   bag      The two sides are laid side by side without the base.  A line that one side alone has
- *            stays, unless the other side has fewer copies of it than the base: then that side deleted
- *            it.
+ *   - absorb: One side already holds what the other did: every line of the other, in order, and no
+ *     more copies of a line than the other left of it.  (Lines that the one has fewer of than the
+ *     base are its deletions and need not be there.)  Then the one is the result.
+ *   - weave: The three-way merge: ranges of diff3.h; where both sides changed the same lines, the
+ *     union of what the two wrote there.  Taken only if it stands, that is if this same procedure,
+ *     given the weave and either side, answers with the weave.
+ *   - bag: The two sides are laid side by side without the base.  A line that one side alone has
+ *     stays, unless the other side has fewer copies of it than the base: then that side deleted it.
  *
  * Why the bag always stands: let R be the bag of (base, a, b).  A line of b that R has fewer of was
- * dropped, so a has fewer of it than the base, and so has R, whose copies then are all a's.  All other
- * lines of b are in R in order.  A line that b has fewer of than the base has in R only copies that b
- * has too.  That is what `absorb` asks for, whatever the lines were matched with.
+ * dropped, so a has fewer of it than the base, and so has R, whose copies then are all a's.  All
+ * other lines of b are in R in order.  A line that b has fewer of than the base has in R only
+ * copies that b has too.  That is what `absorb` asks for, whatever the lines were matched with.
  *
- * A weave that stands is also left for the bag where it would double lines: the same new line, written by
- * both sides in places that the base tells apart and the two sides alone do not.
+ * A weave that stands is also left for the bag where it would double lines: the same new line,
+ * written by both sides in places that the base tells apart and the two sides alone do not.
  *
  * The union of what two sides wrote in one place is built for the same purpose: if all lines of one
- * are among the other's, it is the other's; if both have the same lines, the longer, or the one that
- * comes first; else the first side's lines with the second's woven in, without those that the first
- * has anyway.  Which is the first is told by the git blob id of what each wrote there, not of the whole
- * file: the whole file is another one after a merge, and the order must not turn round with it.
+ * are among the other's, it is the other's; if both have the same lines, the longer, or the one
+ * that comes first; else the first side's lines with the second's woven in, without those that the
+ * first has anyway.  Which is the first is told by the git blob id of what each wrote there, not of
+ * the whole file: the whole file is another one after a merge, and the order must not turn round
+ * with it.
+ *
+ * Lines are matched by their words first (lines_match_telling): a result then differs from the base
+ * where its sides do, and not one blank line further on, so that nearly every clean weave stands.
  *
  * Cost: a few differences of the texts, each bounded as lines.h says.
  */
@@ -44,7 +47,8 @@ typedef struct work {
     const line_table *table;
     size_t n_ids;
     lines base;
-    uint32_t *n_base; /* copies of each line in the base */
+    uint32_t *n_base;   /* copies of each line in the base */
+    uint8_t *has_words; /* letters, digits, or anything beyond ASCII */
 } work;
 
 void merged_lines_dispose(merged_lines *m)
@@ -101,7 +105,7 @@ static uint32_t *match(const work *w, lines x, lines y)
 {
     uint32_t *m = mem_realloc(NULL, x.n + 1, sizeof(*m));
 
-    lines_match(x, y, w->n_ids, m);
+    lines_match_telling(x, y, w->n_ids, w->has_words, m);
     return m;
 }
 
@@ -151,18 +155,6 @@ static bool absorbs(const work *w, lines whole, lines part)
 
 /* ---- union ---- */
 
-/* Letters or digits, or anything beyond ASCII: blank lines, rules and fences may well repeat. */
-static bool has_words(memfs_str line)
-{
-    for (size_t i = 0; i < line.len; i++) {
-        unsigned char c = (unsigned char)line.ptr[i];
-
-        if (c >= 0x80 || (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z'))
-            return true;
-    }
-    return false;
-}
-
 static bool holds_all(const uint8_t *is_there, lines l)
 {
     for (size_t i = 0; i < l.n; i++)
@@ -201,8 +193,7 @@ static void weave_two(const work *w, lines first, lines second, uint8_t *is_ther
         if (i < first.n)
             j_end = matched[i];
         for (; j < j_end; j++)
-            if (!is_there[second.ids[j]] ||
-                !has_words(line_table_text(w->table, second.ids[j])))
+            if (!is_there[second.ids[j]] || !w->has_words[second.ids[j]])
                 put(out, second.ids[j]);
         if (i < first.n)
             put(out, first.ids[i]);
@@ -353,7 +344,9 @@ static void bag(const work *w, lines first, lines second, merged_lines *ret)
  */
 static void put_guard(const merge_lines *in, const work *w, merged_lines *ret)
 {
-    static const memfs_str guards[] = { { "<!-- -->", 8 }, { "<!--  -->", 9 }, { "<!--   -->", 10 } };
+    static const memfs_str guards[] = { { "<!-- -->", 8 },
+                                        { "<!--  -->", 9 },
+                                        { "<!--   -->", 10 } };
     lines guarded = room_for(ret->result.n + 1);
     uint32_t id = 0;
 
@@ -402,7 +395,7 @@ static size_t surplus(const work *w, lines result, lines a, lines b)
     for (uint32_t id = 0; id < w->n_ids; id++) {
         uint32_t most = n_a[id] > n_b[id] ? n_a[id] : n_b[id];
 
-        if (n[id] > most && w->n_base[id] == 0 && has_words(line_table_text(w->table, id)))
+        if (n[id] > most && w->n_base[id] == 0 && w->has_words[id])
             sum += n[id] - most;
     }
     return sum;
@@ -453,11 +446,33 @@ static void merge_changed(const merge_lines *in, const work *w, merged_lines *re
     weave_or_bag(in, w, ret);
 }
 
+/* Blank lines, rules and fences have none, and may well repeat. */
+static bool has_words(memfs_str line)
+{
+    for (size_t i = 0; i < line.len; i++) {
+        unsigned char c = (unsigned char)line.ptr[i];
+
+        if (c >= 0x80 || (c >= '0' && c <= '9') || ((c | 0x20) >= 'a' && (c | 0x20) <= 'z'))
+            return true;
+    }
+    return false;
+}
+
+static uint8_t *mark_words(const work *w)
+{
+    uint8_t *found = mem_alloc(w->n_ids + 1);
+
+    for (uint32_t id = 0; id < w->n_ids; id++)
+        found[id] = has_words(line_table_text(w->table, id));
+    return found;
+}
+
 void merge_text(const merge_lines *in, merged_lines *ret)
 {
     work w = { .table = in->table, .n_ids = line_table_n(in->table), .base = in->base };
 
     w.n_base = count(&w, in->base);
+    w.has_words = mark_words(&w);
     if (lines_equal(in->a, in->b) || lines_equal(in->b, in->base)) {
         copy(in->a, ret);
     } else if (lines_equal(in->a, in->base)) {
@@ -468,4 +483,5 @@ void merge_text(const merge_lines *in, merged_lines *ret)
     if (!in->accept(ret->result, in->ctx))
         put_guard(in, &w, ret);
     free(w.n_base);
+    free(w.has_words);
 }

@@ -1,6 +1,6 @@
 /*
- * Bytes are counted as node's UTF-8 decoder leaves them: a byte that is not valid becomes U+FFFD, and so
- * does, once, a sequence that begins well and breaks off.
+ * Bytes are counted as node's UTF-8 decoder leaves them: a byte that is not valid becomes U+FFFD,
+ * and so does, once, a sequence that begins well and breaks off.
  */
 #include "memory/tokens.h"
 

@@ -1,6 +1,7 @@
 /*
- * A tree of files for the rules of the second layout: parts between 0x01 bytes, each a path, a newline
- * and the text.  The first byte chooses the policy; a path that begins with '@' is a symbolic link.
+ * A tree of files for the rules of the second layout: parts between 0x01 bytes, each a path, a
+ * newline and the text.  The first byte chooses the policy; a path that begins with '@' is a
+ * symbolic link.
  *
  * Beyond not crashing: each violation is told, in one line of UTF-8, and the limits stay in bounds.
  */

@@ -1,6 +1,6 @@
 /*
- * Three texts of any bytes: base, 0x01, one side, 0x01, the other.  Without a second 0x01 there is no
- * base.  What must hold of the merge is what its unit tests ask for.
+ * Three texts of any bytes: base, 0x01, one side, 0x01, the other.  Without a second 0x01 there is
+ * no base.  What must hold of the merge is what its unit tests ask for.
  */
 #include "fuzz.h"
 

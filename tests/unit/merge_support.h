@@ -21,7 +21,10 @@ typedef struct merge_said {
     merge_outcome outcome;
     memfs_buf text;
 } merge_said;
-#define MERGE_SAID_INIT { MEMFS_BUF_INIT(SUPPORT_MAX), MERGE_CLEAN, MEMFS_BUF_INIT(SUPPORT_MAX) }
+#define MERGE_SAID_INIT                                                                            \
+    {                                                                                              \
+        MEMFS_BUF_INIT(SUPPORT_MAX), MERGE_CLEAN, MEMFS_BUF_INIT(SUPPORT_MAX)                      \
+    }
 
 static inline void merge_said_dispose(merge_said *s)
 {

@@ -30,14 +30,13 @@ static void parts_are_as_listed(void **state)
     static const char *const rows[][4] = {
         { "", "", "", "" },
         { "x\n", "x\n", "x\n", "same[x.|x.|x.] " },
-        { "1\n2\n", "1\n2\n3\n", "0\n1\n2\n",
-          "b[||0.] same[1.2.|1.2.|1.2.] a[|3.|] " },
+        { "1\n2\n", "1\n2\n3\n", "0\n1\n2\n", "b[||0.] same[1.2.|1.2.|1.2.] a[|3.|] " },
         { "1\n2\n", "one\n2\n", "1\ntwo\n", "a[1.|one.|1.] b[2.|2.|two.] " },
-        { "1\n2\n3\n", "1\nx\n3\n", "1\ny\n3\n", "same[1.|1.|1.] conflict[2.|x.|y.] same[3.|3.|3.] " },
+        { "1\n2\n3\n", "1\nx\n3\n", "1\ny\n3\n",
+          "same[1.|1.|1.] conflict[2.|x.|y.] same[3.|3.|3.] " },
         { "1\n2\n3\n", "1\nx\n3\n", "1\nx\n3\n", "same[1.|1.|1.] alike[2.|x.|x.] same[3.|3.|3.] " },
         { "1\n", "1\nx\n", "1\ny\n", "same[1.|1.|1.] conflict[|x.|y.] " },
-        { "1\n2\n3\n4\n", "A\n4\n", "1\nB\n3\n4\n",
-          "conflict[1.2.3.|A.|1.B.3.] same[4.|4.|4.] " },
+        { "1\n2\n3\n4\n", "A\n4\n", "1\nB\n3\n4\n", "conflict[1.2.3.|A.|1.B.3.] same[4.|4.|4.] " },
         { "1\n2", "1\n2\n", "1\n2", "same[1.|1.|1.] a[2|2.|2] " },
         /* an inserted line that repeats is the last one */
         { "x\n", "x\nx\n", "x\n", "same[x.|x.|x.] a[|x.|] " },
@@ -146,12 +145,16 @@ static size_t longest_common(lines x, lines y)
     return best[y.n];
 }
 
-static size_t check_match(lines x, lines y, size_t n_ids)
+/* is_telling may be NULL.  Returns how many lines are matched. */
+static size_t check_match(lines x, lines y, size_t n_ids, const uint8_t *is_telling)
 {
     _cleanup_(mem_freep) uint32_t *match = mem_realloc(NULL, x.n + 1, sizeof(*match));
     size_t n = 0, last = 0;
 
-    lines_match(x, y, n_ids, match);
+    if (is_telling != NULL)
+        lines_match_telling(x, y, n_ids, is_telling, match);
+    else
+        lines_match(x, y, n_ids, match);
     for (size_t i = 0; i < x.n; i++) {
         if (match[i] == LINES_NONE)
             continue;
@@ -168,18 +171,23 @@ static void short_texts_match_as_far_as_possible(void **state)
     (void)state;
     for (uint64_t seed = 1; seed < 20000; seed++) {
         uint64_t state_of = seed * 0x9E3779B97F4A7C15u, n_kinds = 1 + roll(&state_of) % 10;
+        uint8_t is_telling[10];
         uint32_t x_ids[32], y_ids[32];
         lines x = { x_ids, roll(&state_of) % 33 }, y = { y_ids, roll(&state_of) % 33 };
 
+        for (size_t i = 0; i < ARRAY_LEN(is_telling); i++)
+            is_telling[i] = roll(&state_of) % 2;
         for (size_t i = 0; i < 32; i++) {
             x_ids[i] = (uint32_t)(roll(&state_of) % n_kinds);
             y_ids[i] = (uint32_t)(roll(&state_of) % n_kinds);
         }
-        assert_int_equal(check_match(x, y, n_kinds), longest_common(x, y));
+        assert_int_equal(check_match(x, y, n_kinds, NULL), longest_common(x, y));
+        check_match(x, y, n_kinds, is_telling);
     }
 }
 
-/* Past LINES_MAX_DISTANCE the match goes ahead by the best it has seen: it stays right, and useful. */
+/* Past LINES_MAX_DISTANCE the match goes ahead by the best it has seen: it stays right, and useful.
+ */
 static void long_texts_match_well_enough(void **state)
 {
     enum { N = 100000 };
@@ -194,13 +202,28 @@ static void long_texts_match_well_enough(void **state)
         if (roll(&state_of) % 20 != 0) /* about 5,000 lines are gone */
             y_ids[y.n++] = i;
     }
-    assert_int_equal(check_match(x, y, N), y.n);
+    assert_int_equal(check_match(x, y, N, NULL), y.n);
     for (size_t i = 0; i < N; i++) {
         x_ids[i] = (uint32_t)(roll(&state_of) % 4);
         y_ids[i] = (uint32_t)(roll(&state_of) % 4);
     }
     y.n = N;
-    assert_in_range(check_match(x, y, 4), N / 2, N);
+    assert_in_range(check_match(x, y, 4, NULL), N / 2, N);
+}
+
+/* 1 is a line with words, 0 a blank one: the words decide, though fewer lines match so. */
+static void telling_lines_are_matched_first(void **state)
+{
+    static const uint8_t is_telling[] = { 0, 1, 1 };
+    uint32_t x_ids[] = { 1, 0, 0, 0 }, y_ids[] = { 0, 0, 0, 1 }, match[4];
+    lines x = { x_ids, 4 }, y = { y_ids, 4 };
+
+    (void)state;
+    lines_match(x, y, 3, match);
+    assert_int_equal(match[0], LINES_NONE);
+    lines_match_telling(x, y, 3, is_telling, match);
+    assert_int_equal(match[0], 3);
+    assert_int_equal(match[1], LINES_NONE);
 }
 
 static void lines_are_numbered_with_or_without_their_end(void **state)
@@ -231,6 +254,7 @@ int main(void)
         cmocka_unit_test(any_texts_are_split_into_what_the_parts_say),
         cmocka_unit_test(short_texts_match_as_far_as_possible),
         cmocka_unit_test(long_texts_match_well_enough),
+        cmocka_unit_test(telling_lines_are_matched_first),
         cmocka_unit_test(lines_are_numbered_with_or_without_their_end),
     };
 

@@ -11,7 +11,10 @@
 #include <stdlib.h>
 
 #define GOOD "---\nname: n\ndescription: d\n---\nbody\n"
-#define INDEX { "MEMORY.md", "# Memory\n", 0 }
+#define INDEX                                                                                      \
+    {                                                                                              \
+        "MEMORY.md", "# Memory\n", 0                                                               \
+    }
 
 typedef struct item {
     const char *path, *text;
@@ -50,7 +53,8 @@ static size_t judge(const row *r, memfs_buf *said)
     return layout_check(r->policy, &limits, files, n, gather, said);
 }
 
-/* Each line of `said` must begin as expected and hold the expected words, in order, and no others. */
+/* Each line of `said` must begin as expected and hold the expected words, in order, and no others.
+ */
 static bool is_as_expected(const char *expected, memfs_str said)
 {
     memfs_str want = str_of(expected), want_line, line;
@@ -88,78 +92,111 @@ static const row ROWS[] = {
     { SHARED, { { "a.md", "---", 0 } }, "a.md: not closed\n" },
     { SHARED, { { "a.md", "---\nname: n\ndescription: d\n---", 0 } }, "" },
     { SHARED, { { "a.md", "---\nname: n\ndescription: d\n--- \n", 0 } }, "a.md: not closed\n" },
-    { SHARED, { { "a.md", "---\nname: n\n\ndescription: d\nlimit: 1\n---\n", 0 } },
+    { SHARED,
+      { { "a.md", "---\nname: n\n\ndescription: d\nlimit: 1\n---\n", 0 } },
       "a.md: remove the line 'limit'\n" },
-    { SHARED, { { "a.md", "---\n# c\nname: n\n  description: d\n\tx: y\n---\n", 0 } },
+    { SHARED,
+      { { "a.md", "---\n# c\nname: n\n  description: d\n\tx: y\n---\n", 0 } },
       "a.md: remove the line '# c'\na.md: remove the line '\\x09x'\n" },
-    { SHARED, { { "a.md", "---\nname: n\nname: m\ndescription: d\n---\n", 0 } },
+    { SHARED,
+      { { "a.md", "---\nname: n\nname: m\ndescription: d\n---\n", 0 } },
       "a.md: 'name' is in the front matter twice\n" },
     { SHARED, { { "a.md", "---\nname: n\n---\n", 0 } }, "a.md: lacks 'description'\n" },
     { SHARED, { { "a.md", "---\ndescription: d\n---\n", 0 } }, "a.md: lacks 'name'\n" },
-    { SHARED, { { "a.md", "---\n---\n", 0 } },
-      "a.md: lacks 'name'\na.md: lacks 'description'\n" },
-    { SHARED, { { "a.md", "---\nname:  \ndescription: \"\"\n---\n", 0 } },
+    { SHARED, { { "a.md", "---\n---\n", 0 } }, "a.md: lacks 'name'\na.md: lacks 'description'\n" },
+    { SHARED,
+      { { "a.md", "---\nname:  \ndescription: \"\"\n---\n", 0 } },
       "a.md: 'name' is empty\na.md: 'description' is empty\n" },
     { SHARED, { { "a.md", "---\nname: ''\ndescription\n---\n", 0 } }, "a.md: 'name' is empty\n" },
     { SHARED, { { "a.md", "---\nname: ' '\ndescription: d\n---\n", 0 } }, "" },
     /* skills */
     { SHARED, { { "skills/x.md", "plain", 0 } }, "skills/x.md: skills/<name>/SKILL.md\n" },
     { ROOT, { INDEX, { "skills/x.md", GOOD, 0 } }, "skills/x.md: skills/<name>/SKILL.md\n" },
-    { ROOT, { INDEX, { "skills/x/SKILL.md", "plain", 0 }, { "skills/x/y/z/w.md", "", 0120000 } },
+    { ROOT,
+      { INDEX, { "skills/x/SKILL.md", "plain", 0 }, { "skills/x/y/z/w.md", "", 0120000 } },
       "" },
     { SHARED, { { "a.txt", "plain", 0 }, { "b.MD", "plain", 0 } }, "" },
     /* the tree, root marker only */
     { ROOT, { { "notes.md", GOOD, 0 } }, "MEMORY.md: put MEMORY.md back\n" },
     { ROOT, { INDEX, { "a/x.md", "plain", 0 } }, "a/x.md: add a/MEMORY.md\n" },
-    { ROOT, { INDEX, { "a/MEMORY.md", "", 0 }, { "a/b/x.md", GOOD, 0 } },
+    { ROOT,
+      { INDEX, { "a/MEMORY.md", "", 0 }, { "a/b/x.md", GOOD, 0 } },
       "a/b/x.md: add a/b/MEMORY.md\n" },
-    { ROOT, { INDEX, { "a/b/MEMORY.md", "", 0 }, { "a/b/x.md", GOOD, 0 } },
+    { ROOT,
+      { INDEX, { "a/b/MEMORY.md", "", 0 }, { "a/b/x.md", GOOD, 0 } },
       "a/b/MEMORY.md: add a/MEMORY.md\na/b/x.md: add a/MEMORY.md\n" },
-    { ROOT, { INDEX, { "a/MEMORY.md", "", 0 }, { "a/b/MEMORY.md", "", 0 },
-              { "a/b/c/MEMORY.md", "", 0 }, { "a/b/c/x.md", GOOD, 0 }, { "a/x.md", "plain", 0 } },
-      "a/x.md: front matter is missing\na/b/c/MEMORY.md: move it up\na/b/c/x.md: 3 folders deep\n" },
+    { ROOT,
+      { INDEX,
+        { "a/MEMORY.md", "", 0 },
+        { "a/b/MEMORY.md", "", 0 },
+        { "a/b/c/MEMORY.md", "", 0 },
+        { "a/b/c/x.md", GOOD, 0 },
+        { "a/x.md", "plain", 0 } },
+      "a/x.md: front matter is missing\na/b/c/MEMORY.md: move it up\na/b/c/x.md: 3 folders "
+      "deep\n" },
     { ROOT, { INDEX, { "x.md", "MEMORY.md", 0120000 } }, "x.md: commit a regular file\n" },
     { ROOT, { INDEX, { "x.md", "", 0160000 } }, "x.md: commit a regular file\n" },
     { ROOT, { INDEX, { "x.md", GOOD, 0100755 } }, "" },
     { SHARED, { { "x.md", "target", 0120000 } }, "" }, /* no limits, so the client does not look */
     /* the configuration */
-    { ROOT, { { ".memfs.config.json", "{\"version\":1,\"maxDepth\":0}", 0 }, INDEX,
-              { "a/MEMORY.md", "", 0 } },
+    { ROOT,
+      { { ".memfs.config.json", "{\"version\":1,\"maxDepth\":0}", 0 },
+        INDEX,
+        { "a/MEMORY.md", "", 0 } },
       "a/MEMORY.md: 0 are allowed\n" },
-    { SHARED, { { ".memfs.config.json", "{\"version\":1,\"maxDepth\":0}", 0 }, { "a/x.md", GOOD, 0 } },
+    { SHARED,
+      { { ".memfs.config.json", "{\"version\":1,\"maxDepth\":0}", 0 }, { "a/x.md", GOOD, 0 } },
       "a/x.md: 0 are allowed\n" },
-    { SHARED, { { ".memfs.config.json", "{\"version\":1}", 0 }, { "x.md", "", 0120000 } },
+    { SHARED,
+      { { ".memfs.config.json", "{\"version\":1}", 0 }, { "x.md", "", 0120000 } },
       "x.md: commit a regular file\n" },
-    { SHARED, { { ".memfs.config.json", "{\"version\":1,\"maxFileCharacters\":36}", 0 },
-                { "a.md", GOOD, 0 }, { "b.md", GOOD "\xC3\xA4", 0 } },
+    { SHARED,
+      { { ".memfs.config.json", "{\"version\":1,\"maxFileCharacters\":36}", 0 },
+        { "a.md", GOOD, 0 },
+        { "b.md", GOOD "\xC3\xA4", 0 } },
       "b.md: it has 37 characters, 36 are allowed ('maxFileCharacters')\n" },
-    { ROOT, { { ".memfs.config.json", "{\"version\":1,\"maxCoreMemoryCharacters\":44.0}", 0 }, INDEX,
-              { "a.md", GOOD, 0 } },
+    { ROOT,
+      { { ".memfs.config.json", "{\"version\":1,\"maxCoreMemoryCharacters\":44.0}", 0 },
+        INDEX,
+        { "a.md", GOOD, 0 } },
       "*.md: 45 characters together, 44 are allowed\n" },
-    { ROOT, { { ".memfs.config.json", "{\"version\":1,\"maxCoreMemoryCharacters\":45}", 0 }, INDEX,
-              { "a.md", GOOD, 0 }, { "b/MEMORY.md", "xxx", 0 } },
+    { ROOT,
+      { { ".memfs.config.json", "{\"version\":1,\"maxCoreMemoryCharacters\":45}", 0 },
+        INDEX,
+        { "a.md", GOOD, 0 },
+        { "b/MEMORY.md", "xxx", 0 } },
       "" },
-    { SHARED, { { ".memfs.config.json", "{\"version\":1,\"maxFileCharacters\":1,"
-                  "\"fileCharacterLimits\":[{\"pattern\":\"big/**\",\"maxCharacters\":null},"
-                  "{\"pattern\":\"*.md\",\"maxCharacters\":30}]}", 0 },
-                { "a.md", GOOD, 0 }, { "big/a/b.md", GOOD, 0 }, { "small/c.md", GOOD, 0 } },
+    { SHARED,
+      { { ".memfs.config.json",
+          "{\"version\":1,\"maxFileCharacters\":1,"
+          "\"fileCharacterLimits\":[{\"pattern\":\"big/**\",\"maxCharacters\":null},"
+          "{\"pattern\":\"*.md\",\"maxCharacters\":30}]}",
+          0 },
+        { "a.md", GOOD, 0 },
+        { "big/a/b.md", GOOD, 0 },
+        { "small/c.md", GOOD, 0 } },
       "a.md: 30 are allowed ('*.md')\nsmall/c.md: 1 are allowed ('maxFileCharacters')\n" },
-    { SHARED, { { ".memfs.config.json", "{", 0 }, { "x.md", "", 0120000 } },
+    { SHARED,
+      { { ".memfs.config.json", "{", 0 }, { "x.md", "", 0120000 } },
       ".memfs.config.json: not a JSON object\n" },
     { SHARED, { { ".memfs.config.json", "[]", 0 } }, ".memfs.config.json: not a JSON object\n" },
     { SHARED, { { ".memfs.config.json", "x", 0120000 } }, ".memfs.config.json: regular file\n" },
-    { SHARED, { { ".memfs.config.json",
-                  "{\"version\":2,\"maxDepth\":-1,\"maxFileCharacters\":0,"
-                  "\"maxCoreMemoryCharacters\":\"1\",\"fileCharacterLimits\":{},\"x\":1}", 0 } },
+    { SHARED,
+      { { ".memfs.config.json",
+          "{\"version\":2,\"maxDepth\":-1,\"maxFileCharacters\":0,"
+          "\"maxCoreMemoryCharacters\":\"1\",\"fileCharacterLimits\":{},\"x\":1}",
+          0 } },
       ".memfs.config.json: unknown field 'x'\n.memfs.config.json: 'version' must be 1\n"
       ".memfs.config.json: 'maxDepth'\n.memfs.config.json: 'maxFileCharacters'\n"
       ".memfs.config.json: 'maxCoreMemoryCharacters'\n"
       ".memfs.config.json: 'fileCharacterLimits' must be a list\n" },
-    { SHARED, { { ".memfs.config.json",
-                  "{\"version\":1,\"fileCharacterLimits\":[1,{\"pattern\":\"/a\",\"maxCharacters\":1},"
-                  "{\"pattern\":\"a/../b\",\"maxCharacters\":1},{\"pattern\":\"a**\","
-                  "\"maxCharacters\":1},{\"pattern\":\"a\",\"maxCharacters\":0},"
-                  "{\"pattern\":\"a\"},{\"pattern\":\"a\",\"maxCharacters\":1,\"y\":0}]}", 0 } },
+    { SHARED,
+      { { ".memfs.config.json",
+          "{\"version\":1,\"fileCharacterLimits\":[1,{\"pattern\":\"/a\",\"maxCharacters\":1},"
+          "{\"pattern\":\"a/../b\",\"maxCharacters\":1},{\"pattern\":\"a**\","
+          "\"maxCharacters\":1},{\"pattern\":\"a\",\"maxCharacters\":0},"
+          "{\"pattern\":\"a\"},{\"pattern\":\"a\",\"maxCharacters\":1,\"y\":0}]}",
+          0 } },
       ".memfs.config.json: fileCharacterLimits[0] must be an object\n"
       ".memfs.config.json: fileCharacterLimits[1]: 'pattern'\n"
       ".memfs.config.json: fileCharacterLimits[2]: 'pattern'\n"
@@ -169,9 +206,11 @@ static const row ROWS[] = {
       ".memfs.config.json: unknown field 'y'\n" },
     /* the first layout: limits for system/ and reference/, where the configuration sets them */
     { LAYOUT_LEGACY, { { "system/a/b/c/d.md", "plain", 0 } }, "" },
-    { LAYOUT_LEGACY, { { ".memfs.config.json", "{\"version\":1,\"maxDepth\":1}", 0 },
-                       { "a/b/c.md", "plain", 0 }, { "memory/reference/x/y.md", "plain", 0 },
-                       { "system/x.md", "plain", 0 } },
+    { LAYOUT_LEGACY,
+      { { ".memfs.config.json", "{\"version\":1,\"maxDepth\":1}", 0 },
+        { "a/b/c.md", "plain", 0 },
+        { "memory/reference/x/y.md", "plain", 0 },
+        { "system/x.md", "plain", 0 } },
       "memory/reference/x/y.md: 3 folders deep\n" },
 };
 
@@ -201,7 +240,8 @@ static void the_defaults_are_those_of_the_client(void **state)
 {
     _cleanup_(mem_freep) char *fits = text_of_chars(20000), *too_long = text_of_chars(20001);
     _cleanup_(buf_dispose) memfs_buf said = MEMFS_BUF_INIT(65536);
-    row r = { ROOT, { INDEX, { "a.md", fits, 0 }, { "b.md", too_long, 0 } },
+    row r = { ROOT,
+              { INDEX, { "a.md", fits, 0 }, { "b.md", too_long, 0 } },
               "b.md: it has 20001 characters, 20000 are allowed\n" };
 
     (void)state;
@@ -209,7 +249,10 @@ static void the_defaults_are_those_of_the_client(void **state)
     assert_true(is_as_expected(r.said, buf_str(&said)));
     buf_clear(&said);
     r = (row){ ROOT,
-               { INDEX, { "a.md", fits, 0 }, { "b.md", fits, 0 }, { "c.md", fits, 0 },
+               { INDEX,
+                 { "a.md", fits, 0 },
+                 { "b.md", fits, 0 },
+                 { "c.md", fits, 0 },
                  { "d.md", fits, 0 } },
                "*.md: 80009 characters together, 65536 are allowed\n" };
     judge(&r, &said);
@@ -251,11 +294,10 @@ static void globs_fit_as_the_client_has_it(void **state)
             mem_printf("{\"version\":1,\"fileCharacterLimits\":[{\"pattern\":\"%s\","
                        "\"maxCharacters\":1}]}",
                        rows[i].pattern);
-        row r = { SHARED,
-                  { { ".memfs.config.json", config, 0 }, { rows[i].path, GOOD, 0 } },
-                  "" };
+        row r = { SHARED, { { ".memfs.config.json", config, 0 }, { rows[i].path, GOOD, 0 } }, "" };
 
-        if ((judge(&r, &said) > 0) != (rows[i].fits && str_ends_with(str_of(rows[i].path), MEMFS_STR(".md"))))
+        if ((judge(&r, &said) > 0) !=
+            (rows[i].fits && str_ends_with(str_of(rows[i].path), MEMFS_STR(".md"))))
             fail_msg("'%s' and '%s': %s", rows[i].pattern, rows[i].path, said.ptr);
     }
 }
@@ -273,8 +315,13 @@ static void policies_are_read_from_their_file(void **state)
 
 static void limits_keep_their_defaults_where_the_config_is_no_good(void **state)
 {
-    static const char *const texts[] = { "", "{", "[1]", "{\"maxDepth\":\"7\"}", "{\"maxDepth\":-1}",
-                                         "{\"maxDepth\":1.5,\"maxFileCharacters\":0}", "\xFF" };
+    static const char *const texts[] = { "",
+                                         "{",
+                                         "[1]",
+                                         "{\"maxDepth\":\"7\"}",
+                                         "{\"maxDepth\":-1}",
+                                         "{\"maxDepth\":1.5,\"maxFileCharacters\":0}",
+                                         "\xFF" };
     layout_limits limits = LAYOUT_LIMITS_INIT;
 
     (void)state;
