@@ -406,24 +406,22 @@ static memfs_code on_pending(const char *name, const memfs_oid *id, void *ctx, m
     return MEMFS_OK;
 }
 
-static memfs_code take_pending(checkout *c, worktree_merge *ret, size_t *ret_n_left,
-                               memfs_error *err)
+static memfs_code take_pending(checkout *c, worktree_merge *ret, memfs_error *err)
 {
     _cleanup_(waitings_dispose) waitings all = { NULL, 0 };
     memfs_code rc = checkout_each_ref(c, WORKTREES_PENDING, on_pending, &all, err);
 
-    *ret_n_left = 0;
     for (size_t i = 0; rc == MEMFS_OK && i < all.n; i++) {
         taken t = TAKEN;
 
         rc = into_main(c, &all.at[i].tip, ret, &t, err);
-        if (rc == MEMFS_OK && t == TAKEN_LATER) {
-            *ret_n_left = all.n - i;
+        if (rc == MEMFS_OK && t == TAKEN_LATER)
             return MEMFS_OK;
-        }
         if (rc == MEMFS_OK)
             rc = checkout_ref_move(c, all.at[i].ref, &all.at[i].tip, NULL, "merged", err);
         ret->n_taken += rc == MEMFS_OK;
+        if (rc == MEMFS_ECONFLICT || rc == MEMFS_ENOTFOUND)
+            rc = MEMFS_OK; /* a sync took it meanwhile, or it has grown: it is safe either way */
     }
     return rc;
 }
@@ -439,22 +437,6 @@ static memfs_code take_turn(checkout *c, fs_lock *ret, memfs_error *err)
     return rc == MEMFS_EUNAVAIL
                ? memfs_fail(err, rc, "another merge of this memory has not ended in two minutes")
                : rc;
-}
-
-memfs_code worktrees_take_pending(checkout *c, size_t *ret_n_taken, size_t *ret_n_left,
-                                  memfs_error *err)
-{
-    _cleanup_(fs_unlock) fs_lock turn = FS_LOCK_INIT;
-    worktree_merge done = { 0 };
-    size_t n_left = 0;
-    memfs_code rc = take_turn(c, &turn, err);
-
-    if (rc == MEMFS_OK)
-        rc = take_pending(c, &done, &n_left, err);
-    *ret_n_taken = done.n_taken;
-    if (ret_n_left != NULL)
-        *ret_n_left = n_left;
-    return rc;
 }
 
 /* ---- a worktree's own work ---- */
@@ -605,7 +587,6 @@ memfs_code worktrees_merge(const place *p, const char *name, worktree_merge *ret
     _cleanup_(writer_dispose) writer w = WRITER_INIT;
     _cleanup_(fs_unlock) fs_lock turn = FS_LOCK_INIT;
     bool is_new = true;
-    size_t n_left;
     memfs_code rc = checkout_open(p->memory, &c, err);
 
     *ret = (worktree_merge){ 0 };
@@ -614,7 +595,7 @@ memfs_code worktrees_merge(const place *p, const char *name, worktree_merge *ret
     if (rc == MEMFS_OK)
         rc = find(c, p, name, &w, err);
     if (rc == MEMFS_OK)
-        rc = take_pending(c, ret, &n_left, err);
+        rc = take_pending(c, ret, err);
     for (unsigned round = 0; rc == MEMFS_OK && is_new && round < MAX_ROUNDS; round++) {
         rc = merge_round(c, &w, ret, said, &is_new, err);
         if (rc == MEMFS_ECONFLICT && is_new)

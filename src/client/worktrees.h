@@ -50,9 +50,6 @@ typedef struct worktree_merge {
 /* name: of the folder, of the branch, or a label that only one has.  said: a line each, for people. */
 MEMFS_CHECK memfs_code worktrees_merge(const place *p, const char *name, worktree_merge *ret,
                                        memfs_buf *said, memfs_error *err);
-/* Merges what is waiting, if the checkout can change; *ret_n_left may be NULL.  sync calls it. */
-MEMFS_CHECK memfs_code worktrees_take_pending(checkout *c, size_t *ret_n_taken, size_t *ret_n_left,
-                                              memfs_error *err);
 /* ECONFLICT: commits or changes would be lost, unless forced; then they are kept under refs/memfs/rescue/. */
 MEMFS_CHECK memfs_code worktrees_remove(const place *p, const char *name, bool is_forced,
                                         memfs_error *err);
