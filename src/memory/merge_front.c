@@ -266,6 +266,12 @@ typedef struct merger {
     bool by_rule;
 } merger;
 
+/* Is it "<key>: ..." already? */
+static bool begins_with_key(memfs_str text, memfs_str key)
+{
+    return str_starts_with(text, key) && str_starts_with(str_from(text, key.len), MEMFS_STR(":"));
+}
+
 static void say(merger *m, const char *key, memfs_str lost)
 {
     _cleanup_(buf_dispose) memfs_buf detail = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
@@ -275,8 +281,7 @@ static void say(merger *m, const char *key, memfs_str lost)
         return;
     while (lost.len > 0 && (lost.ptr[lost.len - 1] == '\n' || lost.ptr[lost.len - 1] == '\r'))
         lost.len--;
-    if (!str_starts_with(lost, str_of(key)) || lost.len == strlen(key) ||
-        lost.ptr[strlen(key)] != ':') {
+    if (!begins_with_key(lost, str_of(key))) {
         escape_add(&detail, str_of(key));
         buf_puts(&detail, ": ");
     }
