@@ -170,7 +170,7 @@ static verdict match(const char *start, const char *p, const char *t, bool in_pa
             p++;
             if (*p == '\0')
                 return NEVER;
-            /* fall through */
+            __attribute__((fallthrough));
         default:
             if (*p != *t)
                 return NO_MATCH;
