@@ -35,6 +35,8 @@ MEMFS_CHECK memfs_code checkout_head(const checkout *c, char **ret_ref, memfs_oi
 
 /* checkout_refs.c: where the twins of the locks of refs lie (gitlock.h); caller frees. */
 char *checkout_lock_twins(const checkout *c);
+/* Clears away locks of refs that a dead memfs left. */
+void checkout_heal_refs(const checkout *c);
 /*
  * A ref that is going to move: locked and compared by _begin, moved by _finish.  Between the two the
  * caller does what must not happen unless the ref is still where it was.

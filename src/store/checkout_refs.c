@@ -276,6 +276,43 @@ static memfs_code log_move(const checkout *c, const ref_step *s, const store_ide
     return rc;
 }
 
+/* locks of the dead */
+
+static void heal_below(const char *folder, const char *twins, int depth)
+{
+    DIR *dir = depth < 16 ? opendir(folder) : NULL;
+    struct dirent *at;
+
+    while (dir != NULL && (at = readdir(dir)) != NULL) {
+        _cleanup_(mem_freep) char *path = mem_printf("%s/%s", folder, at->d_name);
+        size_t len = strlen(path);
+
+        if (at->d_name[0] == '.')
+            continue;
+        if (at->d_type == DT_DIR) {
+            heal_below(path, twins, depth + 1);
+            continue;
+        }
+        if (str_ends_with(str_of(path), MEMFS_STR(".lock")))
+            path[len - strlen(".lock")] = '\0';
+        gitlock_heal(path, twins);
+    }
+    if (dir != NULL)
+        closedir(dir);
+}
+
+void checkout_heal_refs(const checkout *c)
+{
+    _cleanup_(mem_freep) char *twins = mem_printf("%s/memfs/lock-", c->common_dir);
+    _cleanup_(mem_freep) char *refs = mem_printf("%s/refs", c->common_dir);
+    _cleanup_(mem_freep) char *packed = mem_printf("%s/packed-refs", c->common_dir);
+
+    if (gitlock_sweep(twins) == 0)
+        return; /* nearly always */
+    gitlock_heal(packed, twins);
+    heal_below(refs, twins, 0);
+}
+
 /* packed-refs */
 
 static memfs_code write_packed_without(const char *path, const char *name, int fd, bool *ret_found,

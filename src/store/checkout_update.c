@@ -160,6 +160,7 @@ static void sweep_stages(const checkout *c)
     _cleanup_(mem_freep) char *notes = mem_printf("%s/memfs", c->git_dir);
 
     sweep_stages_in(notes, "stage-");
+    sweep_stages_in(notes, "updating.tmp-"); /* a journal that never came to be */
     sweep_stages_in(c->work_tree, STAGE_IN_TREE);
 }
 
@@ -249,25 +250,45 @@ static memfs_code recover_locked(checkout *c, gitlock *lock, bool *ret_did, memf
 }
 
 /* Locks of the dead are cleared away even where there is no journal. */
-static void heal_locks(const checkout *c)
+static void heal_common(const checkout *c)
 {
-    static const char *const names[] = { "HEAD", STORE_MAIN, "packed-refs", "config" };
-    _cleanup_(mem_freep) char *twins = checkout_lock_twins(c);
+    _cleanup_(mem_freep) char *config = mem_printf("%s/config", c->common_dir);
+    _cleanup_(mem_freep) char *twins = mem_printf("%s.memfs-", config);
+    _cleanup_(mem_freep) char *registrations = mem_printf("%s/memfs/worktree", c->common_dir);
 
-    for (size_t i = 0; i < ARRAY_LEN(names); i++) {
-        _cleanup_(mem_freep) char *path = mem_printf("%s/%s", c->common_dir, names[i]);
-        _cleanup_(mem_freep) char *own = mem_printf("%s.memfs-", path);
-
-        gitlock_heal(path, strcmp(names[i], "config") == 0 ? own : twins);
-    }
+    checkout_heal_refs(c);
+    gitlock_heal(config, twins);
     gitlock_sweep(twins);
+    checkout_sweep_stages(registrations);
 }
 
-static bool has_note(const checkout *c, const char *name)
+/* "<twin>.new" and its lock (checkout_index_write), when the twin is gone. */
+static void sweep_index_copy(const char *folder, const char *name)
 {
-    _cleanup_(mem_freep) char *path = mem_printf("%s/memfs/%s", c->git_dir, name);
+    _cleanup_(mem_freep) char *path = mem_printf("%s/%s", folder, name);
+    _cleanup_(mem_freep) char *twin = mem_strndup(path, (size_t)(strstr(path, ".new") - path));
 
-    return fs_exists(path);
+    if (!fs_exists(twin))
+        unlink(path);
+}
+
+/* What the dead left of their work on the index; says if an update left something too. */
+static bool sweep_notes(const checkout *c)
+{
+    _cleanup_(mem_freep) char *folder = mem_printf("%s/memfs", c->git_dir);
+    DIR *dir = opendir(folder);
+    struct dirent *at;
+    bool has_update = false;
+
+    while (dir != NULL && (at = readdir(dir)) != NULL) {
+        if (strncmp(at->d_name, "index-", 6) == 0 && strstr(at->d_name, ".new") != NULL)
+            sweep_index_copy(folder, at->d_name);
+        has_update = has_update || strncmp(at->d_name, "updating", 8) == 0 ||
+                     strncmp(at->d_name, "stage-", 6) == 0;
+    }
+    if (dir != NULL)
+        closedir(dir);
+    return has_update;
 }
 
 memfs_code checkout_recover(checkout *c, bool *ret_did, memfs_error *err)
@@ -279,12 +300,12 @@ memfs_code checkout_recover(checkout *c, bool *ret_did, memfs_error *err)
     memfs_code rc;
 
     *ret_did = false;
-    heal_locks(c);
+    heal_common(c);
     if (c->work_tree == NULL)
         return MEMFS_OK;
     gitlock_heal(index, twins);
     gitlock_sweep(twins);
-    if (!has_note(c, "updating"))
+    if (!sweep_notes(c))
         return MEMFS_OK; /* nearly always */
     rc = take_turn(c, &turn, err);
     if (rc == MEMFS_OK)

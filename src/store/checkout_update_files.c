@@ -496,8 +496,10 @@ static memfs_code take_back_new(update_plan *p, size_t i, int folder, const char
     memfs_code rc;
 
     name_in_stage(staged, i, "new");
-    if (in_stage(p, staged))
-        return MEMFS_OK; /* it was not placed */
+    if (in_stage(p, staged)) { /* it was not placed, but its folder may have been made */
+        prune(p, change->path);
+        return MEMFS_OK;
+    }
     if (move(folder, name, p->stage, staged) < 0)
         return errno == ENOENT ? MEMFS_OK
                                : memfs_fail_errno(err, "could not take '%.200s' back", change->path);

@@ -2,7 +2,6 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
-#include "base/hash.h"
 #include "base/mem.h"
 
 #include <dirent.h>
@@ -20,7 +19,7 @@
  * whose ".git" is a file that names the registration.  Made in this order:
  *
  *   1. "<path>.memfs-XXXXXX", flocked, with all files and .git: nobody else knows it
- *   2. <common dir>/memfs/worktree-XXXXXX with HEAD, index, commondir, gitdir, and a note "memfs-stage"
+ *   2. <common dir>/memfs/worktree.memfs-XXXXXX, flocked, with HEAD, index, commondir, gitdir, and a note "memfs-stage"
  *      that names 1
  *   3. the branch
  *   4. 2 becomes worktrees/<id>         by rename, so git never sees half a registration
@@ -226,7 +225,7 @@ typedef struct addition {
     const char *path, *branch;
     memfs_oid commit;
     char *stage, *admin_stage, *admin; /* admin: where it will be */
-    int fd;                            /* of stage */
+    int fd, admin_fd;                  /* of the two stages */
 } addition;
 
 static void addition_dispose(addition *a)
@@ -241,6 +240,7 @@ static void addition_dispose(addition *a)
     free(a->admin_stage);
     free(a->admin);
     close_fd(&a->fd);
+    close_fd(&a->admin_fd);
 }
 
 /* The files, and the index that fits them. */
@@ -275,19 +275,13 @@ static memfs_code fill(addition *a, memfs_error *err)
 
 static memfs_code make_admin_stage(addition *a, memfs_error *err)
 {
-    uint8_t random[HEX];
-    char hex[2 * HEX + 1];
-    _cleanup_(mem_freep) char *logs = NULL;
+    _cleanup_(mem_freep) char *base = checkout_note_path(a->c, "worktree"), *logs = NULL;
+    memfs_code rc = checkout_stage_begin(base, &a->admin_stage, &a->admin_fd, err);
 
-    hash_random(random, sizeof(random));
-    hash_hex(random, sizeof(random), hex);
-    {
-        _cleanup_(mem_freep) char *name = mem_printf("worktree-%s", hex);
-
-        a->admin_stage = checkout_note_path(a->c, name);
-    }
+    if (rc < 0)
+        return rc;
     logs = mem_printf("%s/logs", a->admin_stage);
-    if (mkdir(a->admin_stage, 0777) < 0 || mkdir(logs, 0777) < 0)
+    if (fchmod(a->admin_fd, 0755) < 0 || mkdir(logs, 0777) < 0)
         return memfs_fail_errno(err, "could not make a folder for the registration");
     return MEMFS_OK;
 }
@@ -408,7 +402,8 @@ memfs_code checkout_worktree_add(checkout *c, const char *path, const char *bran
                                  const memfs_oid *commit, memfs_error *err)
 {
     _cleanup_(mem_freep) char *folder = NULL, *real = NULL, *full = NULL;
-    _cleanup_(addition_dispose) addition a = { .c = c, .branch = branch, .commit = *commit, .fd = -1 };
+    _cleanup_(addition_dispose) addition a = { .c = c, .branch = branch, .commit = *commit, .fd = -1,
+                                               .admin_fd = -1 };
     memfs_code rc = check_new(c, path, branch, err);
 
     if (rc < 0)

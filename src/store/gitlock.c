@@ -71,27 +71,36 @@ static int open_dead(const char *path)
     return fd;
 }
 
+static bool is_same_file(const struct stat *a, const char *path)
+{
+    struct stat b;
+
+    return lstat(path, &b) == 0 && a->st_ino == b.st_ino && a->st_dev == b.st_dev;
+}
+
 /*
- * One dead twin: removes the lock that it names, if that is it, and the twin.  lock NULL: only a twin
- * whose file has no other name; the other may be a lock, and without the twin nobody could tell whose.
+ * One dead twin.  Its other name, if it has one, is a lock that goes with it (*ret_was_lock), or the file
+ * itself (it died just after the commit).  When it is neither of ours the twin stays: without it nobody
+ * could tell whose that other lock is.
  */
-static bool bury(const char *twin, const char *lock)
+static bool bury(const char *twin, const char *path, const char *lock, bool *ret_was_lock)
 {
     _cleanup_(close_fd) int fd = open_dead(twin);
-    struct stat mine, its;
+    struct stat mine;
 
     if (fd < 0 || fstat(fd, &mine) < 0)
         return false;
-    if (lock == NULL)
-        return mine.st_nlink == 1 && unlink(twin) == 0;
-    if (lstat(lock, &its) < 0 || its.st_ino != mine.st_ino || its.st_dev != mine.st_dev)
+    if (lock != NULL && is_same_file(&mine, lock)) {
+        *ret_was_lock = true;
+        unlink(lock);
+    } else if (mine.st_nlink > 1 && (path == NULL || !is_same_file(&mine, path))) {
         return false;
-    unlink(lock);
-    unlink(twin);
-    return true;
+    }
+    return unlink(twin) == 0;
 }
 
-static size_t bury_all(const char *twins, const char *lock)
+/* How many are left. */
+static size_t bury_all(const char *twins, const char *path, const char *lock, bool *ret_was_lock)
 {
     _cleanup_(mem_freep) char *folder = folder_of(twins);
     DIR *dir = opendir(folder);
@@ -101,31 +110,39 @@ static size_t bury_all(const char *twins, const char *lock)
     if (dir == NULL)
         return 0;
     while ((at = readdir(dir)) != NULL) {
-        _cleanup_(mem_freep) char *path = NULL;
+        _cleanup_(mem_freep) char *twin = NULL;
 
         if (!is_twin_name(at->d_name, last_part(twins)))
             continue;
-        path = mem_printf("%s/%s", folder, at->d_name);
-        if (bury(path, lock))
-            n++;
+        twin = mem_printf("%s/%s", folder, at->d_name);
+        n += !bury(twin, path, lock, ret_was_lock);
     }
     closedir(dir);
     return n;
 }
 
+static bool has_twin(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 && S_ISREG(st.st_mode) && st.st_nlink > 1;
+}
+
 bool gitlock_heal(const char *path, const char *twins)
 {
     _cleanup_(mem_freep) char *lock = mem_printf("%s.lock", path);
-    struct stat st;
+    bool was_lock = false;
 
-    if (lstat(lock, &st) < 0 || !S_ISREG(st.st_mode) || st.st_nlink < 2)
-        return false;
-    return bury_all(twins, lock) > 0;
+    if (has_twin(lock) || has_twin(path))
+        bury_all(twins, path, lock, &was_lock);
+    return was_lock;
 }
 
 size_t gitlock_sweep(const char *twins)
 {
-    return bury_all(twins, NULL);
+    bool ignored = false;
+
+    return bury_all(twins, NULL, NULL, &ignored);
 }
 
 /* taking */

@@ -43,7 +43,7 @@ void gitlock_dispose(gitlock *l);
 
 /* Clears "<path>.lock" away if a dead memfs left it.  True: it did. */
 bool gitlock_heal(const char *path, const char *twins);
-/* Removes twins of the dead that name nothing else; says how many. */
+/* Removes twins of the dead that name nothing else; says how many are left. */
 size_t gitlock_sweep(const char *twins);
 
 #endif
