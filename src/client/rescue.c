@@ -22,6 +22,7 @@
 
 #define LOG_MAX_BYTES (4u << 20)
 #define MAX_LOST 64
+#define LETTA_REFS "refs/letta-backup/"
 
 void rescues_dispose(rescues *r)
 {
@@ -185,7 +186,7 @@ memfs_code rescue_gather(checkout *c, bool with_letta, rescues *ret, memfs_error
     if (rc == MEMFS_OK)
         rc = add_folded(c, ret, err);
     if (rc == MEMFS_OK && with_letta)
-        rc = checkout_each_ref(c, "refs/letta-backup/", add_lettas, ret, err);
+        rc = checkout_each_ref(c, LETTA_REFS, add_lettas, ret, err);
     if (rc == MEMFS_OK && ret->n > 0) {
         add_times(c, ret);
         qsort(ret->at, ret->n, sizeof(*ret->at), newest_first);
@@ -234,9 +235,10 @@ static void add_merges(checkout *c, rescues *ret)
     }
 }
 
-memfs_code rescue_mark_seen(checkout *c, const memfs_oid *commit, memfs_error *err)
+static memfs_code append_id(checkout *c, const char *name, const memfs_oid *commit,
+                            memfs_error *err)
 {
-    _cleanup_(mem_freep) char *path = checkout_note_path(c, RESCUE_SEEN_LOG);
+    _cleanup_(mem_freep) char *path = checkout_note_path(c, name);
     char line[MEMFS_OID_HEX + 2];
     bool is_written;
     int fd;
@@ -245,12 +247,17 @@ memfs_code rescue_mark_seen(checkout *c, const memfs_oid *commit, memfs_error *e
     line[MEMFS_OID_HEX] = '\n';
     fd = open(path, O_WRONLY | O_APPEND | O_CREAT | O_CLOEXEC | O_NOFOLLOW, 0600);
     if (fd < 0)
-        return memfs_fail_errno(err, "could not open '" RESCUE_SEEN_LOG "'");
+        return memfs_fail_errno(err, "could not open '%s'", name);
     is_written = write(fd, line, MEMFS_OID_HEX + 1) == MEMFS_OID_HEX + 1;
     if (!is_written)
-        memfs_fail_errno(err, "could not write '" RESCUE_SEEN_LOG "'");
+        memfs_fail_errno(err, "could not write '%s'", name);
     close(fd);
     return is_written ? MEMFS_OK : err->code;
+}
+
+memfs_code rescue_mark_seen(checkout *c, const memfs_oid *commit, memfs_error *err)
+{
+    return append_id(c, RESCUE_SEEN_LOG, commit, err);
 }
 
 memfs_code rescue_seen(checkout *c, memfs_error *err)
@@ -373,10 +380,56 @@ static memfs_code judge(checkout *c, rescues *r, memfs_error *err)
     return MEMFS_OK;
 }
 
+/* Takes from the list the client's own tips that were found to be kept elsewhere. */
+static void skip_kept(checkout *c, rescues *r)
+{
+    _cleanup_(buf_dispose) memfs_buf kept = MEMFS_BUF_INIT(LOG_MAX_BYTES);
+    size_t n = 0;
+
+    read_note(c, RESCUE_KEPT_LOG, &kept);
+    if (kept.len == 0)
+        return;
+    for (size_t i = 0; i < r->n; i++) {
+        rescue *at = &r->at[i];
+        char hex[MEMFS_OID_HEX + 1];
+
+        oid_hex(&at->id, hex);
+        if (at->kind == RESCUE_LETTA_BACKUP && is_seen(buf_str(&kept), str_of(hex))) {
+            free(at->ref);
+            free(at->branch);
+            continue;
+        }
+        r->at[n++] = *at;
+    }
+    r->n = n;
+}
+
+memfs_code rescue_mark_kept(checkout *c, memfs_error *err)
+{
+    _cleanup_(rescue_tips_dispose) rescue_tips branches = { NULL, 0 };
+    _cleanup_(rescues_dispose) rescues lettas = RESCUES_INIT;
+    memfs_code rc = checkout_each_ref(c, LETTA_REFS, add_lettas, &lettas, err);
+
+    skip_kept(c, &lettas);
+    if (rc == MEMFS_OK && lettas.n > 0)
+        rc = rescue_branches(c, &branches, err);
+    for (size_t i = 0; rc == MEMFS_OK && i < lettas.n; i++) {
+        size_t n_lost = 1;
+        memfs_error ignored; /* what cannot be judged stays */
+
+        if (rescue_count_lost(c, &lettas.at[i].id, &branches, &n_lost, &ignored) == MEMFS_OK &&
+            n_lost == 0)
+            rc = append_id(c, RESCUE_KEPT_LOG, &lettas.at[i].id, err);
+    }
+    return rc;
+}
+
 memfs_code rescue_list(checkout *c, bool is_cheap, rescues *ret, memfs_error *err)
 {
     memfs_code rc = rescue_gather(c, true, ret, err);
 
+    if (rc == MEMFS_OK && is_cheap)
+        skip_kept(c, ret);
     if (rc == MEMFS_OK)
         add_merges(c, ret);
     if (rc < 0 || is_cheap)

@@ -7,9 +7,11 @@
  *   refs/letta-backup/pre-sync-<ms>   the client's own, before its reset
  *   <common>/memfs/merged.log         "<time> <commit> <n>": merges decided by rule on this machine
  *   <common>/memfs/merged.seen        "<commit>": those that were looked at or undone
+ *   <common>/memfs/backup.kept        "<commit>": the client's own that a branch keeps as well
  *
  * A tip that a branch contains, or that lives on as an equal change, is no rescue: tidy drops the
- * hook's ref of it.  The client's refs are the client's and stay.
+ * hook's ref of it.  The client's refs are the client's and stay; tidy notes that they keep
+ * nothing of their own.
  *
  * undo never rewinds: a rescued tip is merged into main (store/merge), a commit or a rule's
  * decision is reverted by a new commit.  Of a merge decided by rule, the files that the rule met

@@ -10,6 +10,7 @@
 #define RESCUE_FOLDED "refs/memfs/rescued"
 #define RESCUE_MERGED_LOG "merged.log"
 #define RESCUE_SEEN_LOG "merged.seen"
+#define RESCUE_KEPT_LOG "backup.kept"
 
 /* rescue.c */
 typedef struct rescue_tips {
@@ -33,5 +34,7 @@ void rescue_judge(checkout *c, rescues *r, const rescue_tips *branches);
 MEMFS_CHECK memfs_code rescue_gather(checkout *c, bool with_letta, rescues *ret, memfs_error *err);
 /* Appends an id to merged.seen. */
 MEMFS_CHECK memfs_code rescue_mark_seen(checkout *c, const memfs_oid *commit, memfs_error *err);
+/* Notes for the cheap list which of the client's own tips a branch keeps by now. */
+MEMFS_CHECK memfs_code rescue_mark_kept(checkout *c, memfs_error *err);
 
 #endif

@@ -227,6 +227,8 @@ memfs_code rescue_tidy(checkout *c, size_t *ret_n_left, memfs_error *err)
     bool *is_lost;
 
     *ret_n_left = all.n;
+    if (rc == MEMFS_OK)
+        rc = rescue_mark_kept(c, err);
     if (rc < 0 || all.n == 0)
         return rc;
     rc = rescue_branches(c, &branches, err);

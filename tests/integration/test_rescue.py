@@ -36,6 +36,9 @@ class Memory(Checkout):
     def can_undo(self):
         return json.loads(self.undo("--list", "--json").stdout)["can_undo"]
 
+    def n_rescued(self):
+        return json.loads(self.call("status", "--json").stdout)["agents"][0]["n_rescued"]
+
     def commit(self, path, text, *options):
         self.write(path, text)
         self.run("add", "-A")
@@ -117,10 +120,27 @@ def test_undo_lettas_own_backup(memory):
     memory.run("-c", "core.hooksPath=/nowhere", "reset", "-q", "--hard", "HEAD~1")
     (row,) = memory.can_undo()
     assert row["kind"] == "letta-backup" and row["time"].startswith("2023-11-14T22:13:20")
+    assert memory.n_rescued() == 1
     memory.undo()
     assert memory.read("notes/a.txt") == "a\n"
+    assert memory.n_rescued() == 0                                     # nor is it told for ever
     memory.tidy()
     assert memory.text("for-each-ref", "refs/letta-backup/") != ""     # it is the client's
+
+
+def test_lettas_backup_of_what_a_branch_keeps_is_no_rescue(memory):
+    """Pulled and rebased since, by whoever: the next sync sees that nothing of it is lost."""
+    tip = memory.commit("notes/a.txt", "a\n")
+    memory.run("update-ref", "refs/letta-backup/pre-sync-1700000000000", tip)
+    memory.run("-c", "core.hooksPath=/nowhere", "reset", "-q", "--hard", "HEAD~1")
+    memory.tidy()
+    assert memory.n_rescued() == 1 and len(memory.can_undo()) == 1
+    memory.run("merge", "-q", "--ff-only", tip)
+    memory.tidy()
+    assert memory.n_rescued() == 0 and memory.can_undo() == []
+    # and if it is lost once more, the list is not deceived by what was noted
+    memory.run("-c", "core.hooksPath=/nowhere", "reset", "-q", "--hard", "HEAD~1")
+    assert len(memory.can_undo()) == 1
 
 
 def test_undo_newest_first(memory):
