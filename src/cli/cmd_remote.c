@@ -239,17 +239,14 @@ static cli_exit exit_of_answer(remote_answer answer)
 
 static void print_probe(const place *p, const backend_choice *c, const probe_result *r)
 {
+    _cleanup_(buf_dispose) memfs_buf said = MEMFS_BUF_INIT(8192);
     const remote_class *class = remote_class_of(r->answer);
     char main_id[MEMFS_OID_HEX + 1];
 
     printf("%s  ", p->agent_id);
     cli_print_safe(str_of(c->target.url.text));
-    printf("  %s", class->words);
-    if (r->detail[0] != '\0') {
-        fputs(" (", stdout);
-        cli_print_safe(str_of(r->detail));
-        putchar(')');
-    }
+    remote_answer_say(&said, r->answer, str_of(r->detail));
+    printf("  %s", said.ptr);
     oid_hex(&r->main, main_id);
     if (r->has_main)
         printf(", main is %.12s", main_id);

@@ -25,6 +25,15 @@ static void print_head(void)
            "CHANGED", "RESCUED", "QUEUED", "REMOTE");
 }
 
+/* The state's own column says "local-only" already. */
+static const char *words_of(const remote_class *class)
+{
+    static const char state[] = "local-only: ";
+    bool says_it = str_starts_with(str_of(class->words), MEMFS_STR(state));
+
+    return class->words + (says_it ? strlen(state) : 0);
+}
+
 /* What the last column says: where the remote is, or why it does not count. */
 static void print_remote(const client_report *r, const char *state)
 {
@@ -39,7 +48,7 @@ static void print_remote(const client_report *r, const char *state)
         if (r->answer == REMOTE_UNASKED && strcmp(state, "local-only") == 0)
             fputs("  (not asked yet)", stdout);
         else if (r->answer != REMOTE_UNASKED && class->code != MEMFS_OK)
-            printf("  (%s)", class->words);
+            printf("  (%s)", words_of(class));
         else if (r->held_back[0] != '\0') {
             fputs("  (", stdout);
             cli_print_safe(str_of(r->held_back));

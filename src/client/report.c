@@ -90,10 +90,7 @@ static void add_answer(const client_report *r, memfs_buf *out)
     }
     if (!str_starts_with(str_of(class->words), MEMFS_STR("local-only")))
         buf_puts(out, "local-only: ");
-    buf_puts(out, class->words);
-    add_text(out, " (", r->detail);
-    if (r->detail[0] != '\0')
-        buf_putc(out, ')');
+    remote_answer_say(out, r->answer, str_of(r->detail));
     add_text(out, "; ", class->advice);
 }
 

@@ -68,7 +68,7 @@ static const remote_class CLASSES[REMOTE_N_ANSWERS] = {
     [REMOTE_CUT] = { "cut", "local-only: unreachable (the connection was cut)", "",
                      MEMFS_EUNAVAIL, false, RETRY_BACKOFF, 15 },
     [REMOTE_REJECTED] = { "rejected", "the remote refused the push",
-                          "see what the remote says: a hook or a protected branch refuses main",
+                          "a hook or a protected branch refuses main there: allow it to be pushed",
                           MEMFS_ECONFLICT, false, RETRY_NEXT_RUN, 0 },
     [REMOTE_OTHER] = { "other", "local-only: the remote failed", "", MEMFS_EUNAVAIL, false,
                        RETRY_BACKOFF, MINUTE },

@@ -55,6 +55,9 @@ typedef struct remote_class {
     int64_t remember_s;  /* how long the answer is believed without asking again */
 } remote_class;
 const remote_class *remote_class_of(remote_answer answer);
+/* The class's words and the detail as one phrase, nothing said twice: "local-only: unreachable
+ * (TLS: certificate has expired)".  detail may be empty; it is escaped (T20).  words.c */
+void remote_answer_say(memfs_buf *out, remote_answer answer, memfs_str detail);
 
 typedef struct probe_result {
     remote_answer answer;

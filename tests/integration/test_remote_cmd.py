@@ -227,7 +227,8 @@ def test_check_says_in_words_what_the_remote_says(home, folder, agent, status, c
         told = shown(home, a, "check", code=code)
         assert told["exit"] == code and told["words"] and told["answer"]
         done = home.run("remote", "check", "--agent", a, code=code)
-        assert told["words"].encode() in done.stdout
+        assert told["words"].rstrip(")").encode() in done.stdout      # a detail follows in the same brackets
+        assert told["detail"].encode() in done.stdout
         if told["advice"]:
             assert told["advice"].encode() in done.stderr
 

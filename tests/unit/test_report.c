@@ -233,6 +233,159 @@ static void every_answer_has_a_line_of_one_piece(void **state)
     }
 }
 
+/* What curl, git, ssh and servers really said, by the answer it came with. */
+static const struct {
+    remote_answer answer;
+    const char *detail, *line; /* line: how it begins */
+} SAID[] = {
+    { REMOTE_NOT_IMPLEMENTED, "HTTP 501", "local-only: endpoint not implemented (HTTP 501); " },
+    { REMOTE_NOT_IMPLEMENTED, "", "local-only: endpoint not implemented; " },
+    { REMOTE_NOT_FOUND, "HTTP 404", "local-only: repository not found (HTTP 404); " },
+    { REMOTE_NOT_FOUND, "there is no such folder",
+      "local-only: repository not found (there is no such folder); " },
+    { REMOTE_NOT_FOUND, "repository 'http://127.0.0.1:1/a.git/' not found",
+      "local-only: repository not found; " },
+    { REMOTE_NOT_FOUND, "Repository not found.", "local-only: repository not found; " },
+    { REMOTE_NOT_ALLOWED, "HTTP 405", "local-only: endpoint does not take git requests (HTTP 405)" },
+    { REMOTE_NOT_GIT, "HTTP 302 redirects to 'portal.invalid'",
+      "local-only: not a git server (HTTP 302 redirects to 'portal.invalid'); " },
+    { REMOTE_NOT_GIT, "a web page came instead of git",
+      "local-only: not a git server (a web page came instead of git); " },
+    { REMOTE_NOT_GIT, "http://127.0.0.1:1/a/info/refs not valid: is this a git repository?", "" },
+    { REMOTE_UNAUTHORIZED, "HTTP 401", "local-only: credentials refused (HTTP 401); " },
+    { REMOTE_UNAUTHORIZED, "Authentication failed for 'https://git.example/x.git/'", "" },
+    { REMOTE_UNAUTHORIZED, "git@127.0.0.1: Permission denied (publickey).", "" },
+    { REMOTE_FORBIDDEN, "HTTP 403", "local-only: credentials refused (HTTP 403); " },
+    { REMOTE_TOO_MANY, "HTTP 429", "local-only: unreachable (too many requests: HTTP 429)" },
+    { REMOTE_FAILING, "HTTP 503", "local-only: unreachable (the server fails: HTTP 503)" },
+    { REMOTE_FAILING, "", "local-only: unreachable (the server fails)" },
+    { REMOTE_REFUSED, "connection refused", "local-only: unreachable (connection refused); " },
+    { REMOTE_REFUSED, "", "local-only: unreachable (connection refused); " },
+    { REMOTE_REFUSED, "ssh: connect to host 127.0.0.1 port 1: Connection refused",
+      "local-only: unreachable (ssh: connect to host 127.0.0.1 port 1: Connection refused); " },
+    { REMOTE_REFUSED, "No route to host",
+      "local-only: unreachable (connection refused: No route to host); " },
+    { REMOTE_TIMEOUT, "no whole answer in time",
+      "local-only: unreachable (no whole answer in time); " },
+    { REMOTE_TIMEOUT, "no time is left", "local-only: unreachable (no time is left); " },
+    { REMOTE_TIMEOUT, "ssh: connect to host 192.0.2.1 port 22: Connection timed out", "" },
+    { REMOTE_NO_NAME, "Could not resolve host: nowhere.invalid",
+      "local-only: unreachable (Could not resolve host: nowhere.invalid); " },
+    { REMOTE_NO_NAME, "ssh: Could not resolve hostname x.invalid: Name or service not known", "" },
+    { REMOTE_TLS, "certificate has expired",
+      "local-only: unreachable (TLS: certificate has expired); " },
+    { REMOTE_TLS, "unable to get local issuer certificate", "" },
+    { REMOTE_HOST_KEY, "Host key verification failed.",
+      "local-only: the ssh host key is unknown or has changed; " },
+    { REMOTE_CUT, "the list of refs ended in the middle",
+      "local-only: unreachable (the connection was cut: the list of refs ended in the middle)" },
+    { REMOTE_CUT, "Empty reply from server", "" },
+    { REMOTE_REJECTED, "[remote rejected] (pre-receive hook declined) (the remote says: not here)",
+      "local-only: the remote refused the push ([remote rejected] (pre-receive hook declined) (the "
+      "remote says: not here)); " },
+    { REMOTE_REJECTED, "it moved before each of our pushes", "" },
+    { REMOTE_OTHER, "libcurl is not installed (libcurl.so.4; Debian: libcurl4)",
+      "local-only: the remote failed (libcurl is not installed (libcurl.so.4; Debian: libcurl4))" },
+    { REMOTE_OTHER, "HTTP 418", "local-only: the remote failed (HTTP 418)" },
+};
+
+/* The words of a line; each begins at *at, and *at is moved behind it. */
+static bool word_at(const char **at, char *out, size_t size)
+{
+    size_t n = 0;
+
+    *at += strcspn(*at, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
+    for (; **at != '\0' && strchr(" ,;:()'[]/.=", **at) == NULL; (*at)++)
+        if (n + 1 < size)
+            out[n++] = (char)(**at >= 'A' && **at <= 'Z' ? **at + 32 : **at);
+    out[n] = '\0';
+    return n > 0;
+}
+
+/* The same two neighbouring words of three letters and more, but articles: "" when none come twice. */
+static void find_repeated(const char *line, char *out, size_t size)
+{
+    char words[200][40];
+    size_t n = 0;
+
+    while (n < ARRAY_LEN(words) && word_at(&line, words[n], sizeof(words[n])))
+        n++;
+    out[0] = '\0';
+    for (size_t i = 0; i + 1 < n; i++)
+        for (size_t k = i + 1; k + 1 < n; k++)
+            if (strlen(words[i]) > 2 && strlen(words[i + 1]) > 2 && strcmp(words[i], "the") != 0 &&
+                strcmp(words[i], words[k]) == 0 && strcmp(words[i + 1], words[k + 1]) == 0)
+                snprintf(out, size, "%s %s", words[i], words[i + 1]);
+}
+
+static void say_line(remote_answer answer, const char *detail, memfs_buf *line)
+{
+    _cleanup_(client_report_dispose) client_report r = base_report();
+
+    r.answer = answer;
+    snprintf(r.detail, sizeof(r.detail), "%s", detail);
+    client_report_line(&r, line);
+}
+
+static void the_search_for_repetitions_finds_them(void **state)
+{
+    char found[100];
+
+    (void)state;
+    find_repeated("unreachable (connection refused) (Connection refused)", found, sizeof(found));
+    assert_string_equal(found, "connection refused");
+    find_repeated("the remote refused the push of the remote", found, sizeof(found));
+    assert_string_equal(found, "");
+}
+
+static void no_line_says_a_thing_twice(void **state)
+{
+    bool was_seen[REMOTE_N_ANSWERS] = { [REMOTE_UNASKED] = true, true, true };
+    char twice[100];
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(SAID); i++) {
+        _cleanup_(buf_dispose) memfs_buf line = MEMFS_BUF_INIT(8192);
+
+        was_seen[SAID[i].answer] = true;
+        say_line(SAID[i].answer, SAID[i].detail, &line);
+        if (!str_starts_with(buf_str(&line), str_of(SAID[i].line)))
+            fail_msg("'%s' does not begin with '%s'", line.ptr, SAID[i].line);
+        find_repeated(line.ptr, twice, sizeof(twice));
+        if (twice[0] != '\0')
+            fail_msg("'%s' says '%s' twice", line.ptr, twice);
+    }
+    for (int answer = 0; answer < REMOTE_N_ANSWERS; answer++)
+        if (!was_seen[answer])
+            fail_msg("no line of '%s' is looked at", remote_class_of((remote_answer)answer)->name);
+}
+
+/* What a class says by itself: the cause in its brackets, or all that is behind the state. */
+static void own_words(remote_answer answer, char *out, size_t size)
+{
+    const char *words = remote_class_of(answer)->words, *start = strstr(words, ": ");
+    const char *bracket = strchr(words, '(');
+
+    start = bracket != NULL ? bracket + 1 : start != NULL ? start + 2 : words;
+    snprintf(out, size, "%.*s", (int)strcspn(start, ")"), start);
+}
+
+/* Also when the class's own words come back as the detail, whatever the answer. */
+static void words_that_come_back_as_detail_are_said_once(void **state)
+{
+    (void)state;
+    for (int answer = REMOTE_NOT_IMPLEMENTED; answer < REMOTE_N_ANSWERS; answer++) {
+        _cleanup_(buf_dispose) memfs_buf line = MEMFS_BUF_INIT(8192);
+        char own[100], twice[100];
+
+        own_words((remote_answer)answer, own, sizeof(own));
+        say_line((remote_answer)answer, own, &line);
+        find_repeated(line.ptr, twice, sizeof(twice));
+        if (twice[0] != '\0')
+            fail_msg("'%s' says '%s' twice", line.ptr, twice);
+    }
+}
+
 /* T20: names and a remote's words come from strangers. */
 static void T20_strangers_texts_stay_one_line(void **state)
 {
@@ -377,6 +530,9 @@ int main(void)
         cmocka_unit_test(every_state_has_its_word_line_and_exit_status),
         cmocka_unit_test(local_failures_exit_as_the_table_of_the_command_line),
         cmocka_unit_test(every_answer_has_a_line_of_one_piece),
+        cmocka_unit_test(the_search_for_repetitions_finds_them),
+        cmocka_unit_test(no_line_says_a_thing_twice),
+        cmocka_unit_test(words_that_come_back_as_detail_are_said_once),
         cmocka_unit_test(T20_strangers_texts_stay_one_line),
         cmocka_unit_test(what_was_done_and_what_waits_is_told),
         cmocka_unit_test(the_object_has_the_same_keys_in_every_state),
