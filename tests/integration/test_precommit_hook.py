@@ -188,6 +188,27 @@ def test_limits_of_a_configuration_hold_in_the_first_layout_too(memory):
     assert memory.commit().returncode == 0
 
 
+def test_a_configuration_adds_to_the_rules_of_the_first_layout(memory):
+    """Both kinds of rule are told in one go; only the configuration's own limits are added, and only for memory."""
+    config = '{"version": 1, "fileCharacterLimits": [{"pattern": "system/short*.md", "maxCharacters": 60}]}\n'
+    before = {".memfs.config.json": config, "system/a.md": GOOD, "skills/old.md": "flat, from earlier\n",
+              "system/short-old.md": GOOD + "x" * 100}
+    memory.start(before)
+    memory.stage("system/b.md", "plain\n")
+    said = memory.commit().stderr.decode()
+    assert "system/b.md: missing frontmatter" in said
+    assert "system/short-old.md: " in said                  # as the client: all that is tracked is measured
+    assert "skills/old.md" not in said                      # a rule of the second layout, and nobody touched it
+    memory.stage("system/b.md", GOOD + "x" * 30000)         # no limit of this configuration
+    memory.stage("system/short-old.md", GOOD)
+    memory.stage("notes/short.md", "x" * 100)               # no memory in this layout
+    done = memory.commit()
+    assert done.returncode == 0, done.stderr
+    memory.start({k: v for k, v in before.items() if k != ".memfs.config.json"})
+    memory.stage("system/c.md", GOOD)
+    assert memory.commit().returncode == 0                  # no configuration: no limits
+
+
 # the second layout
 
 SECOND = [
@@ -206,6 +227,8 @@ SECOND = [
     ("a flat skill", {"MEMORY.md": "#\n"}, {"skills/x.md": NAMED}, False),
     ("a flat skill that was there before", {"MEMORY.md": "#\n", "skills/x.md": NAMED}, {"people.md": NAMED},
      True),
+    ("a flat skill that was there and is changed", {"MEMORY.md": "#\n", "skills/x.md": NAMED},
+     {"skills/x.md": NAMED + "more\n"}, False),
     ("a skill in its folder", {"MEMORY.md": "#\n"}, {"skills/x/SKILL.md": "anything\n"}, True),
     ("another kind of file", {"MEMORY.md": "#\n"}, {"data.json": "{}\n"}, True),
     ("what was wrong before stops every commit", {"MEMORY.md": "#\n", "bad.md": "plain\n"},
