@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Runs every test of memfs and ends with one count.
 
-    tests/run.py                 all phases, two lanes at a time
+    tests/run.py                 all phases, three lanes at a time
     tests/run.py --only unit     one phase (repeatable)
     tests/run.py --list
 
-Phases are rows of PHASES below.  Lane "serve" holds the long integration suites, lane "side" all that
-can run beside them; the builds come first.  Each phase returns its counts; a phase that cannot run is
+Phases are rows of PHASES below.  Lanes "client" and "serve" hold the long integration suites, lane "side"
+all that can run beside them; the builds come first.  Each phase returns its counts; a phase that cannot run is
 a failure, never a silence.  A test that needs what this machine lacks says "skipped" with its reason;
 more skips than MAX_SKIPPED fail the run.
 
@@ -80,7 +80,7 @@ def build(folder, flags, env=None, targets=()):
     return Counts(passed=1)
 
 
-def pytest(name, folder, binary, extra_env=None, timeout=2400):
+def pytest(name, what, binary, extra_env=None, timeout=3000):
     report = os.path.join(LOGS, name + ".xml")
     if os.path.exists(report):
         os.unlink(report)
@@ -88,7 +88,7 @@ def pytest(name, folder, binary, extra_env=None, timeout=2400):
     env.update(extra_env or {})
     status, text = run(name, ["/usr/bin/python3", "-m", "pytest", "-q", "-rs", "--color=no",
                               "-p", "no:cacheprovider", "--durations=15",
-                              "--junitxml", report, folder], env, timeout)
+                              "--junitxml", report, *what], env, timeout)
     try:
         suite = xml.parse(report).getroot().find("testsuite")
         total, failed, skipped = (int(suite.get(k)) for k in ("tests", "failures", "skipped"))
@@ -197,10 +197,28 @@ def phase_fuzz():
     return counts
 
 
-def phase_integration():
-    return pytest("integration", "tests/integration", "build-asan/memfs",
-                  {"ASAN_OPTIONS": "detect_leaks=1:log_path=stderr",
-                   "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"})
+SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:log_path=stderr",
+             "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
+
+# The integration tests of the server; all the others are the client's.
+SERVER = ["attacks", "crash", "durability", "faults", "git_http", "http_front", "main_job", "owner",
+          "policy", "rest", "rest_agents", "rest_blocks", "vectors"]
+
+
+def integration_files():
+    folder = os.path.join(ROOT, "tests", "integration")
+    return sorted(name for name in os.listdir(folder) if re.fullmatch(r"test_\w+\.py", name))
+
+
+def phase_server():
+    files = ["tests/integration/test_%s.py" % name for name in SERVER]
+    return pytest("server", files, "build-asan/memfs", SANITIZED)
+
+
+def phase_client():
+    files = ["tests/integration/" + name for name in integration_files()
+             if name[len("test_"):-len(".py")] not in SERVER]
+    return pytest("client", files, "build-asan/memfs", SANITIZED)
 
 
 def phase_letta():
@@ -208,12 +226,13 @@ def phase_letta():
     if status != 0:
         show_tail("installing the Letta clients", text)
         return Counts(failed=1)
-    return pytest("letta", "tests/letta", "build-asan/memfs")
+    return pytest("letta", ["tests/letta"], "build-asan/memfs")
 
 
 PHASES = [  # name, lane, function
     ("build", "first", phase_build),
-    ("integration", "serve", phase_integration),
+    ("client", "client", phase_client),
+    ("server", "serve", phase_server),
     ("unit", "side", phase_unit),
     ("letta", "side", phase_letta),
     ("clang", "side", phase_clang),
@@ -251,7 +270,7 @@ def main():
     if total.failed == 0:
         lanes = [threading.Thread(target=run_lane, args=([p for p in wanted if p[1] == lane],
                                                          total, lock))
-                 for lane in ("serve", "side")]
+                 for lane in ("client", "serve", "side")]
         for lane in lanes:
             lane.start()
         for lane in lanes:
