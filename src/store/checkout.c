@@ -15,8 +15,8 @@
  *                                   has "commondir", which is relative to it
  *     <path>/HEAD, objects, refs    a bare repository
  *
- * Only <common dir>/config (and config.worktree, where that extension is on) is read.  Nothing in it
- * makes us run a program: filters, hooks, fsmonitor and the like are git's business (T12).
+ * Only <common dir>/config (and config.worktree, where that extension is on) is read.  Nothing in
+ * it makes us run a program: filters, hooks, fsmonitor and the like are git's business (T12).
  */
 
 /* configuration */
@@ -50,8 +50,9 @@ bool checkout_config_bool(const checkout *c, const char *key, bool fallback)
 /* What git must know to read a repository, we must know too. */
 static bool refuse_extension(const char *key, const char *value, void *ctx)
 {
-    static const char *const known[] = { "noop", "noop-v1", "worktreeconfig", "preciousobjects",
-                                         "relativeworktrees", NULL };
+    static const char *const known[] = {
+        "noop", "noop-v1", "worktreeconfig", "preciousobjects", "relativeworktrees", NULL
+    };
     memfs_error *err = ctx;
     const char *name = key + strlen("extensions.");
 
@@ -76,8 +77,10 @@ static memfs_code check_format(const checkout *c, memfs_error *err)
 
     err->code = MEMFS_OK;
     if (version != NULL && strcmp(version, "0") != 0 && strcmp(version, "1") != 0)
-        return memfs_fail(err, MEMFS_EINVALID, "the repository has the format version '%.20s'; memfs "
-                                               "knows 0 and 1", version);
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "the repository has the format version '%.20s'; memfs "
+                          "knows 0 and 1",
+                          version);
     gitconfig_each(c->config, refuse_extension, err);
     return err->code;
 }
@@ -99,8 +102,9 @@ static memfs_code read_config(checkout *c, memfs_error *err)
     c->has_modes = checkout_config_bool(c, "core.fileMode", true);
     c->has_links = checkout_config_bool(c, "core.symlinks", true);
     if (checkout_config(c, "core.worktree") != NULL)
-        return memfs_fail(err, MEMFS_EINVALID, "core.worktree is set in the repository; a memory's "
-                                               "files lie beside its .git");
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "core.worktree is set in the repository; a memory's "
+                          "files lie beside its .git");
     return MEMFS_OK;
 }
 
@@ -201,7 +205,8 @@ static memfs_code find(checkout *c, const char *path, memfs_error *err)
         rc = find_linked(c, dot_git, err);
     }
     if (rc == MEMFS_OK && !looks_like_git_dir(c->common_dir))
-        return memfs_fail(err, MEMFS_ECORRUPT, "'.git' is there but is no repository; move it away");
+        return memfs_fail(err, MEMFS_ECORRUPT,
+                          "'.git' is there but is no repository; move it away");
     return rc;
 }
 
@@ -213,8 +218,9 @@ static memfs_code check_owner(const checkout *c, memfs_error *err)
     if (stat(c->common_dir, &st) < 0)
         return memfs_fail_errno(err, "could not look at the repository");
     if (st.st_uid != geteuid())
-        return memfs_fail(err, MEMFS_EDENIED, "the repository belongs to uid %u and this is uid %u; "
-                                              "run memfs as its owner, or chown it",
+        return memfs_fail(err, MEMFS_EDENIED,
+                          "the repository belongs to uid %u and this is uid %u; "
+                          "run memfs as its owner, or chown it",
                           (unsigned)st.st_uid, (unsigned)geteuid());
     return MEMFS_OK;
 }

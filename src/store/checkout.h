@@ -10,9 +10,10 @@
  * ever shows that memfs was there.
  *
  * Changing the working tree (checkout_update) is journaled: the intent (old and new commit) is
- * written and synced before the first file changes; checkout_recover finishes after a crash.  A file is
- * exchanged with its new version by rename, then what was there is compared with what was expected: an
- * edit that came in between goes back into its place and the update ends as ECONFLICT.
+ * written and synced before the first file changes; checkout_recover finishes after a crash.  A
+ * file is exchanged with its new version by rename, then what was there is compared with what was
+ * expected: an edit that came in between goes back into its place and the update ends as
+ * ECONFLICT.
  *
  * Thread: a handle belongs to one thread.  Processes: any number; git's locks decide.
  */
@@ -37,10 +38,10 @@ void checkout_closep(checkout **c);
 
 /*
  * Makes work_tree a repository on branch main with the genesis: .git is built and synced in
- * "<work_tree>.memfs-XXXXXX" beside it, work_tree is made if it is missing, then .git is renamed in.
- * Files that are there stay as they are, untracked.  EEXISTS: somebody was first, or it is one already:
- * fine.  bare: work_tree itself becomes the git dir.  Leftover staging folders of dead processes are
- * removed.
+ * "<work_tree>.memfs-XXXXXX" beside it, work_tree is made if it is missing, then .git is renamed
+ * in. Files that are there stay as they are, untracked.  EEXISTS: somebody was first, or it is one
+ * already: fine.  bare: work_tree itself becomes the git dir.  Leftover staging folders of dead
+ * processes are removed.
  */
 MEMFS_CHECK memfs_code checkout_create(const char *work_tree, bool is_bare, memfs_error *err);
 
@@ -85,9 +86,9 @@ MEMFS_CHECK memfs_code checkout_inspect(checkout *c, checkout_state *ret, memfs_
 /* changing */
 
 /*
- * Moves a ref by compare-and-swap under git's "<ref>.lock", with fsync and a reflog entry.  expected
- * all zero: it must not exist.  ECONFLICT: it is elsewhere.  EUNAVAIL: locked for 2 s.  Hooks are not
- * called.  target NULL deletes.
+ * Moves a ref by compare-and-swap under git's "<ref>.lock", with fsync and a reflog entry.
+ * expected all zero: it must not exist.  ECONFLICT: it is elsewhere.  EUNAVAIL: locked for 2 s.
+ * Hooks are not called.  target NULL deletes.
  */
 MEMFS_CHECK memfs_code checkout_ref_move(checkout *c, const char *name, const memfs_oid *expected,
                                          const memfs_oid *target, const char *why,
@@ -100,32 +101,39 @@ typedef struct checkout_update_report {
     char first_left[256];
 } checkout_update_report;
 /*
- * Working tree, index and refs/heads/main from `from` to `to` (a descendant), together, under index.lock.
- * Only for a calm checkout on main at `from` with nothing changed among tracked files; untracked files
- * that are in the way must be equal.  ECONFLICT: one of that does not hold; nothing was changed.
- * Bare: only the ref.
+ * Working tree, index and refs/heads/main from `from` to `to` (a descendant), together, under
+ * index.lock.  Only for a calm checkout on main at `from` with nothing changed among tracked files;
+ * untracked files that are in the way must be equal.  ECONFLICT: one of that does not hold, or an
+ * editor was faster; nothing was changed.  EDENIED: a name in `to` could do harm.  EUNAVAIL: git
+ * held the index for 2 s.  EINVALID: `to` is no descendant.
+ *
+ * Symbolic links and submodules are never made: their entries in the index are marked
+ * "skip-worktree", so that git takes them for unchanged.  (With core.symlinks=false a link is a
+ * file with its target as text, as in git.)  Folders that become empty go.  Bare: only the ref.
  */
 MEMFS_CHECK memfs_code checkout_update(checkout *c, const memfs_oid *from, const memfs_oid *to,
                                        const char *why, checkout_update_report *ret,
                                        memfs_error *err);
 /*
- * Finishes or takes back what a crash interrupted; *ret_did says if there was something.  Bytes that
- * nobody committed and that have no place any more are kept under refs/memfs/rescue/working-tree/.
+ * Finishes or takes back what a crash interrupted; *ret_did says if there was something.  Bytes
+ * that nobody committed and that have no place any more are kept under
+ * refs/memfs/rescue/working-tree/.
  */
 MEMFS_CHECK memfs_code checkout_recover(checkout *c, bool *ret_did, memfs_error *err);
 
 /*
- * Commits files of the working tree that HEAD lacks or has otherwise, and removals, all that the policy
- * takes (regular files, names, sizes; ignored ones are left), as one commit on HEAD's branch by `who`.
- * Others are told through skipped (why: the rule alone) and stay as they are.  *ret is HEAD when there was
- * nothing.  Takes index.lock; no hooks.  ECONFLICT: detached, or a merge or rebase is in progress.
+ * Commits files of the working tree that HEAD lacks or has otherwise, and removals, all that the
+ * policy takes (regular files, names, sizes; ignored ones are left), as one commit on HEAD's
+ * branch by `who`. Others are told through skipped (why: the rule alone) and stay as they are.
+ * *ret is HEAD when there was nothing.  Takes index.lock; no hooks.  ECONFLICT: detached, or a
+ * merge or rebase is in progress.
  */
 typedef void (*checkout_skipped_fn)(memfs_str path, const char *why, void *ctx);
 MEMFS_CHECK memfs_code checkout_commit_all(checkout *c, const policy *p, const store_identity *who,
                                            const char *message, checkout_skipped_fn skipped,
                                            void *ctx, memfs_oid *ret, memfs_error *err);
-/* Files written as blobs and put into HEAD's tree in one commit on top of `parent`; does not move any
- * ref nor the working tree.  content.ptr NULL removes the path. */
+/* Files written as blobs and put into HEAD's tree in one commit on top of `parent`; does not move
+ * any ref nor the working tree.  content.ptr NULL removes the path. */
 typedef struct checkout_edit {
     memfs_str path;
     memfs_str content;
@@ -147,7 +155,7 @@ typedef memfs_code (*checkout_worktree_fn)(const char *path, const char *branch,
                                            memfs_error *err);
 MEMFS_CHECK memfs_code checkout_each_worktree(checkout *c, checkout_worktree_fn fn, void *ctx,
                                               memfs_error *err);
-/* The folder and its registration; the branch stays.  ECONFLICT: uncommitted work, unless forced. */
+/* Folder and registration; the branch stays.  ECONFLICT: uncommitted work, unless forced. */
 MEMFS_CHECK memfs_code checkout_worktree_remove(checkout *c, const char *path, bool is_forced,
                                                 memfs_error *err);
 

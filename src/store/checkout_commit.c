@@ -10,10 +10,11 @@
 #include <unistd.h>
 
 /*
- * Commits without git.  Blobs, trees and the commit are written and synced before anything points to
- * them.  A commit of the working tree then replaces the index, and only after that moves the branch: a
- * crash in between leaves files that are staged, which is what a person would find natural and what the
- * next commit takes.  In the other order the old index would look like a staged removal of the new files.
+ * Commits without git.  Blobs, trees and the commit are written and synced before anything points
+ * to them.  A commit of the working tree then replaces the index, and only after that moves the
+ * branch: a crash in between leaves files that are staged, which is what a person would find
+ * natural and what the next commit takes.  In the other order the old index would look like a
+ * staged removal of the new files.
  */
 
 /* objects */
@@ -95,7 +96,7 @@ static memfs_code edit_index(checkout *c, git_index *index, const checkout_edit 
     _cleanup_(mem_freep) char *path = mem_strndup(edit->path.ptr, edit->path.len);
     const git_index_entry *old = git_index_get_bypath(index, path, 0);
     git_index_entry e = { .mode = old != NULL && old->mode == TREE_MODE_EXEC ? TREE_MODE_EXEC
-                                                                            : TREE_MODE_FILE,
+                                                                             : TREE_MODE_FILE,
                           .path = path };
     memfs_oid id;
     memfs_code rc;
@@ -328,8 +329,7 @@ static memfs_code take(gathering *g, const char *path, int folder, const char *n
     struct stat st;
     memfs_oid id;
 
-    if (judge(g, path, e.mode, seen, err) < 0 ||
-        read_file(folder, name, &bytes, &st, err) < 0) {
+    if (judge(g, path, e.mode, seen, err) < 0 || read_file(folder, name, &bytes, &st, err) < 0) {
         skip(g, path, err->msg);
         return MEMFS_OK;
     }
@@ -361,7 +361,8 @@ static memfs_code take_untracked(const untracked_entry *e, void *ctx, memfs_erro
     return take(g, e->path, e->folder, e->name, &e->st, NULL, err);
 }
 
-/* A tracked file that changed or went.  The index changes under the caller, so entries are copies. */
+/* A tracked file that changed or went.  The index changes under the caller, so entries are copies.
+ * */
 static memfs_code take_tracked(gathering *g, const git_index_entry *e, bool *ret_removed,
                                memfs_error *err)
 {
@@ -419,7 +420,8 @@ static memfs_code gather(gathering *g, memfs_error *err)
     return rc;
 }
 
-/* HEAD's branch and commit; without a commit the genesis stands in, so that there is one root (design 4). */
+/* HEAD's branch and commit; without a commit the genesis stands in, so that there is one root
+ * (design 4). */
 static memfs_code find_parent(checkout *c, char **ret_ref, memfs_oid *ret_expected,
                               memfs_oid *ret_parent, memfs_error *err)
 {
@@ -477,8 +479,9 @@ memfs_code checkout_commit_all(checkout *c, const policy *p, const store_identit
                                const char *message, checkout_skipped_fn skipped, void *ctx,
                                memfs_oid *ret, memfs_error *err)
 {
-    _cleanup_(gathering_dispose) gathering g = { .c = c, .p = p, .skipped = skipped, .ctx = ctx,
-                                                 .cursor = TREE_CURSOR_INIT };
+    _cleanup_(gathering_dispose) gathering g = {
+        .c = c, .p = p, .skipped = skipped, .ctx = ctx, .cursor = TREE_CURSOR_INIT
+    };
     _cleanup_(gitlock_dispose) gitlock lock = GITLOCK_INIT;
     _cleanup_(mem_freep) char *ref = NULL;
     memfs_oid expected, parent, old_tree, tree;

@@ -21,8 +21,8 @@
  *   3. mkdir the working tree if it is missing
  *   4. rename it (without replacing anything but an empty folder) to its place, sync the folder
  *
- * A process that dies leaves a staging folder without flock, which the next creation removes.  32 at
- * once build 32 and one rename wins; the others see EEXISTS.
+ * A process that dies leaves a staging folder without flock, which the next creation removes.  32
+ * at once build 32 and one rename wins; the others see EEXISTS.
  */
 
 #define LETTERS 6
@@ -182,8 +182,8 @@ static memfs_code put_files(const char *git_dir, bool is_bare, memfs_error *err)
 static memfs_code build(const char *git_dir, bool is_bare, memfs_error *err)
 {
     static const char *const folders[] = {
-        "",     "objects",   "objects/info", "objects/pack", "refs",       "refs/heads",
-        "refs/tags", "info", "hooks",        "logs",         "logs/refs",  "logs/refs/heads",
+        "",          "objects", "objects/info", "objects/pack", "refs",      "refs/heads",
+        "refs/tags", "info",    "hooks",        "logs",         "logs/refs", "logs/refs/heads",
     };
     _cleanup_(mem_freep) char *objects = mem_printf("%s/objects", git_dir);
     memfs_code rc;
@@ -219,8 +219,7 @@ static memfs_code publish(const char *from, const char *to, memfs_error *err)
 
 static memfs_code create_at(const char *path, bool is_bare, const char *stage, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *built =
-        is_bare ? mem_strdup(stage) : mem_printf("%s/.git", stage);
+    _cleanup_(mem_freep) char *built = is_bare ? mem_strdup(stage) : mem_printf("%s/.git", stage);
     _cleanup_(mem_freep) char *target = is_bare ? mem_strdup(path) : mem_printf("%s/.git", path);
     memfs_code rc = build(built, is_bare, err);
 

@@ -13,15 +13,15 @@
 #include <unistd.h>
 
 /*
- * An entry of the index remembers the stat data that its file had when the two were equal.  Equal stat
- * data mean an equal file, with one exception: a file that was changed in the same instant ("racily
- * clean").  Git takes an entry for that when its file is as young as the index itself, and compares the
- * bytes.  Kernels stamp files by ticks of up to 10 ms, so we ask for 100 ms between the two where
- * nanoseconds are kept, and for a whole second where they are not.
+ * An entry of the index remembers the stat data that its file had when the two were equal.  Equal
+ * stat data mean an equal file, with one exception: a file that was changed in the same instant
+ * ("racily clean").  Git takes an entry for that when its file is as young as the index itself,
+ * and compares the bytes.  Kernels stamp files by ticks of up to 10 ms, so we ask for 100 ms
+ * between the two where nanoseconds are kept, and for a whole second where they are not.
  *
- * When the stat data differ the bytes decide.  They are compared as they are: filters and line ending
- * rules are not applied (T12), so in a repository that has them a file can seem changed here that git
- * takes for unchanged, and is left alone.
+ * When the stat data differ the bytes decide.  They are compared as they are: filters and line
+ * ending rules are not applied (T12), so in a repository that has them a file can seem changed
+ * here that git takes for unchanged, and is left alone.
  *
  * A submodule is no business of a memory: its folder is there or not.
  */
@@ -50,7 +50,8 @@ memfs_code checkout_index_read(const checkout *c, checkout_index *ret, memfs_err
     struct stat st;
     int rc;
 
-    /* first: an index that is replaced in between is then taken for older than it is, which is safe */
+    /* first: an index that is replaced in between is then taken for older than it is, which is
+     * safe */
     ret->written = stat(path, &st) == 0 ? st.st_mtim : (struct timespec){ 0, 0 };
     rc = git_index_open(&ret->index, path);
     if (rc < 0)
@@ -199,7 +200,8 @@ static memfs_code hash_small(int fd, size_t size, memfs_oid *ret, memfs_error *e
     return MEMFS_OK;
 }
 
-/* A file that grows while it is read gets some id that no honest blob has; it is not equal, rightly. */
+/* A file that grows while it is read gets some id that no honest blob has; it is not equal,
+ * rightly. */
 memfs_code checkout_hash_fd(int fd, const struct stat *st, memfs_oid *ret, memfs_error *err)
 {
     char path[64];
@@ -309,8 +311,7 @@ memfs_code checkout_entry_is_fresh(const checkout *c, const checkout_index *x,
     int folder;
 
     *ret = true;
-    if ((e->flags & GIT_INDEX_ENTRY_VALID) ||
-        (e->flags_extended & GIT_INDEX_ENTRY_SKIP_WORKTREE))
+    if ((e->flags & GIT_INDEX_ENTRY_VALID) || (e->flags_extended & GIT_INDEX_ENTRY_SKIP_WORKTREE))
         return MEMFS_OK; /* the user told git not to look */
     *ret = false;
     folder = tree_cursor_at(t, e->path, &name);

@@ -7,8 +7,9 @@
 #include <stdlib.h>
 
 /*
- * What `git status` would say: one pass over HEAD's files and the index side by side, each entry of the
- * index held against its file, then one pass over the working tree for what the index does not know.
+ * What `git status` would say: one pass over HEAD's files and the index side by side, each entry
+ * of the index held against its file, then one pass over the working tree for what the index does
+ * not know.
  */
 
 typedef struct inspection {
@@ -72,8 +73,7 @@ static void note_changed(checkout_state *s, const char *path)
 }
 
 /* One path of the index: all its stages, from *at on. */
-static memfs_code look_at_entry(inspection *in, size_t *at, const tree_file *head,
-                                memfs_error *err)
+static memfs_code look_at_entry(inspection *in, size_t *at, const tree_file *head, memfs_error *err)
 {
     const git_index_entry *e = git_index_get_byindex(in->x.index, *at), *next;
     bool is_same = head != NULL && GIT_INDEX_ENTRY_STAGE(e) == 0;
@@ -141,9 +141,8 @@ static memfs_code look_at_files(inspection *in, memfs_error *err)
 
 memfs_code checkout_inspect(checkout *c, checkout_state *ret, memfs_error *err)
 {
-    _cleanup_(inspection_dispose) inspection in = {
-        c, ret, CHECKOUT_INDEX_INIT, { NULL, 0 }, TREE_CURSOR_INIT
-    };
+    _cleanup_(inspection_dispose)
+        inspection in = { c, ret, CHECKOUT_INDEX_INIT, { NULL, 0 }, TREE_CURSOR_INIT };
     memfs_code rc;
 
     memset(ret, 0, sizeof(*ret));

@@ -38,8 +38,8 @@ char *checkout_lock_twins(const checkout *c);
 /* Clears away locks of refs that a dead memfs left. */
 void checkout_heal_refs(const checkout *c);
 /*
- * A ref that is going to move: locked and compared by _begin, moved by _finish.  Between the two the
- * caller does what must not happen unless the ref is still where it was.
+ * A ref that is going to move: locked and compared by _begin, moved by _finish.  Between the two
+ * the caller does what must not happen unless the ref is still where it was.
  */
 typedef struct ref_step {
     gitlock lock;
@@ -53,7 +53,8 @@ MEMFS_CHECK memfs_code ref_step_begin(checkout *c, const char *name, const memfs
 MEMFS_CHECK memfs_code ref_step_finish(checkout *c, ref_step *s, const store_identity *who,
                                        const char *why, memfs_error *err);
 
-/* checkout_create.c: a folder "<path>.memfs-XXXXXX" of ours, flocked by *ret_fd as long as we live. */
+/* checkout_create.c: a folder "<path>.memfs-XXXXXX" of ours, flocked by *ret_fd as long as we
+ * live. */
 MEMFS_CHECK memfs_code checkout_stage_begin(const char *path, char **ret, int *ret_fd,
                                             memfs_error *err);
 /* Removes those that dead processes left. */

@@ -20,11 +20,11 @@
  *   4. the reflog of the ref, and of HEAD if HEAD stands on it
  *   5. rename the lock over the ref, fsync the folder
  *
- * A deletion rewrites packed-refs first (under packed-refs.lock): were the loose file to go first, an
- * old value would shine through.
+ * A deletion rewrites packed-refs first (under packed-refs.lock): were the loose file to go first,
+ * an old value would shine through.
  *
- * Reflogs are kept for what git keeps them for: branches, remote branches and notes, and whatever has
- * one already.
+ * Reflogs are kept for what git keeps them for: branches, remote branches and notes, and whatever
+ * has one already.
  */
 
 #define PACKED_MAX_BYTES (64u << 20)
@@ -60,7 +60,8 @@ char *checkout_lock_twins(const checkout *c)
 
 /* reading */
 
-/* "ref: <name>" in a loose ref (HEAD, refs/remotes/origin/HEAD); NULL: it is none.  Caller frees. */
+/* "ref: <name>" in a loose ref (HEAD, refs/remotes/origin/HEAD); NULL: it is none.  Caller frees.
+ * */
 static char *symbolic_target(const checkout *c, const char *name)
 {
     _cleanup_(mem_freep) char *path = mem_printf("%s/%s", base_of(c, name), name);
@@ -386,7 +387,8 @@ static memfs_code check_expected(const checkout *c, const ref_step *s, memfs_err
     return memfs_fail(err, MEMFS_ECONFLICT, "'%.200s' has moved to %.12s", s->name, hex);
 }
 
-/* "a" and "a/b" cannot both be refs; loose ones are kept apart by the file system, packed ones not. */
+/* "a" and "a/b" cannot both be refs; loose ones are kept apart by the file system, packed ones
+ * not. */
 static memfs_code check_room(const checkout *c, const ref_step *s, memfs_error *err)
 {
     _cleanup_(ref_rows_dispose) ref_rows rows = { NULL, 0 };
@@ -408,7 +410,8 @@ static memfs_code check_room(const checkout *c, const ref_step *s, memfs_error *
 static memfs_code lock_ref(checkout *c, ref_step *s, memfs_error *err)
 {
     _cleanup_(mem_freep) char *twins = checkout_lock_twins(c);
-    _cleanup_(mem_freep) char *folder = mem_strndup(s->path, (size_t)(strrchr(s->path, '/') - s->path));
+    _cleanup_(mem_freep) char *folder =
+        mem_strndup(s->path, (size_t)(strrchr(s->path, '/') - s->path));
     memfs_code rc;
 
     for (int i = 0;; i++) { /* git removes empty folders of refs behind our back */
@@ -506,7 +509,8 @@ static memfs_code delete_ref(checkout *c, ref_step *s, memfs_error *err)
     const char *base = base_of(c, s->name);
     _cleanup_(mem_freep) char *log = mem_printf("%s/logs/%s", base, s->name);
     _cleanup_(mem_freep) char *logs = mem_printf("%s/logs", base);
-    _cleanup_(mem_freep) char *folder = mem_strndup(s->path, (size_t)(strrchr(s->path, '/') - s->path));
+    _cleanup_(mem_freep) char *folder =
+        mem_strndup(s->path, (size_t)(strrchr(s->path, '/') - s->path));
     memfs_code rc = remove_packed(c, s->name, err);
 
     if (rc < 0)

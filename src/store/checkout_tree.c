@@ -5,8 +5,9 @@
 #include <stdlib.h>
 
 /*
- * A tree as the flat list that an index is.  Tree order (a folder sorts as if its name ended in '/')
- * makes the paths come out sorted by bytes, which is the index' order: the two are compared in one pass.
+ * A tree as the flat list that an index is.  Tree order (a folder sorts as if its name ended in
+ * '/') makes the paths come out sorted by bytes, which is the index' order: the two are compared
+ * in one pass.
  */
 
 #define MAX_FILES 500000
@@ -50,8 +51,7 @@ static memfs_code add_file(const walk *w, const tree_entry *e, tree_files *out, 
         return memfs_fail(err, MEMFS_ELIMIT, "there are more than %d files", MAX_FILES);
     if ((out->n & (out->n - 1)) == 0)
         out->at = mem_realloc(out->at, out->n == 0 ? 1 : out->n * 2, sizeof(*out->at));
-    out->at[out->n++] =
-        (tree_file){ mem_strndup(w->path.ptr, w->path.len), e->mode, e->id };
+    out->at[out->n++] = (tree_file){ mem_strndup(w->path.ptr, w->path.len), e->mode, e->id };
     return MEMFS_OK;
 }
 

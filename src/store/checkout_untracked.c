@@ -11,9 +11,9 @@
 #include <unistd.h>
 
 /*
- * One pass over the working tree.  As git does: ".git" is never looked at, a folder that is a repository
- * of its own is one thing, an ignored folder is not entered, empty folders do not exist, and what is
- * neither a file nor a link does not either.
+ * One pass over the working tree.  As git does: ".git" is never looked at, a folder that is a
+ * repository of its own is one thing, an ignored folder is not entered, empty folders do not
+ * exist, and what is neither a file nor a link does not either.
  *
  * Rules come, weakest first, from the user's core.excludesFile, from info/exclude and from the
  * .gitignore files on the way down.
@@ -92,7 +92,8 @@ static void push_file(walk *w, const char *path)
         ignore_push(w->rules, buf_str(&text), "");
 }
 
-/* core.excludesFile of one of the user's own configuration files; NULL: it has none.  Caller frees. */
+/* core.excludesFile of one of the user's own configuration files; NULL: it has none.  Caller
+ * frees. */
 static char *excludes_in(const char *folder, const char *file)
 {
     _cleanup_(mem_freep) char *path = mem_printf("%s/%s", folder, file);
@@ -162,8 +163,8 @@ static bool is_repository(int folder)
     return fstatat(folder, ".git", &st, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
-static memfs_code report(walk *w, int folder, const char *name, const struct stat *st,
-                         bool is_repo, memfs_error *err)
+static memfs_code report(walk *w, int folder, const char *name, const struct stat *st, bool is_repo,
+                         memfs_error *err)
 {
     untracked_entry e = { w->path.ptr, folder, name, *st, is_repo };
 
@@ -194,19 +195,19 @@ static memfs_code enter(walk *w, int folder, const char *name, const struct stat
     return rc;
 }
 
-/* w->path is that of the thing itself. */
+/* w->path is that of the thing itself.  Most are tracked, and need no stat to know it. */
 static memfs_code visit(walk *w, int folder, const char *name, memfs_error *err)
 {
     struct stat st;
     bool is_folder;
 
+    if (git_index_find(NULL, w->index, w->path.ptr) == 0)
+        return MEMFS_OK; /* as a folder: a submodule, or a file's name that it took */
     if (fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) < 0)
         return MEMFS_OK; /* gone in between */
     is_folder = S_ISDIR(st.st_mode);
     if (!is_folder && !S_ISREG(st.st_mode) && !S_ISLNK(st.st_mode))
         return MEMFS_OK;
-    if (git_index_find(NULL, w->index, w->path.ptr) == 0)
-        return MEMFS_OK; /* tracked; as a folder: a submodule, or a file's name that it took */
     if (ignore_matches(w->rules, w->path.ptr, is_folder))
         return MEMFS_OK;
     if (is_folder)

@@ -26,13 +26,15 @@
  *   9. index.lock becomes the index
  *  10. the journal goes, then the staging folder
  *
- * What fails up to 8 is taken back file by file.  After a crash the journal is there: if main is at `to`,
- * 9 and 10 are done again; if it is at `from`, 6 is taken back; if it is elsewhere, somebody went on with
- * what he found, and only what is in no commit is kept.  Whatever happens, bytes that are neither in
- * `from` nor in `to` end up at their path or under refs/memfs/rescue/working-tree/ (F31).
+ * What fails up to 8 is taken back file by file.  After a crash the journal is there: if main is
+ * at `to`,
+ * 9 and 10 are done again; if it is at `from`, 6 is taken back; if it is elsewhere, somebody went
+ * on with what he found, and only what is in no commit is kept.  Whatever happens, bytes that are
+ * neither in `from` nor in `to` end up at their path or under refs/memfs/rescue/working-tree/
+ * (F31).
  *
- * A journal without a staging folder, or the reverse, is the beginning or the end of a crash: both orders
- * above make sure that it has nothing to tell.
+ * A journal without a staging folder, or the reverse, is the beginning or the end of a crash: both
+ * orders above make sure that it has nothing to tell.
  */
 
 static void release(fs_lock *lock)
@@ -185,8 +187,9 @@ static memfs_code finish_index(update_plan *p, checkout_index *x, gitlock *lock,
 }
 
 /*
- * main is at `to`: the files are in place.  If the index is still the old one it gets the new entries; if a
- * git has written it since, putting the same entries again does no harm unless they were changed there.
+ * main is at `to`: the files are in place.  If the index is still the old one it gets the new
+ * entries; if a git has written it since, putting the same entries again does no harm unless they
+ * were changed there.
  */
 static memfs_code go_on(update_plan *p, checkout_index *x, gitlock *lock, memfs_error *err)
 {
@@ -200,8 +203,7 @@ static memfs_code go_on(update_plan *p, checkout_index *x, gitlock *lock, memfs_
 
         if (e != NULL)
             repo_memfs_oid(&e->id, &id);
-        is_old = change->has_old ? oid_equal(&id, &change->old_id) &&
-                                       e->mode == change->old_mode
+        is_old = change->has_old ? oid_equal(&id, &change->old_id) && e->mode == change->old_mode
                                  : e == NULL;
     }
     if (is_old)
@@ -344,8 +346,9 @@ static memfs_code check_descends(const update_plan *p, memfs_error *err)
     memfs_code rc = repo_is_ancestor(p->c->r, &p->from, &p->to, &is_later, err);
 
     if (rc == MEMFS_OK && !is_later)
-        return memfs_fail(err, MEMFS_EINVALID, "a memory only goes forward, to commits that contain "
-                                               "what is there");
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "a memory only goes forward, to commits that contain "
+                          "what is there");
     return rc;
 }
 
@@ -373,7 +376,8 @@ static memfs_code move_main(update_plan *p, checkout_index *x, gitlock *lock, co
     return rc == MEMFS_OK ? checkout_ref_move(p->c, STORE_MAIN, &p->from, &p->to, why, err) : rc;
 }
 
-/* From 5 on, whatever happens ends in a state that the journal does not have to tell of any more. */
+/* From 5 on, whatever happens ends in a state that the journal does not have to tell of any more.
+ * */
 static memfs_code apply(update_plan *p, checkout_index *x, gitlock *lock, const char *why,
                         memfs_error *err)
 {

@@ -11,19 +11,21 @@
 #include <unistd.h>
 
 /*
- * How a file changes without a byte being lost.  The new version of change i lies, whole and synced, in
- * the staging folder as "<i>.new" before anything is touched; then the file "ready" is made there.
+ * How a file changes without a byte being lost.  The new version of change i lies, whole and
+ * synced, in the staging folder as "<i>.new" before anything is touched; then the file "ready" is
+ * made there.
  *
- *   changed   rename(stage/<i>.new <-> path): from now on path has the new bytes, and <i>.new is what was
- *             at path.  Is that what the old commit had?  If not, an editor was faster: the two are
- *             exchanged again, and the update is taken back.
+ *   changed   rename(stage/<i>.new <-> path): from now on path has the new bytes, and <i>.new is
+ *             what was at path.  Is that what the old commit had?  If not, an editor was faster:
+ *             the two are exchanged again, and the update is taken back.
  *   new       rename(stage/<i>.new -> path), which fails if something is there
  *   removed   rename(path -> stage/<i>.old), then compared in the same way
  *
- * Bytes can still arrive after the comparison, through a descriptor that an editor holds.  A read lease
- * (fcntl F_SETLEASE) is refused by the kernel as long as anybody has the file open for writing; so no lease
- * means "somebody is at it", and with one nobody can begin, because the file has no name any more that
- * others know.  File systems without leases get the comparison once more at the end.
+ * Bytes can still arrive after the comparison, through a descriptor that an editor holds.  A read
+ * lease (fcntl F_SETLEASE) is refused by the kernel as long as anybody has the file open for
+ * writing; so no lease means "somebody is at it", and with one nobody can begin, because the file
+ * has no name any more that others know.  File systems without leases get the comparison once more
+ * at the end.
  *
  * After a crash the staging folder tells how far each change came:
  *
@@ -35,8 +37,8 @@
  *
  * File systems that cannot exchange take two renames: path -> <i>.old, <i>.new -> path.
  *
- * Folders are opened one part after the other without following links (T12), the staging folder lies in
- * the git dir.
+ * Folders are opened one part after the other without following links (T12), the staging folder
+ * lies in the git dir.
  */
 
 #define MANY_FILES 32
@@ -104,7 +106,8 @@ static void prune(const update_plan *p, const char *path)
 
 static void sync_folder(const update_plan *p, int folder)
 {
-    /* a failure is seen by the syncfs before the ref moves, or leaves a file that git shows as changed */
+    /* a failure is seen by the syncfs before the ref moves, or leaves a file that git shows as
+     * changed */
     if (!p->syncs_all && fsync(folder) < 0)
         return;
 }
@@ -153,7 +156,8 @@ static memfs_code write_staged(update_plan *p, int fd, const file_change *change
 static memfs_code write_new(update_plan *p, file_change *change, int folder, const char *name,
                             memfs_error *err)
 {
-    unsigned mode = change->new_mode == TREE_MODE_LINK || !(change->new_mode & S_IXUSR) ? 0666 : 0777;
+    unsigned mode =
+        change->new_mode == TREE_MODE_LINK || !(change->new_mode & S_IXUSR) ? 0666 : 0777;
     _cleanup_(close_fd) int fd =
         openat(folder, name, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode);
     struct stat st;
@@ -268,7 +272,8 @@ static int move(int from_folder, const char *from, int to_folder, const char *to
     return unlinkat(from_folder, from, 0);
 }
 
-/* Both in their new places: what was at path is now in the staging folder, under the name in displaced. */
+/* Both in their new places: what was at path is now in the staging folder, under the name in
+ * displaced. */
 static int displace(const update_plan *p, size_t i, int folder, const char *name,
                     stage_name displaced)
 {
@@ -443,7 +448,8 @@ static bool is_either(const update_plan *p, const char *name, const file_change 
     bool is_it = false;
 
     if (change->has_old &&
-        checkout_file_is(p->c, p->stage, name, change->old_mode, &change->old_id, &is_it, err) == 0 &&
+        checkout_file_is(p->c, p->stage, name, change->old_mode, &change->old_id, &is_it, err) ==
+            0 &&
         is_it)
         return true;
     return change->has_new &&
@@ -487,6 +493,15 @@ static memfs_code put_back(update_plan *p, const char *staged, int folder, const
     return MEMFS_OK;
 }
 
+static bool is_same_file(int folder_a, const char *a, int folder_b, const char *b)
+{
+    struct stat one, two;
+
+    return fstatat(folder_a, a, &one, AT_SYMLINK_NOFOLLOW) == 0 &&
+           fstatat(folder_b, b, &two, AT_SYMLINK_NOFOLLOW) == 0 && one.st_ino == two.st_ino &&
+           one.st_dev == two.st_dev;
+}
+
 static memfs_code take_back_new(update_plan *p, size_t i, int folder, const char *name,
                                 memfs_error *err)
 {
@@ -497,12 +512,15 @@ static memfs_code take_back_new(update_plan *p, size_t i, int folder, const char
 
     name_in_stage(staged, i, "new");
     if (in_stage(p, staged)) { /* it was not placed, but its folder may have been made */
+        if (is_same_file(p->stage, staged, folder, name))
+            unlinkat(folder, name, 0); /* the first half of a move by link and unlink */
         prune(p, change->path);
         return MEMFS_OK;
     }
     if (move(folder, name, p->stage, staged) < 0)
-        return errno == ENOENT ? MEMFS_OK
-                               : memfs_fail_errno(err, "could not take '%.200s' back", change->path);
+        return errno == ENOENT
+                   ? MEMFS_OK
+                   : memfs_fail_errno(err, "could not take '%.200s' back", change->path);
     rc = is_staged_as(p, staged, change->new_mode, &change->new_id, &is_ours, err);
     if (rc == MEMFS_OK && !is_ours)
         return put_back(p, staged, folder, name, change->path, err);

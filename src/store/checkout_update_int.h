@@ -48,12 +48,13 @@ MEMFS_CHECK memfs_code update_stage(update_plan *p, memfs_error *err);
 MEMFS_CHECK memfs_code update_apply(update_plan *p, memfs_error *err);
 /* Everything as it was, whatever update_apply or a crash left; edits stay where they are. */
 MEMFS_CHECK memfs_code update_take_back(update_plan *p, memfs_error *err);
-/* What lies in the staging folder and is in no commit gets a ref of its own; then the folder goes. */
+/* What lies in the staging folder and is in no commit gets a ref of its own; then the folder goes.
+ * */
 MEMFS_CHECK memfs_code update_clear_stage(update_plan *p, memfs_error *err);
 /* All files into a folder that nobody else knows yet (p->root), synced. */
 MEMFS_CHECK memfs_code update_fill(update_plan *p, memfs_error *err);
-/* A folder of the working tree for a path in it, without following a link; with is_made its missing parts
- * are made.  -1 and errno. */
+/* A folder of the working tree for a path in it, without following a link; with is_made its
+ * missing parts are made.  -1 and errno. */
 int update_folder(const update_plan *p, const char *path, bool is_made, const char **ret_name);
 
 #endif

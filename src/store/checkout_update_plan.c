@@ -9,9 +9,9 @@
 #include <unistd.h>
 
 /*
- * The plan is a function of the two commits, of core.symlinks and of the marks "skip-worktree" in the index,
- * which nobody changes while we hold its lock.  So it need not be written down: after a crash it is made
- * again, and the n-th change is the n-th file of the staging folder.
+ * The plan is a function of the two commits, of core.symlinks and of the marks "skip-worktree" in
+ * the index, which nobody changes while we hold its lock.  So it need not be written down: after a
+ * crash it is made again, and the n-th change is the n-th file of the staging folder.
  */
 
 #define MAX_DEPTH 128
@@ -58,7 +58,8 @@ static memfs_code check_names(const policy *p, memfs_str path, uint32_t mode, me
 
     for (size_t i = 0; rc == MEMFS_OK && i <= path.len; i++) {
         tree_entry e = { i < path.len ? TREE_MODE_FOLDER : mode,
-                         str_make(path.ptr + begin, i - begin), { { 0 } } };
+                         str_make(path.ptr + begin, i - begin),
+                         { { 0 } } };
 
         if (i < path.len && path.ptr[i] != '/')
             continue;
@@ -93,17 +94,20 @@ static memfs_code add_change(const tree_change *t, void *ctx, memfs_error *err)
         p->at = mem_realloc(p->at, p->n == 0 ? 1 : p->n * 2, sizeof(*p->at));
     change = &p->at[p->n++];
     *change = (file_change){ .path = mem_strndup(t->path.ptr, t->path.len),
-                             .has_old = t->has_old, .has_new = t->has_new,
-                             .old_id = t->old_id, .new_id = t->new_id,
-                             .old_mode = t->old_mode, .new_mode = t->new_mode };
+                             .has_old = t->has_old,
+                             .has_new = t->has_new,
+                             .old_id = t->old_id,
+                             .new_id = t->new_id,
+                             .old_mode = t->old_mode,
+                             .new_mode = t->new_mode };
     change->on_disk_old = t->has_old && is_file_or_link(t->old_mode);
     change->on_disk_new = t->has_new && is_file(p->c, t->new_mode);
     return MEMFS_OK;
 }
 
 /*
- * What the user told git not to have in the working tree is not put there.  A link that bears the mark is
- * ours: it has no file, and a file that takes its place is written.
+ * What the user told git not to have in the working tree is not put there.  A link that bears the
+ * mark is ours: it has no file, and a file that takes its place is written.
  */
 static void leave_skipped(update_plan *p, git_index *index)
 {
@@ -192,9 +196,11 @@ static memfs_code check_change(update_plan *p, file_change *change, memfs_error 
     folder = update_folder(p, change->path, false, &name);
     is_there = folder >= 0 && fstatat(folder, name, &st, AT_SYMLINK_NOFOLLOW) == 0;
     if (change->on_disk_old && is_there)
-        rc = checkout_file_is(p->c, folder, name, change->old_mode, &change->old_id, &is_equal, err);
+        rc =
+            checkout_file_is(p->c, folder, name, change->old_mode, &change->old_id, &is_equal, err);
     else if (is_there && S_ISREG(st.st_mode))
-        rc = checkout_file_is(p->c, folder, name, change->new_mode, &change->new_id, &is_equal, err);
+        rc =
+            checkout_file_is(p->c, folder, name, change->new_mode, &change->new_id, &is_equal, err);
     if (folder >= 0)
         close(folder);
     if (rc < 0)
@@ -221,8 +227,8 @@ memfs_code update_plan_check(update_plan *p, memfs_error *err)
 /* the index */
 
 /*
- * Stat data only of a file that is the one we put there: git takes it for unchanged without a look.  All
- * zero makes git (and us) compare the bytes.
+ * Stat data only of a file that is the one we put there: git takes it for unchanged without a
+ * look.  All zero makes git (and us) compare the bytes.
  */
 static void stat_of_ours(const update_plan *p, const file_change *change, git_index_entry *e)
 {

@@ -15,21 +15,22 @@
 #include <unistd.h>
 
 /*
- * A linked working tree is three things: a branch, a registration <common dir>/worktrees/<id>/ and a folder
- * whose ".git" is a file that names the registration.  Made in this order:
+ * A linked working tree is three things: a branch, a registration <common dir>/worktrees/<id>/ and
+ * a folder whose ".git" is a file that names the registration.  Made in this order:
  *
  *   1. "<path>.memfs-XXXXXX", flocked, with all files and .git: nobody else knows it
- *   2. <common dir>/memfs/worktree.memfs-XXXXXX, flocked, with HEAD, index, commondir, gitdir, and a note "memfs-stage"
- *      that names 1
+ *   2. <common dir>/memfs/worktree.memfs-XXXXXX, flocked, with HEAD, index, commondir, gitdir, and
+ * a note "memfs-stage" that names 1
  *   3. the branch
  *   4. 2 becomes worktrees/<id>         by rename, so git never sees half a registration
  *   5. 1 becomes <path>                 by rename; from now on it is there
  *
- * A crash leaves a branch that equals the commit it was made from, and things that the next creation
- * removes: folders without flock, and a registration whose note names a folder of the dead.
+ * A crash leaves a branch that equals the commit it was made from, and things that the next
+ * creation removes: folders without flock, and a registration whose note names a folder of the
+ * dead.
  *
- * Removing looks twice: the folder is looked at, renamed so that nobody comes in by its path, looked at
- * again and only then given a name under which a crash would let it be swept.
+ * Removing looks twice: the folder is looked at, renamed so that nobody comes in by its path,
+ * looked at again and only then given a name under which a crash would let it be swept.
  */
 
 #define HEX 6
@@ -341,7 +342,8 @@ static memfs_code publish_registration(addition *a, memfs_error *err)
 
 static memfs_code publish_tree(addition *a, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *folder = mem_strndup(a->path, (size_t)(strrchr(a->path, '/') - a->path));
+    _cleanup_(mem_freep) char *folder =
+        mem_strndup(a->path, (size_t)(strrchr(a->path, '/') - a->path));
     _cleanup_(mem_freep) char *note = mem_printf("%s/memfs-stage", a->admin);
     memfs_error ignored;
 
@@ -382,7 +384,8 @@ static memfs_code add(addition *a, memfs_error *err)
     return rc;
 }
 
-static memfs_code check_new(const checkout *c, const char *path, const char *branch, memfs_error *err)
+static memfs_code check_new(const checkout *c, const char *path, const char *branch,
+                            memfs_error *err)
 {
     const char *name = strrchr(path, '/');
     memfs_oid id;
@@ -402,8 +405,8 @@ memfs_code checkout_worktree_add(checkout *c, const char *path, const char *bran
                                  const memfs_oid *commit, memfs_error *err)
 {
     _cleanup_(mem_freep) char *folder = NULL, *real = NULL, *full = NULL;
-    _cleanup_(addition_dispose) addition a = { .c = c, .branch = branch, .commit = *commit, .fd = -1,
-                                               .admin_fd = -1 };
+    _cleanup_(addition_dispose)
+        addition a = { .c = c, .branch = branch, .commit = *commit, .fd = -1, .admin_fd = -1 };
     memfs_code rc = check_new(c, path, branch, err);
 
     if (rc < 0)

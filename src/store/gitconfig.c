@@ -153,11 +153,9 @@ static memfs_code parse_section(parser *p, memfs_error *err)
     if (!more(p) || *p->at != ']')
         return bad_line(p, "a ']' is missing", err);
     p->at++;
-    p->c->sections =
-        mem_realloc(p->c->sections, p->c->n_sections + 1, sizeof(*p->c->sections));
+    p->c->sections = mem_realloc(p->c->sections, p->c->n_sections + 1, sizeof(*p->c->sections));
     p->c->sections[p->c->n_sections++] =
-        (section){ mem_strndup(p->section.ptr, p->section.len),
-                   (size_t)(p->at - p->c->text.ptr) };
+        (section){ mem_strndup(p->section.ptr, p->section.len), (size_t)(p->at - p->c->text.ptr) };
     return MEMFS_OK;
 }
 
@@ -234,11 +232,10 @@ static void add_entry(parser *p, memfs_str name, const memfs_buf *value, const c
     for (size_t i = 0; i < name.len; i++)
         buf_putc(&key, lower(name.ptr[i]));
     if ((c->n_entries & (c->n_entries - 1)) == 0)
-        c->entries = mem_realloc(c->entries, c->n_entries == 0 ? 1 : c->n_entries * 2,
-                                 sizeof(*c->entries));
-    c->entries[c->n_entries++] =
-        (entry){ buf_take(&key, NULL), mem_strndup(value->ptr, value->len),
-                 (size_t)(begin - c->text.ptr), end };
+        c->entries =
+            mem_realloc(c->entries, c->n_entries == 0 ? 1 : c->n_entries * 2, sizeof(*c->entries));
+    c->entries[c->n_entries++] = (entry){ buf_take(&key, NULL), mem_strndup(value->ptr, value->len),
+                                          (size_t)(begin - c->text.ptr), end };
     c->sections[c->n_sections - 1].end = end;
 }
 
@@ -300,7 +297,10 @@ static memfs_code parse_lines(parser *p, memfs_error *err)
 
 static memfs_code parse(gitconfig *c, memfs_error *err)
 {
-    parser p = { .c = c, .at = c->text.ptr, .end = c->text.ptr + c->text.len, .line = 1,
+    parser p = { .c = c,
+                 .at = c->text.ptr,
+                 .end = c->text.ptr + c->text.len,
+                 .line = 1,
                  .section = MEMFS_BUF_INIT(CONFIG_MAX_BYTES) };
     memfs_code rc;
 

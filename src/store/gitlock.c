@@ -24,7 +24,8 @@
  *   3. Between making a twin and taking its flock its maker can meet a sweeper.  Then flock fails,
  *      or the twin has lost its name; the maker takes another.
  *
- * Where hard links do not exist the lock is made as git makes it, and a crash leaves it for a person.
+ * Where hard links do not exist the lock is made as git makes it, and a crash leaves it for a
+ * person.
  */
 
 #define TWIN_LETTERS 6
@@ -79,9 +80,9 @@ static bool is_same_file(const struct stat *a, const char *path)
 }
 
 /*
- * One dead twin.  Its other name, if it has one, is a lock that goes with it (*ret_was_lock), or the file
- * itself (it died just after the commit).  When it is neither of ours the twin stays: without it nobody
- * could tell whose that other lock is.
+ * One dead twin.  Its other name, if it has one, is a lock that goes with it (*ret_was_lock), or
+ * the file itself (it died just after the commit).  When it is neither of ours the twin stays:
+ * without it nobody could tell whose that other lock is.
  */
 static bool bury(const char *twin, const char *path, const char *lock, bool *ret_was_lock)
 {
@@ -214,7 +215,8 @@ memfs_code gitlock_take(const char *path, const char *twins, int64_t wait_ms, gi
         if (clock_mono_ms() >= give_up_ms)
             return memfs_fail(err, MEMFS_EUNAVAIL,
                               "'%s' is locked by another program; if none is running, remove "
-                              "'%s.lock'", last_part(path), last_part(path));
+                              "'%s.lock'",
+                              last_part(path), last_part(path));
         clock_sleep_ms(pause_ms);
         pause_ms = pause_ms < 50 ? pause_ms * 2 : 50;
     }

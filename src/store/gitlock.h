@@ -1,15 +1,15 @@
 /*
  * gitlock.h - "<file>.lock", as git takes it, and never left behind.
  *
- * Git keeps others away from a file by creating "<file>.lock", writes the new content there and renames
- * it into place.  A git that is killed leaves the lock, and everyone after it fails until a person
- * removes it.  Ours can be told from git's and cleared away by the next memfs:
+ * Git keeps others away from a file by creating "<file>.lock", writes the new content there and
+ * renames it into place.  A git that is killed leaves the lock, and everyone after it fails until
+ * a person removes it.  Ours can be told from git's and cleared away by the next memfs:
  *
  *   - the lock is a second name (a hard link) of a file "<twins><6 letters>" that we made first,
  *   - and we hold flock on that file as long as we live.
  *
- * So a lock that has a twin whose flock is free belongs to a memfs that is dead.  Git never makes such
- * a twin, so its locks are only ever waited for.
+ * So a lock that has a twin whose flock is free belongs to a memfs that is dead.  Git never makes
+ * such a twin, so its locks are only ever waited for.
  *
  *     _cleanup_(gitlock_dispose) gitlock lock = GITLOCK_INIT;
  *     rc = gitlock_take("…/config", "…/config.memfs-", 2000, &lock, err);

@@ -1,9 +1,9 @@
 /*
  * ignore.h - what .gitignore files say, as git reads them (gitignore(5)).
  *
- * Rules are a stack: the weakest source is pushed first, a folder's own .gitignore when the folder is
- * entered, and taken off when it is left.  The last rule that matches decides.  A folder that is ignored
- * is not entered, so nothing below it can be taken in again.
+ * Rules are a stack: the weakest source is pushed first, a folder's own .gitignore when the folder
+ * is entered, and taken off when it is left.  The last rule that matches decides.  A folder that
+ * is ignored is not entered, so nothing below it can be taken in again.
  *
  * Pure: bytes in, verdict out.  Patterns cost at most what git's own matcher costs.
  */

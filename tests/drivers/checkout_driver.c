@@ -1,6 +1,6 @@
 /*
- * checkout-driver - checkouts by themselves, for tests/integration/test_checkout_crash.py: one call, and
- * what came of it on a line, "OK …" or "<CODE> <message>".
+ * checkout-driver - checkouts by themselves, for tests/integration/test_checkout_crash.py: one
+ * call, and what came of it on a line, "OK …" or "<CODE> <message>".
  *
  *     checkout-driver create PATH             checkout-driver bare PATH
  *     checkout-driver update PATH FROM TO     checkout-driver recover PATH
@@ -143,11 +143,11 @@ int main(int argc, char **argv)
         const struct command *command = &commands[i];
         memfs_code rc;
 
-        if (strcmp(argv[1], command->name) != 0 ||
-            argc != 2 + command->n_args + command->is_opened)
+        if (strcmp(argv[1], command->name) != 0 || argc != 2 + command->n_args + command->is_opened)
             continue;
         rc = run(command, argv + 2, &err);
-        printf("%s %s\n", rc == MEMFS_OK ? "OK" : memfs_code_name(rc), rc == MEMFS_OK ? "" : err.msg);
+        printf("%s %s\n", rc == MEMFS_OK ? "OK" : memfs_code_name(rc),
+               rc == MEMFS_OK ? "" : err.msg);
         return rc == MEMFS_OK ? 0 : 1;
     }
     fprintf(stderr, "checkout-driver: see the head of checkout_driver.c\n");

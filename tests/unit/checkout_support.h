@@ -1,6 +1,6 @@
 /*
- * checkout_support.h - what the tests of checkouts share: a folder of the test's own, and real git, which
- * judges everything.
+ * checkout_support.h - what the tests of checkouts share: a folder of the test's own, and real
+ * git, which judges everything.
  */
 #ifndef MEMFS_TESTS_CHECKOUT_SUPPORT_H
 #define MEMFS_TESTS_CHECKOUT_SUPPORT_H

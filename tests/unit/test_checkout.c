@@ -360,8 +360,10 @@ static void test_a_ref_moves_only_from_where_it_was_seen(void **state)
     c = opened(w, w->tree);
     assert_code(w, MEMFS_ECONFLICT,
                 checkout_ref_move(c, STORE_MAIN, &first, &second, "no", &w->err));
-    assert_code(w, MEMFS_ECONFLICT, checkout_ref_move(c, STORE_MAIN, &NONE, &second, "no", &w->err));
-    assert_code(w, MEMFS_ECORRUPT, checkout_ref_move(c, STORE_MAIN, &second, &missing, "", &w->err));
+    assert_code(w, MEMFS_ECONFLICT,
+                checkout_ref_move(c, STORE_MAIN, &NONE, &second, "no", &w->err));
+    assert_code(w, MEMFS_ECORRUPT,
+                checkout_ref_move(c, STORE_MAIN, &second, &missing, "", &w->err));
     assert_ok(w, checkout_ref_move(c, STORE_MAIN, &second, &first, "back\nnow", &w->err));
     now = git_id(w, w->tree, "main");
     assert_true(oid_equal(&now, &first));
@@ -405,9 +407,15 @@ static void test_refs_are_made_and_deleted_loose_or_packed(void **state)
 
 static void test_names_that_are_no_refs_are_refused(void **state)
 {
-    static const char *const names[] = { "HEAD", "main", "refs/heads/a..b", "refs/heads/a.lock",
-                                         "refs/heads/", "refs/../HEAD", "refs/heads/a b",
-                                         "refs/heads/.a", "refs/remotes/origin/HEAD" };
+    static const char *const names[] = { "HEAD",
+                                         "main",
+                                         "refs/heads/a..b",
+                                         "refs/heads/a.lock",
+                                         "refs/heads/",
+                                         "refs/../HEAD",
+                                         "refs/heads/a b",
+                                         "refs/heads/.a",
+                                         "refs/remotes/origin/HEAD" };
     work *w = *state;
     _cleanup_(checkout_closep) checkout *c = NULL;
 
@@ -545,9 +553,11 @@ static void test_a_branch_without_a_commit_has_no_head(void **state)
 /* A random walk of everything an agent, an editor or git may do; after each step both are asked. */
 static void do_something(work *w, unsigned *seed)
 {
-    static const char *const names[] = { "a.md", "b.md", "system/human.md", "system/deep/x.md",
-                                         "system.md", "ign/a.log", "with blank.md", "ü.md", "x-y",
-                                         "x/y" };
+    static const char *const names[] = {
+        "a.md",      "b.md",      "system/human.md", "system/deep/x.md",
+        "system.md", "ign/a.log", "with blank.md",   "ü.md",
+        "x-y",       "x/y"
+    };
     const char *name = names[(unsigned)rand_r(seed) % ARRAY_LEN(names)];
     _cleanup_(mem_freep) char *path = mem_printf("%s/%s", w->tree, name);
     const char *add[] = { "add", "-A", name, NULL };
@@ -579,7 +589,9 @@ static void do_something(work *w, unsigned *seed)
         if (unlink(path) == 0 && symlink("a.md", path) < 0)
             fail();
         break;
-    case 10: put(w, w->tree, ".gitignore", rand_r(seed) % 2 ? "*.log\n/x-?\n" : "ign/\n!b.md\n"); break;
+    case 10:
+        put(w, w->tree, ".gitignore", rand_r(seed) % 2 ? "*.log\n/x-?\n" : "ign/\n!b.md\n");
+        break;
     default: rc = try_git(w, w->tree, &out, add_intent); break;
     }
     if (rc < 0)
@@ -663,16 +675,18 @@ static void test_nested_repositories_and_links_out_are_not_entered(void **state)
 static void test_ignore_rules_agree_with_git(void **state)
 {
     static const char *const rules[] = {
-        "*.log", "/root.md", "dir/", "a/**/z", "**/deep", "deep/**", "!keep.log", "x?z", "[a-c].md",
-        "[!a-c].txt", "[[:digit:]]*", "\\!bang", "\\#hash", "# comment", "trail  ", "keep\\ ",
-        "a/b", "/a/*/c", "**", "*", "!*/", "a**b", "foo/*", "!foo/bar", "[]]", "[a", "x\\", "**/",
-        "/**", "*/x",
+        "*.log",     "/root.md",  "dir/",     "a/**/z",     "**/deep",      "deep/**",
+        "!keep.log", "x?z",       "[a-c].md", "[!a-c].txt", "[[:digit:]]*", "\\!bang",
+        "\\#hash",   "# comment", "trail  ",  "keep\\ ",    "a/b",          "/a/*/c",
+        "**",        "*",         "!*/",      "a**b",       "foo/*",        "!foo/bar",
+        "[]]",       "[a",        "x\\",      "**/",        "/**",          "*/x",
     };
     static const char *const paths[] = {
-        "a.log", "keep.log", "d/a.log", "root.md", "d/root.md", "dir/f", "d/dir/f", "a/z", "a/b/z",
-        "a/b/c/z", "deep", "q/deep", "deep/f", "xyz", "x/z", "a.md", "d.md", "a.txt", "d.txt", "7up",
-        "!bang", "#hash", "trail", "keep ", "a/b", "q/a/b", "a/q/c", "a/c", "aXb", "aX/b", "foo/bar",
-        "foo/baz", "]", "[a", "p/x", "x",
+        "a.log", "keep.log", "d/a.log", "root.md", "d/root.md", "dir/f", "d/dir/f", "a/z",
+        "a/b/z", "a/b/c/z",  "deep",    "q/deep",  "deep/f",    "xyz",   "x/z",     "a.md",
+        "d.md",  "a.txt",    "d.txt",   "7up",     "!bang",     "#hash", "trail",   "keep ",
+        "a/b",   "q/a/b",    "a/q/c",   "a/c",     "aXb",       "aX/b",  "foo/bar", "foo/baz",
+        "]",     "[a",       "p/x",     "x",
     };
     work *w = *state;
     unsigned seed = 7;
@@ -680,9 +694,10 @@ static void test_ignore_rules_agree_with_git(void **state)
     make(w);
     for (int round = 0; round < 60; round++) {
         _cleanup_(ignore_freep) ignore *g = ignore_new();
-        _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(1 << 16), out = MEMFS_BUF_INIT(1 << 16);
+        _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(1 << 16),
+                                         out = MEMFS_BUF_INIT(1 << 16);
         const char *args[ARRAY_LEN(paths) + 8] = { "-c", "core.quotePath=false", "check-ignore",
-                                                 "--no-index" };
+                                                   "--no-index" };
         const char *said;
         size_t n_said = 0, n_ours = 0;
 
@@ -712,7 +727,8 @@ static void test_ignore_rules_agree_with_git(void **state)
             _cleanup_(mem_freep) char *path = mem_strdup(paths[i]);
             bool is_ignored = false;
 
-            for (char *at = strchr(path, '/'); at != NULL && !is_ignored; at = strchr(at + 1, '/')) {
+            for (char *at = strchr(path, '/'); at != NULL && !is_ignored;
+                 at = strchr(at + 1, '/')) {
                 *at = '\0';
                 is_ignored = ignore_matches(g, path, true);
                 *at = '/';

@@ -230,7 +230,8 @@ static void test_a_bare_repository_has_only_its_branch_to_move(void **state)
 static void assert_refused(pair *p, const memfs_oid *to, memfs_code code, const char *says)
 {
     memfs_oid before = git_id(p->w, p->w->tree, "main"), after;
-    _cleanup_(mem_freep) char *status = git_says(p->w, p->w->tree, "status", "--porcelain", "-uall");
+    _cleanup_(mem_freep) char *status =
+        git_says(p->w, p->w->tree, "status", "--porcelain", "-uall");
     _cleanup_(mem_freep) char *now = NULL;
     checkout_update_report report;
 
@@ -257,7 +258,8 @@ static void test_F31_uncommitted_work_is_never_touched(void **state)
     put(w, p->other, "new/c.md", "two\n");
     to = fetched(p);
 
-    put(w, w->tree, "b.md", "mine\n"); /* even another file: git status must stay clean or as it was */
+    put(w, w->tree, "b.md",
+        "mine\n"); /* even another file: git status must stay clean or as it was */
     assert_refused(p, &to, MEMFS_ECONFLICT, "'b.md' has changes that are not committed");
     assert_text(w, w->tree, "b.md", "mine\n");
     git(w, w->tree, "add", "b.md");
@@ -384,7 +386,8 @@ static memfs_oid hostile(pair *p, const char *mode, const char *name, const char
         buf_add(&tree, id.id, 20);
         put_bytes(w, w->root, "tree-raw", buf_str(&tree));
         free(blob);
-        blob = git_says(w, w->tree, "hash-object", "-w", "--literally", "-t", "tree", "../tree-raw");
+        blob =
+            git_says(w, w->tree, "hash-object", "-w", "--literally", "-t", "tree", "../tree-raw");
         buf_clear(&tree);
     }
     assert_true(oid_parse(str_make(blob, 40), &id));
@@ -401,12 +404,14 @@ static memfs_oid hostile(pair *p, const char *mode, const char *name, const char
 
 static void test_T12_names_that_could_do_harm_stop_the_update(void **state)
 {
-    static const char *const names[] = { ".git", ".GIT", ".Git", "git~1", ".git ", ".git.", "..", ".",
-                                         ".g\xe2\x80\x8cit", "/etc" };
+    static const char *const names[] = {
+        ".git", ".GIT", ".Git", "git~1", ".git ", ".git.", "..", ".", ".g\xe2\x80\x8cit", "/etc"
+    };
     work *w = *state;
     _cleanup_(pair_freep) pair *p = pair_new(w);
     _cleanup_(mem_freep) char *config = mem_printf("%s/.git/config", w->tree);
-    _cleanup_(buf_dispose) memfs_buf before = MEMFS_BUF_INIT(1 << 16), after = MEMFS_BUF_INIT(1 << 16);
+    _cleanup_(buf_dispose) memfs_buf before = MEMFS_BUF_INIT(1 << 16),
+                                     after = MEMFS_BUF_INIT(1 << 16);
 
     assert_ok(w, fs_read(config, &before, &w->err));
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
@@ -654,7 +659,8 @@ static memfs_oid commit_all(work *w, checkout *c, skips *s)
     const policy p = POLICY_INIT;
     memfs_oid id;
 
-    assert_ok(w, checkout_commit_all(c, &p, &WHO, "memfs: all\n\nbody\n", note_skip, s, &id, &w->err));
+    assert_ok(w,
+              checkout_commit_all(c, &p, &WHO, "memfs: all\n\nbody\n", note_skip, s, &id, &w->err));
     return id;
 }
 
@@ -699,7 +705,8 @@ static void test_everything_that_may_be_is_committed(void **state)
     assert_string_equal(files, "100644 .gitignore\n100644 Twin.md\n100644 changed.md\n"
                                "100755 run.sh\n100644 system/new.md\n");
     said = git_says(w, w->tree, "status", "--porcelain");
-    assert_string_equal(said, "?? -dash\n?? \"back\\\\slash\"\n?? big\n?? link\n?? nested/\n?? twin.md\n");
+    assert_string_equal(
+        said, "?? -dash\n?? \"back\\\\slash\"\n?? big\n?? link\n?? nested/\n?? twin.md\n");
     assert_string_equal(s.text.ptr,
                         "-dash: the name begins with '-'; rename the file\n"
                         "back\\slash: the name has a backslash; rename the file\n"
@@ -757,10 +764,8 @@ static void test_edits_become_a_commit_that_moves_nothing(void **state)
     work *w = *state;
     _cleanup_(pair_freep) pair *p = pair_new(w);
     checkout_edit edits[] = {
-        { MEMFS_STR("a/b.md"), MEMFS_STR("new\n") },
-        { MEMFS_STR("gone.md"), { NULL, 0 } },
-        { MEMFS_STR("run.sh"), MEMFS_STR("changed\n") },
-        { MEMFS_STR("not there"), { NULL, 0 } },
+        { MEMFS_STR("a/b.md"), MEMFS_STR("new\n") },     { MEMFS_STR("gone.md"), { NULL, 0 } },
+        { MEMFS_STR("run.sh"), MEMFS_STR("changed\n") }, { MEMFS_STR("not there"), { NULL, 0 } },
         { MEMFS_STR("empty"), MEMFS_STR("") },
     };
     checkout_edit bad = { MEMFS_STR(".git/config"), MEMFS_STR("x") };
@@ -775,7 +780,8 @@ static void test_edits_become_a_commit_that_moves_nothing(void **state)
     assert_int_equal(chmod(run, 0755), 0);
     commit_all_by_git(w, w->tree, "before");
     head = git_id(w, w->tree, "HEAD");
-    assert_ok(w, checkout_commit_edits(p->c, &head, edits, ARRAY_LEN(edits), &WHO, "m", &id, &w->err));
+    assert_ok(w,
+              checkout_commit_edits(p->c, &head, edits, ARRAY_LEN(edits), &WHO, "m", &id, &w->err));
     oid_hex(&id, hex);
     said = git_says(w, w->tree, "ls-tree", "-r", "--format=%(objectmode) %(path)", hex);
     assert_string_equal(said, "100644 a.md\n100644 a/b.md\n100644 empty\n100755 run.sh\n");

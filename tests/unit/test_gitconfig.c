@@ -102,7 +102,7 @@ static void test_a_key_alone_is_true_and_the_last_value_counts(void **state)
 static void test_what_git_cannot_read_is_named_by_its_line(void **state)
 {
     static const char *const texts[] = {
-        "[a\n", "k = v\n", "[a]\n\t1k = v\n", "[a]\n\tk = \"open\n", "[a]\n\tk = \\q\n",
+        "[a\n", "k = v\n",   "[a]\n\t1k = v\n", "[a]\n\tk = \"open\n", "[a]\n\tk = \\q\n",
         "[]\n", "[a \"b]\n", "[a]\n\tk : v\n",
     };
     static const int lines[] = { 1, 1, 2, 2, 2, 1, 1, 2 };
@@ -159,7 +159,8 @@ static const gitconfig_change CHANGES[] = {
 static void assert_values(work *w, const char *key, const char *const *wanted)
 {
     _cleanup_(mem_freep) char *path = config_path(w);
-    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1 << 20), expected = MEMFS_BUF_INIT(1 << 20);
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1 << 20),
+                                     expected = MEMFS_BUF_INIT(1 << 20);
     const char *args[] = { "config", "--file", path, "-z", "--get-all", key, NULL };
     memfs_code rc = try_git(w, w->root, &out, args);
 
@@ -180,8 +181,7 @@ static void assert_all_changed(work *w)
     assert_values(w, "http.https://h/.extraHeader", VALUES("", "Authorization: Basic eDp5"));
     assert_values(w, "x.y", (const char *const[]){ NULL });
     assert_values(w, "remote.origin.url", VALUES("https://example.org/v1/git/agent-1/state.git"));
-    assert_values(w, "merge.memfs.driver",
-                  VALUES("'/usr/bin/memfs' merge-file %O %A %B\t%P\n"));
+    assert_values(w, "merge.memfs.driver", VALUES("'/usr/bin/memfs' merge-file %O %A %B\t%P\n"));
     assert_values(w, "user.name", VALUES(" blanks "));
 }
 
@@ -236,8 +236,8 @@ static void test_a_linked_configuration_stays_a_link(void **state)
 
 static void test_names_of_settings_are_checked(void **state)
 {
-    static const char *const bad[] = { "core", "core.", ".x", "core.a b", "co re.x", "core.a=b",
-                                       "a.b\nc.d", "core.1x", "core.x\n" };
+    static const char *const bad[] = { "core",     "core.",    ".x",      "core.a b", "co re.x",
+                                       "core.a=b", "a.b\nc.d", "core.1x", "core.x\n" };
     work *w = *state;
     _cleanup_(mem_freep) char *path = config_path(w);
 
