@@ -181,6 +181,7 @@ static memfs_code look_at(listing *l, writer *w, memfs_error *err)
     _cleanup_(mem_freep) char *ref = branch_ref(w->branch);
     checkout_state state;
     merge_relation relation = MERGE_EQUAL;
+    memfs_error ignored = MEMFS_ERROR_INIT;
     memfs_oid tip;
     memfs_code rc = checkout_ref(l->c, ref, &tip, err);
 
@@ -191,12 +192,11 @@ static memfs_code look_at(listing *l, writer *w, memfs_error *err)
     w->is_gone = !fs_is_dir(w->path);
     if (rc < 0 || w->is_gone)
         return rc;
-    rc = checkout_open(w->path, &tree, err);
-    if (rc == MEMFS_OK)
-        rc = checkout_inspect(tree, &state, err);
-    if (rc == MEMFS_OK)
-        w->has_changes = state.n_changed + state.n_untracked > 0;
-    return rc;
+    /* a folder that cannot be looked at may hold anything, and hides none of the others */
+    w->has_changes = checkout_open(w->path, &tree, &ignored) < 0 ||
+                     checkout_inspect(tree, &state, &ignored) < 0 ||
+                     state.n_changed + state.n_untracked > 0;
+    return MEMFS_OK;
 }
 
 static memfs_code add_writer(listing *l, char *name_given, char *path_given, char *branch_given,
@@ -466,6 +466,9 @@ static memfs_code commit_work(const writer *w, memfs_oid *ret_tip, skipping *ski
     store_identity who;
     memfs_code rc = checkout_open(w->path, &tree, err);
 
+    if (rc == MEMFS_ENOTFOUND)
+        return memfs_fail(err, MEMFS_ECONFLICT, "'%s' is no working tree any more (its .git is gone); "
+                          "move what you need out of it and delete it, then try again", w->path);
     if (rc == MEMFS_OK)
         rc = checkout_inspect(tree, &state, err);
     if (rc < 0)

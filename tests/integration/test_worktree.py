@@ -342,3 +342,19 @@ def test_agents_do_not_see_each_others(home, agent):
     before = snapshot(home.root(other))
     worktree(home, agent, "add", "w")
     assert worktree(home, other, "list") == [] and snapshot(home.root(other)) == before
+
+
+def test_a_folder_that_is_no_worktree_any_more_hides_none_of_the_others(home, agent):
+    broken, good = worktree(home, agent, "add", "broken"), worktree(home, agent, "add", "good")
+    commit(Checkout(home.git, broken["path"]), {"mine.md": "mine\n"})
+    commit(Checkout(home.git, good["path"]), {"a.md": "a\n"})
+    os.unlink(broken["path"] + "/.git")
+    assert {w["name"] for w in worktree(home, agent, "list")} == {broken["name"], good["name"]}
+    assert worktree(home, agent, "merge", "good")["state"] == "merged"
+    for how in (["merge", "broken"], ["remove", "broken"], ["remove", "broken", "--force"]):
+        assert broken["path"] in worktree(home, agent, *how, code=5) or how == ["remove", "broken"]
+        assert os.path.exists(broken["path"] + "/mine.md")
+    shutil.rmtree(broken["path"])
+    assert worktree(home, agent, "merge", "broken")["state"] == "merged"
+    assert home.checkout(agent).read("mine.md") == b"mine\n"
+    nothing_is_left(home, agent)
