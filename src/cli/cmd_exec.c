@@ -13,7 +13,8 @@
 
 /*
  * apply, the command, sync.  The command has our terminal, our standard streams and our process group;
- * only what it must know about its memory is added to the environment, where it is not set.
+ * only what it must know about its memory is added to the environment, where it is not set (or is about
+ * another agent: memfs exec in an agent's own shell).
  *
  * Signals that somebody sends to us are sent on.  What a terminal sends (^C) reached the command at the same
  * time, being in the same group, and is not sent twice.  Whatever ends the command, its work is synced; after
@@ -38,21 +39,39 @@ static void signals_of(sigset_t *ret)
     sigaddset(ret, SIGCHLD);
 }
 
-static void set_unless_set(const char *name, const char *value)
+static bool is_said(const char *value)
 {
-    const char *now = getenv(name);
-
-    if (now == NULL || now[0] == '\0')
-        setenv(name, value, 1);
+    return value != NULL && value[0] != '\0';
 }
 
+/* Does the environment speak of another agent?  Then its folders are that one's. */
+static bool is_of_another(const char *agent_id)
+{
+    const char *ids[] = { getenv("AGENT_ID"), getenv("LETTA_AGENT_ID") };
+
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++)
+        if (is_said(ids[i]) && strcmp(ids[i], agent_id) != 0)
+            return true;
+    return false;
+}
+
+/* A folder that was named for this agent stays: it may be a worktree of the memory. */
 static void tell_environment(const settings *s, const place *p)
 {
-    set_unless_set("AGENT_ID", p->agent_id);
-    set_unless_set("LETTA_AGENT_ID", p->agent_id);
-    set_unless_set("MEMORY_DIR", p->memory);
-    set_unless_set("LETTA_MEMORY_DIR", p->memory);
-    set_unless_set("MEMFS_HOME", setting_text(s, SETTING_HOME));
+    const bool is_anew = is_of_another(p->agent_id);
+    const struct {
+        const char *name, *value;
+    } rows[] = {
+        { "AGENT_ID", p->agent_id },
+        { "LETTA_AGENT_ID", p->agent_id },
+        { "MEMORY_DIR", p->memory },
+        { "LETTA_MEMORY_DIR", p->memory },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        if (is_anew || !is_said(getenv(rows[i].name)))
+            setenv(rows[i].name, rows[i].value, 1);
+    setenv("MEMFS_HOME", setting_text(s, SETTING_HOME), 1);
 }
 
 /* The command starts with the signals as we were started. */
@@ -135,7 +154,8 @@ int cmd_exec(int argc, char **argv)
         "exec --agent ID -- COMMAND [ARG...]",
         "Makes the memory ready, runs the command, and syncs what it committed.  Signals are passed on,\n"
         "the exit status is the command's (128 + n after a signal n); what memfs has to say goes to\n"
-        "stderr.  MEMORY_DIR, LETTA_MEMORY_DIR, AGENT_ID and LETTA_AGENT_ID are set where they are not.",
+        "stderr.  MEMORY_DIR, LETTA_MEMORY_DIR, AGENT_ID and LETTA_AGENT_ID are set where they are not,\n"
+        "and all of them where the environment speaks of another agent.",
         options, ARRAY_LEN(options), "  memfs exec --agent agent-… -- letta -p 'hi' --agent agent-…\n"
     };
     cli_exit status;

@@ -41,9 +41,16 @@ def test_the_commands_own_output_status_and_environment(home, agent):
     memory = home.memory(id)
     assert done.stdout.decode() == f"{memory}|{memory}|{id}|{id}\n"
     assert b"local-only" in done.stderr
-    done = run(home, id, "/bin/sh", "-c", 'echo "$MEMORY_DIR $AGENT_ID"',
-               env={"MEMORY_DIR": "/mine", "AGENT_ID": "other"})
-    assert done.stdout == b"/mine other\n"
+    done = run(home, id, "/bin/sh", "-c", 'echo "$MEMORY_DIR $LETTA_MEMORY_DIR $AGENT_ID"',
+               env={"MEMORY_DIR": "/worktree", "LETTA_AGENT_ID": id})
+    assert done.stdout.decode() == f"/worktree {memory} {id}\n"
+
+
+def test_in_another_agents_shell_the_command_is_told_of_its_own_memory(home, agent):
+    id, other = agent(), agent()
+    done = run(home, id, "/bin/sh", "-c", 'echo "$MEMORY_DIR|$LETTA_MEMORY_DIR|$AGENT_ID|$LETTA_AGENT_ID"',
+               env={"MEMORY_DIR": "/theirs", "LETTA_MEMORY_DIR": "/theirs", "AGENT_ID": other})
+    assert done.stdout.decode() == f"{home.memory(id)}|{home.memory(id)}|{id}|{id}\n"
 
 
 def test_what_the_command_commits_is_synced(home, remote, agent):
