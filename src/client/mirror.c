@@ -4,14 +4,13 @@
 #include "base/fs.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "remote/probe.h"
+#include "client/backend.h"
 #include "store/gitconfig.h"
 
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <strings.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -42,18 +41,18 @@ static int64_t now_s(void)
     return clock_wall_us() / 1000000;
 }
 
-/* NULL: no mirror is set. Caller frees. */
-static char *mirror_url(const checkout *c)
+/* NULL: it is not set. Caller frees. */
+static char *configured(const checkout *c, const char *key)
 {
     _cleanup_(mem_freep) char *path = mem_printf("%s/config", checkout_common_dir(c));
     _cleanup_(gitconfig_closep) gitconfig *config = NULL;
     memfs_error ignored;
-    const char *url;
+    const char *value;
 
     if (gitconfig_open(path, &config, &ignored) < 0)
         return NULL;
-    url = gitconfig_get(config, URL_KEY);
-    return url != NULL && url[0] != '\0' ? mem_strdup(url) : NULL;
+    value = gitconfig_get(config, key);
+    return value != NULL && value[0] != '\0' ? mem_strdup(value) : NULL;
 }
 
 /* the queue */
@@ -74,7 +73,7 @@ static memfs_code append(const char *path, const char *text, bool is_synced, mem
 
 memfs_code mirror_enqueue(checkout *c, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *url = mirror_url(c);
+    _cleanup_(mem_freep) char *url = configured(c, URL_KEY);
     _cleanup_(mem_freep) char *path = NULL;
     char line[32];
     bool is_new;
@@ -181,24 +180,18 @@ static void log_push(const checkout *c, const memfs_oid *main, const char *said,
         return; /* a log for people: the push counts */
 }
 
-static bool may_use_http(const settings *s, const remote_url *url)
-{
-    const char *hosts = setting_text(s, SETTING_ALLOW_HTTP);
-
-    for (size_t len; hosts != NULL && *hosts != '\0'; hosts += len, hosts += strspn(hosts, ", \t")) {
-        len = strcspn(hosts, ", \t");
-        if (len == strlen(url->host) && strncasecmp(hosts, url->host, len) == 0)
-            return true;
-    }
-    return url_is_loopback(url);
-}
-
-/* The mirror's own credentials or the user's helpers; the Letta key is not even known here. */
-static memfs_code aim(const settings *s, const char *url, remote_target *ret, memfs_error *err)
+/*
+ * The mirror's own credentials (also what `doctor --fix` took out of its address, which is kept for the
+ * agent) or the user's helpers.  The Letta key is not even known here, nor is the remote's token.
+ */
+static memfs_code aim(const settings *s, const char *url, const char *agent_id, remote_target *ret,
+                      memfs_error *err)
 {
     credential_query q = { .url = &ret->url,
+                           .agent_id = agent_id,
                            .memfs_home = setting_text(s, SETTING_HOME),
                            .systemd_dir = getenv("CREDENTIALS_DIRECTORY"),
+                           .is_not_the_remote = true,
                            .may_ask_git = true };
     memfs_code rc = url_parse(url, &ret->url, err);
 
@@ -207,7 +200,7 @@ static memfs_code aim(const settings *s, const char *url, remote_target *ret, me
     ret->ca_file = setting_text(s, SETTING_CA_FILE);
     ret->ssh_key = setting_text(s, SETTING_SSH_KEY);
     ret->ssh_known_hosts = setting_text(s, SETTING_SSH_KNOWN_HOSTS);
-    ret->may_http = ret->url.kind == URL_HTTP && may_use_http(s, &ret->url);
+    ret->may_http = ret->url.kind == URL_HTTP && backend_may_use(s, &ret->url);
     if (ret->url.kind == URL_HTTP && !ret->may_http)
         return memfs_fail(err, MEMFS_EINVALID,
                           URL_KEY ": http:// to '%s' is not allowed; use https, or set MEMFS_ALLOW_HTTP",
@@ -227,6 +220,7 @@ static memfs_code push(const settings *s, checkout *c, const char *url, int64_t 
                        memfs_error *err)
 {
     _cleanup_(remote_target_dispose) remote_target target = REMOTE_TARGET_INIT;
+    _cleanup_(mem_freep) char *agent_id = configured(c, "letta.agentId");
     transport_report said = { .said = "" };
     transport_target transport;
     memfs_oid main;
@@ -234,7 +228,7 @@ static memfs_code push(const settings *s, checkout *c, const char *url, int64_t 
 
     if (rc < 0)
         return rc;
-    rc = aim(s, url, &target, err);
+    rc = aim(s, url, agent_id, &target, err);
     if (rc < 0) {
         log_push(c, &main, err->msg, 128);
         return rc;
@@ -249,7 +243,7 @@ static memfs_code push(const settings *s, checkout *c, const char *url, int64_t 
 static memfs_code run_turn(const settings *s, checkout *c, bool is_forced_now, int64_t budget_ms,
                            memfs_error *err)
 {
-    _cleanup_(mem_freep) char *url = mirror_url(c);
+    _cleanup_(mem_freep) char *url = configured(c, URL_KEY);
     _cleanup_(mem_freep) char *queue = checkout_note_path(c, QUEUE);
     _cleanup_(mem_freep) char *running = checkout_note_path(c, RUNNING);
     _cleanup_(mem_freep) char *next_path = checkout_note_path(c, NEXT);

@@ -239,7 +239,7 @@ static memfs_code from_systemd(const credential_query *q, credential *ret, memfs
         return none(err);
     own = mem_printf("%s/memfs-%s", q->systemd_dir, host);
     rc = from_file(CREDENTIAL_SYSTEMD, own, q->url, ret, err);
-    if (rc != MEMFS_ENOTFOUND || is_letta(q))
+    if (rc != MEMFS_ENOTFOUND || is_letta(q) || q->is_not_the_remote)
         return rc;
     general = mem_printf("%s/memfs-remote-token", q->systemd_dir);
     return from_file(CREDENTIAL_SYSTEMD, general, q->url, ret, err);

@@ -56,6 +56,7 @@ typedef struct credential_query {
     const char *token;      /* from the environment; NULL */
     const char *token_file; /* NULL */
     const char *systemd_dir; /* $CREDENTIALS_DIRECTORY; NULL */
+    bool is_not_the_remote; /* a mirror: what was given for the remote, whatever its host, is not for it */
     bool may_ask_git;
 } credential_query;
 MEMFS_CHECK memfs_code credential_find(const credential_query *q, credential *ret,

@@ -305,6 +305,40 @@ def test_S3_the_mirror_never_gets_the_letta_key(memfs_bin, folder, remote, agent
         assert not [q for q in m.requests if "authorization" in q.headers]
 
 
+def test_S3_the_mirror_never_gets_the_token_of_the_remote(memfs_bin, folder, remote, agent):
+    """Whoever may write .git/config names the mirror; the token was given for another address."""
+    id, home, _ = mirrored(memfs_bin, folder, remote, agent)
+    given = folder / "credentials"
+    given.mkdir()
+    (given / "memfs-remote-token").write_text("the-remotes-token\n")
+    (given / "memfs-remote-token").chmod(0o600)
+    c = home.checkout(id)
+    c.run("config", "--unset", "letta.memoryRepository.url")
+    commit(home, id)                            # the hook has nothing to do: what follows is ours alone
+    with FakeRemote(folder / "mirrors", token="other") as m:
+        m.repository("m.git")
+        c.run("config", "letta.memoryRepository.url", m.url("m.git"))
+        enqueue(home, id)
+        home.run("sync", "--queued", code=3, env={
+            "CREDENTIALS_DIRECTORY": str(given), "MEMFS_REMOTE_TOKEN": "the-remotes-token"})
+        assert m.requests and not [q for q in m.requests if "authorization" in q.headers]
+
+
+def test_a_mirror_goes_on_when_doctor_took_the_token_out_of_its_address(memfs_bin, folder, remote, agent):
+    id, home, _ = mirrored(memfs_bin, folder, remote, agent)
+    with FakeRemote(folder / "mirrors", token="mirrors-token") as m:
+        target = m.repository("m.git")
+        c = home.checkout(id)
+        c.run("config", "letta.memoryRepository.url",
+              m.url("m.git").replace("://", "://letta:mirrors-token@"))
+        home.run("doctor", "--fix", "--agent", id, code=None)
+        assert home.config(id, "letta.memoryRepository.url") == [m.url("m.git")]
+        head = commit(home, id)
+        enqueue(home, id)
+        wait_for(lambda: home.run("sync", "--queued", code=None).returncode == 0)
+        assert mirror_tip(target) == head
+
+
 def test_a_mirror_that_was_taken_away_leaves_no_queue(memfs_bin, folder, remote, agent):
     id, home, _ = mirrored(memfs_bin, folder, remote, agent)
     enqueue(home, id)
