@@ -152,6 +152,8 @@ static void host_failed(watched_host *h, const client_report *r, int64_t now_ms)
     int64_t wait_ms = 1000, said_ms = r->ask_again_at_s * 1000 - clock_wall_us() / 1000;
     bool was_told = r->answer == REMOTE_TOO_MANY || r->answer == REMOTE_FAILING;
 
+    if (now_ms < h->not_before_ms)
+        return; /* the same failure: another memory of that host was faster to tell */
     for (unsigned i = 0; i < h->n_failures && wait_ms < MAX_BACKOFF_MS; i++)
         wait_ms *= 2;
     wait_ms = 1000 + by_chance(wait_ms < MAX_BACKOFF_MS ? wait_ms : MAX_BACKOFF_MS);

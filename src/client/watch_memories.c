@@ -136,6 +136,16 @@ typedef struct scan {
     int64_t now_ms;
 } scan;
 
+/* Another folder has the memory from now on: a checkout was made beside its hub. */
+static void move_to(memories *m, watched *w, const char *memory, const char *git_dir)
+{
+    unwatch(m, w);
+    free(w->memory);
+    free(w->git_dir);
+    w->memory = mem_strdup(memory);
+    w->git_dir = mem_strdup(git_dir);
+}
+
 /* A repository, found by its git dir: new, exchanged, moved, or as it was. */
 static void see(const scan *sc, const char *agent_id, const char *memory, const char *git_dir)
 {
@@ -149,7 +159,9 @@ static void see(const scan *sc, const char *agent_id, const char *memory, const 
         w = add(sc->m, agent_id, memory, git_dir, sc->now_ms);
     else if (w->device != st.st_dev || w->inode != st.st_ino)
         watched_moved(w, sc->now_ms);
-    if (w->device != st.st_dev || w->inode != st.st_ino)
+    if (strcmp(w->git_dir, git_dir) != 0)
+        move_to(sc->m, w, memory, git_dir);
+    else if (w->device != st.st_dev || w->inode != st.st_ino)
         unwatch(sc->m, w);
     w->device = st.st_dev;
     w->inode = st.st_ino;

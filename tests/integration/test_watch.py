@@ -130,6 +130,35 @@ def test_network_that_fails_and_comes_back(memfs_bin, folder, remote, agent):
         assert w.process.poll() is None
 
 
+def test_many_memories_of_a_host_that_failed_once_do_not_wait_as_if_it_had_failed_often(
+        memfs_bin, folder, remote, agent):
+    ids, home = [agent() for _ in range(16)], make_home(memfs_bin, folder, remote, poll="3600")
+    for id in ids:
+        home.run("init", "--agent", id)
+    remote.say("close")
+    with Watch(home) as w:
+        wait_for(lambda: all("local-only" in w.states(id) for id in ids))
+        remote.mend()                           # 16 failures would count as minutes, one counts as seconds
+        wait_for(lambda: all(is_synced(home, remote, id) for id in ids))
+
+
+def test_a_checkout_that_appears_beside_its_hub_is_watched_in_its_place(memfs_bin, folder, remote, agent):
+    id, home = agent(), make_home(memfs_bin, folder, remote, poll="3600")
+    home.run("init", "--agent", agent())        # so that the folder of all agents is there
+    home.run("hook", "prepare-hub", "--agent", id)
+    with Watch(home) as w:
+        wait_for(lambda: w.states(id))
+        home.run("init", "--agent", id)
+        head = commit(home, id)
+        wait_for(lambda: remote_tip(remote, state_git(remote, id)) == head)
+        head = commit(home, id, text="again\n")
+        wait_for(lambda: remote_tip(remote, state_git(remote, id)) == head)
+        time.sleep(1)
+        n = len(remote.requests)
+        time.sleep(11)                          # longer than from one look at all folders to the next
+        assert len(remote.requests) == n
+
+
 def test_L3_a_remote_that_hangs_holds_up_nobody_else(memfs_bin, folder, remote, agent):
     stuck, ids, home = [agent() for _ in range(2)], [agent(), agent()], \
         make_home(memfs_bin, folder, remote)
