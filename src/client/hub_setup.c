@@ -186,7 +186,7 @@ static bool count_value(const char *key, const char *value, void *ctx)
 {
     counting *c = ctx;
 
-    if (strcasecmp(key, KEY) != 0)
+    if (strcasecmp(key, KEY) != 0 || value == NULL)
         return true;
     for (size_t i = 0; i < c->b->n; i++)
         if (strcmp(value, c->b->at[i]) == 0) {

@@ -10,7 +10,7 @@
 #define MAX_BELIEF_S 86400
 #define MAX_RETRY_AFTER_S 3600
 
-/* Eight bytes of a digest over address and secret: enough to notice a change, too few to go back. */
+/* Four bytes of a digest over address and secret: enough to notice a change, too few to go back. */
 static void mark_of(const remote_target *t, char out[17])
 {
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(64 * 1024);
