@@ -83,6 +83,7 @@ static const config_row CONFIG[] = {
     { FOR_ALL, "core.fsmonitor", "false" },
     { FOR_ALL, "core.attributesFile", "/dev/null" },
     { FOR_ALL, "core.excludesFile", "/dev/null" },
+    { FOR_ALL, "core.alternateRefsCommand", "true" }, /* a program, and "" would run the shell */
     { FOR_ALL, "core.pager", "cat" },
     { FOR_ALL, "core.editor", "false" },
     /* what makes a child fit inside its address space */

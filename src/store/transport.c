@@ -307,6 +307,37 @@ static memfs_code add_ssh(run *r, memfs_error *err)
 
 /* ---- environment ---- */
 
+static const char *first_there(const char *const *paths)
+{
+    for (; *paths != NULL; paths++)
+        if (access(*paths, R_OK) == 0)
+            return *paths;
+    return NULL;
+}
+
+static void add_http_path(run *r, const char *name, const char *path)
+{
+    _cleanup_(mem_freep) char *key = mem_printf("http.%s.%s", r->t->url, name);
+
+    if (path != NULL)
+        git_env_config(&r->env, key, path);
+}
+
+/*
+ * Who may vouch for the remote.  The system's authorities are named too: otherwise the repository's
+ * own configuration could name its author's, and with curloptResolve an address to go with it.
+ */
+static void add_authorities(run *r)
+{
+    static const char *const files[] = { "/etc/ssl/certs/ca-certificates.crt", /* Debian */
+                                         "/etc/pki/tls/certs/ca-bundle.crt",   /* Fedora */
+                                         "/etc/ssl/ca-bundle.pem", "/etc/ssl/cert.pem", NULL };
+    static const char *const folders[] = { "/etc/ssl/certs", "/etc/pki/tls/certs", NULL };
+
+    add_http_path(r, "sslCAInfo", r->t->ca_file != NULL ? r->t->ca_file : first_there(files));
+    add_http_path(r, "sslCAPath", first_there(folders));
+}
+
 static void add_http(run *r)
 {
     static const struct {
@@ -315,7 +346,7 @@ static void add_http(run *r)
         { "followRedirects", "false" }, { "proxy", "" },          { "sslVerify", "true" },
         { "sslVersion", "tlsv1.2" },    { "saveCookies", "false" }, { "lowSpeedLimit", "1000" },
         { "lowSpeedTime", "30" },       { "emptyAuth", "false" }, { "extraHeader", "" },
-        { "sslTry", "false" },
+        { "sslTry", "false" },          { "curloptResolve", "" }, { "cookieFile", "" },
     };
 
     for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
@@ -323,11 +354,7 @@ static void add_http(run *r)
 
         git_env_config(&r->env, key, rows[i].value);
     }
-    if (r->t->ca_file != NULL) {
-        _cleanup_(mem_freep) char *key = mem_printf("http.%s.sslCAInfo", r->t->url);
-
-        git_env_config(&r->env, key, r->t->ca_file);
-    }
+    add_authorities(r);
 }
 
 static memfs_code make_environment(run *r, const char *git_dir, memfs_error *err)

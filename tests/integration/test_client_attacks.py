@@ -1,0 +1,116 @@
+"""What an agent, or whoever else may write into a checkout, can put there against memfs: configuration that
+names programs, authorities and addresses; and what a parent can take away from a process before it starts."""
+import os
+import signal
+import subprocess
+import sys
+import uuid
+
+import pytest
+
+from lib.client import Home
+from lib.fake_remote import FakeRemote
+from lib.tlsgit import Authority
+from test_remote import SHORT, Driver
+
+BLOCK = "---\ndescription: a block\n---\ntext\n"
+
+
+@pytest.fixture
+def driver(memfs_bin, folder):
+    return Driver(os.path.dirname(memfs_bin), folder)
+
+
+@pytest.fixture
+def agent():
+    return f"agent-{uuid.uuid4()}"
+
+
+@pytest.fixture
+def home(memfs_bin, folder, agent):
+    """A home whose one memory has a bare repository on a plain path as its remote."""
+    bare = str(folder / "bare.git")
+    subprocess.run(["git", "init", "-q", "--bare", "-b", "main", bare], check=True)
+    home = Home(memfs_bin, folder / "home", LETTABOT_MEMFS_BACKEND="local", LETTABOT_MEMFS_REMOTE=bare)
+    home.bare = bare
+    home.apply(agent)
+    return home
+
+
+def write(home, agent, name, text=BLOCK):
+    path = os.path.join(home.memory(agent), name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w") as f:
+        f.write(text)
+
+
+def commit(home, agent, name):
+    write(home, agent, name)
+    c = home.checkout(agent)
+    c.run("add", "-A")
+    c.run("commit", "-q", "-m", name)
+
+
+def commit_elsewhere(home, folder, name="other"):
+    work = str(folder / name)
+    subprocess.run(["git", "clone", "-q", home.bare, work], check=True)
+    with open(os.path.join(work, name + ".md"), "w") as f:
+        f.write(BLOCK)
+    who = ["-c", "user.name=o", "-c", "user.email=o@example.org"]
+    for args in (["add", "-A"], [*who, "commit", "-q", "-m", name], ["push", "-q", "origin", "HEAD:main"]):
+        subprocess.run(["git", "-C", work, *args], check=True)
+
+
+# -- configuration of the checkout -----------------------------------------------------------------
+
+def test_S6_no_program_that_the_checkout_names_is_run(home, agent, folder):
+    """Each key that makes some git command start a program, while memfs fetches, merges, pushes and looks."""
+    ran = folder / "ran"
+    ran.mkdir()
+    c = home.checkout(agent)
+    alternate = str(folder / "alternate.git")
+    subprocess.run(["git", "clone", "-q", "--bare", home.bare, alternate], check=True)
+    with open(home.git_dir(agent) + "/objects/info/alternates", "w") as f:
+        f.write(alternate + "/objects\n")       # or alternateRefsCommand is never asked
+    commit(home, agent, "system/a.md")
+    for key in ("core.alternateRefsCommand", "core.fsmonitor", "core.sshCommand", "core.gitProxy",
+                "core.askPass", "core.editor", "core.pager", "diff.external", "diff.x.textconv",
+                "diff.x.command", "filter.x.clean", "filter.x.smudge", "filter.x.process",
+                "merge.x.driver", "merge.memfs.driver", "uploadpack.packObjectsHook",
+                "remote.origin.uploadpack", "remote.origin.receivepack", "gpg.program"):
+        c.run("config", key, f"touch {ran}/{key};")
+    c.run("config", "credential.helper", f"!touch {ran}/helper;")
+    with open(home.memory(agent) + "/.gitattributes", "w") as f:
+        f.write("* filter=x diff=x merge=x\n")
+    commit_elsewhere(home, folder)
+    home.apply(agent)
+    assert home.sync(agent)["state"] == "synced"
+    assert os.path.exists(home.memory(agent) + "/other.md")     # fetched, merged, followed
+    for args in (["status"], ["diff", "--agent", agent], ["log", "--agent", agent],
+                 ["show", "--agent", agent], ["backup", "--agent", agent], ["doctor", "--agent", agent]):
+        home.run(*args, code=None)
+    assert os.listdir(ran) == []
+
+
+def test_S6_F20_the_checkout_names_no_authority_and_no_address(driver, folder):
+    """http.sslCAInfo or sslCAPath with http.curloptResolve would be a way to another host, and the token
+    with it: the name is the right one, so the credential helper answers."""
+    own, stranger = Authority(folder), Authority(folder / "x", "other CA")
+    hashed = os.path.dirname(stranger.file)
+    subprocess.run(["openssl", "rehash", hashed], check=True, capture_output=True)
+    with FakeRemote(root=folder / "remote", tls=stranger.context(("localhost", "elsewhere.example",
+                                                                  "127.0.0.1"))) as r:
+        r.repository("a.git")
+        url = r.url("a.git")
+        elsewhere = url.replace("127.0.0.1", "elsewhere.example")
+        for at in ("http.", f"http.{url}."):
+            driver.git("-C", driver.work, "config", at + "sslCAInfo", stranger.file)
+            driver.git("-C", driver.work, "config", at + "sslCAPath", hashed)
+        for resolve in ("http.", f"http.{elsewhere}."):
+            driver.git("-C", driver.work, "config", resolve + "curloptResolve",
+                       f"elsewhere.example:{r.port}:127.0.0.1")
+        assert driver.fetch(url)["answer"] == "tls"
+        assert driver.fetch(url, DRIVER_CA=own.file)["answer"] == "tls"
+        assert driver.push(url)["answer"] == "tls"
+        assert driver.fetch(elsewhere, SHORT, DRIVER_CA=stranger.file)["answer"] == "no-name"
+        assert driver.fetch(url, DRIVER_CA=stranger.file)["code"] == "ENOTFOUND"    # empty, and asked
