@@ -18,10 +18,14 @@ sys.path.insert(0, os.path.join(ROOT, "tests", "integration"))
 from lib.server import Server  # noqa: E402  (found by the line above)
 
 
+@pytest.fixture(scope="session")
+def memfs_bin():
+    return os.path.abspath(os.environ.get("MEMFS_BIN") or os.path.join(ROOT, "build", "memfs"))
+
+
 @pytest.fixture
-def memfs(tmp_path):
-    binary = os.path.abspath(os.environ.get("MEMFS_BIN") or os.path.join(ROOT, "build", "memfs"))
-    server = Server(binary, tmp_path / "memfs").start()
+def memfs(memfs_bin, tmp_path):
+    server = Server(memfs_bin, tmp_path / "memfs").start()
     try:
         yield server
         server.stop()

@@ -1,13 +1,18 @@
 """standin.py - what a Letta server does beside memory, as small as the real client allows.
 
 The letta-code command line talks to two servers: one for git (memfs, the thing under test) and one
-for everything else.  This is the second: one agent, its tags, conversations, and a model that
+for everything else.  This is the second: agents, their tags, conversations, and a model that
 always says the same line.  Before it says it, a turn may have the client run a command with its own
-shell tool: that is how "the agent made a commit".
+shell tool: that is how "the agent made a commit".  Agents that the client makes (--new-agent, and
+what its subagents are) are kept in `made`, and `command_for_made` is what each is told to run.
 
 Versions up to 0.22 know one base URL only.  For them the stand-in passes /v1/git on to memfs as a
 gateway would: bodies stream in both directions, nothing is gathered, nothing is changed.  What
 memfs answers besides git (secrets, repositories, blocks) is asked of memfs for every version.
+
+Without a memfs (memfs_url None) it is a stock server with no memfs service: 501 on /v1/git, in
+`refused`, and nothing that could be shared.  serve() may be called at any time: "then a server
+answers", which need not be memfs; one that only has git is asked for nothing else.
 
 It wants the key that it was given on every git request that it passes on, and challenges those
 without, so that a checkout's credential helper gets its chance.
@@ -15,7 +20,7 @@ without, so that a checkout's credential helper gets its chance.
 Every request is logged as (method, target, status), in order; what was passed on also in `passed`,
 with the status that memfs gave.
 
-Thread: one thread a connection; the log and the agent are guarded by a lock.
+Thread: one thread a connection; the log and the agents are guarded by a lock.
 """
 
 import base64
@@ -24,6 +29,7 @@ import json
 import re
 import threading
 import urllib.parse
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 LINE = "Noted."
@@ -34,27 +40,38 @@ CHUNK = 64 * 1024
 MEMFS_OWN = re.compile(r"^/v1/(git/|agents/[^/]+/(secrets|repositories|core-memory/))")
 
 
+def agent_named(agent_id, name):
+    return {
+        "id": agent_id, "name": name, "agent_type": "letta_v1_agent", "tags": [],
+        "system": "You remember things.", "model": "anthropic/one-line",
+        "llm_config": {"model": "one-line", "model_endpoint_type": "anthropic",
+                       "model_endpoint": "http://127.0.0.1:9", "context_window": 32000,
+                       "provider_name": "anthropic", "handle": "anthropic/one-line"},
+        "embedding_config": None, "tools": [], "blocks": [], "sources": [],
+        "memory": {"blocks": []}, "message_ids": [], "metadata": {}, "description": None,
+        "created_at": "2026-01-02T03:04:05Z", "secrets": [], "tool_rules": [],
+        "identities": [], "managed_group": None, "message_buffer_autoclear": False,
+    }
+
+
 class StandIn:
     """The server; `with StandIn(agent_id, memfs_url) as s:` runs it on s.url."""
 
     def __init__(self, agent_id, memfs_url, key):
-        self.agent = {
-            "id": agent_id, "name": "Ada", "agent_type": "letta_v1_agent", "tags": [],
-            "system": "You remember things.", "model": "anthropic/one-line",
-            "llm_config": {"model": "one-line", "model_endpoint_type": "anthropic",
-                           "model_endpoint": "http://127.0.0.1:9", "context_window": 32000,
-                           "provider_name": "anthropic", "handle": "anthropic/one-line"},
-            "embedding_config": None, "tools": [], "blocks": [], "sources": [],
-            "memory": {"blocks": []}, "message_ids": [], "metadata": {}, "description": None,
-            "created_at": "2026-01-02T03:04:05Z", "secrets": [], "tool_rules": [],
-            "identities": [], "managed_group": None, "message_buffer_autoclear": False,
-        }
-        self.memfs_url = memfs_url
+        self.agent = agent_named(agent_id, "Ada")
+        self.agents = {agent_id: self.agent}
+        self.conversations = {}  # id -> agent id
+        self.made = []           # ids of agents that clients made, in order
+        self.memfs_url, self.has_only_git, self.key = memfs_url, False, key
         self.basic = "Basic " + base64.b64encode(b"letta:" + key.encode()).decode()
-        self.command = None  # the client's shell runs it in the next turn
+        self.command = None  # the client's shell runs it in the next turn (a dict: that tool call)
         self.output = None   # and this is what it printed
+        self.command_for_made = None  # the same for each agent that is made, in its first turn
+        self.waiting = {}    # agent id -> its command
+        self.outputs = {}    # agent id -> what its last tool call returned
         self.requests = []
         self.passed = []
+        self.refused = []    # requests to /v1/git while there was no memfs
         self.lock = threading.Lock()
         self.httpd = ThreadingHTTPServer(("127.0.0.1", 0), _handler_of(self))
         self.httpd.daemon_threads = True
@@ -74,23 +91,45 @@ class StandIn:
         with self.lock:
             self.requests.append((method, target, status))
 
+    def serve(self, url, has_only_git=False):
+        """From now on there is somebody behind /v1/git; None: nobody."""
+        self.memfs_url, self.has_only_git = url, has_only_git
+
     def asked(self, method, pattern):
         """The logged requests of a method whose target matches, in order."""
         with self.lock:
             return [r for r in self.requests if r[0] == method and re.search(pattern, r[1])]
 
-    def turn(self, body):
+    def make(self, wanted):
+        """An agent as a client wants it."""
+        agent_id = "agent-" + str(uuid.uuid4())
+        agent = agent_named(agent_id, wanted.get("name") or "Eve")
+        agent.update({k: wanted[k] for k in ("tags", "system", "model", "description")
+                      if wanted.get(k)})
+        with self.lock:
+            self.agents[agent_id] = agent
+            self.made.append(agent_id)
+            if self.command_for_made:
+                self.waiting[agent_id] = self.command_for_made
+        return agent
+
+    def turn(self, agent_id, body):
         """The events that answer one message.  A command is given to the client once."""
         with self.lock:
-            command, self.command = self.command, None
             for message in body.get("messages", []):
                 for approval in message.get("approvals", []):
-                    self.output = _text(approval.get("tool_return"))
+                    self.outputs[agent_id] = _text(approval)
+                    if agent_id == self.agent["id"]:
+                        self.output = self.outputs[agent_id]
+            command = self.waiting.pop(agent_id, None)
+            if command is None and agent_id == self.agent["id"]:
+                command, self.command = self.command, None
         return tool_call_events(command) if command else line_events()
 
 
-def _text(tool_return):
-    """What a tool returned, as older and newer clients send it."""
+def _text(approval):
+    """What a tool returned, or why it was not run, as older and newer clients send it."""
+    tool_return = approval.get("tool_return", approval.get("reason"))
     if isinstance(tool_return, list):
         return "".join(part.get("text", "") for part in tool_return)
     return str(tool_return)
@@ -115,12 +154,17 @@ def line_events():
 
 
 def tool_call_events(command):
-    """A turn that wants the client to run a shell command first."""
-    arguments = json.dumps({"command": command, "description": "Keep the memory"})
+    """A turn that wants the client to run a shell command first, or another tool of its own:
+    {"name": tool, "arguments": {...}}."""
+    if isinstance(command, str):
+        command = {"name": "Bash",
+                   "arguments": {"command": command, "description": "Keep the memory"}}
+    call_id = "call-" + str(uuid.uuid4())
     return [
         {"message_type": "approval_request_message",
          "id": "message-00000000-0000-4000-8000-000000000002",
-         "tool_call": {"name": "Bash", "arguments": arguments, "tool_call_id": "call-1"}, **STAMP},
+         "tool_call": {"name": command["name"], "arguments": json.dumps(command["arguments"]),
+                       "tool_call_id": call_id}, **STAMP},
         {"message_type": "stop_reason", "stop_reason": "requires_approval"},
         usage(),
     ]
@@ -192,6 +236,14 @@ def _handler_of(standin):
             self.send_header("Content-Length", "0")
             self.end_headers()
 
+        def refuse(self):
+            """As a stock server that has no memfs service."""
+            for _ in self.body_parts():
+                pass
+            with standin.lock:
+                standin.refused.append((self.command, self.path, dict(self.headers.items())))
+            self.answer(501, {"detail": "git HTTP requires memfs service"})
+
         def forward(self):
             base = urllib.parse.urlsplit(standin.memfs_url)
             up = http.client.HTTPConnection(base.hostname, base.port, timeout=120)
@@ -239,9 +291,12 @@ def _handler_of(standin):
 
         def route(self):
             path = urllib.parse.urlsplit(self.path).path
+            if standin.memfs_url is None and path.startswith("/v1/git/"):
+                return self.refuse()
             if path.startswith("/v1/git/") and self.headers["Authorization"] != standin.basic:
                 return self.challenge()
-            if MEMFS_OWN.match(path):
+            if path.startswith("/v1/git/") or (MEMFS_OWN.match(path) and standin.memfs_url
+                                               and not standin.has_only_git):
                 return self.forward()
             for method, pattern, handler in ROUTES:
                 found = re.fullmatch(pattern, path)
@@ -270,41 +325,60 @@ def _handler_of(standin):
         rq.answer(200, {"version": "0.16.8", "status": "ok"})
 
     def agents(rq):
-        rq.answer(200, [standin.agent])
+        rq.answer(200, list(standin.agents.values()))
+
+    def agent_new(rq):
+        rq.answer(200, standin.make(rq.body_json()))
 
     def agent(rq, agent_id):
-        if agent_id != standin.agent["id"]:
+        if agent_id not in standin.agents:
             return rq.answer(404, {"detail": "Agent with ID %s not found" % agent_id})
-        return rq.answer(200, standin.agent)
+        return rq.answer(200, standin.agents[agent_id])
 
     def agent_patch(rq, agent_id):
         change = rq.body_json()
         with standin.lock:
-            standin.agent.update({k: v for k, v in change.items() if k in standin.agent})
+            known = standin.agents.get(agent_id, {})
+            known.update({k: v for k, v in change.items() if k in known})
         agent(rq, agent_id)
 
-    def recompile(rq, agent_id):
+    def recompile(rq, _):
         rq.body_json()
         rq.answer(200, standin.agent["system"])
 
+    def conversation_of(rq, conversation_id, agent_id):
+        rq.answer(200, {"id": conversation_id, "agent_id": agent_id, "in_context_message_ids": [],
+                        "created_at": "2026-01-02T03:04:05Z"})
+
     def conversation_new(rq):
-        rq.body_json()
-        rq.answer(200, {"id": "conv-00000000-0000-4000-8000-000000000001",
-                        "agent_id": standin.agent["id"], "created_at": "2026-01-02T03:04:05Z"})
+        asked = urllib.parse.parse_qs(urllib.parse.urlsplit(rq.path).query)
+        wanted = rq.body_json() or {}
+        agent_id = asked.get("agent_id", [wanted.get("agent_id")])[0] or standin.agent["id"]
+        conversation_id = "conv-" + str(uuid.uuid4())
+        with standin.lock:
+            standin.conversations[conversation_id] = agent_id
+        conversation_of(rq, conversation_id, agent_id)
 
     def conversation(rq, conversation_id):
         rq.body_json()
-        rq.answer(200, {"id": conversation_id, "agent_id": standin.agent["id"],
-                        "in_context_message_ids": []})
+        conversation_of(rq, conversation_id, standin.conversations.get(conversation_id))
 
     def messages_list(rq, *_):
         rq.answer(200, [])
 
-    def message(rq, *_):
-        rq.answer_events(standin.turn(rq.body_json()))
+    def message(rq, conversation_id):
+        body = rq.body_json()
+        rq.answer_events(standin.turn(standin.conversations.get(
+            conversation_id, body.get("agent_id") or standin.agent["id"]), body))
+
+    def message_to_agent(rq, agent_id):
+        rq.answer_events(standin.turn(agent_id, rq.body_json()))
 
     def models(rq, *_):
         rq.answer(200, [dict(standin.agent["llm_config"], name="one-line")])
+
+    def repositories(rq, *_):
+        rq.answer(200, {"repositories": []})
 
     def nothing(rq, *_):
         rq.body_json()
@@ -313,6 +387,7 @@ def _handler_of(standin):
     ROUTES = [
         ("GET", r"/v1/health/?", health),
         ("GET", r"/v1/agents/?", agents),
+        ("POST", r"/v1/agents/?", agent_new),
         ("GET", r"/v1/agents/([^/]+)", agent),
         ("PATCH", r"/v1/agents/([^/]+)", agent_patch),
         ("POST", r"/v1/agents/([^/]+)/recompile", recompile),
@@ -323,7 +398,9 @@ def _handler_of(standin):
         ("GET", r"/v1/conversations/([^/]+)/messages", messages_list),
         ("POST", r"/v1/conversations/([^/]+)/messages", message),
         ("GET", r"/v1/agents/([^/]+)/messages", messages_list),
-        ("POST", r"/v1/agents/([^/]+)/messages(?:/stream)?", message),
+        ("POST", r"/v1/agents/([^/]+)/messages(?:/stream)?", message_to_agent),
+        ("GET", r"/v1/agents/([^/]+)/secrets", nothing),
+        ("GET", r"/v1/agents/([^/]+)/repositories", repositories),
         ("GET", r"/v1/models(?:/catalog)?/?", models),
         ("POST", r"/v1/tools/add-base-tools/?", nothing),
         ("GET", r"/v1/tools/?", nothing),
