@@ -23,6 +23,7 @@
  */
 
 #define FETCH_BUDGET_MS 2000
+#define PUSH_BUDGET_MS 30000 /* nobody waits for it */
 #define MAX_SAID (256 * 1024)
 #define REFSPEC "remote.origin.fetch"
 
@@ -132,6 +133,25 @@ static int prepare_hub(const hook_options *o)
     return rc < 0 ? (int)cli_fail(&e, "git cannot be answered without it") : EXIT_GOOD;
 }
 
+/* Quiet about the remote: what it answered is remembered, `memfs status` and the next sync say it. */
+static int push_hub(const hook_options *o)
+{
+    _cleanup_(client_report_dispose) client_report report = CLIENT_REPORT_INIT;
+    _cleanup_(settings_freep) settings *s = NULL;
+    _cleanup_(place_dispose) place p = PLACE_INIT;
+    memfs_error e = MEMFS_ERROR_INIT;
+    memfs_code rc = settings_load(NULL, NULL, 0, &s, &e);
+
+    if (rc == MEMFS_OK)
+        rc = place_of(s, o->agent, &p, &e);
+    if (rc < 0)
+        return cli_fail(&e, "the next 'memfs sync' carries the commit on");
+    hub_push(s, &p, o->repository, PUSH_BUDGET_MS, &report);
+    if (report.error.code != MEMFS_OK)
+        return cli_fail(&report.error, "the next 'memfs sync' carries the commit on");
+    return client_report_exit(&report);
+}
+
 /* Is this a checkout of that very memory, by the address that git cloned it from? */
 static bool is_checkout_of(const char *git_dir, const hook_options *o)
 {
@@ -229,6 +249,7 @@ static const hook_row ROWS[] = {
     { "pre-commit", pre_commit, false, false },
     { "post-commit", post_commit, false, false },
     { "prepare-hub", prepare_hub, true, false },
+    { "push-hub", push_hub, true, false },
     { "adopt-checkout", adopt_checkout, true, true },
 };
 
@@ -237,21 +258,22 @@ int cmd_hook(int argc, char **argv)
     hook_options o = { NULL, NULL, NULL, NULL };
     const cli_option options[] = {
         { "then", CLI_TEXT, &o.then, "FILE", "the hook that runs when this one is content" },
-        { "agent", CLI_TEXT, &o.agent, "ID", "whose memory (prepare-hub, adopt-checkout)" },
+        { "agent", CLI_TEXT, &o.agent, "ID", "whose memory (prepare-hub, push-hub, adopt-checkout)" },
         { "repository", CLI_TEXT, &o.repository, "NAME", "a shared repository of the agent's" },
         { "git-dir", CLI_TEXT, &o.git_dir, "DIR", "the checkout's .git (adopt-checkout)" },
     };
     const cli_usage usage = {
-        "hook pre-commit|post-commit|prepare-hub|adopt-checkout [options]",
+        "hook pre-commit|post-commit|prepare-hub|push-hub|adopt-checkout [options]",
         "What the git hooks of a memory and git-remote-memfs call; not for people.\n\n"
         "  pre-commit      checks what is staged, by the Letta client's rules\n"
         "  post-commit     queues the commit for its mirror (letta.memoryRepository.url)\n"
         "  prepare-hub     makes the local repository that answers for an agent (setup git)\n"
+        "  push-hub        brings that repository together with its remote; the checkout is let be\n"
         "  adopt-checkout  gives a checkout that git made the hooks and settings of memfs",
         options,
         ARRAY_LEN(options),
         NULL,
-        "pre-commit post-commit prepare-hub adopt-checkout"
+        "pre-commit post-commit prepare-hub push-hub adopt-checkout"
     };
     const char *rest[1];
     size_t n_rest;

@@ -300,8 +300,11 @@ static memfs_code travel_in_turn(convergence *v, memfs_error *err)
 memfs_code converge_open(convergence *v, memfs_error *err)
 {
     _cleanup_(mem_freep) char *hub = NULL;
-    memfs_code rc = checkout_open(v->p->memory, &v->c, err);
+    memfs_code rc;
 
+    if (v->hub != NULL)
+        return checkout_open(v->hub, &v->c, err);
+    rc = checkout_open(v->p->memory, &v->c, err);
     if (rc != MEMFS_ENOTFOUND || !hub_is_there(v->s, v->p->agent_id))
         return rc;
     hub = hub_path(v->s, v->p->agent_id, NULL);
@@ -388,6 +391,42 @@ static void work(const settings *s, const place *p, const converge_options *o, b
     if ((is_apply || fs_exists(git_dir)) && !prepare_first(s, p, &choice, ret))
         return;
     converge(&v);
+}
+
+/* A shared repository lies beside the agent's memory, at the Letta endpoint alone. */
+static bool aim_at_mount(const char *name, backend_choice *choice)
+{
+    _cleanup_(mem_freep) char *text = NULL;
+    remote_url url = REMOTE_URL_INIT;
+    memfs_error ignored;
+
+    if (!choice->has_remote || !choice->is_letta ||
+        !hub_mount_url(choice->target.url.text, name, &text) ||
+        url_parse(text, &url, &ignored) < 0)
+        return false;
+    url_dispose(&choice->target.url);
+    choice->target.url = url;
+    return true;
+}
+
+void client_sync_hub(const settings *s, const place *p, const char *name,
+                     const converge_options *o, client_report *ret)
+{
+    _cleanup_(backend_choice_dispose) backend_choice choice = BACKEND_CHOICE_INIT;
+    _cleanup_(mem_freep) char *hub = hub_path(s, p->agent_id, name);
+    convergence v = { .s = s, .p = p, .o = o, .ret = ret, .choice = &choice, .hub = hub,
+                      .turn = TURN_INIT };
+
+    v.deadline_ms = clock_mono_ms() + o->budget_ms;
+    if (!choose(s, p, &choice, ret))
+        return;
+    if (name != NULL)
+        choice.has_remote = aim_at_mount(name, &choice);
+    look_identify(p, &choice, ret);
+    free(ret->memory);
+    ret->memory = mem_strdup(hub);
+    if (!choice.is_off && choice.has_remote)
+        converge(&v);
 }
 
 void client_apply(const settings *s, const place *p, const converge_options *o, client_report *ret)

@@ -30,6 +30,13 @@ typedef struct converge_options {
 /* Never fails as a whole: *ret says everything. */
 void client_apply(const settings *s, const place *p, const converge_options *o, client_report *ret);
 void client_sync(const settings *s, const place *p, const converge_options *o, client_report *ret);
+/*
+ * A hub and the remote alone, which is what a commit that a client pushed into the hub needs: the
+ * checkout, in which that client is at work, is neither changed nor waited for; the next sync or
+ * pull brings it what was merged.  name: NULL, or of a shared repository.
+ */
+void client_sync_hub(const settings *s, const place *p, const char *name,
+                     const converge_options *o, client_report *ret);
 /* As far as can be told without asking anybody: status. */
 void client_look(const settings *s, const place *p, client_report *ret);
 

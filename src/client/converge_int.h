@@ -21,6 +21,7 @@ typedef struct convergence {
     const converge_options *o;
     client_report *ret;
     const backend_choice *choice;
+    const char *hub; /* path of the hub that is worked on in place of the checkout; NULL: none */
     checkout *c;
     turn turn;
     int64_t deadline_ms;

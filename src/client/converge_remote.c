@@ -86,7 +86,7 @@ bool converge_may_rest(convergence *v)
     memfs_oid id;
     memfs_error ignored;
 
-    if (hub_is_there(v->s, v->p->agent_id) ||
+    if ((v->hub == NULL && hub_is_there(v->s, v->p->agent_id)) ||
         checkout_ref(v->c, STORE_MAIN, &v->ours, &ignored) < 0 ||
         checkout_ref(v->c, REF_SYNCED, &id, &ignored) != MEMFS_ENOTFOUND)
         return false;

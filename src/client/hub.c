@@ -64,9 +64,7 @@ static memfs_code wait_for_lock(const char *path, fs_lock *ret, memfs_error *err
     return rc;
 }
 
-/* The address of a mount lies beside the memory's. False: this remote has no shared repositories.
- * */
-static bool mount_url(const char *memory_url, const char *name, char **ret)
+bool hub_mount_url(const char *memory_url, const char *name, char **ret)
 {
     static const char state[] = "/state.git";
     size_t len = strlen(memory_url);
@@ -124,7 +122,7 @@ static bool find_other_side(const settings *s, const char *agent_id, const char 
     remote_transport_target(&ret->choice.target, &ret->target);
     if (name == NULL)
         return true;
-    if (!ret->choice.is_letta || !mount_url(ret->target.url, name, &ret->url))
+    if (!ret->choice.is_letta || !hub_mount_url(ret->target.url, name, &ret->url))
         return false;
     ret->target.url = ret->url;
     return true;

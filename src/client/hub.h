@@ -4,8 +4,9 @@
  *
  * A hub is a bare repository at $MEMFS_HOME/hub/<agent>.git (mounts:
  * hub/<agent>/repositories/<name>.git), made on demand from the genesis.  git-remote-memfs serves
- * clone, fetch and push of the Letta client from it, in milliseconds and without a network; `memfs
- * sync` carries it to the real remote beside that.
+ * clone, fetch and push of the Letta client from it, in milliseconds and without a network.  What
+ * was pushed is carried on to the real remote beside that (hub_push); `memfs sync` does the same,
+ * and brings the checkout along.
  *
  * setup installs one line in the user's git config, url."memfs::".insteadOf = <memfs base>/v1/git/,
  * after it made sure that git-remote-memfs is found in PATH; undo takes both away.  Both or
@@ -14,7 +15,7 @@
 #ifndef MEMFS_CLIENT_HUB_H
 #define MEMFS_CLIENT_HUB_H
 
-#include "client/backend.h"
+#include "client/report.h"
 
 /* Path of the hub; caller frees. name: NULL, or of a shared repository. */
 char *hub_path(const settings *s, const char *agent_id, const char *name);
@@ -27,6 +28,17 @@ bool hub_is_there(const settings *s, const char *agent_id);
  */
 MEMFS_CHECK memfs_code hub_prepare(const settings *s, const char *agent_id, const char *name,
                                    int64_t budget_ms, memfs_error *err);
+/* The address of a shared repository lies beside the memory's; caller frees *ret.  False: a remote
+ * with this address has none. */
+bool hub_mount_url(const char *memory_url, const char *name, char **ret);
+/*
+ * What a client has pushed into a hub goes on to the remote (hub_push.c): started by git-remote-memfs
+ * after each push that moved main, waited for by nobody.  One works on a hub and one more waits,
+ * whoever comes then leaves: the one that waits will see their commit.  An answer that is still
+ * believed is not asked for again, so an endpoint that says 501 hears of a push every few minutes.
+ */
+void hub_push(const settings *s, const place *p, const char *name, int64_t budget_ms,
+              client_report *ret);
 typedef memfs_code (*hub_fn)(const char *agent_id, const char *path, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code hub_each(const settings *s, hub_fn fn, void *ctx, memfs_error *err);
 

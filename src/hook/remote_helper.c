@@ -1,3 +1,4 @@
+#include "base/detach.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "base/process.h"
@@ -5,7 +6,9 @@
 #include "hook/hook.h"
 
 #include <errno.h>
+#include <spawn.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 /*
@@ -18,14 +21,18 @@
  * What is spoken (gitremote-helpers(7)):
  *
  *     git:  capabilities                   us:  connect, and an empty line
- *     git:  connect git-upload-pack        us:  an empty line, and then we are git upload-pack
+ *     git:  connect git-upload-pack        us:  an empty line, and then git upload-pack speaks
  *
- * Commands are read byte by byte: what follows the line is for the program that we become.
+ * Commands are read byte by byte: what follows the line is for the program that speaks then.
  *
  * Before that: a missing hub is made by `memfs hook prepare-hub`, which also brings the hub of a
  * shared repository up to date (no sync does that for it); and a checkout that has no hooks
  * of ours yet is given them by `memfs hook adopt-checkout`.  git is waiting for our answer
  * meanwhile, so nobody else is writing its configuration.  The URL in it stays as it is.
+ *
+ * After a push that moved the hub's main, `memfs hook push-hub` is started and left alone: it carries
+ * the commit on to the real remote, and nobody waits for a network.  That is why git receive-pack is
+ * a child of ours, with our stdin and stdout, while git upload-pack is what we become.
  *
  * What the checkout's git has told us about itself ends here: GIT_DIR would make the hub's git work
  * on the checkout, and GIT_CONFIG_PARAMETERS carries the Letta key.  The hub's git gets an
@@ -111,7 +118,7 @@ static const config_row CONFIG[] = {
     { "uploadpack.allowFilter", "false" },
 };
 
-/* vectors of borrowed strings */
+/* vectors of strings, borrowed unless said otherwise */
 
 typedef struct strings {
     const char **at;
@@ -120,6 +127,13 @@ typedef struct strings {
 
 static void strings_dispose(strings *v)
 {
+    free(v->at);
+}
+
+static void strings_free_all(strings *v)
+{
+    for (size_t i = 0; i < v->n; i++)
+        free((char *)v->at[i]);
     free(v->at);
 }
 
@@ -140,7 +154,27 @@ static bool is_gits_own(const char *variable)
 
 /* memfs */
 
-/* Runs `memfs hook <args>`; what it says on stderr is passed on. */
+/* `memfs hook <args>`, and our own environment without what git has put into it. */
+static bool build_memfs(const char *const *args, char **ret_memfs, strings *argv, strings *env)
+{
+    memfs_error e = MEMFS_ERROR_INIT;
+
+    if (program_path(PROGRAM_MEMFS, ret_memfs, &e) < 0) {
+        hook_say("%s", e.msg);
+        return false;
+    }
+    strings_add(argv, *ret_memfs);
+    strings_add(argv, "hook");
+    for (; *args != NULL; args++)
+        strings_add(argv, *args);
+    for (char **at = environ; *at != NULL; at++)
+        if (!is_gits_own(*at))
+            strings_add(env, *at);
+    strings_add(env, "GIT_TERMINAL_PROMPT=0");
+    return true;
+}
+
+/* Runs it; what it says on stderr is passed on. */
 static bool run_memfs(const char *const *args)
 {
     _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(64 * 1024);
@@ -150,18 +184,8 @@ static bool run_memfs(const char *const *args)
     memfs_error e = MEMFS_ERROR_INIT;
     process_spec spec = { 0 };
 
-    if (program_path(PROGRAM_MEMFS, &memfs, &e) < 0) {
-        hook_say("%s", e.msg);
+    if (!build_memfs(args, &memfs, &argv, &env))
         return false;
-    }
-    strings_add(&argv, memfs);
-    strings_add(&argv, "hook");
-    for (; *args != NULL; args++)
-        strings_add(&argv, *args);
-    for (char **at = environ; *at != NULL; at++)
-        if (!is_gits_own(*at))
-            strings_add(&env, *at);
-    strings_add(&env, "GIT_TERMINAL_PROMPT=0");
     spec.argv = argv.at;
     spec.env = env.at;
     if (process_run(&spec, str_make("", 0), &out, &said, CHILD_TIMEOUT_MS, &e) < 0) {
@@ -171,6 +195,17 @@ static bool run_memfs(const char *const *args)
     if (said.len > 0 && write(STDERR_FILENO, said.ptr, said.len) < 0)
         return true; /* nobody listens */
     return true;
+}
+
+/* Starts it, and nobody waits for its end. */
+static void leave_to_memfs(const char *const *args)
+{
+    _cleanup_(mem_freep) char *memfs = NULL;
+    _cleanup_(strings_dispose) strings argv = { NULL, 0 }, env = { NULL, 0 };
+    memfs_error e = MEMFS_ERROR_INIT;
+
+    if (build_memfs(args, &memfs, &argv, &env) && detach(argv.at, env.at, &e) < 0)
+        hook_say("%s; the next 'memfs sync' carries the commit on", e.msg);
 }
 
 static char *hub_path(const char *home, const remote_name *name)
@@ -259,12 +294,13 @@ static char *find_git(void)
     return NULL;
 }
 
+/* env owns its strings. */
 static void build_environment(strings *env, const char *hub)
 {
     size_t n = ARRAY_LEN(CONFIG);
 
     for (size_t i = 0; i < ARRAY_LEN(ENVIRONMENT); i++)
-        strings_add(env, ENVIRONMENT[i]);
+        strings_add(env, mem_strdup(ENVIRONMENT[i]));
     for (size_t i = 0; i < n; i++) {
         strings_add(env, mem_printf("GIT_CONFIG_KEY_%zu=%s", i, CONFIG[i].key));
         strings_add(env, mem_printf("GIT_CONFIG_VALUE_%zu=%s", i, CONFIG[i].value));
@@ -274,20 +310,63 @@ static void build_environment(strings *env, const char *hub)
     strings_add(env, mem_printf("GIT_CONFIG_COUNT=%zu", n + 1));
 }
 
+static int cannot_run(const char *git, int number)
+{
+    if (git == NULL)
+        hook_say("git is neither in /usr/bin nor in PATH");
+    else
+        hook_say("could not run '%s': %s", git, strerror(number));
+    return 1;
+}
+
 static int become_git(const char *service, const char *hub)
 {
-    char *git = find_git();
+    _cleanup_(strings_free_all) strings env = { NULL, 0 };
+    _cleanup_(mem_freep) char *git = find_git();
     const char *args[] = { "git", service, hub, NULL };
-    strings env = { NULL, 0 };
 
-    if (git == NULL) {
-        hook_say("git is neither in /usr/bin nor in PATH");
-        return 1;
-    }
     build_environment(&env, hub);
-    execve(git, (char *const *)args, (char *const *)env.at);
-    hook_say("could not run '%s': %s", git, strerror(errno));
-    return 1;
+    if (git != NULL)
+        execve(git, (char *const *)args, (char *const *)env.at);
+    return cannot_run(git, errno);
+}
+
+/* With our own stdin, stdout and stderr, which from then on are the child's alone. */
+static int run_git(const char *service, const char *hub)
+{
+    _cleanup_(strings_free_all) strings env = { NULL, 0 };
+    _cleanup_(mem_freep) char *git = find_git();
+    const char *args[] = { "git", service, hub, NULL };
+    int status = 0, number = 0;
+    pid_t pid;
+
+    build_environment(&env, hub);
+    if (git != NULL)
+        number = posix_spawn(&pid, git, NULL, NULL, (char *const *)args, (char *const *)env.at);
+    if (git == NULL || number != 0)
+        return cannot_run(git, number);
+    close(STDIN_FILENO);
+    close(STDOUT_FILENO);
+    while (waitpid(pid, &status, 0) < 0)
+        if (errno != EINTR)
+            return 1;
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : WEXITSTATUS(status);
+}
+
+/* Whatever the client still heard of it: what moved main is kept, and has to travel. */
+static int take_push(const char *hub, const remote_name *name)
+{
+    const char *args[] = { "push-hub",       "--agent",
+                           name->agent,      name->repository[0] != '\0' ? "--repository" : NULL,
+                           name->repository, NULL };
+    memfs_oid before, after;
+    bool was_there = refs_read(hub, "refs/heads/main", &before) != REF_ABSENT;
+    int status = run_git("receive-pack", hub);
+
+    if (refs_read(hub, "refs/heads/main", &after) != REF_ABSENT &&
+        !(was_there && oid_equal(&before, &after)))
+        leave_to_memfs(args);
+    return status;
 }
 
 /* the conversation */
@@ -317,7 +396,7 @@ static bool answer(const char *text)
     return write(STDOUT_FILENO, text, strlen(text)) == (ssize_t)strlen(text);
 }
 
-static int serve(const char *service, const remote_name *name)
+static int serve(bool is_push, const remote_name *name)
 {
     _cleanup_(mem_freep) char *home = hook_home(), *hub = NULL;
 
@@ -331,7 +410,7 @@ static int serve(const char *service, const remote_name *name)
     adopt_checkout(name);
     if (!answer("\n"))
         return 1;
-    return become_git(service, hub);
+    return is_push ? take_push(hub, name) : become_git("upload-pack", hub);
 }
 
 static int converse(const remote_name *name)
@@ -343,9 +422,9 @@ static int converse(const remote_name *name)
             if (!answer("connect\n\n"))
                 return 1;
         } else if (strcmp(line, "connect git-upload-pack") == 0) {
-            return serve("upload-pack", name);
+            return serve(false, name);
         } else if (strcmp(line, "connect git-receive-pack") == 0) {
-            return serve("receive-pack", name);
+            return serve(true, name);
         } else if (strncmp(line, "connect ", 8) == 0) {
             if (!answer("fallback\n"))
                 return 1;

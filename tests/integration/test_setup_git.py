@@ -4,13 +4,16 @@ The base is an address where nobody listens, or a listener that writes down what
 works while the endpoint answers 501, and nothing of the key leaves the machine.
 """
 import base64
+import fcntl
 import json
 import os
 import pathlib
+import re
 import shutil
 import socket
 import subprocess
 import threading
+import time
 import uuid
 
 import pytest
@@ -302,6 +305,8 @@ def test_setup_git_mounts_follow_their_server(memfs_bin, folder):
         tip = commit(mount, "ours.txt")
         server.say("501")
         mount.run("push", "-q", "origin", "HEAD:main")                # the hub takes it
+        hub = folder / "memfs/hub" / agent / "repositories/team.git"
+        wait_for(lambda: remembered(hub, "answer") == "not-implemented" and is_calm(hub))
         mount.run("pull", "-q", "--rebase", "origin", "main")
         assert mount.text("rev-parse", "HEAD") == tip
         server.say(None)
@@ -309,8 +314,155 @@ def test_setup_git_mounts_follow_their_server(memfs_bin, folder):
         assert (folder / "team" / "theirs.txt").exists()
         assert author.text("--git-dir", there, "rev-parse", "main") == mount.text("rev-parse", "HEAD")
         assert author.run("--git-dir", there, "merge-base", "--is-ancestor", tip, "main").returncode == 0
+        # and a push needs no later fetch to be there
+        (hub / "memfs" / "remote").unlink()
+        tip = commit(mount, "more.txt")
+        mount.run("push", "-q", "origin", "HEAD:main")
+        wait_for(lambda: main_of(h.git, there) == tip)
+        wait_for(lambda: is_calm(hub))
         keys = [v for r in server.requests for k, v in r.headers.items() if k.lower() == "authorization"]
         assert all(CANARY not in base64.b64decode(v.split()[-1]).decode("utf-8", "replace") for v in keys)
+
+
+# what a client pushed travels on by itself
+
+def wait_for(what, seconds=30):
+    """Work that nobody waits for: looked at until it is there (or the test fails)."""
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def main_of(git, repository):
+    done = git.run("--git-dir", repository, "rev-parse", "-q", "--verify", "main", check=False)
+    return done.stdout.decode().strip()
+
+
+def remembered(hub, key):
+    try:
+        lines = (hub / "memfs" / "remote").read_text().splitlines()
+    except FileNotFoundError:
+        return None
+    return dict(line.split(" ", 1) for line in lines).get(key)
+
+
+def n_pushing(agent):
+    n = 0
+    for process in pathlib.Path("/proc").glob("[0-9]*"):
+        try:
+            words = (process / "cmdline").read_bytes().split(b"\0")
+        except OSError:
+            continue                                        # it has ended meanwhile
+        n += b"push-hub" in words and agent.encode() in words
+    return n
+
+
+def is_calm(hub):
+    """What a push has started is over."""
+    return n_pushing(re.search("agent-(local-)?[0-9a-f-]{36}", str(hub)).group()) == 0
+
+
+@pytest.fixture
+def served(memfs_bin, folder):
+    """A home whose base is a server that makes a repository of each id that it is asked for."""
+    with FakeRemote(root=folder / "server", create=True) as server:
+        h = Home(memfs_bin, folder, base=server.url("").rstrip("/"), LETTA_API_KEY=CANARY)
+        h.server = server
+        h.there = lambda agent: folder / "server" / "v1" / "git" / agent / "state.git"
+        h.run("setup", "git")
+        yield h
+        for hub in (folder / "memfs" / "hub").glob("**/*.git"):
+            wait_for(lambda: is_calm(hub))
+            h.git.run("--git-dir", hub, "fsck", "--full", "--strict")
+
+
+def test_setup_git_a_pushed_commit_reaches_the_remote_beside_a_client_at_work(served, folder):
+    """No `memfs sync`, and the checkout is let be: there is an index.lock and work that is not committed."""
+    agent = new_id()
+    there, hub = served.there(agent), served.hub(agent)
+    # where the Letta client has it, so a sync would find the checkout
+    memory = pathlib.Path(served.git.home) / ".letta" / "agents" / agent / "memory"
+    memory.parent.mkdir(parents=True)
+    c = served.clone(agent, memory)
+    tip = commit(c, "notes.txt")
+    c.write("half.txt", "half\n")
+    lock = memory / ".git" / "index.lock"
+    lock.write_bytes(b"")
+    index = (memory / ".git" / "index").read_bytes()
+    c.run("push", "-q", "origin", "main")
+    wait_for(lambda: main_of(served.git, there) == tip and is_calm(hub))
+    assert lock.exists() and (memory / ".git" / "index").read_bytes() == index
+    assert not (memory / ".git" / "memfs").exists() or os.listdir(memory / ".git" / "memfs") == []
+    lock.unlink()
+    # somebody else's commit is merged in the hub, and travels back with the client's own pull
+    other = served.git.clone(there, folder / "other")
+    other.run("config", "user.email", "o@b")
+    other.run("config", "user.name", "o")
+    theirs = commit(other, "theirs.txt")
+    other.run("push", "-q")
+    mine = commit(c, "mine.txt")
+    c.run("push", "-q", "origin", "main")
+    for id in (theirs, mine):
+        wait_for(lambda: c.run("--git-dir", there, "merge-base", "--is-ancestor", id, "main",
+                               check=False).returncode == 0)
+    assert c.text("rev-parse", "HEAD") == mine and not (memory / "theirs.txt").exists()
+    wait_for(lambda: is_calm(hub))
+    c.run("pull", "-q", "--rebase", "origin", "main")
+    assert c.text("rev-parse", "HEAD") == main_of(served.git, there)
+    assert (memory / "theirs.txt").exists() and (memory / "half.txt").read_text() == "half\n"
+
+
+def test_setup_git_a_501_is_not_asked_again_at_each_push(served):
+    """A commit reaches the remote as soon as there is one, and an endpoint that says no is left in peace."""
+    agent = new_id()
+    server, there, hub = served.server.say("501"), served.there(agent), served.hub(agent)
+    c = served.clone(agent, "memory")
+    n_before = len(server.requests)                         # the clone has tried a fetch
+    for i in range(5):
+        tip = commit(c, f"{i}.txt")
+        c.run("push", "-q", "origin", "main")
+        wait_for(lambda: remembered(hub, "answer") == "not-implemented" and is_calm(hub))
+    assert len(server.requests) == n_before + 1
+    server.say(None)                                        # there is one now, and the answer expires
+    known = (hub / "memfs" / "remote").read_text()
+    (hub / "memfs" / "remote").write_text(re.sub("(?m)^until .*", "until 1", known))
+    tip = commit(c, "last.txt")
+    c.run("push", "-q", "origin", "main")
+    wait_for(lambda: there.is_dir() and main_of(served.git, there) == tip and is_calm(hub))
+    # a remote that answers hears of each push at once
+    tip = commit(c, "more.txt")
+    c.run("push", "-q", "origin", "main")
+    wait_for(lambda: main_of(served.git, there) == tip)
+
+
+def test_setup_git_pushes_at_once_are_one_at_work_and_one_waiting(served):
+    """Many pushes while one exchange takes long: no crowd of processes, and in the end everything is there."""
+    agent = new_id()
+    there, hub = served.there(agent), served.hub(agent)
+    c = served.clone(agent, "memory")
+    (hub / "memfs").mkdir(exist_ok=True)
+    with open(hub / "memfs" / "push.lock", "w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)                    # somebody is at work, for long
+        for i in range(8):
+            tip = commit(c, f"{i}.txt")
+            c.run("push", "-q", "origin", "main")
+        wait_for(lambda: n_pushing(agent) == 1)
+        assert main_of(served.git, there) == ""
+    wait_for(lambda: main_of(served.git, there) == tip)
+
+
+def test_setup_git_push_hub_by_hand_and_without_a_remote(home, folder):
+    home.run("setup", "git")
+    agent = new_id()
+    done = home.run("hook", "push-hub", "--agent", agent, check=False, env={"LETTABOT_MEMFS_BACKEND": "none"})
+    assert done.returncode == 1 and b"no hub" in done.stderr
+    home.run("hook", "prepare-hub", "--agent", agent, env={"LETTABOT_MEMFS_BACKEND": "none"})
+    done = home.run("hook", "push-hub", "--agent", agent, env={"LETTABOT_MEMFS_BACKEND": "none"})
+    assert done.stdout == done.stderr == b""
+    done = home.run("hook", "push-hub", "--agent", agent, check=False)      # nobody listens at the base
+    assert done.returncode in (0, 3) and done.stdout == done.stderr == b""
+    assert home.run("hook", "push-hub", check=False).returncode == 2
 
 
 def test_T01_setup_git_refuses_what_is_no_memory(home):
