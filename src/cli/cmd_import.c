@@ -75,7 +75,7 @@ static void print_json(const carried_in *in, const memfs_buf *files, const memfs
     puts(text.ptr);
 }
 
-static cli_exit run(opened *m, const char *from, carry_options *o, bool as_json)
+static cli_exit run(opened *m, const char *from, carry_options how, bool as_json)
 {
     _cleanup_(buf_dispose) memfs_buf files = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     _cleanup_(buf_dispose) memfs_buf refused = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
@@ -85,21 +85,21 @@ static cli_exit run(opened *m, const char *from, carry_options *o, bool as_json)
     carried_in in = { .n_files = 0 };
     memfs_code rc;
 
-    o->refused = on_refused;
-    o->changed = on_changed;
-    o->ctx = &s;
+    how.refused = on_refused;
+    how.changed = on_changed;
+    how.ctx = &s;
     jw_array(&files_w);
     jw_array(&refused_w);
-    rc = fs_is_dir(from) ? carry_in_folder(m->checkout, m->browse, from, o, &in, &err)
-                         : carry_in_bundle(m->checkout, m->browse, from, o, &in, &err);
+    rc = fs_is_dir(from) ? carry_in_folder(m->checkout, m->browse, from, &how, &in, &err)
+                         : carry_in_bundle(m->checkout, m->browse, from, &how, &in, &err);
     jw_array_end(&files_w);
     jw_array_end(&refused_w);
     if (rc < 0)
         return cli_fail(&err, in.n_refused > 0 ? "--skip-refused imports the others" : NULL);
     if (as_json)
-        print_json(&in, &files, &refused, o->is_dry_run);
+        print_json(&in, &files, &refused, how.is_dry_run);
     else
-        tell(&in, o->is_dry_run);
+        tell(&in, how.is_dry_run);
     return cli_finish(EXIT_GOOD);
 }
 
@@ -138,5 +138,5 @@ int cmd_import(int argc, char **argv)
         return cli_usage_error(&usage, "what should be imported? (--from DIR or FILE)");
     if (!opened_memory(&usage, agent, &m, &status))
         return status;
-    return run(&m, from, &o, as_json);
+    return run(&m, from, o, as_json);
 }

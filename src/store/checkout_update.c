@@ -5,6 +5,7 @@
 #include "base/hash.h"
 #include "base/mem.h"
 
+#include <assert.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -63,6 +64,7 @@ static memfs_code journal_write(const update_plan *p, memfs_error *err)
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(16384);
     char from[MEMFS_OID_HEX + 1], to[MEMFS_OID_HEX + 1];
 
+    assert(p->stage_path != NULL);
     oid_hex(&p->from, from);
     oid_hex(&p->to, to);
     buf_printf(&text, "from %s\nto %s\nstage %s\n", from, to, strrchr(p->stage_path, '/') + 1);
