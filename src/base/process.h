@@ -42,6 +42,13 @@ typedef struct process {
 } process;
 #define PROCESS_INIT { 0, -1, -1, -1 }
 
+/*
+ * First thing in main(): what a parent may have taken away is put right.  Without a descriptor 0, 1
+ * or 2 the next file that is opened (a lock, an index) would get that number, and what we print would
+ * go into it; where SIGCHLD is ignored children cannot be waited for.
+ */
+void process_settle(void);
+
 /* A descriptor to hand down that holds `bytes`, in memory alone: it can be read again and again
  * (pread) and not be changed.  The caller closes it. */
 MEMFS_CHECK memfs_code process_secret_fd(memfs_str bytes, int *ret, memfs_error *err);

@@ -5,6 +5,7 @@
 #include "cli/cli.h"
 
 #include "base/mem.h"
+#include "base/process.h"
 #include "base/program.h"
 
 #include <errno.h>
@@ -78,6 +79,7 @@ int main(int argc, char **argv)
 {
     const cli_command *command;
 
+    process_settle();
     if (argc < 2)
         return cmd_help(0, NULL) == EXIT_GOOD ? EXIT_USAGE : EXIT_FAILED;
     if (strcmp(argv[1], "--version") == 0)

@@ -5,6 +5,8 @@
  */
 #include "cli/cli.h"
 
+#include "base/process.h"
+
 #include <string.h>
 
 const cli_command CLI_COMMANDS[] = {
@@ -17,6 +19,7 @@ const size_t CLI_N_COMMANDS = ARRAY_LEN(CLI_COMMANDS);
 
 int main(int argc, char **argv)
 {
+    process_settle();
     for (size_t i = 0; argc > 1 && i < CLI_N_COMMANDS; i++)
         if (strcmp(CLI_COMMANDS[i].name, argv[1]) == 0)
             return CLI_COMMANDS[i].fn(argc - 1, argv + 1);

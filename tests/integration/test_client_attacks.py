@@ -114,3 +114,36 @@ def test_S6_F20_the_checkout_names_no_authority_and_no_address(driver, folder):
         assert driver.push(url)["answer"] == "tls"
         assert driver.fetch(elsewhere, SHORT, DRIVER_CA=stranger.file)["answer"] == "no-name"
         assert driver.fetch(url, DRIVER_CA=stranger.file)["code"] == "ENOTFOUND"    # empty, and asked
+
+
+# -- what a parent took away -----------------------------------------------------------------------
+
+def started_by(program, *argv, env, folder):
+    """argv as a child of a small program that puts itself into a state and execs."""
+    return subprocess.run([sys.executable, "-c", program + "\nimport os, sys; os.execv(sys.argv[1], sys.argv[1:])",
+                           *argv], env=env, cwd=folder, timeout=60)
+
+
+def test_L4_sigchld_ignored_by_the_parent_hangs_nobody(home, agent):
+    ignore = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)"
+    commit(home, agent, "system/a.md")
+    done = started_by(ignore, home.memfs_bin, "exec", "--agent", agent, "--", "/bin/sh", "-c", "exit 7",
+                      env=home.env, folder=home.folder)
+    assert done.returncode == 7
+    head = home.ref(agent, "HEAD")
+    listed = subprocess.run(["git", "-C", home.bare, "rev-parse", "main"], capture_output=True, text=True)
+    assert listed.stdout.strip() == head            # the children of git's were waited for, too
+
+
+@pytest.mark.parametrize("closed", ["0", "1", "2", "0, 1", "1, 2", "0, 1, 2"])
+def test_F31_nothing_is_printed_into_a_file_of_the_memory(home, agent, folder, closed):
+    """A descriptor that the parent closed would be given to the first lock or index that is opened."""
+    commit_elsewhere(home, folder)
+    commit(home, agent, "system/a.md")
+    done = started_by(f"import os\nfor n in ({closed},): os.close(n)", home.memfs_bin, "sync", "--agent", agent,
+                      env=home.env, folder=home.folder)
+    assert done.returncode == 0
+    assert home.sync(agent)["state"] == "synced"
+    home.check(agent)
+    found = subprocess.run(["grep", "-rlaE", "synced with|pushed,", home.root(agent)], capture_output=True)
+    assert found.stdout == b""
