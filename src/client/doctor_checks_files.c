@@ -67,12 +67,19 @@ static mode_t needed_mode(const FTSENT *e)
     return strstr(e->fts_path, "/.git/objects/") != NULL ? 0400 : 0600;
 }
 
+/* A group that has the user's own number is the user alone: where each has one, umask is 002 and git
+ * writes nothing else. */
+static bool is_own_group(const FTSENT *e)
+{
+    return getegid() == geteuid() && e->fts_statp->st_gid == getegid();
+}
+
 /* Who can write hooks, config or refs can run programs as us. */
 static mode_t forbidden_mode(const FTSENT *e, const modes *m)
 {
     if (strstr(e->fts_path, "/.git/") == NULL && strcmp(e->fts_name, ".git") != 0)
         return 0;
-    return m->is_shared ? 0002 : 0022;
+    return m->is_shared || is_own_group(e) ? 0002 : 0022;
 }
 
 static bool is_judged(const FTSENT *e)
@@ -106,7 +113,9 @@ static void mend_mode(FTSENT *e, void *ctx)
     if (!is_judged(e) || e->fts_statp->st_uid != geteuid())
         return;
     mode = e->fts_statp->st_mode & 07777;
-    wanted = (mode | needed_mode(e)) & ~forbidden_mode(e, m);
+    wanted = mode | needed_mode(e);
+    if ((mode & forbidden_mode(e, m)) != 0)
+        wanted &= m->is_shared ? ~(mode_t)0002 : ~(mode_t)0022;
     if (wanted != mode && chmod(e->fts_accpath, wanted) < 0 && m->failure.len == 0)
         buf_printf(&m->failure, "could not change '%s': %s", e->fts_path, strerror(errno));
 }

@@ -455,6 +455,18 @@ def test_a_repository_that_others_may_change(home, memory):
     assert stat.S_IMODE(os.stat(home.git_dir(memory) + "/config").st_mode) == 0o644
 
 
+def test_a_group_that_is_the_user_alone_may_write(home, memory):
+    """umask 002, where each user has a group of their own: git writes nothing else."""
+    if os.getuid() != os.getgid():
+        pytest.fail("this test needs a group with the user's own number")
+    path = home.git_dir(memory) + "/config"
+    os.chmod(path, 0o664)
+    assert found(home, memory, "permissions") == []
+    os.chown(path, -1, 12345)
+    [f] = found(home, memory, "permissions")
+    assert "1 files or folders" in f["what"]
+
+
 def test_files_of_another_user_are_told(home, memory):
     if os.geteuid() != 0:
         pytest.fail("this test gives a file away and must run as root")
