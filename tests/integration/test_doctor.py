@@ -267,10 +267,11 @@ def test_S3_a_token_in_an_address_moves_to_secrets(home, memory, folder):
     """What patched clients left behind: LETTA_MEMFS_GIT_URL=https://token@host/…"""
     with FakeRemote(folder / "r", token=CANARY) as r:
         r.repository("mem.git")
-        url = r.url("mem.git")
+        r.repository("mirror.git")          # of its own: the hook of a commit pushes there meanwhile
+        url, mirror = r.url("mem.git"), r.url("mirror.git")
         git(home, memory, "config", "remote.origin.url", url.replace("://", f"://x:{CANARY}@"))
         git(home, memory, "config", "letta.memoryRepository.url",
-            url.replace("://", f"://x:{CANARY}@"))
+            mirror.replace("://", f"://x:{CANARY}@"))
         done = home.run("doctor", "--agent", memory, "--json", code=1)
         assert CANARY not in done.stdout.decode() + done.stderr.decode()
         before = found(home, memory, "token-in-url")
@@ -278,7 +279,7 @@ def test_S3_a_token_in_an_address_moves_to_secrets(home, memory, folder):
         mended = found(home, memory, "token-in-url", "--fix")
         assert all(f["was_mended"] for f in mended) and len(mended) == 2
         assert home.config(memory, "remote.origin.url") == [url]
-        assert home.config(memory, "letta.memoryRepository.url") == [url]
+        assert home.config(memory, "letta.memoryRepository.url") == [mirror]
         assert [p.split("/")[1] for p in everywhere(home, CANARY)] == ["secrets"]
         git_works(home, memory)
         git(home, memory, "push", "-q", "-u", "origin", "main")     # plain git still gets in
