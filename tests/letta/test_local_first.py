@@ -15,7 +15,7 @@ import uuid
 
 import pytest
 
-from lib.fake_remote import FakeRemote
+from lib.fake_remote import Answer, FakeRemote
 from lib.gitcli import Git
 from lib.server import CANARY, SECRETS
 from machine import GENESIS, Machine, keeps
@@ -353,6 +353,34 @@ def test_S3_a_foreign_host_gets_the_commits_and_never_the_letta_key(
         assert len([r for r in host.requests if "info/refs" in r.target]) > 4
         check_key_never_shown(host, token)
     assert standin.asked("GET", "^/v1/git/") == standin.asked("POST", "^/v1/git/") == []
+
+
+@pytest.mark.parametrize("version", ["0.19.5", "0.32.18"])
+def test_S3_new_agents_of_a_general_address_reach_their_host_without_the_key(
+        machine_of, standin, tmp_path, version):
+    """setup git and one address for all: the first clone is answered here, and never goes to
+    Letta's endpoint; a host that sends everybody elsewhere does not learn the key for others."""
+    m = machine_of(version)
+    with FakeRemote(tmp_path / "host", token=TOKEN, create=True) as host, \
+            FakeRemote(tmp_path / "elsewhere", create=True) as elsewhere:
+        m.memfs("setup", "git")
+        m.run(m.memfs_bin, "remote", "set", host.url("memory/{agentId}.git"), "--token-stdin",
+              input=TOKEN.encode())
+        m.turn(keeps("Likes tea.", then=agents_push(m)))
+        (new,) = standin.made
+        m.check(new)
+        assert m.sync(new)["state"] == "synced"
+        path = os.path.join(host.root, "memory", new + ".git")
+        assert git_dir(path, "rev-parse", "main") == m.head(new) != GENESIS
+        host.say(Answer(307, headers={
+            "Location": elsewhere.url("a.git/info/refs?service=git-upload-pack")}))
+        m.turn(keeps("Likes coffee."), agent=new)
+        m.sync(new, code=3)
+        m.check(new)
+        check_key_never_shown(host, TOKEN)
+        for rq in elsewhere.requests:
+            assert not any(s.decode() in text for s in SECRETS for text in rq.headers.values())
+    assert standin.refused == []
 
 
 def test_S3_a_subagents_fetch_from_a_foreign_host_shows_no_key(machine_of, standin, agent,
