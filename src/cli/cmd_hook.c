@@ -176,11 +176,11 @@ static bool is_checkout_of(const char *git_dir, const hook_options *o)
 static memfs_code adopt_mount(const settings *s, const char *git_dir, memfs_error *err)
 {
     _cleanup_(mem_freep) char *config = mem_printf("%s/config", git_dir), *hooks = NULL;
-    gitconfig_change change = { "core.hooksPath", NULL };
+    _cleanup_(mem_freep) char *users = prepare_users_hooks();
     memfs_code rc = prepare_hooks(s, &hooks, err);
+    gitconfig_change changes[] = { { "core.hooksPath", hooks }, { PREPARE_USERS_HOOKS_KEY, users } };
 
-    change.value = hooks;
-    return rc == MEMFS_OK ? gitconfig_apply(config, &change, 1, err) : rc;
+    return rc == MEMFS_OK ? gitconfig_apply(config, changes, ARRAY_LEN(changes), err) : rc;
 }
 
 static memfs_code has_key(const char *config, const char *key, bool *ret, memfs_error *err)

@@ -12,6 +12,8 @@
  * and one flock (root/memory.memfs.lock) lets 32 at once take turns.  Nothing that is there is overwritten;
  * files of a folder without .git are committed on top of the genesis.  When everything is in place nothing is
  * written (10 ms).  Another's core.hooksPath, merge driver, identity or origin stays; the report says so.
+ * A core.hooksPath for all of the user's repositories is noted as memfs-checkout.hooksPath: memfs-hook goes
+ * on to those hooks, as git would have run them.
  */
 #ifndef MEMFS_CLIENT_PREPARE_H
 #define MEMFS_CLIENT_PREPARE_H
@@ -34,5 +36,9 @@ MEMFS_CHECK memfs_code prepare_config(const settings *s, const char *git_dir, co
                                       const backend_choice *choice, prepared *ret, memfs_error *err);
 /* $MEMFS_HOME/hooks: links to memfs-hook under every hook's name; made once, checked cheaply. */
 MEMFS_CHECK memfs_code prepare_hooks(const settings *s, char **ret_path, memfs_error *err);
+/* core.hooksPath as the user or the system has set it for all repositories; NULL: not at all.  Caller
+ * frees. */
+char *prepare_users_hooks(void);
+#define PREPARE_USERS_HOOKS_KEY "memfs-checkout.hooksPath" /* hook/chain.c reads it */
 
 #endif

@@ -164,60 +164,26 @@ static bool is_hooks_of_ours(const char *path)
     return str_ends_with(str_of(target), MEMFS_STR("/" PROGRAM_HOOK));
 }
 
-/* The user's own core.hooksPath of all repositories; caller frees, NULL: none. */
-static char *global_hooks_path(void)
-{
-    const char *home = getenv("HOME"), *xdg = getenv("XDG_CONFIG_HOME");
-    char *files[2] = { mem_printf("%s/.gitconfig", home ? home : ""),
-                       xdg != NULL && xdg[0] == '/'
-                           ? mem_printf("%s/git/config", xdg)
-                           : mem_printf("%s/.config/git/config", home ? home : "") };
-    memfs_error ignored;
-    char *found = NULL;
-
-    for (size_t i = 0; i < ARRAY_LEN(files); i++) {
-        _cleanup_(gitconfig_closep) gitconfig *c = NULL;
-        const char *value = NULL;
-
-        if (found == NULL && fs_exists(files[i]) && gitconfig_open(files[i], &c, &ignored) == 0)
-            value = gitconfig_get(c, "core.hooksPath");
-        if (value != NULL && value[0] != '\0')
-            found = mem_strdup(value);
-        free(files[i]);
-    }
-    return found;
-}
-
 static void wish_hooks(wishes *w, const settings *s)
 {
     const char *now = gitconfig_get(w->now, "core.hooksPath");
-    _cleanup_(mem_freep) char *global = NULL;
+    _cleanup_(mem_freep) char *ours = mem_printf("%s/hooks", setting_text(s, SETTING_HOME));
     memfs_error err = MEMFS_ERROR_INIT;
-    char *path;
+    char *path, *users;
 
-    if (now != NULL && now[0] != '\0') {
-        _cleanup_(mem_freep) char *ours = mem_printf("%s/hooks", setting_text(s, SETTING_HOME));
-
-        if (strcmp(now, ours) != 0 && !is_hooks_of_ours(now)) {
-            note(w->ret, "core.hooksPath is '%s' and stays: memfs' hooks (pre-commit rules, rescue of "
-                         "reset branches) do not run here",
-                 now);
-            return;
-        }
-    } else {
-        global = global_hooks_path();
-        if (global != NULL && !is_hooks_of_ours(global)) {
-            note(w->ret, "your own core.hooksPath '%s' holds for all repositories and stays: memfs' "
-                         "hooks do not run here",
-                 global);
-            return;
-        }
+    if (now != NULL && now[0] != '\0' && strcmp(now, ours) != 0 && !is_hooks_of_ours(now)) {
+        note(w->ret, "core.hooksPath is '%s' and stays: memfs' hooks (pre-commit rules, rescue of "
+                     "reset branches) do not run here",
+             now);
+        return;
     }
     if (prepare_hooks(s, &path, &err) < 0) {
         note(w->ret, "no hooks: %s", err.msg);
         return;
     }
     must(w, "core.hooksPath", own(w, path));
+    users = prepare_users_hooks();
+    must(w, PREPARE_USERS_HOOKS_KEY, users != NULL ? own(w, users) : NULL);
 }
 
 /* origin */

@@ -9,9 +9,12 @@
 #include <unistd.h>
 
 /*
- * core.hooksPath of a memory points to our links, so git looks no longer into <common dir>/hooks.
- * What a user has put there is theirs and runs after ours, with the same arguments, stdin, folder
- * and environment, and its exit status counts.
+ * core.hooksPath of a memory points to our links, so git looks no longer where it did before: into
+ * the folder that the user's core.hooksPath names for all repositories, else into <common
+ * dir>/hooks.  client/prepare_users_hooks.c has written the first of them down as
+ * memfs-checkout.hooksPath; like git, we look into it instead of the second, and a relative one is
+ * seen from the folder in which hooks run.  What a user has put there is theirs and runs after ours,
+ * with the same arguments, stdin, folder and environment, and its exit status counts.
  *
  * The Letta client writes its own pre-commit and post-commit there at every start.  Their work is
  * ours (in C, without bash or node), so they are left out.  All versions so far (0.15 to 0.32.18)
@@ -48,7 +51,9 @@ static bool is_ourselves(const struct stat *st)
 
 char *chain_target(const hook_repo *r, const char *name)
 {
-    char *path = mem_printf("%s/hooks/%s", r->common, name);
+    _cleanup_(mem_freep) char *folder = hook_config(r, "memfs-checkout", "hooksPath");
+    char *path = folder != NULL ? mem_printf("%s/%s", folder, name)
+                                : mem_printf("%s/hooks/%s", r->common, name);
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(1 << 20);
     memfs_error e = MEMFS_ERROR_INIT;
     struct stat st;

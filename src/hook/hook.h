@@ -41,6 +41,13 @@ bool hook_repo_find(hook_repo *ret);
 /* $MEMFS_HOME, else ~/.memfs; NULL when neither is known.  Caller frees. */
 char *hook_home(void);
 
+/* config.c: one value of a configuration file, without git */
+
+/* From the repository's own configuration; NULL: it is not there.  Caller frees. */
+char *hook_config(const hook_repo *r, const char *section, const char *key);
+/* From a text; a section with a subsection is another one. */
+char *config_find(memfs_str text, const char *section, const char *key);
+
 /* refs.c: refs and loose commits, read without git */
 
 typedef enum ref_place { REF_ABSENT, REF_LOOSE, REF_PACKED } ref_place;
@@ -59,11 +66,11 @@ bool refs_reaches(const char *common, const memfs_oid *from, const memfs_oid *ta
  * transaction but by a hook of the user's own. */
 int hook_reference_transaction(char **argv);
 
-/* chain.c: hooks that lie in the repository itself */
+/* chain.c: the user's own hooks */
 
 /*
- * <common>/hooks/<name> if the user has one that is executable and not Letta's own (its work is
- * ours), else NULL.  Caller frees.
+ * The hook of that name in the folder that git would look into without us, if there is one that is
+ * executable and not Letta's own (its work is ours), else NULL.  Caller frees.
  */
 char *chain_target(const hook_repo *r, const char *name);
 /* Is this the text of a hook that the Letta client writes? */

@@ -3,6 +3,8 @@ is overwritten (design 5, contract client 12.1)."""
 import base64
 import json
 import os
+import pathlib
+import re
 import signal
 import subprocess
 
@@ -718,13 +720,107 @@ def test_the_users_own_settings_stay_and_are_told(memfs_bin, folder, remote, age
     assert "my-hooks" in text and "git.example.org" in text
 
 
-def test_a_global_hooks_path_is_the_users_own(memfs_bin, folder, agent):
+# where a user may have said core.hooksPath for all repositories: file, text, environment
+GENERAL = {
+    "home": (".gitconfig", "[core]\n\thooksPath = {folder}/husky\n", {}),
+    "xdg": (".config/git/config", "[core]\n\thooksPath = {folder}/husky\n", {}),
+    "own xdg": ("x/git/config", "[core]\n\thooksPath = {folder}/husky\n", {"XDG_CONFIG_HOME": "{home}/x"}),
+    "named file": ("named", "[core]\n\thooksPath = {folder}/husky\n", {"GIT_CONFIG_GLOBAL": "{home}/named"}),
+    "system": ("system", "[core]\n\thooksPath = {folder}/husky\n", {"GIT_CONFIG_SYSTEM": "{home}/system"}),
+    "tilde": (".gitconfig", "[core]\n\thooksPath = ~/../husky\n", {}),
+    "included": (".gitconfig", "[include]\n\tpath = parts/hooks\n[core]\n\tbare = false\n", {}),
+    "seen from the hook": (".gitconfig", "[core]\n\thooksPath = ../{levels}husky\n", {}),
+    "odd name": (".gitconfig", "[core]\n\thooksPath = \"{folder}/a # \\\"odd\\\" \\\\ ; name \"\n", {}),
+}
+
+
+def general_hooks(folder, home, how):
+    """Hooks that write down how they are called, in the place that `how` leads to."""
+    name, text, env = GENERAL[how]
+    at = folder / ("a # \"odd\" \\ ; name " if how == "odd name" else "husky")
+    at.mkdir(exist_ok=True)
+    for hook in ("pre-commit", "prepare-commit-msg", "commit-msg", "post-commit", "post-checkout",
+                 "reference-transaction"):
+        (at / hook).write_text(f"#!/bin/sh\necho \"{hook} $*\" >> \"$RAN\"\n")
+        (at / hook).chmod(0o755)
+    config = os.path.join(home.folder, name)
+    os.makedirs(os.path.dirname(config), exist_ok=True)
+    levels = "../" * len(pathlib.Path(home.memory("agent-x")).relative_to(folder).parts[1:])
+    with open(config, "w") as f:
+        f.write(text.format(folder=folder, levels=levels))
+    if how == "included":
+        os.makedirs(os.path.join(home.folder, "parts"))
+        with open(os.path.join(home.folder, "parts", "hooks"), "w") as f:
+            f.write(f"[core]\n\thooksPath = {at}\n")
+    home.git.env["RAN"] = "/dev/null"
+    for key, value in env.items():
+        home.env[key] = home.git.env[key] = value.format(home=home.folder)
+    if how == "system":
+        home.git.env.pop("GIT_CONFIG_NOSYSTEM", None)
+    return config
+
+
+def called(checkout, ran):
+    """Which hooks a commit and a new branch call, and how."""
+    checkout.git.env["RAN"] = str(ran)
+    checkout.write("notes.txt", "n\n")
+    checkout.run("add", "-A")
+    checkout.run("commit", "-q", "-m", "n")
+    checkout.run("checkout", "-q", "-b", "side")
+    oid = re.compile(r"\b[0-9a-f]{40}\b")
+    return [oid.sub("ID", line) for line in ran.read_text().splitlines()] if ran.exists() else []
+
+
+@pytest.mark.parametrize("how", GENERAL)
+def test_the_users_general_hooks_run_as_git_would_have_run_them(memfs_bin, folder, agent, how):
+    """Ours is the checkout's core.hooksPath and comes before theirs; a plain repository is the measure."""
     id, home = agent(), Home(memfs_bin, folder / "home")
-    os.makedirs(folder / "husky")
-    with open(os.path.join(home.folder, ".gitconfig"), "w") as f:
-        f.write(f"[core]\n\thooksPath = {folder}/husky\n")
-    r = home.apply(id)
-    assert home.config(id, "core.hooksPath") == [] and any("husky" in n for n in r["notes"])
+    general_hooks(folder, home, how)
+    assert home.apply(id)["notes"] == []
+    assert home.config(id, "core.hooksPath") == [home.folder + "/.memfs/hooks"]
+    memory = home.checkout(id)
+    plain = home.git.init(os.path.join(home.root(id), "plain"))     # as deep as the memory
+    plain.run("config", "user.name", "p")
+    plain.run("config", "user.email", "p@b")
+    plain.run("commit", "-q", "--no-verify", "--allow-empty", "-m", "first")
+    for c in (plain, memory):                                       # git looks into one folder only
+        own = pathlib.Path(c.path, ".git/hooks/commit-msg")
+        own.parent.mkdir(exist_ok=True)
+        own.write_text("#!/bin/sh\nexit 1\n")
+        own.chmod(0o755)
+    expected = called(plain, folder / "plain-ran")
+    assert "pre-commit " in expected and any("reference-transaction" in x for x in expected)
+    assert called(memory, folder / "memory-ran") == expected
+    memory.run("checkout", "-q", "main")
+    memory.write("system/x.md", "no front matter\n")                # ours is asked as well
+    memory.run("add", "-A")
+    done = memory.run("commit", "-q", "-m", "x", check=False)
+    assert done.returncode != 0 and b"system/x.md" in done.stderr
+
+
+def test_general_hooks_that_are_gone_again_are_forgotten(memfs_bin, folder, agent):
+    id, home = agent(), Home(memfs_bin, folder / "home")
+    config = general_hooks(folder, home, "home")
+    home.apply(id)
+    assert home.config(id, "memfs-checkout.hooksPath") == [f"{folder}/husky"]
+    os.unlink(config)
+    home.apply(id)
+    assert home.config(id, "memfs-checkout.hooksPath") == []
+    own = pathlib.Path(home.git_dir(id), "hooks", "commit-msg")     # now this is where git would look
+    own.parent.mkdir(exist_ok=True)
+    own.write_text("#!/bin/sh\nexit 1\n")
+    own.chmod(0o755)
+    memory = home.checkout(id)
+    memory.write("notes.txt", "n\n")
+    memory.run("add", "-A")
+    assert memory.run("commit", "-q", "-m", "n", check=False).returncode != 0
+    # hooks switched off for all repositories, and our own folder as the general one
+    for value, expected, code in (("/dev/null", ["/dev/null"], 0), (home.folder + "/.memfs/hooks", [], 1)):
+        home.git.run("config", "--global", "core.hooksPath", value)
+        home.apply(id)
+        assert home.config(id, "memfs-checkout.hooksPath") == expected
+        done = memory.run("commit", "-q", "--allow-empty", "-m", "n", check=False, timeout=20)
+        assert done.returncode == code
 
 
 def test_a_moved_home_of_memfs_takes_its_hooks_along(memfs_bin, folder, agent):

@@ -112,6 +112,61 @@ static void lettas_hooks_are_known_by_their_mark(void **state)
     assert_false(chain_is_lettas(MEMFS_STR("")));
 }
 
+/* git-config(1), "Syntax"; ours is [memfs-checkout] hooksPath, and what git says to it. */
+static void a_value_is_found_as_git_finds_it(void **state)
+{
+    static const struct {
+        const char *text, *value; /* NULL: none */
+    } ROWS[] = {
+        { "", NULL },
+        { "[memfs-checkout]\n\thooksPath = /a/b\n", "/a/b" },
+        { "[core]\n\tbare = false\n[memfs-checkout]\n\torigin = x\n\thooksPath = /a", "/a" },
+        { "[MEMFS-Checkout] HOOKSPATH=/a\n", "/a" },
+        { "[memfs-checkout]\nhooksPath = /a\nhooksPath = /b\n", "/b" },
+        { "[memfs-checkout]\nhooksPath = /a\n[core]\nhooksPath = /b\n", "/a" },
+        { "[core]\nhooksPath = /b\n", NULL },
+        { "[memfs-checkout \"x\"]\nhooksPath = /b\n", NULL },
+        { "[x \"]\"]\n[memfs-checkout]\nhooksPath = /b\n", "/b" },
+        { "[x \"a\\\"b]\"]\nhooksPath = 1\n[memfs-checkout]\nhooksPath = /b\n", "/b" },
+        { "[memfs-checkout]\nhooksPathX = /b\nxhooksPath = /c\n", NULL },
+        { "[memfs-checkout]\n; hooksPath = /b\n# hooksPath = /c\n", NULL },
+        { "[memfs-checkout]\nother = \\\nhooksPath = /b\n", NULL },
+        { "[memfs-checkout]\nother = \"\nhooksPath = /b\n", "/b" },
+        { "[memfs-checkout]\nhooksPath = /a b  # c\n", "/a b" },
+        { "[memfs-checkout]\nhooksPath = /a\t ; c\n", "/a" },
+        { "[memfs-checkout]\nhooksPath = \"/a # ; \" \n", "/a # ; " },
+        { "[memfs-checkout]\nhooksPath = \"/a \\\"b\\\" \\\\ c\"\n", "/a \"b\" \\ c" },
+        { "[memfs-checkout]\nhooksPath = /a\\\n/b\n", "/a/b" },
+        { "[memfs-checkout]\r\nhooksPath = /a\r\n", "/a" },
+        { "[memfs-checkout]\nhooksPath =\n", "" },
+        { "[memfs-checkout]\nhooksPath\n", "" },
+        { "[memfs-checkout", NULL },
+        { "[memfs-checkout]\nhooksPath = \"", "" },
+        { "[memfs-checkout]\nhooksPath = \\", "\\" },
+        { "[\"", NULL },
+        { "[\"\\", NULL },
+        { "=\n]\n[memfs-checkout]hooksPath=/a", "/a" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(ROWS); i++) {
+        /* exactly its bytes: a step past the end is seen by the sanitizer */
+        size_t n = strlen(ROWS[i].text);
+        char *bytes = memcpy(mem_alloc(n + 1), ROWS[i].text, n);
+        char *exact = realloc(bytes, n > 0 ? n : 1);
+        char *found = config_find(str_make(exact, n), "memfs-checkout", "hooksPath");
+
+        if (found == NULL || ROWS[i].value == NULL) {
+            if (found != NULL || ROWS[i].value != NULL)
+                fail_msg("row %zu: %s", i, found != NULL ? found : "nothing");
+        } else {
+            assert_string_equal(found, ROWS[i].value);
+        }
+        free(found);
+        free(exact);
+    }
+}
+
 /* a folder with loose commits, written by hand */
 
 typedef struct fixture {
@@ -282,6 +337,7 @@ int main(void)
         cmocka_unit_test(memories_and_mounts_are_told_apart),
         cmocka_unit_test(T01_nothing_else_is_a_name),
         cmocka_unit_test(lettas_hooks_are_known_by_their_mark),
+        cmocka_unit_test(a_value_is_found_as_git_finds_it),
         cmocka_unit_test_setup_teardown(a_loose_history_is_walked_but_not_far, set_up, tear_down),
         cmocka_unit_test_setup_teardown(both_sides_of_a_merge_count, set_up, tear_down),
         cmocka_unit_test_setup_teardown(what_is_damaged_reaches_nothing, set_up, tear_down),
