@@ -137,6 +137,15 @@ static void look_rescued(convergence *v)
     }
 }
 
+static memfs_code count_ref(const char *name, const memfs_oid *id, void *ctx, memfs_error *err)
+{
+    (void)name;
+    (void)id;
+    (void)err;
+    ++*(size_t *)ctx;
+    return MEMFS_OK;
+}
+
 void look_checkout(convergence *v)
 {
     client_report *ret = v->ret;
@@ -148,6 +157,8 @@ void look_checkout(convergence *v)
     look_distance(v);
     look_rescued(v);
     ret->n_queued = mirror_queued(v->c);
+    if (checkout_each_ref(v->c, REF_PENDING, count_ref, &ret->n_pending, &ignored) < 0)
+        ret->n_pending = 0;
     if (ret->held_back[0] == '\0' && checkout_work_tree(v->c) != NULL &&
         checkout_ref(v->c, REF_SYNCED, &synced, &ignored) == MEMFS_OK) {
         look_held_back(&ret->checkout, ret->held_back, sizeof(ret->held_back));

@@ -138,6 +138,11 @@ static void add_also(const client_report *r, memfs_buf *out)
         buf_puts(out, "; ");
         add_count(out, r->n_queued, "mirror push waits", "mirror pushes wait");
     }
+    if (r->n_pending > 0) {
+        buf_puts(out, "; ");
+        add_count(out, r->n_pending, "worktree's merge waits", "worktrees' merges wait");
+        buf_puts(out, " for a clean checkout");
+    }
 }
 
 /* What this call did, before what there is now. */
@@ -300,6 +305,7 @@ void client_report_json(const client_report *r, json_writer *w)
     jw_key_int(w, "n_by_rule", (int64_t)r->n_by_rule);
     jw_key_int(w, "n_rescued", (int64_t)r->n_rescued);
     jw_key_int(w, "n_queued", (int64_t)r->n_queued);
+    jw_key_int(w, "n_pending", (int64_t)r->n_pending);
     put_notes(r, w);
     put_error(r, w);
     jw_object_end(w);

@@ -10,7 +10,8 @@ from lib.fake_remote import FakeRemote
 KEYS = {"agent_id", "memory", "state", "line", "exit", "was_created", "was_adopted", "was_updated",
         "was_merged", "was_pushed", "checkout", "backend", "remote", "answer", "detail", "advice",
         "is_misconfigured", "asked_at", "ask_again_at", "remote_main", "n_ahead", "n_behind",
-        "oldest_unpushed_at", "held_back", "n_by_rule", "n_rescued", "n_queued", "notes", "error"}
+        "oldest_unpushed_at", "held_back", "n_by_rule", "n_rescued", "n_queued",
+        "n_pending", "notes", "error"}
 
 
 @pytest.fixture

@@ -193,6 +193,8 @@ def test_F31_while_the_parent_is_edited_the_merge_waits(home, agent):
     assert working_tree(c.path) == before and not os.path.exists(one["path"])
     assert c.text("for-each-ref", "--format=%(refname)", "refs/memfs/pending") == \
         "refs/memfs/pending/" + one["name"]
+    [r] = json.loads(home.run("status", "--agent", agent, "--json").stdout)["agents"]
+    assert r["n_pending"] == 1 and "1 worktree's merge waits" in r["line"]
     commit(c, {"notes.md": "edited\n"})
     done = worktree(home, agent, "merge", "two")
     assert done["state"] == "merged" and done["pending_taken"] == 1

@@ -411,11 +411,13 @@ static void what_was_done_and_what_waits_is_told(void **state)
     r.n_by_rule = 1;
     r.n_rescued = 2;
     r.n_queued = 1;
+    r.n_pending = 3;
     client_report_line(&r, &line);
     assert_string_equal(line.ptr,
                         "created, merged, pushed, synced with https://git.example/x.git; "
                         "1 merge decision by rule ('memfs undo' takes one back); 2 rescued "
-                        "tips ('memfs undo' brings one back); 1 mirror push waits");
+                        "tips ('memfs undo' brings one back); 1 mirror push waits; 3 worktrees' "
+                        "merges wait for a clean checkout");
 }
 
 static const char *const KEYS[] = {
@@ -446,6 +448,7 @@ static const char *const KEYS[] = {
     "n_by_rule",
     "n_rescued",
     "n_queued",
+    "n_pending",
     "notes",
     "error",
 };
