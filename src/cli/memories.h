@@ -18,7 +18,7 @@ typedef struct memory_options {
 #define MEMORY_ROWS(o)                                                                             \
     { "agent", CLI_TEXT, &(o).agent, "ID", "whose memory ($LETTA_AGENT_ID, $AGENT_ID)" },          \
         { "backend", CLI_TEXT, &(o).backend, "B", "cloud, local, auto or none" },                  \
-        { "remote", CLI_TEXT, &(o).remote, "URL", "the remote; becomes the checkout's origin" },                       \
+        { "remote", CLI_TEXT, &(o).remote, "URL", "the remote; becomes the checkout's origin" },   \
         { "home", CLI_TEXT, &(o).home, "DIR", "memfs' own folder ($MEMFS_HOME, ~/.memfs)" },       \
         { "json", CLI_FLAG, &(o).as_json, NULL, "the report as an object" }
 #define MEMORY_WAIT_ROW(o, text) { "wait", CLI_TEXT, &(o).wait, "SECONDS", text }

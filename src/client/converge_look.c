@@ -137,6 +137,18 @@ static void look_rescued(convergence *v)
     }
 }
 
+static void look_mirror(const checkout *c, client_report *ret)
+{
+    mirror_next next;
+
+    ret->n_queued = mirror_queued(c);
+    if (ret->n_queued == 0)
+        return;
+    next = mirror_next_try(c);
+    ret->mirror_again_at_s = next.at_s;
+    snprintf(ret->mirror_detail, sizeof(ret->mirror_detail), "%s", next.cause);
+}
+
 static memfs_code count_ref(const char *name, const memfs_oid *id, void *ctx, memfs_error *err)
 {
     (void)name;
@@ -156,7 +168,7 @@ void look_checkout(convergence *v)
         memset(&ret->checkout, 0, sizeof(ret->checkout));
     look_distance(v);
     look_rescued(v);
-    ret->n_queued = mirror_queued(v->c);
+    look_mirror(v->c, ret);
     if (checkout_each_ref(v->c, REF_PENDING, count_ref, &ret->n_pending, &ignored) < 0)
         ret->n_pending = 0;
     if (ret->held_back[0] == '\0' && checkout_work_tree(v->c) != NULL &&

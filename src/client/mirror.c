@@ -21,7 +21,7 @@
  *   mirror-queue    "<unix time>" a line for each commit that asked for it
  *   mirror-running  the same file while a run is at it: a commit made meanwhile begins a new queue,
  *                   so that none falls between the push and the end of the run
- *   mirror-next     "<unix time> <tries>": not before then; gone after a success
+ *   mirror-next     "<unix time> <tries> <cause>": not before then; gone after a success
  *
  * Either of the first two means that something waits, whoever was killed when.  What happened is appended to the
  * client's own .git/memory-repository-push.log, in the client's form (contract client 5).
@@ -114,45 +114,41 @@ size_t mirror_queued(const checkout *c)
     return count_lines(queue) + (fs_exists(running) ? count_lines(running) : 0);
 }
 
-typedef struct next_try {
-    int64_t at_s;
-    unsigned n_tries;
-} next_try;
-
-static next_try read_next(const checkout *c)
+mirror_next mirror_next_try(const checkout *c)
 {
     _cleanup_(mem_freep) char *path = checkout_note_path(c, NEXT);
-    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(256);
-    memfs_str at, tries, end;
-    next_try next = { 0, 0 };
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(1024);
+    memfs_str at, tries, cause, end;
+    mirror_next next = { .at_s = 0 };
     memfs_error ignored;
     uint64_t at_s = 0, n_tries = 0;
 
     if (fs_read(path, &text, &ignored) < 0 || !str_split(buf_str(&text), ' ', &at, &tries) ||
-        !str_split(tries, '\n', &tries, &end) || !str_to_u64(at, INT64_MAX, &at_s) ||
-        !str_to_u64(tries, 1000, &n_tries))
+        !str_split(tries, ' ', &tries, &cause) || !str_split(cause, '\n', &cause, &end) ||
+        !str_to_u64(at, INT64_MAX, &at_s) || !str_to_u64(tries, 1000, &n_tries))
         return next;
-    next = (next_try){ (int64_t)at_s, (unsigned)n_tries };
-    if (next.at_s > now_s() + MAX_WAIT_S) /* the clock was set back */
-        next.at_s = 0;
+    next.n_tries = (unsigned)n_tries;
+    if ((int64_t)at_s <= now_s() + MAX_WAIT_S) /* else the clock was set back */
+        next.at_s = (int64_t)at_s;
+    snprintf(next.cause, sizeof(next.cause), "%.*s", (int)cause.len, cause.ptr);
     return next;
 }
 
-static void put_off(const checkout *c, unsigned n_tries)
+static void put_off(const checkout *c, unsigned n_tries, const char *cause)
 {
     _cleanup_(mem_freep) char *path = checkout_note_path(c, NEXT);
     int64_t wait_s = FIRST_WAIT_S;
     memfs_error ignored;
     uint8_t chance;
-    char line[64];
+    char line[300];
     int n;
 
     for (unsigned i = 0; i < n_tries && wait_s < MAX_WAIT_S; i++)
         wait_s *= 2;
     wait_s = wait_s < MAX_WAIT_S ? wait_s : MAX_WAIT_S;
     hash_random(&chance, 1);
-    n = snprintf(line, sizeof(line), "%lld %u\n", (long long)(now_s() + wait_s - wait_s * chance / 512),
-                 n_tries + 1);
+    n = snprintf(line, sizeof(line), "%lld %u %.200s\n",
+                 (long long)(now_s() + wait_s - wait_s * chance / 512), n_tries + 1, cause);
     if (fs_write_atomic(path, str_make(line, (size_t)n), 0600, &ignored) < 0)
         return; /* then the next run tries at once */
 }
@@ -247,7 +243,7 @@ static memfs_code run_turn(const settings *s, checkout *c, bool is_forced_now, i
     _cleanup_(mem_freep) char *queue = checkout_note_path(c, QUEUE);
     _cleanup_(mem_freep) char *running = checkout_note_path(c, RUNNING);
     _cleanup_(mem_freep) char *next_path = checkout_note_path(c, NEXT);
-    next_try next = read_next(c);
+    mirror_next next = mirror_next_try(c);
     memfs_code rc;
 
     if (url != NULL && !is_forced_now && now_s() < next.at_s)
@@ -257,8 +253,9 @@ static memfs_code run_turn(const settings *s, checkout *c, bool is_forced_now, i
         return MEMFS_OK;
     rc = url != NULL ? push(s, c, url, budget_ms, err) : MEMFS_OK; /* the mirror was taken away */
     if (rc < 0) {
-        put_off(c, next.n_tries);
-        return memfs_fail(err, MEMFS_EUNAVAIL, "the mirror was not reached");
+        put_off(c, next.n_tries, err->msg);
+        err->code = MEMFS_EUNAVAIL;
+        return memfs_context(err, "the mirror");
     }
     unlink(running);
     unlink(next_path);

@@ -137,6 +137,7 @@ static void add_also(const client_report *r, memfs_buf *out)
     if (r->n_queued > 0) {
         buf_puts(out, "; ");
         add_count(out, r->n_queued, "mirror push waits", "mirror pushes wait");
+        add_text(out, ": ", r->mirror_detail);
     }
     if (r->n_pending > 0) {
         buf_puts(out, "; ");
@@ -305,6 +306,8 @@ void client_report_json(const client_report *r, json_writer *w)
     jw_key_int(w, "n_by_rule", (int64_t)r->n_by_rule);
     jw_key_int(w, "n_rescued", (int64_t)r->n_rescued);
     jw_key_int(w, "n_queued", (int64_t)r->n_queued);
+    key_time(w, "mirror_again_at", r->mirror_again_at_s);
+    jw_key_text(w, "mirror_detail", r->mirror_detail[0] != '\0' ? r->mirror_detail : NULL);
     jw_key_int(w, "n_pending", (int64_t)r->n_pending);
     put_notes(r, w);
     put_error(r, w);

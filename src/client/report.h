@@ -29,6 +29,8 @@ typedef struct client_report {
     size_t n_by_rule;                         /* merge decisions by rule, not yet looked at */
     size_t n_rescued;                         /* tips that nothing else keeps */
     size_t n_queued;                          /* post-commit mirrors waiting */
+    int64_t mirror_again_at_s;                /* and the next time; 0: at once */
+    char mirror_detail[200];                  /* why the last one failed */
     size_t n_pending;                         /* worktrees' merges that wait for a clean checkout */
     int64_t oldest_unpushed_s;                /* commit time; 0: all is there */
     bool is_off;                              /* LETTABOT_MEMFS=false */

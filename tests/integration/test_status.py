@@ -11,7 +11,7 @@ KEYS = {"agent_id", "memory", "state", "line", "exit", "was_created", "was_adopt
         "was_merged", "was_pushed", "checkout", "backend", "remote", "answer", "detail", "advice",
         "is_misconfigured", "asked_at", "ask_again_at", "remote_main", "n_ahead", "n_behind",
         "oldest_unpushed_at", "held_back", "n_by_rule", "n_rescued", "n_queued",
-        "n_pending", "notes", "error"}
+        "n_pending", "mirror_again_at", "mirror_detail", "notes", "error"}
 
 
 @pytest.fixture

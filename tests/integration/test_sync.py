@@ -271,13 +271,15 @@ def enqueue(home, id):
         f.write("1\n")
 
 
-def test_mirror_is_queued_durably_and_delivered_later(memfs_bin, folder, remote, agent):
+def test_L5_mirror_is_queued_durably_and_delivered_later(memfs_bin, folder, remote, agent):
     id, home, target = mirrored(memfs_bin, folder, remote, agent)
     head = commit(home, id)
     enqueue(home, id)                                       # as the hook does, should it be killed here
     home.run("sync", "--queued", code=None)                 # no such repository
     r = json.loads(home.run("sync", "--agent", id, "--json", code=3).stdout)["agents"][0]
     assert r["n_queued"] >= 1, r
+    assert "could not push" in r["mirror_detail"] and r["mirror_detail"] in r["line"], r    # L5
+    assert r["mirror_again_at"] > "2026", r
     home.git.run("init", "-q", "--bare", "-b", "main", target)
     next_try = os.path.join(home.git_dir(id), "memfs", "mirror-next")
     assert os.path.exists(next_try)

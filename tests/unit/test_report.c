@@ -412,11 +412,12 @@ static void what_was_done_and_what_waits_is_told(void **state)
     r.n_rescued = 2;
     r.n_queued = 1;
     r.n_pending = 3;
+    snprintf(r.mirror_detail, sizeof(r.mirror_detail), "refused");
     client_report_line(&r, &line);
     assert_string_equal(line.ptr,
                         "created, merged, pushed, synced with https://git.example/x.git; "
                         "1 merge decision by rule ('memfs undo' takes one back); 2 rescued "
-                        "tips ('memfs undo' brings one back); 1 mirror push waits; 3 worktrees' "
+                        "tips ('memfs undo' brings one back); 1 mirror push waits: refused; 3 worktrees' "
                         "merges wait for a clean checkout");
 }
 
@@ -448,6 +449,8 @@ static const char *const KEYS[] = {
     "n_by_rule",
     "n_rescued",
     "n_queued",
+    "mirror_again_at",
+    "mirror_detail",
     "n_pending",
     "notes",
     "error",
