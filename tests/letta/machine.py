@@ -54,7 +54,7 @@ class Machine:
             if name in os.environ:
                 self.env[name] = os.environ[name]
 
-    # -- what the versions can do (docs of the client's contract) ------------------------------------
+    # -- what the versions can do (docs of the client's contract) ----------------------------------
 
     @property
     def pushes_by_itself(self):
@@ -64,7 +64,7 @@ class Machine:
     def recovers_by_reset(self):
         return self.number >= (0, 25)
 
-    # -- memfs -----------------------------------------------------------------------------------------
+    # -- memfs -------------------------------------------------------------------------------------
 
     def run(self, *command, code=0, input=None):
         done = subprocess.run(command, env=self.env, cwd=self.folder, capture_output=True,
@@ -82,7 +82,7 @@ class Machine:
     def sync(self, agent, code=0):
         return self.memfs("sync", "--agent", agent, code=code)["agents"][0]
 
-    # -- where things are ------------------------------------------------------------------------------
+    # -- where things are --------------------------------------------------------------------------
 
     def memory(self, agent):
         return os.path.join(self.folder, ".letta", "agents", agent, "memory")
@@ -120,7 +120,7 @@ class Machine:
         for name in ("MERGE_HEAD", "rebase-merge", "rebase-apply"):
             assert not os.path.exists(os.path.join(git_dir, name)), name
 
-    # -- the client ------------------------------------------------------------------------------------
+    # -- the client --------------------------------------------------------------------------------
 
     def letta_args(self, agent):
         return [*(["--agent", agent] if agent else ["--new-agent"]), "--memfs", "--yolo"]

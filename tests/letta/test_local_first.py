@@ -127,7 +127,7 @@ def server_of(standin, agent, tmp_path, request):
         server.close()
 
 
-# -- a home that `memfs apply` prepared --------------------------------------------------------------
+# -- a home that `memfs apply` prepared ------------------------------------------------------------
 
 @pytest.mark.parametrize("version, kind, delivers", [
     ("0.19.5", "empty", "sync"), ("0.19.5", "ahead", "client sync"),
@@ -170,14 +170,14 @@ def test_what_was_written_under_501_reaches_the_server_that_answers_later(
 
 @pytest.mark.parametrize("version", ["0.19.5", "0.32.18"])
 def test_without_memfs_a_501_ends_the_start(machine_of, standin, agent, version):
-    """What all this is for; if the client ever learns to live with it, these tests prove nothing."""
+    """What all this is for; once the client learns to live with it, these tests prove nothing."""
     m = machine_of(version)
     done = m.run(m.letta, "-p", "hi", *m.letta_args(agent), code=1)
     assert b"501" in done.stdout + done.stderr
     assert standin.refused and not os.path.exists(m.memory(agent) + "/.git")
 
 
-# -- setup git: ids that nobody knew -------------------------------------------------------------------
+# -- setup git: ids that nobody knew ---------------------------------------------------------------
 
 def check_shows_nothing(m, standin, agent, where=None):
     """What the client looks at and prints is as without memfs."""
@@ -308,7 +308,7 @@ def test_with_setup_git_a_background_reflection_commits_and_is_merged_under_501(
     assert memfs.tip(agent) == m.head(agent)
 
 
-# -- a git host of the user's own ------------------------------------------------------------------------
+# -- a git host of the user's own ------------------------------------------------------------------
 
 def check_key_never_shown(remote, token):
     """Every header of every request, and what Basic hides."""
@@ -397,7 +397,7 @@ def test_S3_a_subagents_fetch_from_a_foreign_host_shows_no_key(machine_of, stand
         check_key_never_shown(host, TOKEN)
 
 
-# -- what the client throws away -----------------------------------------------------------------------
+# -- what the client throws away -------------------------------------------------------------------
 
 def only_rescue(m, agent):
     """One tip is told by status, and by the list of what can be undone."""
@@ -495,7 +495,7 @@ def test_what_a_subagent_wrote_and_the_client_discarded_is_told_and_undone(machi
     assert m.read(agent).endswith("Likes tea.\n")
 
 
-# -- exec ------------------------------------------------------------------------------------------------
+# -- exec ------------------------------------------------------------------------------------------
 
 @pytest.mark.parametrize("version", ["0.19.5", "0.32.18"])
 def test_exec_prepares_runs_the_client_and_syncs(machine_of, standin, memfs, agent, version):
