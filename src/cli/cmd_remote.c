@@ -164,9 +164,11 @@ static cli_exit show_result(const settings *s, const place *p, const arguments *
     memfs_error err = MEMFS_ERROR_INIT;
 
     if (p == NULL) {
-        cli_talk("the address holds for every agent without one of its own; the next 'memfs apply' "
-                 "or 'memfs sync' of each uses it");
-        return EXIT_GOOD;
+        cli_talk(a->url != NULL
+                     ? "the address holds for every agent without one of its own; the next 'memfs "
+                       "apply' or 'memfs sync' of each uses it"
+                     : "there is no address for all agents any more");
+        return a->as_json ? show(s, NULL, a) : EXIT_GOOD;
     }
     if (backend_choose(s, p, &c, &err) < 0)
         return cli_fail(&err, NULL);

@@ -171,7 +171,8 @@ def test_an_address_for_all_agents(home, folder, agent):
     one, two = agent(), agent()
     done = home.run("remote", "set", "/srv/one.git", code=2)
     assert b"needs {agentId}" in done.stderr
-    home.run("remote", "set", f"{folder}/all/{{agentId}}.git")
+    done = home.run("remote", "set", f"{folder}/all/{{agentId}}.git", "--json")
+    assert json.loads(done.stdout) == [] and b"the address holds for every agent" in done.stderr
     assert home.run("config", "remote").stdout.decode().strip() == f"{folder}/all/{{agentId}}.git"
     for a in (one, two):
         home.run("init", "--agent", a)
@@ -182,7 +183,9 @@ def test_an_address_for_all_agents(home, folder, agent):
     home.run("remote", "set", "--agent", one, own)
     assert shown(home, one, "show")["remote"] == own
     assert shown(home, two, "show")["remote"] == f"{folder}/all/{two}.git"
-    home.run("remote", "unset")
+    done = home.run("remote", "unset", "--json")
+    told = {row["agent_id"]: row["remote"] for row in json.loads(done.stdout)}
+    assert told == {one: own, two: None} and b"no address for all agents any more" in done.stderr
     assert shown(home, two, "show")["remote"] is None
     assert shown(home, one, "show")["remote"] == own
 

@@ -364,8 +364,8 @@ def test_S3_new_agents_of_a_general_address_reach_their_host_without_the_key(
     with FakeRemote(tmp_path / "host", token=TOKEN, create=True) as host, \
             FakeRemote(tmp_path / "elsewhere", create=True) as elsewhere:
         m.memfs("setup", "git")
-        m.run(m.memfs_bin, "remote", "set", host.url("memory/{agentId}.git"), "--token-stdin",
-              input=TOKEN.encode())
+        m.memfs("remote", "set", host.url("memory/{agentId}.git"), "--token-stdin",
+                input=TOKEN.encode())
         m.turn(keeps("Likes tea.", then=agents_push(m)))
         (new,) = standin.made
         m.check(new)
