@@ -6,6 +6,7 @@
 #include "hook/hook.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <spawn.h>
 #include <stdlib.h>
 #include <sys/wait.h>
@@ -341,6 +342,7 @@ static int run_git(const char *service, const char *hub)
     pid_t pid;
 
     build_environment(&env, hub);
+    signal(SIGCHLD, SIG_DFL); /* who ignores it, as our parents may, cannot wait */
     if (git != NULL)
         number = posix_spawn(&pid, git, NULL, NULL, (char *const *)args, (char *const *)env.at);
     if (git == NULL || number != 0)

@@ -10,6 +10,7 @@ import os
 import pathlib
 import re
 import shutil
+import signal
 import socket
 import subprocess
 import threading
@@ -450,6 +451,16 @@ def test_setup_git_pushes_at_once_are_one_at_work_and_one_waiting(served):
         wait_for(lambda: n_pushing(agent) == 1)
         assert main_of(served.git, there) == ""
     wait_for(lambda: main_of(served.git, there) == tip)
+
+
+def test_setup_git_a_helper_whose_parents_ignore_their_children_still_tells_how_it_went(served):
+    """The helper itself, spoken to as git does: an ignored SIGCHLD is inherited, and then nothing can be waited for."""
+    agent = new_id()
+    served.run("hook", "prepare-hub", "--agent", agent)
+    done = subprocess.run([served.bin / "git-remote-memfs", "origin", f"{agent}/state.git"],
+                          input=b"connect git-receive-pack\n0000", capture_output=True, timeout=60, env=served.git.env,
+                          cwd=served.git.home, preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN))
+    assert done.returncode == 0 and b"refs/heads/main" in done.stdout, done
 
 
 def test_setup_git_push_hub_by_hand_and_without_a_remote(home, folder):
