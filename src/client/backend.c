@@ -159,25 +159,34 @@ static void keep_user_info(const settings *s, const char *agent_id, backend_choi
     warn(ret, text);
 }
 
+/*
+ * A token that was given without a host is for the remote that the operator named.  Origin may have been
+ * written by whoever works in the checkout: it gets what is kept for its host, and nothing else.
+ */
 static void find_secret(const settings *s, const char *agent_id, bool is_general,
                         backend_choice *ret)
 {
     const remote_url *url = &ret->target.url;
+    const bool may_have_token = !ret->is_letta && !ret->is_found;
     credential_query q = {
         .url = url,
         .agent_id = agent_id,
         .memfs_home = setting_text(s, SETTING_HOME),
         .letta_base = backend_letta_base(s),
         .letta_key = letta_key_for(s, url),
-        .token = ret->is_letta ? NULL : setting_text(s, SETTING_REMOTE_TOKEN),
-        .token_file = ret->is_letta ? NULL : setting_text(s, SETTING_REMOTE_TOKEN_FILE),
+        .token = may_have_token ? setting_text(s, SETTING_REMOTE_TOKEN) : NULL,
+        .token_file = may_have_token ? setting_text(s, SETTING_REMOTE_TOKEN_FILE) : NULL,
         .systemd_dir = getenv("CREDENTIALS_DIRECTORY"),
+        .is_not_the_remote = ret->is_found,
         .may_ask_git = !ret->is_letta,
     };
     memfs_error err = MEMFS_ERROR_INIT;
 
     if (ret->is_letta && q.letta_key == NULL && setting_text(s, SETTING_API_KEY) != NULL)
         warn(ret, "the Letta key came with another base URL and is not sent to Letta's cloud");
+    if (ret->is_found && (url->kind == URL_HTTPS || url->kind == URL_HTTP) &&
+        setting_text(s, SETTING_REMOTE_TOKEN) != NULL)
+        warn(ret, "MEMFS_REMOTE_TOKEN is not sent to an origin: name it with 'memfs remote set'");
     if (url->secret != NULL)
         keep_user_info(s, is_general ? NULL : agent_id, ret);
     if (credential_find(&q, &ret->target.cred, &err) < 0)
@@ -340,6 +349,7 @@ static bool use_origin(const settings *s, const place *p, backend_choice *ret)
     bool is_foreign = origin != NULL && !is_letta_shaped(origin, p->agent_id) &&
                       strstr(origin, "::") == NULL && strchr(origin, '{') == NULL;
 
+    ret->is_found = is_foreign;
     if (is_foreign)
         use_address(s, p, origin, "origin of the checkout", false, ret);
     return is_foreign;

@@ -405,6 +405,36 @@ static void a_token_goes_to_the_remote_and_not_to_letta(void **state)
     }
 }
 
+/*
+ * Whoever works in the checkout may write its .git/config.  An agent that was talked into `git remote
+ * set-url origin https://evil.example/` was sent the token that the operator had given for a host.
+ */
+static void S3_a_token_goes_to_no_origin_that_nobody_named(void **state)
+{
+    const fixture *f = *state;
+    _cleanup_(mem_freep) char *path = mem_printf("%s/token", f->home);
+    _cleanup_(backend_choice_dispose) backend_choice c = BACKEND_CHOICE_INIT;
+
+    write_file(f, ".letta/agents/" A1 "/memory/.git/config",
+               "[remote \"origin\"]\n\turl = https://evil.example/x.git\n");
+    write_file(f, "token", "tok-canary\n");
+    write_file(f, "memfs-remote-token", "tok-canary\n");
+    set("MEMFS_REMOTE_TOKEN=tok-canary");
+    setenv("MEMFS_REMOTE_TOKEN_FILE", path, 1);
+    setenv("CREDENTIALS_DIRECTORY", f->home, 1);
+    choose(A1, &c);
+    unsetenv("CREDENTIALS_DIRECTORY");
+    assert_string_equal(c.target.url.text, "https://evil.example/x.git");
+    assert_null(c.target.cred.secret);
+    assert_non_null(strstr(c.warning, "memfs remote set"));
+    backend_choice_dispose(&c);
+    write_file(f, "memfs-evil.example", "its-own\n"); /* what names the host is for the host */
+    setenv("CREDENTIALS_DIRECTORY", f->home, 1);
+    choose(A1, &c);
+    unsetenv("CREDENTIALS_DIRECTORY");
+    assert_string_equal(c.target.cred.secret, "its-own");
+}
+
 static void without_a_token_the_users_helpers_may_answer(void **state)
 {
     _cleanup_(backend_choice_dispose) backend_choice c = BACKEND_CHOICE_INIT;
@@ -486,6 +516,7 @@ int main(void)
         T(S3_a_key_belongs_to_the_server_named_beside_it),
         T(the_withheld_key_is_told),
         T(a_token_goes_to_the_remote_and_not_to_letta),
+        T(S3_a_token_goes_to_no_origin_that_nobody_named),
         T(without_a_token_the_users_helpers_may_answer),
         T(T24_user_info_is_split_off_and_kept),
         T(S4_a_token_file_that_others_may_read_is_refused_and_told),
