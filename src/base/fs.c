@@ -110,9 +110,15 @@ static memfs_code read_all(int fd, const char *path, memfs_buf *out, memfs_error
 
 memfs_code fs_read(const char *path, memfs_buf *out, memfs_error *err)
 {
-    _cleanup_(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC);
+    /* a pipe in the place of a file would hold us up until somebody writes */
+    _cleanup_(close_fd) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    struct stat st;
 
-    if (fd < 0)
+    if (fd < 0 || fstat(fd, &st) < 0)
+        return memfs_fail_errno(err, "could not open '%s'", base_name(path));
+    if (S_ISFIFO(st.st_mode) && !str_starts_with(str_of(path), MEMFS_STR("/dev/")))
+        return memfs_fail(err, MEMFS_EINVALID, "'%s' is a pipe and no file", base_name(path));
+    if (S_ISFIFO(st.st_mode) && fcntl(fd, F_SETFL, O_RDONLY) < 0)
         return memfs_fail_errno(err, "could not open '%s'", base_name(path));
     return read_all(fd, path, out, err);
 }

@@ -210,6 +210,31 @@ static memfs_code find(checkout *c, const char *path, memfs_error *err)
     return rc;
 }
 
+/*
+ * libgit2 opens what has one of these names, and a pipe there would never let go of us: one memory in
+ * a home of hundreds could stop the sync of all.
+ */
+static memfs_code check_kinds(const checkout *c, memfs_error *err)
+{
+    static const char *const own[] = { "HEAD", "index" };
+    static const char *const common[] = {
+        "packed-refs", "refs/heads/main", "refs/remotes/origin/main", "info/exclude",
+        "info/attributes", "objects/info/alternates", "shallow", "commondir",
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(own) + ARRAY_LEN(common); i++) {
+        const char *name = i < ARRAY_LEN(own) ? own[i] : common[i - ARRAY_LEN(own)];
+        _cleanup_(mem_freep) char *path =
+            mem_printf("%s/%s", i < ARRAY_LEN(own) ? c->git_dir : c->common_dir, name);
+        struct stat st;
+
+        if (stat(path, &st) == 0 && S_ISFIFO(st.st_mode))
+            return memfs_fail(err, MEMFS_ECORRUPT,
+                              "'%s' of the repository is a pipe and no file; remove it", name);
+    }
+    return MEMFS_OK;
+}
+
 /* Another's repository can bring another's configuration; git refuses it as well. */
 static memfs_code check_owner(const checkout *c, memfs_error *err)
 {
@@ -245,6 +270,8 @@ memfs_code checkout_open(const char *path, checkout **ret, memfs_error *err)
         rc = find(c, path, err);
     if (rc == MEMFS_OK)
         rc = check_owner(c, err);
+    if (rc == MEMFS_OK)
+        rc = check_kinds(c, err);
     if (rc == MEMFS_OK)
         rc = read_config(c, err);
     if (rc == MEMFS_OK)
