@@ -3,7 +3,7 @@
  * and in which an unmodified Letta client stays harmless (client 12.1).
  *
  * What a prepared checkout has: a real .git folder; branch main with the genesis below it; identity,
- * commit.gpgsign=false, core.symlinks=false, core.autocrlf=false, letta.agentId, branch.main.{remote,merge}, origin (the memory URL, or
+ * commit.gpgsign=false, core.symlinks=false, core.autocrlf=false, core.splitIndex=false, letta.agentId, branch.main.{remote,merge}, origin (the memory URL, or
  * the foreign one), refs/remotes/origin/main = newest known of the remote, at least the genesis;
  * core.hooksPath = $MEMFS_HOME/hooks; merge.memfs driver and .git/info/attributes "* merge=memfs"; the
  * host-scoped http.<origin>/.extraHeader that keeps the Letta key at home (client 7); system/.

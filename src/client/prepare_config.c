@@ -114,6 +114,7 @@ static void wish_identity(wishes *w, const char *agent_id)
     unset(w, "commit.gpgsign", "false");
     unset(w, "core.symlinks", "false");
     unset(w, "core.autocrlf", "false");
+    unset(w, "core.splitIndex", "false"); /* memfs reads an index of one file */
 }
 
 /* Text as one word of sh: git gives the driver's line to a shell. */

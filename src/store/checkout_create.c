@@ -34,6 +34,7 @@ static const char CONFIG[] = "[core]\n"
                              "\tlogallrefupdates = true\n"
                              "\tautocrlf = false\n"
                              "\tsymlinks = false\n"
+                             "\tsplitIndex = false\n"
                              "\tprotectHFS = true\n"
                              "\tprotectNTFS = true\n";
 

@@ -54,9 +54,14 @@ memfs_code checkout_index_read(const checkout *c, checkout_index *ret, memfs_err
      * safe */
     ret->written = stat(path, &st) == 0 ? st.st_mtim : (struct timespec){ 0, 0 };
     rc = git_index_open(&ret->index, path);
-    if (rc < 0)
-        return store_fail_git(err, rc, "could not read the index");
-    return MEMFS_OK;
+    if (rc == 0)
+        return MEMFS_OK;
+    store_fail_git(err, rc, "could not read the index");
+    if (strstr(err->msg, "'link'") != NULL) /* the extension that names the other half */
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "the index is in two files (core.splitIndex), which memfs does not read; "
+                          "'git update-index --no-split-index' puts it together");
+    return err->code;
 }
 
 static char *index_twins(const checkout *c)
@@ -240,7 +245,7 @@ static memfs_code link_is(int folder, const char *name, const memfs_oid *id, boo
 static bool mode_is(const checkout *c, uint32_t mode, const struct stat *st)
 {
     if (mode == TREE_MODE_LINK)
-        return S_ISLNK(st->st_mode) ? c->has_links : !c->has_links && S_ISREG(st->st_mode);
+        return S_ISLNK(st->st_mode) || (!c->has_links && S_ISREG(st->st_mode)); /* as git has it */
     if (!S_ISREG(st->st_mode))
         return false;
     return !c->has_modes || !((mode ^ st->st_mode) & S_IXUSR);
