@@ -466,12 +466,21 @@ static memfs_code execute(run *r, int64_t deadline_ms, transport_report *ret, me
                       ret->said[0] != '\0' ? ret->said : "git failed without a word");
 }
 
+/* A clone that somebody made with --depth: a merge needs the commits that it lacks. */
+static bool is_shallow(const char *git_dir)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/shallow", git_dir);
+
+    return access(path, F_OK) == 0;
+}
+
 memfs_code transport_fetch(const char *git_dir, const transport_target *t, const char *incoming_ref,
                            int64_t deadline_ms, transport_report *ret, memfs_error *err)
 {
-    static const char *const args[] = {
+    const char *args[] = {
         "fetch", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-progress",
-        "--no-recurse-submodules", "--no-show-forced-updates", "--refmap=", NULL,
+        "--no-recurse-submodules", "--no-show-forced-updates", "--refmap=",
+        is_shallow(git_dir) ? "--unshallow" : NULL, NULL,
     };
     _cleanup_(run_dispose) run r = RUN_INIT;
     _cleanup_(mem_freep) char *refspec = mem_printf("+" STORE_MAIN ":%s", incoming_ref);
