@@ -30,6 +30,7 @@
 #define LOCK_NAME "memory.memfs.lock"
 #define LOCK_WAIT_MS 30000
 #define ADOPTING "adopting"
+#define EMPTY_IS_OLD_S 5
 
 static const store_identity GENESIS_AUTHOR = { "memfs", "memfs@localhost", 0 };
 
@@ -106,10 +107,24 @@ static memfs_code check_place(const preparation *w, memfs_error *err)
     return MEMFS_OK;
 }
 
+/*
+ * A client that was killed between its first two calls leaves an empty .git; one that works right now
+ * has a young one.
+ */
+static void remove_empty(const char *git_dir)
+{
+    struct stat st;
+
+    if (lstat(git_dir, &st) == 0 && S_ISDIR(st.st_mode) &&
+        st.st_mtim.tv_sec + EMPTY_IS_OLD_S < clock_wall_us() / 1000000)
+        (void)!rmdir(git_dir); /* fails if it is not empty */
+}
+
 static memfs_code make_repository(preparation *w, memfs_error *err)
 {
     memfs_code rc = MEMFS_OK;
 
+    remove_empty(w->git_dir);
     if (fs_is_dir(w->git_dir)) {
         if (turn_was_killed(&w->turn)) /* it finds a repository, and removes what lies beside it */
             rc = checkout_create(w->p->memory, false, err);

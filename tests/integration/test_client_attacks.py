@@ -147,3 +147,89 @@ def test_F31_nothing_is_printed_into_a_file_of_the_memory(home, agent, folder, c
     home.check(agent)
     found = subprocess.run(["grep", "-rlaE", "synced with|pushed,", home.root(agent)], capture_output=True)
     assert found.stdout == b""
+
+
+# -- oddities of a repository ----------------------------------------------------------------------
+
+def put_pipe(home, agent, path):
+    full = os.path.join(home.memory(agent), path)
+    if os.path.lexists(full):
+        os.unlink(full)
+    os.makedirs(os.path.dirname(full), exist_ok=True)
+    os.mkfifo(full)
+
+
+@pytest.mark.parametrize("path", [
+    ".git/HEAD", ".git/config", ".git/index", ".git/packed-refs", ".git/refs/heads/main",
+    ".git/refs/remotes/origin/main", ".git/info/exclude", ".git/info/attributes",
+    ".git/objects/info/alternates", ".git/memfs/remote", ".git/memfs/updating",
+    ".git/memfs/mirror-queue", ".git/memfs/merged.log"])
+def test_L3_a_pipe_in_the_place_of_a_file_holds_up_nobody(home, agent, path):
+    """Opened for reading, a pipe waits for a writer: one such memory would stop `sync --all` and the watch."""
+    put_pipe(home, agent, path)
+    for args in (["apply", "--agent", agent], ["sync", "--agent", agent], ["status"],
+                 ["doctor", "--agent", agent]):
+        home.run(*args, code=None, timeout=20)
+
+
+def test_F31_a_link_that_an_agent_committed_is_no_change(home, agent, folder):
+    """With core.symlinks=false, which memfs sets, git still takes a link on disk for what is committed."""
+    os.symlink("a.md", home.memory(agent) + "/link")
+    commit(home, agent, "a.md")
+    assert home.checkout(agent).text("ls-files", "-s", "link").startswith("120000")
+    commit_elsewhere(home, folder)
+    assert home.sync(agent)["state"] == "synced"
+    assert os.path.exists(home.memory(agent) + "/other.md")
+    assert os.readlink(home.memory(agent) + "/link") == "a.md"
+    home.check(agent)
+
+
+def test_D6_a_branch_without_a_commit_gets_a_whole_genesis(memfs_bin, folder, agent):
+    home = Home(memfs_bin, folder / "home", LETTABOT_MEMFS_BACKEND="none")
+    os.makedirs(home.root(agent))
+    home.git.run("init", "-q", "-b", "main", home.memory(agent))
+    home.apply(agent)
+    fsck = home.checkout(agent).run("fsck", "--full", "--strict", check=False)
+    assert (fsck.returncode, fsck.stdout) == (0, b"")
+
+
+def test_H5_a_shallow_clone_is_completed(memfs_bin, home, agent, folder):
+    commit(home, agent, "a.md")
+    commit(home, agent, "b.md")
+    home.sync(agent)
+    other = Home(memfs_bin, folder / "other-home", LETTABOT_MEMFS_BACKEND="local",
+                 LETTABOT_MEMFS_REMOTE=home.bare)
+    os.makedirs(other.root(agent))
+    other.git.run("clone", "-q", "--depth", "1", "file://" + home.bare, other.memory(agent))
+    for key in ("user.name", "user.email"):
+        other.checkout(agent).run("config", key, "o@example.org")
+    commit(other, agent, "c.md")
+    commit_elsewhere(home, folder)
+    assert other.apply(agent)["state"] == "synced"
+    assert os.path.exists(other.memory(agent) + "/other.md")
+    other.check(agent)
+
+
+def test_L4_a_split_index_is_not_made_and_is_explained(home, agent, folder):
+    with open(home.folder + "/.gitconfig", "w") as f:
+        f.write("[core]\n\tsplitIndex = true\n")       # some set it for their large repositories
+    commit(home, agent, "a.md")
+    assert home.sync(agent)["state"] == "synced"
+    home.checkout(agent).run("-c", "core.splitIndex=true", "update-index", "--split-index")
+    shared = [name for name in os.listdir(home.git_dir(agent)) if name.startswith("sharedindex.")]
+    assert shared
+    commit_elsewhere(home, folder)
+    said = home.run("sync", "--agent", agent, code=2)
+    assert b"git update-index --no-split-index" in said.stdout + said.stderr
+    home.checkout(agent).run("update-index", "--no-split-index")
+    assert home.sync(agent)["state"] == "synced"
+
+
+def test_F01_an_empty_git_folder_is_a_repository_to_be(memfs_bin, folder, agent):
+    """What a client leaves that was killed between its first two calls."""
+    home = Home(memfs_bin, folder / "home", LETTABOT_MEMFS_BACKEND="none")
+    os.makedirs(home.git_dir(agent))
+    write(home, agent, "system/a.md")
+    os.utime(home.git_dir(agent), (1, 1))
+    home.apply(agent)
+    assert home.checkout(agent).text("log", "--format=%s", "-1") == "memfs: adopt the files that were here"
