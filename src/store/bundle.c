@@ -67,6 +67,8 @@ memfs_code bundle_write(checkout *c, const memfs_oid *tip, const char *path, mem
     char hex[MEMFS_OID_HEX + 1];
     int rc;
 
+    if (fs_exists(path))
+        return memfs_fail(err, MEMFS_EEXISTS, "'%s' is there already; name a new file", path);
     oid_hex(tip, hex);
     buf_add_str(&out, SIGNATURE);
     buf_printf(&out, "%s " STORE_MAIN "\n%s HEAD\n\n", hex, hex);

@@ -11,7 +11,7 @@
 
 #include "store/checkout.h"
 
-/* The whole history of `tip` as refs/heads/main (and HEAD).  Replaces the file in one step. */
+/* The whole history of `tip` as refs/heads/main (and HEAD), in one step.  EEXISTS: path is there. */
 MEMFS_CHECK memfs_code bundle_write(checkout *c, const memfs_oid *tip, const char *path,
                                     memfs_error *err);
 /*
