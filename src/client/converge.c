@@ -284,11 +284,21 @@ static memfs_code travel(convergence *v, memfs_error *err)
     return rc == MEMFS_OK ? turn_end(&v->turn, err) : rc;
 }
 
+/* Not before what a killed undo, restore or import left is in order: files half there, locks of git's. */
+static bool may_rest(convergence *v)
+{
+    memfs_error ignored;
+    bool did;
+
+    return v->o->believe_memory && checkout_recover(v->c, &did, &ignored) == MEMFS_OK &&
+           converge_may_rest(v);
+}
+
 static memfs_code travel_in_turn(convergence *v, memfs_error *err)
 {
     memfs_code rc;
 
-    if (v->o->believe_memory && converge_may_rest(v))
+    if (may_rest(v))
         return MEMFS_OK;
     rc = take_turn(v, err);
     if (rc == MEMFS_OK)

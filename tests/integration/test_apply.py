@@ -689,6 +689,25 @@ def test_F31_branch_without_a_commit_gets_the_genesis(memfs_bin, folder, remote,
     assert home.sync(id)["was_pushed"] and remote_tip(remote, name) == c.head
 
 
+def test_F31_an_update_that_another_command_was_killed_in_is_finished(memfs_bin, folder, agent):
+    """A memory without a remote has nothing to ask, but the agent must not start with half an undo."""
+    id, home = agent(), Home(memfs_bin, folder / "home")
+    home.run("init", "--agent", id)
+    commit(home, id)
+    journal, was_left = os.path.join(home.git_dir(id), "memfs", "updating"), 0
+    for call in range(1, 9):
+        subprocess.run(["strace", "-f", "-qq", "-o", "/dev/null", "-e", "trace=rename,renameat,renameat2",
+                        "-e", f"inject=rename,renameat,renameat2:signal=SIGKILL:when={call}",
+                        home.memfs_bin, "undo", "HEAD", "--agent", id],
+                       env=home.env, stdin=subprocess.DEVNULL, capture_output=True, timeout=60)
+        was_left += os.path.exists(journal)
+        home.run("apply", "--agent", id)
+        assert not os.path.exists(journal), call
+        assert home.checkout(id).text("status", "--porcelain") == "", call
+        home.check(id)
+    assert was_left > 0
+
+
 def test_F31_deleted_working_directory(memfs_bin, folder, remote, agent):
     id, home = agent(), letta_home(memfs_bin, folder, remote.say("501"))
     gone = folder / "gone"
