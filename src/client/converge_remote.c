@@ -120,12 +120,20 @@ static memfs_code note_remote_main(convergence *v, const memfs_oid *id, memfs_er
     return set_ref(v, REF_TRACKING, id, "memfs: sync", err);
 }
 
+/*
+ * With all that belongs to it: a ref names it.  The commit alone may be what a fetch left that was
+ * killed, or refused, before the rest had come.
+ */
 static bool is_here(convergence *v, const memfs_oid *id)
 {
-    _cleanup_(commit_info_dispose) commit_info info = COMMIT_INFO_INIT;
+    static const char *const names[] = { INCOMING_ORIGIN, INCOMING_HUB, REF_TRACKING };
     memfs_error ignored;
+    memfs_oid now;
 
-    return repo_commit_info(checkout_repo(v->c), id, &info, &ignored) == MEMFS_OK;
+    for (size_t i = 0; i < ARRAY_LEN(names); i++)
+        if (checkout_ref(v->c, names[i], &now, &ignored) == MEMFS_OK && oid_equal(&now, id))
+            return true;
+    return false;
 }
 
 /* Judged against what is here: main, what is merged already, what the remote had before. */

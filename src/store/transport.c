@@ -466,6 +466,17 @@ static memfs_code execute(run *r, int64_t deadline_ms, transport_report *ret, me
                       ret->said[0] != '\0' ? ret->said : "git failed without a word");
 }
 
+/* git leaves out what comes from a clone without its history, warns, and calls that a success. */
+static memfs_code check_taken(const run *r, transport_report *ret, memfs_error *err)
+{
+    if (r->tail.len == 0 || strstr(r->tail.ptr, "shallow roots are not allowed") == NULL)
+        return MEMFS_OK;
+    ret->cause = TRANSPORT_CAUSE_OTHER;
+    snprintf(ret->said, sizeof(ret->said), "it is a shallow clone; 'git fetch --unshallow' there "
+             "completes it");
+    return memfs_fail(err, MEMFS_EUNAVAIL, "could not fetch from the remote: %s", ret->said);
+}
+
 /* A clone that somebody made with --depth: a merge needs the commits that it lacks. */
 static bool is_shallow(const char *git_dir)
 {
@@ -494,6 +505,8 @@ memfs_code transport_fetch(const char *git_dir, const transport_target *t, const
     rc = tell_own(prepare(&r, git_dir, args, refspec, deadline_ms, err), ret, err);
     if (rc == MEMFS_OK)
         rc = execute(&r, deadline_ms, ret, err);
+    if (rc == MEMFS_OK)
+        rc = check_taken(&r, ret, err);
     ret->is_empty = rc < 0 && strstr(ret->said, "couldn't find remote ref " STORE_MAIN) != NULL;
     if (ret->is_empty)
         return memfs_fail(err, MEMFS_ENOTFOUND, "the remote has no main");

@@ -233,3 +233,48 @@ def test_F01_an_empty_git_folder_is_a_repository_to_be(memfs_bin, folder, agent)
     os.utime(home.git_dir(agent), (1, 1))
     home.apply(agent)
     assert home.checkout(agent).text("log", "--format=%s", "-1") == "memfs: adopt the files that were here"
+
+
+def test_F18_a_shallow_remote_is_told_and_fails_no_start(memfs_bin, home, agent, folder):
+    commit(home, agent, "a.md")
+    commit(home, agent, "b.md")
+    home.sync(agent)
+    shallow = str(folder / "shallow.git")
+    subprocess.run(["git", "clone", "-q", "--bare", "--depth", "1", "file://" + home.bare, shallow], check=True)
+    other = Home(memfs_bin, folder / "other-home", LETTABOT_MEMFS_BACKEND="local", LETTABOT_MEMFS_REMOTE=shallow)
+    for _ in range(2):
+        report = other.apply(agent, "--wait", "20")
+        assert report["state"] == "local-only" and "shallow" in report["line"], report
+        other.run("sync", "--agent", agent, code=3)
+    other.check(agent)
+
+
+def test_F10_what_a_killed_fetch_left_is_fetched_again(home, agent, folder):
+    """git unpacks a small pack object by object, the commit first, and no ref names it yet."""
+    commit_elsewhere(home, folder)
+    tip = subprocess.run(["git", "-C", home.bare, "rev-parse", "main"], capture_output=True, text=True,
+                         check=True).stdout.strip()
+    raw = subprocess.run(["git", "-C", home.bare, "cat-file", "commit", tip], capture_output=True, check=True)
+    subprocess.run(["git", "-C", home.memory(agent), "hash-object", "-w", "-t", "commit", "--stdin"],
+                   input=raw.stdout, capture_output=True, check=True)
+    assert home.sync(agent)["state"] == "synced"
+    assert os.path.exists(home.memory(agent) + "/other.md")
+    home.check(agent)
+
+
+# -- files of others -------------------------------------------------------------------------------
+
+@pytest.mark.parametrize("way", ["--bundle", "--tar"])
+def test_F31_an_export_writes_over_nothing(home, agent, folder, way):
+    commit(home, agent, "a.md")
+    link = folder / "link"
+    link.symlink_to(folder / "precious")
+    (folder / "precious").write_text("precious")
+    for at in (folder / "precious", link, home.git_dir(agent) + "/config"):
+        with open(at, "rb") as f:
+            before = f.read()
+        assert b"there already" in home.run("export", "--agent", agent, way, at, code=None).stderr.replace(
+            b"File exists", b"there already")
+        with open(at, "rb") as f:
+            assert f.read() == before
+    assert link.is_symlink()
