@@ -334,7 +334,9 @@ static memfs_code publish_registration(addition *a, memfs_error *err)
             return rc;
         if (renameat2(AT_FDCWD, a->admin_stage, AT_FDCWD, a->admin, RENAME_NOREPLACE) == 0)
             return fs_sync_dir(folder, err);
-        if (errno != EEXIST)
+        if (errno == ENOENT) /* git gc removes an empty worktrees/ */
+            rc = fs_mkdirs(folder, err);
+        else if (errno != EEXIST)
             return memfs_fail_errno(err, "could not register the working tree");
     }
     return rc < 0 ? rc : memfs_fail(err, MEMFS_EUNAVAIL, "could not register the working tree");
