@@ -283,6 +283,22 @@ static memfs_code advance(checkout *c, browse *b, intake *in, const memfs_oid *h
     return rc;
 }
 
+/* A client's .git/config holds the Letta key, and what is imported is pushed. */
+static memfs_code refuse_git_folder(const char *folder, memfs_error *err)
+{
+    static const char *const parts[] = { "HEAD", "objects", "refs" };
+
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        _cleanup_(mem_freep) char *part = mem_printf("%s/%s", folder, parts[i]);
+
+        if (!fs_exists(part) || (i > 0 && !fs_is_dir(part)))
+            return MEMFS_OK;
+    }
+    return memfs_fail(err, MEMFS_EDENIED,
+                      "'%s' is the inside of a git repository, not a folder of files; for its "
+                      "history name a bundle ('git bundle create FILE main')", folder);
+}
+
 memfs_code carry_in_folder(checkout *c, browse *b, const char *folder, const carry_options *o,
                            carried_in *ret, memfs_error *err)
 {
@@ -293,6 +309,8 @@ memfs_code carry_in_folder(checkout *c, browse *b, const char *folder, const car
     memfs_code rc = checkout_ref(c, STORE_MAIN, &head, err);
 
     *ret = (carried_in){ .n_files = 0 };
+    if (rc == MEMFS_OK)
+        rc = refuse_git_folder(folder, err);
     if (rc == MEMFS_OK)
         rc = take_folder(&in, "", 0, err);
     if (rc < 0)

@@ -278,3 +278,25 @@ def test_F31_an_export_writes_over_nothing(home, agent, folder, way):
         with open(at, "rb") as f:
             assert f.read() == before
     assert link.is_symlink()
+
+
+def test_S3_the_inside_of_a_repository_is_not_imported(home, agent):
+    """The client writes the Letta key into .git/config; imported, it would be committed and pushed."""
+    before = home.ref(agent, "main")
+    for at in (home.git_dir(agent), home.bare):
+        said = home.run("import", "--agent", agent, "--from", at, code=6)
+        assert b"the inside of a git repository" in said.stderr
+    assert home.ref(agent, "main") == before
+
+
+def test_L4_a_worktree_is_added_beside_a_gc_that_tidies(home, agent):
+    """git gc removes .git/worktrees whenever it is empty, also between two calls of ours."""
+    tidy = subprocess.Popen(["sh", "-c", "while :; do rmdir worktrees 2>/dev/null; done"], cwd=home.git_dir(agent))
+    try:
+        for i in range(20):
+            home.run("worktree", "add", "--agent", agent, f"w{i}")
+            home.run("worktree", "remove", "--agent", agent, f"w{i}")
+    finally:
+        tidy.kill()
+        tidy.wait()
+    home.check(agent)
