@@ -113,9 +113,7 @@ void lines_read(line_table *t, memfs_str text, bool with_newline, lines *ret)
     size_t n = lines_count(text);
 
     assert(n < INT32_MAX);
-    if (n == 0)
-        return;
-    ret->ids = mem_realloc(NULL, n, sizeof(*ret->ids));
+    ret->ids = mem_realloc(NULL, n + 1, sizeof(*ret->ids)); /* never NULL: slices add to it */
     while (text.len > 0) {
         const char *end = memchr(text.ptr, '\n', text.len);
         size_t len = end != NULL ? (size_t)(end - text.ptr) : text.len;
@@ -388,11 +386,6 @@ void lines_match_telling(lines x, lines y, size_t n_ids, const uint8_t *is_telli
     lines fewer_y = { y_ids, keep_telling(y, is_telling, y_ids, y_where) };
     size_t i = 0, j = 0;
 
-    if (x.n == 0 || y.n == 0) { /* a text without lines has no ids to point at */
-        lines_match(x, y, n_ids, match);
-        free(room);
-        return;
-    }
     lines_match(fewer_x, fewer_y, n_ids, found);
     for (size_t k = 0; k <= fewer_x.n; k++) {
         size_t i_end = k < fewer_x.n ? x_where[k] : x.n, j_end = y.n;
