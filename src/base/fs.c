@@ -1,5 +1,6 @@
 #include "base/fs.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -417,6 +418,18 @@ memfs_code fs_lock_take(const char *path, fs_lock *ret, memfs_error *err)
     ret->fd = fd;
     fd = -1;
     return MEMFS_OK;
+}
+
+memfs_code fs_lock_wait(const char *path, int64_t deadline_ms, fs_lock *ret, memfs_error *err)
+{
+    memfs_code rc;
+
+    for (unsigned i = 0;; i++) {
+        rc = fs_lock_take(path, ret, err);
+        if (rc != MEMFS_EUNAVAIL || clock_mono_ms() >= deadline_ms)
+            return rc;
+        clock_sleep_ms(1 + (int64_t)((unsigned)getpid() * 7 + i * 3) % 11); /* no two in step */
+    }
 }
 
 void fs_unlock(fs_lock *lock)

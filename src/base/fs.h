@@ -47,6 +47,9 @@ typedef struct fs_lock {
 #define FS_LOCK_INIT { -1 }
 /* EUNAVAIL when another process holds it. */
 MEMFS_CHECK memfs_code fs_lock_take(const char *path, fs_lock *ret, memfs_error *err);
+/* The same, tried until deadline_ms (clock_mono_ms), at least once. */
+MEMFS_CHECK memfs_code fs_lock_wait(const char *path, int64_t deadline_ms, fs_lock *ret,
+                                    memfs_error *err);
 void fs_unlock(fs_lock *lock);
 
 #endif

@@ -235,7 +235,7 @@ static memfs_code note_pending(const char *name, const memfs_oid *id, void *ctx,
 static memfs_code take_pending(convergence *v, memfs_error *err)
 {
     _cleanup_(pendings_dispose) pendings list = { NULL, 0 };
-    memfs_code rc = checkout_each_ref(v->c, REF_PENDING, note_pending, &list, err);
+    memfs_code rc = checkout_each_ref(v->c, WORKTREES_PENDING, note_pending, &list, err);
 
     for (size_t i = 0; rc == MEMFS_OK && i < list.n; i++) {
         rc = converge_take(v, &list.at[i].id, err);

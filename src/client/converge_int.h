@@ -9,9 +9,9 @@
 #include "client/converge.h"
 #include "client/remembered.h"
 #include "client/turn.h"
+#include "client/worktrees.h"
 
 #define REF_SYNCED "refs/memfs/synced"      /* everything merged, where main could not follow yet */
-#define REF_PENDING "refs/memfs/pending/"   /* worktrees' merges that wait (worktrees.h) */
 #define REF_INCOMING "refs/memfs/incoming/" /* what a fetch brought, accepted or not */
 #define REF_TRACKING "refs/remotes/origin/main"
 

@@ -169,7 +169,7 @@ void look_checkout(convergence *v)
     look_distance(v);
     look_rescued(v);
     look_mirror(v->c, ret);
-    if (checkout_each_ref(v->c, REF_PENDING, count_ref, &ret->n_pending, &ignored) < 0)
+    if (checkout_each_ref(v->c, WORKTREES_PENDING, count_ref, &ret->n_pending, &ignored) < 0)
         ret->n_pending = 0;
     if (ret->held_back[0] == '\0' && checkout_work_tree(v->c) != NULL &&
         checkout_ref(v->c, REF_SYNCED, &synced, &ignored) == MEMFS_OK) {

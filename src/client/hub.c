@@ -56,12 +56,7 @@ bool hub_is_there(const settings *s, const char *agent_id)
 
 static memfs_code wait_for_lock(const char *path, fs_lock *ret, memfs_error *err)
 {
-    int64_t deadline_ms = clock_mono_ms() + LOCK_PATIENCE_MS;
-    memfs_code rc;
-
-    while ((rc = fs_lock_take(path, ret, err)) == MEMFS_EUNAVAIL && clock_mono_ms() < deadline_ms)
-        clock_sleep_ms(5);
-    return rc;
+    return fs_lock_wait(path, clock_mono_ms() + LOCK_PATIENCE_MS, ret, err);
 }
 
 bool hub_mount_url(const char *memory_url, const char *name, char **ret)

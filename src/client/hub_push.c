@@ -16,8 +16,6 @@
  * main is read after that.
  */
 
-#define LOOK_MS 20
-
 static char *lock_path(const settings *s, const place *p, const char *name, const char *file)
 {
     _cleanup_(mem_freep) char *hub = hub_path(s, p->agent_id, name);
@@ -42,14 +40,9 @@ static memfs_code take_work(const settings *s, const place *p, const char *name,
     _cleanup_(mem_freep) char *work = lock_path(s, p, name, "push.lock");
     _cleanup_(mem_freep) char *next = lock_path(s, p, name, "push-next.lock");
     _cleanup_(fs_unlock) fs_lock waiting = FS_LOCK_INIT;
-    int64_t deadline_ms = clock_mono_ms() + patience_ms;
     memfs_code rc = fs_lock_take(next, &waiting, err);
 
-    if (rc < 0)
-        return rc;
-    while ((rc = fs_lock_take(work, ret, err)) == MEMFS_EUNAVAIL && clock_mono_ms() < deadline_ms)
-        clock_sleep_ms(LOOK_MS);
-    return rc;
+    return rc < 0 ? rc : fs_lock_wait(work, clock_mono_ms() + patience_ms, ret, err);
 }
 
 void hub_push(const settings *s, const place *p, const char *name, int64_t budget_ms,

@@ -46,12 +46,8 @@ static const memfs_oid EMPTY_TREE = {
 static memfs_code wait_for_lock(checkout *c, fs_lock *ret, memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = checkout_note_path(c, "rescue.lock");
-    int64_t deadline_ms = clock_mono_ms() + LOCK_PATIENCE_MS;
-    memfs_code rc;
 
-    while ((rc = fs_lock_take(path, ret, err)) == MEMFS_EUNAVAIL && clock_mono_ms() < deadline_ms)
-        clock_sleep_ms(2);
-    return rc;
+    return fs_lock_wait(path, clock_mono_ms() + LOCK_PATIENCE_MS, ret, err);
 }
 
 /* Is a branch locked, or packed-refs?  An answer that cannot be found out is yes. */

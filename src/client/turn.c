@@ -22,14 +22,8 @@ static void read_found(turn *t)
 
 memfs_code turn_take(const char *path, int64_t deadline_ms, turn *ret, memfs_error *err)
 {
-    memfs_code rc;
+    memfs_code rc = fs_lock_wait(path, deadline_ms, &ret->lock, err);
 
-    for (unsigned i = 0;; i++) {
-        rc = fs_lock_take(path, &ret->lock, err);
-        if (rc != MEMFS_EUNAVAIL || clock_mono_ms() >= deadline_ms)
-            break;
-        clock_sleep_ms(1 + (int64_t)((unsigned)getpid() * 7 + i * 3) % 11); /* no two in step */
-    }
     if (rc == MEMFS_OK)
         read_found(ret);
     return rc;

@@ -46,11 +46,8 @@ static void release(fs_lock *lock)
 static memfs_code take_turn(const checkout *c, fs_lock *ret, memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = checkout_own_note_path(c, "update.lock");
-    int64_t give_up_ms = clock_mono_ms() + CHECKOUT_LOCK_WAIT_MS;
-    memfs_code rc;
+    memfs_code rc = fs_lock_wait(path, clock_mono_ms() + CHECKOUT_LOCK_WAIT_MS, ret, err);
 
-    while ((rc = fs_lock_take(path, ret, err)) == MEMFS_EUNAVAIL && clock_mono_ms() < give_up_ms)
-        clock_sleep_ms(10);
     if (rc == MEMFS_EUNAVAIL)
         return memfs_fail(err, MEMFS_EUNAVAIL, "another memfs is changing these files");
     return rc;

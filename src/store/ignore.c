@@ -40,12 +40,6 @@ void ignore_free(ignore *g)
     free(g);
 }
 
-void ignore_freep(ignore **g)
-{
-    ignore_free(*g);
-    *g = NULL;
-}
-
 /* matching */
 
 typedef enum verdict {

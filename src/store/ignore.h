@@ -17,7 +17,6 @@ typedef struct ignore ignore;
 /* life cycle */
 ignore *ignore_new(void);
 void ignore_free(ignore *g);
-void ignore_freep(ignore **g);
 
 /* folder: of the file, with a final '/', or "".  Returns what ignore_pop takes to undo it. */
 size_t ignore_push(ignore *g, memfs_str text, const char *folder);

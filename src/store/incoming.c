@@ -150,12 +150,6 @@ void incoming_abort(incoming *in)
     free(in);
 }
 
-void incoming_abortp(incoming **in)
-{
-    incoming_abort(*in);
-    *in = NULL;
-}
-
 /* The repository, or the genesis as long as there is none.  Caller frees. */
 static char *base_path(const incoming *in)
 {

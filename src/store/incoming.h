@@ -62,6 +62,5 @@ repo *incoming_repo(incoming *in);
 /* ECORRUPT: the folder could not be synced, so nobody knows what a power cut would leave (F05). */
 MEMFS_CHECK memfs_code incoming_accept(incoming *in, memfs_error *err);
 void incoming_abort(incoming *in); /* NULL is fine; also the end after incoming_accept */
-void incoming_abortp(incoming **in);
 
 #endif

@@ -32,6 +32,11 @@ typedef struct fixture {
     memfs_error err;
 } fixture;
 
+static inline void incoming_abortp(incoming **in)
+{
+    incoming_abort(*in);
+}
+
 #define assert_ok(f, call)                                                                         \
     do {                                                                                           \
         memfs_code assert_ok_ = (call);                                                            \

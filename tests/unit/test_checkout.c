@@ -672,6 +672,11 @@ static void test_nested_repositories_and_links_out_are_not_entered(void **state)
 
 /* ignoring */
 
+static void ignore_freep(ignore **g)
+{
+    ignore_free(*g);
+}
+
 static void test_ignore_rules_agree_with_git(void **state)
 {
     static const char *const rules[] = {

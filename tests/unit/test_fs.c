@@ -4,6 +4,7 @@
 
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
 
@@ -226,6 +227,29 @@ static void test_L6_a_lock_has_one_holder(void **state)
     fs_unlock(&two);
 }
 
+/* What comes too late is refused; what is let go meanwhile is taken. */
+static void test_L6_a_lock_is_waited_for_until_the_deadline(void **state)
+{
+    fixture *f = *state;
+    fs_lock one = FS_LOCK_INIT, two = FS_LOCK_INIT;
+    pid_t child;
+    int status;
+
+    assert_int_equal(fs_lock_wait(at(f, "lock"), 0, &one, &f->err), MEMFS_OK);
+    assert_int_equal(fs_lock_wait(at(f, "lock"), clock_mono_ms() + 30, &two, &f->err),
+                     MEMFS_EUNAVAIL);
+    assert_int_equal(two.fd, -1);
+    child = fork();
+    if (child == 0) {
+        fs_unlock(&one); /* the parent's copy still holds it */
+        _exit(fs_lock_wait(at(f, "lock"), clock_mono_ms() + 60000, &two, &f->err) == MEMFS_OK ? 0 : 1);
+    }
+    clock_sleep_ms(20);
+    fs_unlock(&one);
+    assert_int_equal(waitpid(child, &status, 0), child);
+    assert_int_equal(status, 0);
+}
+
 static void test_L2_a_lock_ends_with_its_process(void **state)
 {
     fixture *f = *state;
@@ -257,6 +281,7 @@ int main(void)
         TEST(test_links_and_special_files_are_not_copied),
         TEST(test_rename_replaces),
         TEST(test_L6_a_lock_has_one_holder),
+        TEST(test_L6_a_lock_is_waited_for_until_the_deadline),
         TEST(test_L2_a_lock_ends_with_its_process),
     };
 
