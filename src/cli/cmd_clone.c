@@ -2,7 +2,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
-#include "store/gitconfig.h"
+#include "client/assign.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -23,25 +23,14 @@ static char *address_of(const char *text)
 
 static memfs_code set_remote(const settings *s, const place *p, const char *text, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *config = mem_printf("%s/.git/config", p->memory);
     _cleanup_(mem_freep) char *address = address_of(text);
-    _cleanup_(mem_freep) char *expanded = NULL;
-    _cleanup_(url_dispose) remote_url url = REMOTE_URL_INIT;
-    memfs_code rc = url_expand(address, p->agent_id, &expanded, err);
+    _cleanup_(buf_dispose) memfs_buf notes = MEMFS_BUF_INIT(64 * 1024);
+    const assignment a = { .url = address };
+    memfs_code rc = assign_remote(s, p, &a, &notes, err);
+    memfs_str rest = buf_str(&notes), line;
 
-    if (rc == MEMFS_OK)
-        rc = url_parse(expanded, &url, err);
-    if (rc == MEMFS_OK && url.secret != NULL) {
-        rc = credential_store(setting_text(s, SETTING_HOME), &url, p->agent_id, url.username,
-                              url.secret, err);
-        cli_talk("the secret in the address is kept in %s/secrets/ and in no other place",
-                 setting_text(s, SETTING_HOME));
-    }
-    if (rc == MEMFS_OK) {
-        const gitconfig_change change = { "memfs.remote", url.text };
-
-        rc = gitconfig_apply(config, &change, 1, err);
-    }
+    while (str_split(rest, '\n', &line, &rest))
+        cli_talk("%.*s", (int)line.len, line.ptr);
     return rc;
 }
 

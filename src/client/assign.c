@@ -2,6 +2,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "client/approved.h"
 #include "client/prepare.h"
 #include "store/gitconfig.h"
 
@@ -149,7 +150,10 @@ memfs_code assign_remote(const settings *s, const place *p, const assignment *a,
     if (rc < 0)
         return rc;
     address = address_at_rest(p, &url);
-    rc = write_settings(s, p, address, a, err);
+    if (p != NULL)
+        rc = approved_note(setting_text(s, SETTING_HOME), p->agent_id, &url, err);
+    if (rc == MEMFS_OK)
+        rc = write_settings(s, p, address, a, err);
     if (rc == MEMFS_OK && p != NULL)
         rc = bring_up_to_date(s, p, notes, err);
     return rc;
@@ -248,6 +252,8 @@ memfs_code assign_forget(const settings *s, const place *p, memfs_buf *notes, me
     const char *said;
     memfs_code rc = settings_with_checkout(s, work_tree, &own, err);
 
+    if (rc == MEMFS_OK && p != NULL)
+        rc = approved_note(setting_text(s, SETTING_HOME), agent_id, NULL, err);
     if (rc < 0)
         return rc;
     said = setting_text_at(own, SETTING_REMOTE,

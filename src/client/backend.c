@@ -1,12 +1,14 @@
 #include "client/backend.h"
 
 #include "base/mem.h"
+#include "client/approved.h"
 #include "store/gitconfig.h"
 
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 /*
  * The decision in three steps: which address (and who said it), whether it may be used, and which
@@ -159,9 +161,38 @@ static void keep_user_info(const settings *s, const char *agent_id, backend_choi
     warn(ret, text);
 }
 
+static bool is_token_set(const settings *s)
+{
+    const char *folder = getenv("CREDENTIALS_DIRECTORY");
+    _cleanup_(mem_freep) char *path =
+        mem_printf("%s/memfs-remote-token", folder != NULL ? folder : "");
+
+    return setting_text(s, SETTING_REMOTE_TOKEN) != NULL ||
+           setting_text(s, SETTING_REMOTE_TOKEN_FILE) != NULL ||
+           (folder != NULL && folder[0] == '/' && access(path, F_OK) == 0);
+}
+
+/* Only when it would have made a difference: nothing else is there to show. */
+static void warn_of_withheld(const settings *s, const char *agent_id, backend_choice *ret)
+{
+    const remote_url *url = &ret->target.url;
+    char text[250];
+
+    if (!ret->is_found || ret->is_letta || (url->kind != URL_HTTPS && url->kind != URL_HTTP) ||
+        ret->target.cred.secret != NULL || !is_token_set(s))
+        return;
+    snprintf(text, sizeof(text),
+             "the remote token is not sent to %.60s, which only the checkout names: if it is right, "
+             "'memfs remote set --agent %.50s URL'",
+             url->host, agent_id);
+    ret->is_withheld = true;
+    warn(ret, text);
+}
+
 /*
- * A token that was given without a host is for the remote that the operator named.  Origin may have been
- * written by whoever works in the checkout: it gets what is kept for its host, and nothing else.
+ * A token that was given without a host is for the remote that the operator named.  The checkout's
+ * configuration may have been written by whoever works there: what it says gets what is kept for its
+ * host, and nothing else, unless the operator named the same host.
  */
 static void find_secret(const settings *s, const char *agent_id, bool is_general,
                         backend_choice *ret)
@@ -184,13 +215,11 @@ static void find_secret(const settings *s, const char *agent_id, bool is_general
 
     if (ret->is_letta && q.letta_key == NULL && setting_text(s, SETTING_API_KEY) != NULL)
         warn(ret, "the Letta key came with another base URL and is not sent to Letta's cloud");
-    if (ret->is_found && (url->kind == URL_HTTPS || url->kind == URL_HTTP) &&
-        setting_text(s, SETTING_REMOTE_TOKEN) != NULL)
-        warn(ret, "MEMFS_REMOTE_TOKEN is not sent to an origin: name it with 'memfs remote set'");
     if (url->secret != NULL)
         keep_user_info(s, is_general ? NULL : agent_id, ret);
     if (credential_find(&q, &ret->target.cred, &err) < 0)
         warn(ret, err.msg);
+    warn_of_withheld(s, agent_id, ret);
     ret->target.ask_git_helpers = ret->target.cred.source == CREDENTIAL_GIT_HELPERS;
 }
 
@@ -227,9 +256,16 @@ bool backend_may_use(const settings *s, const remote_url *url)
     return url->kind != URL_HTTP || is_letta_origin(s, url) || is_allowed_http(s, url);
 }
 
-/* An address that somebody said, as the remote; is_general: it is not this agent's alone. */
+/* Who said an address: the operator, for this agent or for all, or whoever wrote in the checkout. */
+typedef enum who {
+    WHO_OPERATOR,
+    WHO_OPERATOR_FOR_ALL,
+    WHO_CHECKOUT,
+} who;
+
+/* An address that somebody said, as the remote. */
 static void use_address(const settings *s, const place *p, const char *text, const char *origin,
-                        bool is_general, backend_choice *ret)
+                        who said_by, backend_choice *ret)
 {
     _cleanup_(mem_freep) char *expanded = NULL;
     remote_target *t = &ret->target;
@@ -256,7 +292,9 @@ static void use_address(const settings *s, const place *p, const char *text, con
     t->ca_file = setting_text(s, SETTING_CA_FILE);
     t->ssh_key = setting_text(s, SETTING_SSH_KEY);
     t->ssh_known_hosts = setting_text(s, SETTING_SSH_KNOWN_HOSTS);
-    find_secret(s, p->agent_id, is_general, ret);
+    ret->is_found = said_by == WHO_CHECKOUT &&
+                    !approved_is(setting_text(s, SETTING_HOME), p->agent_id, &t->url);
+    find_secret(s, p->agent_id, said_by == WHO_OPERATOR_FOR_ALL, ret);
 }
 
 char *backend_origin(const place *p)
@@ -307,7 +345,7 @@ static void use_general(const settings *s, const place *p, setting_id id, backen
     const char *text = setting_text(s, id), *origin = setting_origin(s, id);
 
     if (may_share(s, p, text)) {
-        use_address(s, p, text, origin, true, ret);
+        use_address(s, p, text, origin, WHO_OPERATOR_FOR_ALL, ret);
         return;
     }
     ret->is_misconfigured = true;
@@ -320,20 +358,14 @@ static void use_general(const settings *s, const place *p, setting_id id, backen
 /* An address that somebody set on purpose.  False: nobody did. */
 static bool use_explicit(const settings *s, const place *p, backend_choice *ret)
 {
-    static const setting_level OWN[] = { SETTING_LEVEL_COMMAND, SETTING_LEVEL_CHECKOUT };
+    const char *of_command = setting_text_at(s, SETTING_REMOTE, SETTING_LEVEL_COMMAND);
+    const char *of_checkout = setting_text_at(s, SETTING_REMOTE, SETTING_LEVEL_CHECKOUT);
 
-    for (size_t i = 0; i < ARRAY_LEN(OWN); i++) {
-        const char *text = setting_text_at(s, SETTING_REMOTE, OWN[i]);
-
-        if (text != NULL) {
-            use_address(s, p, text,
-                        OWN[i] == SETTING_LEVEL_COMMAND ? "command line"
-                                                        : "memfs.remote of the checkout",
-                        false, ret);
-            return true;
-        }
-    }
-    if (setting_is_set(s, SETTING_REMOTE))
+    if (of_command != NULL)
+        use_address(s, p, of_command, "command line", WHO_OPERATOR, ret);
+    else if (of_checkout != NULL)
+        use_address(s, p, of_checkout, "memfs.remote of the checkout", WHO_CHECKOUT, ret);
+    else if (setting_is_set(s, SETTING_REMOTE))
         use_general(s, p, SETTING_REMOTE, ret);
     else if (setting_is_set(s, SETTING_GIT_URL))
         use_general(s, p, SETTING_GIT_URL, ret);
@@ -349,9 +381,8 @@ static bool use_origin(const settings *s, const place *p, backend_choice *ret)
     bool is_foreign = origin != NULL && !is_letta_shaped(origin, p->agent_id) &&
                       strstr(origin, "::") == NULL && strchr(origin, '{') == NULL;
 
-    ret->is_found = is_foreign;
     if (is_foreign)
-        use_address(s, p, origin, "origin of the checkout", false, ret);
+        use_address(s, p, origin, "origin of the checkout", WHO_CHECKOUT, ret);
     return is_foreign;
 }
 
@@ -368,7 +399,7 @@ static void use_letta(const settings *s, const place *p, backend_choice *ret)
 {
     _cleanup_(mem_freep) char *url = backend_letta_url(s, p->agent_id);
 
-    use_address(s, p, url, base_origin(s), false, ret);
+    use_address(s, p, url, base_origin(s), WHO_OPERATOR, ret);
 }
 
 static void use_letta_if_known(const settings *s, const place *p, backend_choice *ret)

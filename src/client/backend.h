@@ -38,7 +38,8 @@ typedef struct backend_choice {
     bool is_off;           /* memory is switched off (LETTABOT_MEMFS=false); has_remote is false */
     bool is_misconfigured; /* there would be a remote, but it cannot be used: why says what to do */
     bool is_letta;         /* the Letta endpoint (or memfs in its place), not a foreign host */
-    bool is_found;         /* the checkout's origin, which nobody named to memfs */
+    bool is_found;         /* the checkout says it, and nobody named its host to memfs (approved.h) */
+    bool is_withheld;      /* ...so a token without a host was not taken, and there is no other secret */
     remote_target target;  /* when has_remote */
     char why[200];         /* "environment LETTA_MEMFS_GIT_URL", or why there is none */
     char warning[300];     /* e.g. a URL that held a secret; "" */

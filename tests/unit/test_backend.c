@@ -10,6 +10,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "client/approved.h"
 #include "client/backend.h"
 
 #include <stdio.h>
@@ -435,6 +436,76 @@ static void S3_a_token_goes_to_no_origin_that_nobody_named(void **state)
     assert_string_equal(c.target.cred.secret, "its-own");
 }
 
+static void note_approved(const char *address)
+{
+    _cleanup_(settings_freep) settings *s = NULL;
+    _cleanup_(url_dispose) remote_url url = REMOTE_URL_INIT;
+    memfs_error err = MEMFS_ERROR_INIT;
+
+    assert_int_equal(settings_load(NULL, NULL, 0, &s, &err), MEMFS_OK);
+    assert_int_equal(url_parse(address, &url, &err), MEMFS_OK);
+    assert_int_equal(approved_note(setting_text(s, SETTING_HOME), A1, &url, &err), MEMFS_OK);
+}
+
+/* The same of memfs.remote: `git config memfs.remote https://evil.example/` is as quickly said. */
+static void S3_a_token_goes_to_the_checkouts_remote_only_if_its_host_was_named(void **state)
+{
+    static const struct {
+        const char *remote, *approved;
+        bool is_sent;
+    } table[] = {
+        { "https://evil.example/x.git", NULL, false },
+        { "https://evil.example/x.git", "https://good.example/a.git", false },
+        { "https://good.example:8443/x.git", "https://good.example/a.git", false },
+        { "https://good.example.evil.example/x.git", "https://good.example/a.git", false },
+        { "https://good.example/x.git", "ssh://git@good.example/a.git", false },
+        { "https://good.example/a.git", "https://GOOD.example:443/a.git", true },
+        { "https://good.example/{agentId}.git", "https://good.example/a.git", true },
+    };
+    static const char *const givers[] = { "MEMFS_REMOTE_TOKEN", "MEMFS_REMOTE_TOKEN_FILE",
+                                          "CREDENTIALS_DIRECTORY" };
+    const fixture *f = *state;
+    _cleanup_(mem_freep) char *path = mem_printf("%s/token", f->home);
+
+    write_file(f, "token", "tok-canary\n");
+    write_file(f, "memfs-remote-token", "tok-canary\n");
+    for (size_t i = 0; i < ARRAY_LEN(table) * ARRAY_LEN(givers); i++) {
+        const size_t row = i / ARRAY_LEN(givers), giver = i % ARRAY_LEN(givers);
+        const char *const given[] = { "tok-canary", path, f->home };
+        _cleanup_(mem_freep) char *config = mem_printf("[memfs]\n\tremote = %s\n", table[row].remote);
+        _cleanup_(backend_choice_dispose) backend_choice c = BACKEND_CHOICE_INIT;
+
+        write_file(f, ".letta/agents/" A1 "/memory/.git/config", config);
+        if (table[row].approved != NULL)
+            note_approved(table[row].approved);
+        setenv(givers[giver], given[giver], 1);
+        choose(A1, &c);
+        unsetenv(givers[giver]);
+        assert_true(c.has_remote);
+        if ((c.target.cred.secret != NULL) != table[row].is_sent)
+            fail_msg("%s with %s approved, %s: %s", table[row].remote, table[row].approved,
+                     givers[giver], table[row].is_sent ? "not sent" : "sent");
+        if (table[row].is_sent)
+            assert_string_equal(c.warning, "");
+        else
+            assert_non_null(strstr(c.warning, "memfs remote set --agent " A1));
+    }
+}
+
+static void S3_a_hosts_own_secret_goes_to_the_checkouts_remote(void **state)
+{
+    const fixture *f = *state;
+    _cleanup_(backend_choice_dispose) backend_choice c = BACKEND_CHOICE_INIT;
+
+    write_file(f, ".letta/agents/" A1 "/memory/.git/config",
+               "[memfs]\n\tremote = https://own.example/x.git\n");
+    write_file(f, ".memfs/secrets/own.example." A1, "its-own\n");
+    set("MEMFS_REMOTE_TOKEN=tok-canary");
+    choose(A1, &c);
+    assert_string_equal(c.target.cred.secret, "its-own");
+    assert_string_equal(c.warning, ""); /* nothing is missing */
+}
+
 static void without_a_token_the_users_helpers_may_answer(void **state)
 {
     _cleanup_(backend_choice_dispose) backend_choice c = BACKEND_CHOICE_INIT;
@@ -517,6 +588,8 @@ int main(void)
         T(the_withheld_key_is_told),
         T(a_token_goes_to_the_remote_and_not_to_letta),
         T(S3_a_token_goes_to_no_origin_that_nobody_named),
+        T(S3_a_token_goes_to_the_checkouts_remote_only_if_its_host_was_named),
+        T(S3_a_hosts_own_secret_goes_to_the_checkouts_remote),
         T(without_a_token_the_users_helpers_may_answer),
         T(T24_user_info_is_split_off_and_kept),
         T(S4_a_token_file_that_others_may_read_is_refused_and_told),
