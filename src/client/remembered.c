@@ -7,6 +7,7 @@
 #include <string.h>
 
 #define MAX_BACKOFF_S 900
+#define MAX_UNSEEN_S 900
 #define MAX_BELIEF_S 86400
 #define MAX_RETRY_AFTER_S 3600
 
@@ -112,6 +113,9 @@ void remembered_next(const remembered *before, const remote_target *t, const pro
     int64_t wait_s = class->remember_s;
 
     *ret = (remembered){ .answer = heard->answer, .asked_at_s = now_s };
+    /* of ssh's keys and git's helpers we see no change: the mark stays when they would be let in */
+    if (class->is_credentials && t->cred.secret == NULL && wait_s > MAX_UNSEEN_S)
+        wait_s = MAX_UNSEEN_S;
     if (class->retry == RETRY_BACKOFF) {
         wait_s = backoff_s(wait_s, n_before);
         ret->n_failures = n_before < 20 ? n_before + 1 : n_before;

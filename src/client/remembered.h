@@ -31,7 +31,9 @@ bool remembered_read(const char *path, const remote_target *t, remembered *ret);
 bool remembered_holds(const remembered *r, int64_t now_s);
 /*
  * What was heard now, on top of what was known.  Failures that call for it are believed twice as long
- * each time, up to 15 minutes, less up to a half by chance; a Retry-After is kept.
+ * each time, up to 15 minutes, less up to a half by chance; a Retry-After is kept.  A refusal holds for a
+ * day when the secret is ours to see (another one is asked with at once), else (ssh, git's helpers, none)
+ * for 15 minutes.
  */
 void remembered_next(const remembered *before, const remote_target *t, const probe_result *heard,
                      int64_t now_s, remembered *ret);
