@@ -162,13 +162,20 @@ def phase_unit():
 CONCURRENT = ["test_pool", "test_cache_threads", "test_state", "test_home", "test_push", "test_http"]
 
 
+PROGRAMS = ["memfs", "memfs-server", "memfs-hook", "git-remote-memfs"]
+
+
 def phase_tsan():
+    """The concurrent unit tests, and what the client does with threads: many memories, the watcher."""
     counts = build("build-tsan", ["-Db_sanitize=thread", "-Db_lundef=false"],
-                   targets=["tests/unit/" + name for name in CONCURRENT])
+                   targets=["tests/unit/" + name for name in CONCURRENT] + PROGRAMS)
     if counts.failed:
         return counts
     commands = [[os.path.join(ROOT, "build-tsan/tests/unit", name)] for name in CONCURRENT]
-    return counts.add(cmocka_counts(commands, UNIT_ENV, "tsan-"))
+    counts.add(cmocka_counts(commands, UNIT_ENV, "tsan-"))
+    files = ["tests/integration/test_%s.py" % name for name in ("sync", "watch")]
+    return counts.add(pytest("tsan-client", files, "build-tsan/memfs",
+                             {"TSAN_OPTIONS": UNIT_ENV["TSAN_OPTIONS"]}))
 
 
 def phase_fuzz():
