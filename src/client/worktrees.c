@@ -70,6 +70,17 @@ static memfs_code check_label(const char *label, memfs_error *err)
                                 "digits, '.', '_' and '-', at most %d", label, MAX_LABEL);
 }
 
+/* Whose it is, because many places are called "memory". */
+static memfs_code open_memory(const place *p, checkout **ret, memfs_error *err)
+{
+    memfs_code rc = checkout_open(p->memory, ret, err);
+
+    if (rc == MEMFS_ENOTFOUND)
+        return memfs_fail(err, rc, "agent '%s' has no memory here; 'memfs apply --agent %s' makes it",
+                          p->agent_id, p->agent_id);
+    return rc < 0 ? memfs_context(err, "agent '%s'", p->agent_id) : rc;
+}
+
 /* ---- adding ---- */
 
 static memfs_code make_stamp(char out[32], memfs_error *err)
@@ -98,7 +109,7 @@ memfs_code worktrees_add(const place *p, const char *label, writer *ret, memfs_e
     if (rc == MEMFS_OK)
         rc = make_stamp(stamp, err);
     if (rc == MEMFS_OK)
-        rc = checkout_open(p->memory, &c, err);
+        rc = open_memory(p, &c, err);
     if (rc == MEMFS_OK)
         rc = checkout_ref(c, STORE_MAIN, &main, err);
     if (rc == MEMFS_OK)
@@ -270,7 +281,7 @@ static memfs_code list(checkout *c, const place *p, writers *ret, memfs_error *e
 memfs_code worktrees_list(const place *p, writers *ret, memfs_error *err)
 {
     _cleanup_(checkout_closep) checkout *c = NULL;
-    memfs_code rc = checkout_open(p->memory, &c, err);
+    memfs_code rc = open_memory(p, &c, err);
 
     return rc < 0 ? rc : list(c, p, ret, err);
 }
@@ -429,11 +440,8 @@ static memfs_code take_pending(checkout *c, worktree_merge *ret, memfs_error *er
 static memfs_code take_turn(checkout *c, fs_lock *ret, memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = checkout_note_path(c, "worktrees.lock");
-    int64_t deadline_ms = clock_mono_ms() + TURN_WAIT_MS;
-    memfs_code rc;
+    memfs_code rc = fs_lock_wait(path, clock_mono_ms() + TURN_WAIT_MS, ret, err);
 
-    while ((rc = fs_lock_take(path, ret, err)) == MEMFS_EUNAVAIL && clock_mono_ms() < deadline_ms)
-        clock_sleep_ms(10);
     return rc == MEMFS_EUNAVAIL
                ? memfs_fail(err, rc, "another merge of this memory has not ended in two minutes")
                : rc;
@@ -590,7 +598,7 @@ memfs_code worktrees_merge(const place *p, const char *name, worktree_merge *ret
     _cleanup_(writer_dispose) writer w = WRITER_INIT;
     _cleanup_(fs_unlock) fs_lock turn = FS_LOCK_INIT;
     bool is_new = true;
-    memfs_code rc = checkout_open(p->memory, &c, err);
+    memfs_code rc = open_memory(p, &c, err);
 
     *ret = (worktree_merge){ 0 };
     if (rc == MEMFS_OK)
@@ -625,19 +633,41 @@ static memfs_code keep_rescued(checkout *c, const writer *w, const memfs_oid *ti
     return rc == MEMFS_ECONFLICT || rc == MEMFS_EEXISTS ? MEMFS_OK : rc; /* it is kept already */
 }
 
+/* What no commit can hold nothing would bring back. */
+static memfs_code refuse_to_lose(const writer *w, const skipping *skipped, memfs_error *err)
+{
+    memfs_str names = buf_str(skipped->said);
+
+    names.len -= names.len > 0; /* the last newline */
+    for (size_t i = 0; i < names.len; i++)
+        if (skipped->said->ptr[i] == '\n')
+            skipped->said->ptr[i] = ';';
+    return memfs_fail(err, MEMFS_ECONFLICT, "%zu %s would be lost (%.*s); move what you need out of "
+                      "'%.170s' and delete the rest, then try again", skipped->n,
+                      skipped->n == 1 ? "file" : "files", (int)(names.len < 200 ? names.len : 200),
+                      names.ptr, w->path);
+}
+
+/*
+ * The folder goes as it would in a merge, not by force: what is written there after the commit stops
+ * it, and is still there.
+ */
 static memfs_code remove_kept(checkout *c, const writer *w, memfs_error *err)
 {
-    skipping skipped = { NULL, 0 };
+    _cleanup_(buf_dispose) memfs_buf said = MEMFS_BUF_INIT(64 * 1024);
+    skipping skipped = { &said, 0 };
     memfs_oid tip;
     memfs_code rc = w->has_changes ? commit_work(w, &tip, &skipped, err) : tip_of(c, w, &tip, err);
 
     if (rc == MEMFS_ENOTFOUND) /* the branch is gone already */
-        return checkout_worktree_remove(c, w->path, true, err);
+        return checkout_worktree_remove(c, w->path, false, err);
+    if (rc == MEMFS_OK && skipped.n > 0)
+        return refuse_to_lose(w, &skipped, err);
     if (rc == MEMFS_OK && (w->n_ahead > 0 || w->has_changes))
         rc = keep_rescued(c, w, &tip, err);
     if (rc < 0)
         return rc;
-    rc = checkout_worktree_remove(c, w->path, true, err);
+    rc = checkout_worktree_remove(c, w->path, false, err);
     return rc < 0 && rc != MEMFS_ENOTFOUND ? rc : drop_branch(c, w, &tip, err);
 }
 
@@ -646,7 +676,7 @@ memfs_code worktrees_remove(const place *p, const char *name, bool is_forced, me
     _cleanup_(checkout_closep) checkout *c = NULL;
     _cleanup_(writer_dispose) writer w = WRITER_INIT;
     _cleanup_(fs_unlock) fs_lock turn = FS_LOCK_INIT;
-    memfs_code rc = checkout_open(p->memory, &c, err);
+    memfs_code rc = open_memory(p, &c, err);
 
     if (rc == MEMFS_OK)
         rc = take_turn(c, &turn, err);

@@ -50,7 +50,8 @@ typedef struct worktree_merge {
 /* name: of the folder, of the branch, or a label that only one has.  said: a line each, for people. */
 MEMFS_CHECK memfs_code worktrees_merge(const place *p, const char *name, worktree_merge *ret,
                                        memfs_buf *said, memfs_error *err);
-/* ECONFLICT: commits or changes would be lost, unless forced; then they are kept under refs/memfs/rescue/. */
+/* ECONFLICT: commits or changes would be lost, unless forced; then they are kept under refs/memfs/rescue/.
+ * Forced too where there are files that no commit can hold; they are named, and all stays. */
 MEMFS_CHECK memfs_code worktrees_remove(const place *p, const char *name, bool is_forced,
                                         memfs_error *err);
 

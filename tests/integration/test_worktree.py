@@ -262,6 +262,47 @@ def test_remove_refuses_to_lose_work(home, agent):
     nothing_is_left(home, agent)
 
 
+def test_F31_force_does_not_delete_what_no_commit_can_hold(home, agent):
+    """A link, a pipe and a file with a name or size that is refused: named, and all of it stays."""
+    w = worktree(home, agent, "add", "w")
+    tree = Checkout(home.git, w["path"])
+    tree.write("good.md", "good\n")
+    tree.write("huge.bin", "")
+    os.truncate(w["path"] + "/huge.bin", 1 << 40)   # sparse
+    os.symlink("/etc/passwd", w["path"] + "/link.md")
+    text = worktree(home, agent, "remove", "w", "--force", code=5)
+    assert "link.md" in text and "huge.bin" in text and "2 files would be lost" in text, text
+    assert w["path"] in text
+    assert os.path.islink(w["path"] + "/link.md") and os.path.exists(w["path"] + "/huge.bin")
+    assert tree.text("show", w["branch"] + ":good.md") == "good"    # that one is safe on its branch
+    os.unlink(w["path"] + "/link.md")
+    text = worktree(home, agent, "remove", "w", "--force", code=5)
+    assert "1 file would be lost" in text and "link.md" not in text
+    os.unlink(w["path"] + "/huge.bin")
+    worktree(home, agent, "remove", "w", "--force")
+    kept = home.checkout(agent).text("for-each-ref", "--format=%(objectname)", "refs/memfs/rescue").split()
+    assert any(home.checkout(agent).text("show", k + ":good.md") == "good" for k in kept)
+    nothing_is_left(home, agent)
+
+
+def test_force_takes_a_dirty_one_whose_branch_is_gone(home, agent):
+    c = home.checkout(agent)
+    w = worktree(home, agent, "add", "w")
+    Checkout(home.git, w["path"]).write("dirty.md", "dirty\n")
+    c.run("update-ref", "-d", "refs/heads/" + w["branch"])
+    worktree(home, agent, "remove", w["name"], "--force")
+    kept = c.text("for-each-ref", "--format=%(objectname)", "refs/memfs/rescue").split()
+    assert any(c.run("cat-file", "-e", k + ":dirty.md", check=False).returncode == 0 for k in kept)
+    nothing_is_left(home, agent)
+
+
+def test_an_agent_without_a_memory_is_named(home, agent):
+    other = new_agent()
+    for args in (["list"], ["add", "w"], ["merge", "w"], ["remove", "w"]):
+        text = worktree(home, other, *args, code=1)
+        assert other in text and "memfs apply" in text
+
+
 def test_remove_takes_an_empty_one(home, agent):
     w = worktree(home, agent, "add", "w")
     worktree(home, agent, "remove", "w")
