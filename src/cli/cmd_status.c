@@ -21,8 +21,8 @@ typedef struct status_ctx {
 
 static void print_head(void)
 {
-    printf("%-42s  %-10s  %5s  %6s  %7s  %7s  %6s  %s\n", "AGENT", "STATE", "AHEAD", "BEHIND",
-           "CHANGED", "RESCUED", "QUEUED", "REMOTE");
+    printf("%-42s  %-10s  %5s  %6s  %7s  %7s  %7s  %7s  %6s  %s\n", "AGENT", "STATE", "AHEAD",
+           "BEHIND", "CHANGED", "RESCUED", "BY-RULE", "PENDING", "QUEUED", "REMOTE");
 }
 
 /* The state's own column says "local-only" already. */
@@ -32,6 +32,21 @@ static const char *words_of(const remote_class *class)
     bool says_it = str_starts_with(str_of(class->words), MEMFS_STR(state));
 
     return class->words + (says_it ? strlen(state) : 0);
+}
+
+static void print_again(int64_t at_s)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(64);
+
+    client_report_again(at_s, &text);
+    cli_print_safe(buf_str(&text));
+}
+
+static void print_answer(const client_report *r, const remote_class *class)
+{
+    printf("  (%s", words_of(class));
+    print_again(r->ask_again_at_s);
+    putchar(')');
 }
 
 /* What the last column says: where the remote is, or why it does not count. */
@@ -48,7 +63,7 @@ static void print_remote(const client_report *r, const char *state)
         if (r->answer == REMOTE_UNASKED && strcmp(state, "local-only") == 0)
             fputs("  (not asked yet)", stdout);
         else if (r->answer != REMOTE_UNASKED && class->code != MEMFS_OK)
-            printf("  (%s)", words_of(class));
+            print_answer(r, class);
         else if (r->held_back[0] != '\0') {
             fputs("  (", stdout);
             cli_print_safe(str_of(r->held_back));
@@ -57,13 +72,25 @@ static void print_remote(const client_report *r, const char *state)
     }
 }
 
+static void print_mirror(const client_report *r)
+{
+    if (r->n_queued == 0 || r->mirror_detail[0] == '\0')
+        return;
+    fputs("  (mirror: ", stdout);
+    cli_print_safe(str_of(r->mirror_detail));
+    print_again(r->mirror_again_at_s);
+    putchar(')');
+}
+
 static void print_row(const client_report *r)
 {
     const char *state = client_report_state(r);
 
-    printf("%-42s  %-10s  %5zu  %6zu  %7zu  %7zu  %6zu  ", r->agent_id, state, r->n_ahead,
-           r->n_behind, r->checkout.n_changed + r->checkout.n_untracked, r->n_rescued, r->n_queued);
+    printf("%-42s  %-10s  %5zu  %6zu  %7zu  %7zu  %7zu  %7zu  %6zu  ", r->agent_id, state,
+           r->n_ahead, r->n_behind, r->checkout.n_changed + r->checkout.n_untracked, r->n_rescued,
+           r->n_by_rule, r->n_pending, r->n_queued);
     print_remote(r, state);
+    print_mirror(r);
     putchar('\n');
 }
 

@@ -1,6 +1,7 @@
 """`memfs status`: where each memory stands, from what is known here; nobody is asked."""
 import json
 import os
+import re
 
 import pytest
 
@@ -66,8 +67,8 @@ def test_all_memories_are_there_sorted_and_whole(home, agent):
         assert r["checkout"]["branch"] == "main" and r["checkout"]["operation"] == "none"
         assert r["checkout"]["n_changed"] == 0
     lines = home.run("status").stdout.decode().splitlines()
-    assert lines[0].split() == ["AGENT", "STATE", "AHEAD", "BEHIND", "CHANGED", "RESCUED", "QUEUED",
-                                "REMOTE"]
+    assert lines[0].split() == ["AGENT", "STATE", "AHEAD", "BEHIND", "CHANGED", "RESCUED", "BY-RULE",
+                                "PENDING", "QUEUED", "REMOTE"]
     assert [line.split()[0] for line in lines[1:]] == ids
     home.env["LETTA_AGENT_ID"] = ids[0]             # in an agent's shell: itself
     assert [r["agent_id"] for r in status(home)["agents"]] == ids[:1]
@@ -127,6 +128,41 @@ def test_a_memory_that_cannot_be_read_is_a_line_of_its_own(home, agent):
     assert told[good]["state"] == "no-remote"
     assert told[bad]["state"] == "failed" and told[bad]["error"]["message"]
     assert told[bad]["exit"] != 0
+
+
+def test_what_waits_and_what_was_decided_by_rule_is_in_the_table(home, agent):
+    a = agent()
+    home.run("init", "--agent", a)
+    commit(home, a, "system/a.md", "one\n")
+    made = json.loads(home.run("worktree", "add", "w", "--agent", a, "--json").stdout)
+    with open(made["path"] + "/system/a.md", "a") as f:
+        f.write("theirs\n")
+    with open(home.memory(a) + "/system/a.md", "a") as f:
+        f.write("ours\n")
+    home.run("worktree", "merge", "w", "--agent", a)
+
+    def row():
+        head, line = home.run("status").stdout.decode().splitlines()
+        return dict(zip(head.split()[:-1], line.split()))
+    assert (row()["PENDING"], row()["BY-RULE"]) == ("1", "0")
+    assert b"1 worktree's merge waits" in home.run("status", "--agent", a).stdout
+    home.checkout(a).run("commit", "-q", "-a", "-m", "t")
+    home.run("sync", "--agent", a)
+    told = one(home, a)
+    assert told["n_by_rule"] > 0 and told["n_pending"] == 0
+    assert (row()["PENDING"], row()["BY-RULE"]) == ("0", str(told["n_by_rule"]))
+    assert b"by rule" in home.run("status", "--agent", a).stdout
+
+
+def test_L5_the_next_try_is_told(home, folder, agent):
+    a = agent()
+    with FakeRemote(folder / "r") as r:
+        r.repository("mem.git")
+        home.run("remote", "set", "--agent", a, r.url("mem.git"))
+        r.say("503")
+        home.run("sync", "--agent", a, code=3)
+        assert re.search(rb"tried again in \d+ (s|min)", home.run("status", "--agent", a).stdout)
+        assert re.search(rb"tried again in \d+ (s|min)\)$", home.run("status").stdout.strip())
 
 
 def test_hubs_without_a_checkout_are_listed(home, agent):

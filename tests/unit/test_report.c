@@ -7,6 +7,7 @@
 #include <stdint.h>
 #include <cmocka.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "cli/exit.h"
 #include "client/report.h"
@@ -421,6 +422,28 @@ static void what_was_done_and_what_waits_is_told(void **state)
                         "merges wait for a clean checkout");
 }
 
+static void assert_again(int64_t in_s, const char *wanted)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(100);
+
+    client_report_again(clock_wall_us() / 1000000 + in_s, &text);
+    if (strncmp(buf_str(&text).ptr, wanted, strlen(wanted)) != 0)
+        fail_msg("%lld: '%s', not '%s'", (long long)in_s, text.ptr, wanted);
+}
+
+static void L5_the_next_try_is_told(void **state)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(100);
+
+    (void)state;
+    client_report_again(0, &text);
+    client_report_again(clock_wall_us() / 1000000 - 5, &text);
+    assert_int_equal(text.len, 0);
+    assert_again(95, ", tried again in 9"); /* the clock may turn in between */
+    assert_again(59 * 60 + 30, ", tried again in 60 min");
+    assert_again(5 * 3600 - 60, ", tried again in 5 h");
+}
+
 static const char *const KEYS[] = {
     "agent_id",
     "memory",
@@ -541,6 +564,7 @@ int main(void)
         cmocka_unit_test(words_that_come_back_as_detail_are_said_once),
         cmocka_unit_test(T20_strangers_texts_stay_one_line),
         cmocka_unit_test(what_was_done_and_what_waits_is_told),
+        cmocka_unit_test(L5_the_next_try_is_told),
         cmocka_unit_test(the_object_has_the_same_keys_in_every_state),
         cmocka_unit_test(times_and_ids_are_text_or_null),
         cmocka_unit_test(a_choice_fills_what_a_report_says_of_the_remote),
