@@ -139,6 +139,27 @@ memfs_code mend_origin(patient *w, const faults *found, memfs_error *err)
 
 /* tokens in addresses */
 
+/* Nothing and empty are the same. */
+static bool same_text(const char *a, const char *b)
+{
+    return (a == NULL || a[0] == '\0') ? b == NULL || b[0] == '\0'
+                                       : b != NULL && strcmp(a, b) == 0;
+}
+
+/* Would keeping this address's secret write over another that secrets/ has for host and agent? */
+static bool is_place_taken(const patient *w, const remote_url *url)
+{
+    _cleanup_(credential_dispose) credential kept = CREDENTIAL_INIT;
+    memfs_error err = MEMFS_ERROR_INIT;
+    memfs_code rc =
+        credential_kept(setting_text(w->s, SETTING_HOME), url, w->p->agent_id, &kept, &err);
+
+    if (rc < 0)
+        return rc != MEMFS_ENOTFOUND; /* unreadable: not ours to replace */
+    return !same_text(kept.secret, url->secret) ||
+           (!same_text(NULL, url->username) && !same_text(kept.username, url->username));
+}
+
 /* Is the value an address with a secret in it? */
 static bool holds_secret(const char *value)
 {
@@ -165,31 +186,85 @@ static bool is_address_key(const char *key)
            str_ends_with(str_of(key), MEMFS_STR(".pushurl"));
 }
 
-static bool look_for_token(const char *key, const char *value, void *ctx)
+/* Addresses whose secrets have a place in secrets/; a later one of the same place needs the same. */
+typedef struct token_ctx {
+    patient *w;
+    faults *ret;
+    remote_url seen[32];
+    size_t n_seen;
+} token_ctx;
+
+static bool has_rival(token_ctx *ctx, const char *value)
+{
+    const char *home = setting_text(ctx->w->s, SETTING_HOME), *id = ctx->w->p->agent_id;
+    _cleanup_(url_dispose) remote_url url = REMOTE_URL_INIT;
+    _cleanup_(mem_freep) char *path = NULL;
+    memfs_error ignored;
+
+    if (url_parse(value, &url, &ignored) < 0 || is_place_taken(ctx->w, &url) ||
+        ctx->n_seen == ARRAY_LEN(ctx->seen))
+        return true;
+    path = credential_path(home, &url, id);
+    for (size_t i = 0; i < ctx->n_seen; i++) {
+        const remote_url *seen = &ctx->seen[i];
+        _cleanup_(mem_freep) char *other = credential_path(home, seen, id);
+
+        if (strcmp(path, other) == 0)
+            return !same_text(seen->secret, url.secret) || !same_text(seen->username, url.username);
+    }
+    ctx->seen[ctx->n_seen++] = url;
+    url = (remote_url)REMOTE_URL_INIT;
+    return false;
+}
+
+static void add_token(token_ctx *ctx, const char *key, const char *value)
+{
+    if (!is_address_key(key)) {
+        faults_add(ctx->ret, FINDING_WARNING, false, key,
+                   "take the token out of it, and give it to 'memfs remote set --token-stdin'",
+                   "'%s' holds a token in its address", key);
+    } else if (has_rival(ctx, value)) {
+        _cleanup_(mem_freep) char *subject = mem_printf("%s rival", key);
+
+        faults_add(ctx->ret, FINDING_WARNING, false, subject,
+                   "secrets/ has one place for a host: use one token for both addresses, or take "
+                   "this one out",
+                   "'%s' holds a token in its address, and another token or user name is for that "
+                   "host already", key);
+    } else {
+        faults_add(ctx->ret, FINDING_WARNING, true, key,
+                   "'memfs doctor --fix' moves it to "
+                   "secrets/; change the token if others could read it",
+                   "'%s' holds a token in its address", key);
+    }
+}
+
+static bool look_for_token(const char *key, const char *value, void *arg)
 {
     _cleanup_(mem_freep) char *in_key = address_in_key(key);
-    faults *ret = ctx;
+    token_ctx *ctx = arg;
 
     if (in_key != NULL && holds_secret(in_key)) {
         _cleanup_(mem_freep) char *bare = bare_address(in_key);
 
-        faults_add(ret, FINDING_WARNING, false, bare,
+        faults_add(ctx->ret, FINDING_WARNING, false, bare,
                    "remove it, and give the token to 'memfs remote "
                    "set --token-stdin'",
                    "the configuration holds a token in a key for '%s'", bare);
     } else if (value != NULL && holds_secret(value)) {
-        faults_add(ret, FINDING_WARNING, is_address_key(key), key,
-                   "'memfs doctor --fix' moves it to "
-                   "secrets/; change the token if others could read it",
-                   "'%s' holds a token in its address", key);
+        add_token(ctx, key, value);
     }
     return true;
 }
 
 void look_token_in_url(patient *w, faults *ret)
 {
+    token_ctx ctx = { .w = w, .ret = ret };
+
     if (w->config != NULL)
-        gitconfig_each(w->config, look_for_token, ret);
+        gitconfig_each(w->config, look_for_token, &ctx);
+    for (size_t i = 0; i < ctx.n_seen; i++)
+        url_dispose(&ctx.seen[i]);
 }
 
 /* All values of one key, their secrets kept and taken off. */
@@ -214,13 +289,17 @@ static bool clean_value(const char *key, const char *value, void *arg)
         return false;
     }
     if (holds_secret(value)) {
+        bool is_taken = false; /* such a token stays where it is: there is no other place for it */
+
         ctx->rc = url_parse(value, &url, ctx->err);
         if (ctx->rc == MEMFS_OK)
+            is_taken = is_place_taken(ctx->w, &url);
+        if (ctx->rc == MEMFS_OK && !is_taken)
             ctx->rc = credential_store(setting_text(ctx->w->s, SETTING_HOME), &url,
                                        ctx->w->p->agent_id, url.username, url.secret, ctx->err);
         if (ctx->rc < 0)
             return false;
-        value = url.text;
+        value = is_taken ? value : url.text;
     }
     ctx->changes[ctx->n++] = (gitconfig_change){ ctx->key, mem_strdup(value) };
     return true;

@@ -174,7 +174,7 @@ static char *host_name(const remote_url *url)
     return name;
 }
 
-static char *secret_path(const char *memfs_home, const remote_url *url, const char *agent_id)
+char *credential_path(const char *memfs_home, const remote_url *url, const char *agent_id)
 {
     _cleanup_(mem_freep) char *host = host_name(url);
 
@@ -253,12 +253,12 @@ static memfs_code from_secrets(const credential_query *q, credential *ret, memfs
     if (q->memfs_home == NULL)
         return none(err);
     if (q->agent_id != NULL) {
-        own = secret_path(q->memfs_home, q->url, q->agent_id);
+        own = credential_path(q->memfs_home, q->url, q->agent_id);
         rc = from_file(CREDENTIAL_SECRETS, own, q->url, ret, err);
     }
     if (rc != MEMFS_ENOTFOUND)
         return rc;
-    general = secret_path(q->memfs_home, q->url, NULL);
+    general = credential_path(q->memfs_home, q->url, NULL);
     return from_file(CREDENTIAL_SECRETS, general, q->url, ret, err);
 }
 
@@ -296,7 +296,7 @@ static memfs_code secrets_folder(const char *memfs_home, memfs_error *err)
 memfs_code credential_store(const char *memfs_home, const remote_url *url, const char *agent_id,
                             const char *username, const char *secret, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *path = secret_path(memfs_home, url, agent_id);
+    _cleanup_(mem_freep) char *path = credential_path(memfs_home, url, agent_id);
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(MAX_BYTES);
     memfs_code rc;
 
@@ -319,6 +319,15 @@ memfs_code credential_store(const char *memfs_home, const remote_url *url, const
         rc = fs_write_atomic(path, buf_str(&text), 0600, err);
     explicit_bzero(text.ptr, text.cap);
     return rc;
+}
+
+memfs_code credential_kept(const char *memfs_home, const remote_url *url, const char *agent_id,
+                           credential *ret, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = credential_path(memfs_home, url, agent_id);
+
+    credential_dispose(ret);
+    return from_file(CREDENTIAL_SECRETS, path, url, ret, err);
 }
 
 char *credential_extra_header(const credential *c)

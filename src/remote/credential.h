@@ -65,6 +65,13 @@ MEMFS_CHECK memfs_code credential_find(const credential_query *q, credential *re
 MEMFS_CHECK memfs_code credential_store(const char *memfs_home, const remote_url *url,
                                         const char *agent_id, const char *username,
                                         const char *secret, memfs_error *err);
+/*
+ * What secrets/ keeps for this host and agent alone (NULL: for the host), and in which file: two
+ * addresses of one file have one secret.  ENOTFOUND: nothing.  The path: caller frees.
+ */
+MEMFS_CHECK memfs_code credential_kept(const char *memfs_home, const remote_url *url,
+                                       const char *agent_id, credential *ret, memfs_error *err);
+char *credential_path(const char *memfs_home, const remote_url *url, const char *agent_id);
 /* The value for `http.<origin>/.extraHeader` that stops the Letta client's key (client 7): "" or,
  * with a credential, "Authorization: Basic ...".  Caller frees. */
 char *credential_extra_header(const credential *c);

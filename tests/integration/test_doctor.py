@@ -286,6 +286,36 @@ def test_S3_a_token_in_an_address_moves_to_secrets(home, memory, folder):
         assert home.sync(memory)["state"] == "synced"
 
 
+def test_of_two_tokens_for_one_host_neither_is_lost(home, memory):
+    """secrets/ has one place for host and agent: the second token was written over the first."""
+    one, two = f"https://x:{CANARY}-one@git.example/a.git", f"https://x:{CANARY}-two@git.example/b.git"
+    git(home, memory, "config", "remote.one.url", one)
+    git(home, memory, "config", "remote.two.url", two)
+    git(home, memory, "config", "--add", "remote.two.url", "https://git.example/plain.git")
+    for was_mended in (True, False):        # once more: what is kept counts as much as what was seen
+        faults = {f["what"].split("'")[1]: f for f in found(home, memory, "token-in-url", "--fix")}
+        assert ("remote.one.url" in faults) == was_mended
+        if was_mended:
+            assert faults["remote.one.url"]["was_mended"]
+        rival = faults["remote.two.url"]
+        assert not rival["can_mend"] and not rival["was_mended"] and "already" in rival["what"]
+        assert CANARY not in json.dumps(rival)
+        assert home.config(memory, "remote.one.url") == ["https://git.example/a.git"]
+        assert home.config(memory, "remote.two.url") == [two, "https://git.example/plain.git"]
+        [kept] = [p for p in everywhere(home, CANARY + "-one")]
+        assert kept.startswith(".memfs/secrets/")
+
+
+def test_of_two_tokens_in_one_key_neither_is_lost(home, memory):
+    one, two = f"https://x:{CANARY}-one@git.example/a.git", f"https://x:{CANARY}-two@git.example/b.git"
+    git(home, memory, "config", "remote.more.url", one)
+    git(home, memory, "config", "--add", "remote.more.url", two)
+    faults = found(home, memory, "token-in-url", "--fix")
+    assert sorted(f["was_mended"] for f in faults) == [False, True]
+    assert home.config(memory, "remote.more.url") == ["https://git.example/a.git", two]
+    assert [p.split("/")[1] for p in everywhere(home, CANARY + "-one")] == ["secrets"]
+
+
 def test_a_token_in_a_key_is_told(home, memory):
     git(home, memory, "config", f"url.https://x:{CANARY}@git.example/.insteadOf", "https://g/")
     [f] = found(home, memory, "token-in-url", "--fix")
