@@ -19,6 +19,7 @@
  */
 
 #define TRACKING "refs/remotes/origin/main"
+#define LETTA_CLOUD "https://api.letta.com/"
 
 memfs_code mend_by_prepare(patient *w, const faults *found, memfs_error *err)
 {
@@ -465,7 +466,8 @@ memfs_code mend_key_in_config(patient *w, const faults *found, memfs_error *err)
 /* the Letta key on its way to a foreign host (contract: git prefers the header that is scoped to a
  * host) */
 
-static void look_host(patient *w, const char *address, const remote_url *base, faults *ret)
+static void look_host(patient *w, const char *address, const remote_url *base,
+                      finding_level level, faults *ret)
 {
     _cleanup_(url_dispose) remote_url url = REMOTE_URL_INIT;
     _cleanup_(mem_freep) char *key = NULL;
@@ -476,7 +478,7 @@ static void look_host(patient *w, const char *address, const remote_url *base, f
         return;
     key = mem_printf("http.%s/.extraHeader", url.origin);
     if (gitconfig_get(w->config, key) == NULL) /* an empty value is what stops it */
-        faults_add(ret, FINDING_PROBLEM, true, key,
+        faults_add(ret, level, true, key,
                    "'memfs apply' or 'memfs doctor --fix' stops that",
                    "the Letta client would send its key to '%s'", url.origin);
 }
@@ -488,8 +490,10 @@ void look_foreign_key(patient *w, faults *ret)
 
     if (w->config == NULL || url_parse(backend_letta_base(w->s), &base, &ignored) < 0)
         return;
-    look_host(w, config_get(w, "remote.origin.url"), &base, ret);
-    look_host(w, config_get(w, "remote.origin.pushurl"), &base, ret);
+    look_host(w, config_get(w, "remote.origin.url"), &base, FINDING_PROBLEM, ret);
+    look_host(w, config_get(w, "remote.origin.pushurl"), &base, FINDING_PROBLEM, ret);
+    if (ret->n == 0) /* not the origin now, but the client's default: as soon as its base is not said */
+        look_host(w, LETTA_CLOUD, &base, FINDING_WARNING, ret);
 }
 
 /* hooks */

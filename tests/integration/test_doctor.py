@@ -369,6 +369,16 @@ def test_S3_a_foreign_origin_without_the_header_is_a_problem(home, memory):
     assert home.config(memory, "http.https://git.example/.extraHeader") == [""]
 
 
+def test_S3_another_base_than_lettas_cloud_without_the_clouds_header(home, memory):
+    """prepare sets it: the client shows a self-hosted server's key to its default host, too."""
+    cloud = "http.https://api.letta.com/.extraHeader"
+    assert found(home, memory, "letta-key") == [] and home.config(memory, cloud) == []
+    home.env["LETTA_BASE_URL"] = "http://127.0.0.1:9"
+    [f] = found_and_mended(home, memory, "letta-key")
+    assert f["level"] == "warning" and "https://api.letta.com" in f["what"]
+    assert home.config(memory, cloud) == [""]
+
+
 # ---- hooks and what a checkout needs ----
 
 def test_missing_hooks_path(home, memory):
