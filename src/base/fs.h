@@ -17,7 +17,9 @@
 /* reading */
 bool fs_exists(const char *path); /* without following a link at the end */
 bool fs_is_dir(const char *path);
-/* A folder below `root`, with no link anywhere on the way (T01); root itself may be reached by one. */
+/*
+ * A folder below `root`, with no link anywhere on the way (T01); root itself may be reached by one.
+ */
 bool fs_is_dir_beneath(const char *root, const char *relative);
 /* EINVALID for a pipe, except below /dev (a shell's <(command)). */
 MEMFS_CHECK memfs_code fs_read(const char *path, memfs_buf *out, memfs_error *err);

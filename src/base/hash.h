@@ -1,8 +1,8 @@
 /*
  * hash.h - a digest, by OpenSSL's libcrypto, and randomness.
  *
- * MD5 only names blocks (block-format 6), SHA-1 only git's objects; nothing here guards a secret with
- * either.
+ * MD5 only names blocks (block-format 6), SHA-1 only git's objects; nothing here guards a secret
+ * with either.
  */
 #ifndef MEMFS_BASE_HASH_H
 #define MEMFS_BASE_HASH_H

@@ -40,9 +40,9 @@ static bool is_plain(unsigned char c)
 }
 
 /*
- * Words of eight bytes: the high bit of each byte says whether that byte is a hit.  A borrow from one
- * byte to the next comes only out of a hit, so it may add a false hit above a true one and never hides
- * one; bytes past 0x7F are hits by their own high bit.
+ * Words of eight bytes: the high bit of each byte says whether that byte is a hit.  A borrow from
+ * one byte to the next comes only out of a hit, so it may add a false hit above a true one and
+ * never hides one; bytes past 0x7F are hits by their own high bit.
  */
 #define EACH_BYTE UINT64_C(0x0101010101010101)
 #define IS_BELOW(word, n) ((word) - EACH_BYTE * (uint64_t)(n))

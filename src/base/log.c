@@ -2,14 +2,14 @@
  * log.c - events as lines.
  *
  * A line is put together on the stack, at most LINE_BYTES of it, and leaves in one write.  A server
- * writes one for each request, from all its threads, so the usual case is that one system call and no
- * lock: a file (or /dev/null) takes it at once, and of a pipe or socket the kernel is asked to say so
- * when it would have to wait (RWF_NOWAIT).  A line is never longer than PIPE_BUF, so it does not mix
- * with another writer's.
+ * writes one for each request, from all its threads, so the usual case is that one system call and
+ * no lock: a file (or /dev/null) takes it at once, and of a pipe or socket the kernel is asked to
+ * say so when it would have to wait (RWF_NOWAIT).  A line is never longer than PIPE_BUF, so it does
+ * not mix with another writer's.
  *
- * When there is no room, or the kernel cannot be asked, poll() waits for PATIENCE_MS, behind a lock;
- * then the line is dropped, and the next one that gets through is preceded by one that says how many
- * were lost.
+ * When there is no room, or the kernel cannot be asked, poll() waits for PATIENCE_MS, behind a
+ * lock; then the line is dropped, and the next one that gets through is preceded by one that says
+ * how many were lost.
  */
 #include "base/log.h"
 

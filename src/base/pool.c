@@ -8,9 +8,9 @@
  *
  * A place is what a running job has that does not wait for a stranger.  There are as many as the
  * pool was made with; threads there may be more, up to one a waiting job, started when a job could
- * run and no thread is free.  A key's waiting jobs are bounded as well (T17: git children an agent).
- * After a wait a job goes on at once, so for a moment more jobs may run than there are places.  A
- * thread lives as long as the pool: the next crowd will want it again.
+ * run and no thread is free.  A key's waiting jobs are bounded as well (T17: git children an
+ * agent). After a wait a job goes on at once, so for a moment more jobs may run than there are
+ * places.  A thread lives as long as the pool: the next crowd will want it again.
  *
  * The lanes are a plain list: there are never more than queued plus running jobs, and both are
  * bounded by numbers in the hundreds.
@@ -183,7 +183,9 @@ static void add_thread(pool *p)
     pthread_attr_destroy(&attr);
 }
 
-/* There is a job, and there may be a place for it.  (Who was called but is not awake yet is idle.) */
+/*
+ * There is a job, and there may be a place for it.  (Who was called but is not awake yet is idle.)
+ */
 static void call_for_hands(pool *p)
 {
     pthread_cond_signal(&p->work);

@@ -44,8 +44,8 @@ typedef struct process {
 
 /*
  * First thing in main(): what a parent may have taken away is put right.  Without a descriptor 0, 1
- * or 2 the next file that is opened (a lock, an index) would get that number, and what we print would
- * go into it; where SIGCHLD is ignored children cannot be waited for.
+ * or 2 the next file that is opened (a lock, an index) would get that number, and what we print
+ * would go into it; where SIGCHLD is ignored children cannot be waited for.
  */
 void process_settle(void);
 

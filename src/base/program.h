@@ -20,7 +20,9 @@
 #define PROGRAM_HOOK "memfs-hook"
 #define PROGRAM_REMOTE_HELPER "git-remote-memfs"
 
-/* Absolute path of a program that is there; caller frees.  ENOTFOUND names where it was looked for. */
+/*
+ * Absolute path of a program that is there; caller frees.  ENOTFOUND names where it was looked for.
+ */
 MEMFS_CHECK memfs_code program_path(const char *name, char **ret, memfs_error *err);
 
 #endif

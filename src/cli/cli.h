@@ -32,9 +32,9 @@ typedef struct cli_usage {
 } cli_usage;
 
 /*
- * Reads options and gathers the rest.  argv[0] is the command's name.  Returns false when the command
- * must end at once with *ret_exit: after --help, after --help-json (the same rows for programs), or after a
- * usage error that was explained on stderr.
+ * Reads options and gathers the rest.  argv[0] is the command's name.  Returns false when the
+ * command must end at once with *ret_exit: after --help, after --help-json (the same rows for
+ * programs), or after a usage error that was explained on stderr.
  */
 bool cli_parse(const cli_usage *usage, int argc, char **argv, const char **rest, size_t max_rest,
                size_t *ret_n_rest, cli_exit *ret_exit);
@@ -42,8 +42,9 @@ bool cli_parse(const cli_usage *usage, int argc, char **argv, const char **rest,
 /* The rows as one JSON object: synopsis, text, options [{name, kind, arg, help}], words. */
 void cli_usage_json(const cli_usage *usage, memfs_buf *out);
 /*
- * While a gatherer is set, cli_parse gives it the usage and ends the command: how `memfs completion` learns the
- * options of every command of this program without starting it.  NULL ends that.
+ * While a gatherer is set, cli_parse gives it the usage and ends the command: how `memfs
+ * completion` learns the options of every command of this program without starting it.  NULL ends
+ * that.
  */
 typedef void (*cli_usage_fn)(const cli_usage *usage, void *ctx);
 void cli_gather_usage(cli_usage_fn fn, void *ctx);

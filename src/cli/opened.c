@@ -56,7 +56,10 @@ static char *folder_below(const char *top)
     return mem_printf("%s/", here + len + 1);
 }
 
-/* A place from the checkout that we are in: its agent's folder is the one above its main working tree. */
+/*
+ * A place from the checkout that we are in: its agent's folder is the one above its main working
+ * tree.
+ */
 static void place_around(const checkout *c, place *ret)
 {
     _cleanup_(mem_freep) char *memory = parent_folder(checkout_common_dir(c));

@@ -1,8 +1,8 @@
 /*
  * opened.h - the memory that a command of the client is about, found and opened.
  *
- * Named by --agent, else $LETTA_AGENT_ID, $AGENT_ID; where none is, the memory whose checkout (or worktree) the
- * command was started in.
+ * Named by --agent, else $LETTA_AGENT_ID, $AGENT_ID; where none is, the memory whose checkout (or
+ * worktree) the command was started in.
  */
 #ifndef MEMFS_CLI_OPENED_H
 #define MEMFS_CLI_OPENED_H
@@ -31,8 +31,8 @@ MEMFS_CHECK memfs_code opened_commit(opened *m, const char *rev_or_time, memfs_o
                                      memfs_error *err);
 
 /*
- * A path of the memory from one that was typed: from the working folder where that is inside, or absolute, or
- * from the memory's top.  "" is all of it; caller frees.
+ * A path of the memory from one that was typed: from the working folder where that is inside, or
+ * absolute, or from the memory's top.  "" is all of it; caller frees.
  */
 char *opened_path(const opened *m, const char *typed);
 

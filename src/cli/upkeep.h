@@ -1,6 +1,6 @@
 /*
- * upkeep.h - what verify, rebuild, repack, backup and purge share: the owner does the work and tells
- * of it line by line, the command shows it.
+ * upkeep.h - what verify, rebuild, repack, backup and purge share: the owner does the work and
+ * tells of it line by line, the command shows it.
  */
 #ifndef MEMFS_CLI_UPKEEP_H
 #define MEMFS_CLI_UPKEEP_H
@@ -27,8 +27,8 @@ typedef struct upkeep_job {
 cli_exit upkeep_run(const upkeep_job *job, size_t *ret_n_findings);
 
 /*
- * A whole subcommand that works through one agent or all: the options --agent, --home and --json, the
- * job, and exit status 1 when something was found.
+ * A whole subcommand that works through one agent or all: the options --agent, --home and --json,
+ * the job, and exit status 1 when something was found.
  */
 typedef struct upkeep_command {
     const char *synopsis, *text; /* for the help */

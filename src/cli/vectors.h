@@ -1,6 +1,6 @@
 /*
- * vectors.h - the checker's side of the compatibility vectors (tests/vectors): one JSON line in, one
- * JSON line out.
+ * vectors.h - the checker's side of the compatibility vectors (tests/vectors): one JSON line in,
+ * one JSON line out.
  */
 #ifndef MEMFS_CLI_VECTORS_H
 #define MEMFS_CLI_VECTORS_H
@@ -11,8 +11,8 @@
 #include <jansson.h>
 
 /*
- * A JSON value of the vectors, with its tagged forms ({"$date": …} and so on), as a value; NULL when
- * a tagged form is unknown or broken.
+ * A JSON value of the vectors, with its tagged forms ({"$date": …} and so on), as a value; NULL
+ * when a tagged form is unknown or broken.
  */
 yaml_value *vectors_value_of(json_t *json, yaml_doc *doc);
 /* The way back.  Aliases are written out in full, cycles as {"$cycle": n}. */

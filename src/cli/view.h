@@ -1,5 +1,6 @@
 /*
- * view.h - commits and changes shown: what log, diff and show have in common, for people and as JSON.
+ * view.h - commits and changes shown: what log, diff and show have in common, for people and as
+ * JSON.
  *
  * Text from the memory goes through cli_print_safe: a terminal acts on none of it.
  */

@@ -2,10 +2,11 @@
  * assign.h - `memfs remote set` and `unset`: the remote of one agent, or the general address of
  * all.
  *
- * One agent's lies in its checkout's configuration (memfs.remote), and its host is noted as approved
- * (approved.h); the general one, with {agentId} in it, in $MEMFS_HOME/config.  Secrets go to secrets/ and nowhere else; user info in an address
- * is split off. Afterwards the checkout is brought up to date (prepare.h), so that from the same
- * moment its origin is the new one and the Letta key does not reach it.
+ * One agent's lies in its checkout's configuration (memfs.remote), and its host is noted as
+ * approved (approved.h); the general one, with {agentId} in it, in $MEMFS_HOME/config.  Secrets go
+ * to secrets/ and nowhere else; user info in an address is split off. Afterwards the checkout is
+ * brought up to date (prepare.h), so that from the same moment its origin is the new one and the
+ * Letta key does not reach it.
  *
  * Thread: any; blocks for the checkout's lock.
  */

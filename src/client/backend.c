@@ -191,8 +191,8 @@ static void warn_of_withheld(const settings *s, const char *agent_id, backend_ch
 
 /*
  * A token that was given without a host is for the remote that the operator named.  The checkout's
- * configuration may have been written by whoever works there: what it says gets what is kept for its
- * host, and nothing else, unless the operator named the same host.
+ * configuration may have been written by whoever works there: what it says gets what is kept for
+ * its host, and nothing else, unless the operator named the same host.
  */
 static void find_secret(const settings *s, const char *agent_id, bool is_general,
                         backend_choice *ret)
@@ -256,7 +256,9 @@ bool backend_may_use(const settings *s, const remote_url *url)
     return url->kind != URL_HTTP || is_letta_origin(s, url) || is_allowed_http(s, url);
 }
 
-/* Who said an address: the operator, for this agent or for all, or whoever wrote in the checkout. */
+/*
+ * Who said an address: the operator, for this agent or for all, or whoever wrote in the checkout.
+ */
 typedef enum who {
     WHO_OPERATOR,
     WHO_OPERATOR_FOR_ALL,

@@ -42,8 +42,8 @@ void backups_dispose(backups *b)
 /* ---- walking ---- */
 
 /*
- * One walk serves copying (to set) and looking (signature set).  Paths are relative to `from`; what vanishes while
- * we look is not there: the signature will differ, and we come again.
+ * One walk serves copying (to set) and looking (signature set).  Paths are relative to `from`; what
+ * vanishes while we look is not there: the signature will differ, and we come again.
  */
 typedef struct walk {
     const char *from, *to;

@@ -1,11 +1,12 @@
 /*
- * backups.h - copies of a memory beside it: <root>/memory-backup-YYYYMMDD-HHMMSS/, as the Letta client makes them (client
- * 1), uncommitted files and .git included.
+ * backups.h - copies of a memory beside it: <root>/memory-backup-YYYYMMDD-HHMMSS/, as the Letta
+ * client makes them (client 1), uncommitted files and .git included.
  *
- * A backup is one state that the memory really had, though agents and git go on working beside us and nothing is
- * locked: objects are copied first (they only ever come on top), then the small rest, as often as it takes
- * until nothing of it changed meanwhile, then the objects that came in since.  It is staged under another name,
- * synced, and renamed.  Locks and temporary files of git are left out; links are copied as links.
+ * A backup is one state that the memory really had, though agents and git go on working beside us
+ * and nothing is locked: objects are copied first (they only ever come on top), then the small
+ * rest, as often as it takes until nothing of it changed meanwhile, then the objects that came in
+ * since.  It is staged under another name, synced, and renamed.  Locks and temporary files of git
+ * are left out; links are copied as links.
  *
  * Thread: any.
  */

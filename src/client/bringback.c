@@ -10,8 +10,9 @@
 #include <sys/stat.h>
 
 /*
- * Two sorted lists of files, as they are (HEAD) and as they are wanted, give the edits; the edits become a commit on
- * top of HEAD, and the checkout follows by checkout_update, which refuses when anything there is not committed.
+ * Two sorted lists of files, as they are (HEAD) and as they are wanted, give the edits; the edits
+ * become a commit on top of HEAD, and the checkout follows by checkout_update, which refuses when
+ * anything there is not committed.
  *
  * What is wanted may come from another repository (a backup), so contents travel as bytes.
  */

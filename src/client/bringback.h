@@ -1,8 +1,10 @@
 /*
- * bringback.h - files as they were, as a new commit on top: from a commit of the memory, or from a backup.
+ * bringback.h - files as they were, as a new commit on top: from a commit of the memory, or from a
+ * backup.
  *
- * Never a rewind: clients push a rewound tip back (design 14), and what is brought back can be brought away again.
- * The working tree follows; a checkout that is not clean is refused (ECONFLICT) and nothing changes.
+ * Never a rewind: clients push a rewound tip back (design 14), and what is brought back can be
+ * brought away again. The working tree follows; a checkout that is not clean is refused (ECONFLICT)
+ * and nothing changes.
  *
  * Thread: as a checkout handle.
  */

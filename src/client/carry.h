@@ -3,10 +3,10 @@
  *
  * Out: files as a commit has them.  Links and links to other repositories are left out and told.
  *
- * In: a folder's files, or a bundle's history, merged into main by rule (store/merge): what both sides have and
- * have differently is kept of both.  is_replacing: an imported file stands for the one that was there.  What the
- * policy refuses is named and nothing is imported, unless refused files are to be left out.  A checkout that is
- * not clean is refused (ECONFLICT).
+ * In: a folder's files, or a bundle's history, merged into main by rule (store/merge): what both
+ * sides have and have differently is kept of both.  is_replacing: an imported file stands for the
+ * one that was there.  What the policy refuses is named and nothing is imported, unless refused
+ * files are to be left out.  A checkout that is not clean is refused (ECONFLICT).
  *
  * Thread: as a checkout handle.
  */

@@ -12,10 +12,10 @@
 #include <sys/stat.h>
 
 /*
- * A folder becomes a tree of its own first (a commit that nothing points to: HEAD's files out, the folder's in), is
- * judged as a push is, and is then merged with HEAD's tree on the empty base: what only one side has is kept, what
- * both have is merged.  The result is one commit on top of HEAD.  So an import never makes another root, and never
- * takes anything away.
+ * A folder becomes a tree of its own first (a commit that nothing points to: HEAD's files out, the
+ * folder's in), is judged as a push is, and is then merged with HEAD's tree on the empty base: what
+ * only one side has is kept, what both have is merged.  The result is one commit on top of HEAD.
+ * So an import never makes another root, and never takes anything away.
  */
 
 #define MAX_DEPTH 64

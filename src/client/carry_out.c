@@ -149,8 +149,8 @@ memfs_code carry_out_folder(browse *b, checkout *c, const memfs_oid *commit, con
 /* ---- tar ---- */
 
 /*
- * ustar, with a pax header before each file whose name does not fit: "<length> path=<name>\n", where the length counts
- * itself.
+ * ustar, with a pax header before each file whose name does not fit: "<length> path=<name>\n",
+ * where the length counts itself.
  */
 typedef struct tar_head {
     char name[100], mode[8], uid[8], gid[8], size[12], mtime[12], sum[8], type, link[100], magic[6],

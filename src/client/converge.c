@@ -25,10 +25,10 @@
  *   refs/memfs/incoming/<n>    what a fetch brought; judged before it is merged
  *
  * `ours` begins as main and takes them in one after the other.  Whenever it grows beyond main it is
- * first written down as refs/memfs/synced, so a crash at any later moment loses no merge; only then are
- * the sources dropped, the remote told, and the checkout asked to follow.  Merging needs nothing but
- * objects, so a checkout that cannot change now (dirty, rebasing, on another branch) holds up nobody:
- * the merge is pushed, and main follows with a later sync.
+ * first written down as refs/memfs/synced, so a crash at any later moment loses no merge; only then
+ * are the sources dropped, the remote told, and the checkout asked to follow.  Merging needs
+ * nothing but objects, so a checkout that cannot change now (dirty, rebasing, on another branch)
+ * holds up nobody: the merge is pushed, and main follows with a later sync.
  *
  * Invariants
  *   1. main moves by checkout_update only, which wants a calm and clean checkout; everything else moves refs of
@@ -284,7 +284,10 @@ static memfs_code travel(convergence *v, memfs_error *err)
     return rc == MEMFS_OK ? turn_end(&v->turn, err) : rc;
 }
 
-/* Not before what a killed undo, restore or import left is in order: files half there, locks of git's. */
+/*
+ * Not before what a killed undo, restore or import left is in order: files half there, locks of
+ * git's.
+ */
 static bool may_rest(convergence *v)
 {
     memfs_error ignored;

@@ -1,16 +1,18 @@
 /*
- * converge.h - one memory and its remote, brought together: probe, fetch, merge, push (design 5, 7).
+ * converge.h - one memory and its remote, brought together: probe, fetch, merge, push (design 5,
+ * 7).
  *
- * apply = prepare + converge within a budget, and success whatever the remote did.  sync = the same, asked
- * for: the budget is generous and what the remote said is the exit status.
+ * apply = prepare + converge within a budget, and success whatever the remote did.  sync = the
+ * same, asked for: the budget is generous and what the remote said is the exit status.
  *
  *   remote empty           push
  *   remote behind          push; a lost race: fetch, merge, push again, up to 5 times with jitter
  *   remote ahead           fast-forward when the checkout is clean, else the ref refs/remotes/origin/main
  *   diverged, unrelated    store/merge: one merge commit, pushed; the checkout follows when it is clean
  *   remote lost commits    ours are pushed again; never forced, never reset
- * When the checkout cannot change now (dirty, rebasing, detached, other branch: F31) the merge is still
- * made and pushed from refs/memfs/synced, and the checkout follows with a later sync; held_back says why.
+ * When the checkout cannot change now (dirty, rebasing, detached, other branch: F31) the merge is
+ * still made and pushed from refs/memfs/synced, and the checkout follows with a later sync;
+ * held_back says why.
  *
  * A hub (hub.h), if the agent has one, lies between: checkout <-> hub <-> remote.
  * What was heard is remembered in <git dir>/memfs/remote with an expiry.

@@ -1,7 +1,7 @@
 /*
  * converge_int.h - what the files of converge share: converge.c (the journey of one memory),
- * converge_remote.c (one other side: ask, fetch, merge, push), converge_look.c (what a report says).
- * Nobody else includes it.
+ * converge_remote.c (one other side: ask, fetch, merge, push), converge_look.c (what a report
+ * says). Nobody else includes it.
  */
 #ifndef MEMFS_CLIENT_CONVERGE_INT_H
 #define MEMFS_CLIENT_CONVERGE_INT_H
@@ -34,7 +34,10 @@ typedef struct convergence {
 
 /* Opens where the objects are: the checkout, or the hub of an agent that has none here. */
 MEMFS_CHECK memfs_code converge_open(convergence *v, memfs_error *err);
-/* Takes a commit into ours and writes the result down (refs/memfs/synced) when it is more than main. */
+/*
+ * Takes a commit into ours and writes the result down (refs/memfs/synced) when it is more than
+ * main.
+ */
 MEMFS_CHECK memfs_code converge_take(convergence *v, const memfs_oid *theirs, memfs_error *err);
 /* The checkout follows, if it can now; else ret->held_back says why not. */
 MEMFS_CHECK memfs_code converge_settle(convergence *v, memfs_error *err);

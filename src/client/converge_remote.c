@@ -11,8 +11,8 @@
 #include <string.h>
 
 /*
- * The exchange with one other side.  Asking costs one request; a fetch or a push is a child of git's,
- * and only started when the answer says that there is something to carry.
+ * The exchange with one other side.  Asking costs one request; a fetch or a push is a child of
+ * git's, and only started when the answer says that there is something to carry.
  *
  *   ask            what is there, and which main           (or: remembered, apply only)
  *   fetch          only if its main is not here already; into refs/memfs/incoming/origin
@@ -21,9 +21,9 @@
  *   push           only if its main is not ours now
  *   lost the race  fetch, merge, push again, up to 5 times, after a short wait by chance
  *
- * Whatever request found out what the remote is like, it is one answer of the same table (probe.h), and
- * the last one is remembered.  That a remote fails is a result, not an error: only what is wrong on this
- * side comes back as an error.
+ * Whatever request found out what the remote is like, it is one answer of the same table (probe.h),
+ * and the last one is remembered.  That a remote fails is a result, not an error: only what is
+ * wrong on this side comes back as an error.
  */
 
 #define MAX_RACES 5

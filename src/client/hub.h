@@ -32,10 +32,11 @@ MEMFS_CHECK memfs_code hub_prepare(const settings *s, const char *agent_id, cons
  * with this address has none. */
 bool hub_mount_url(const char *memory_url, const char *name, char **ret);
 /*
- * What a client has pushed into a hub goes on to the remote (hub_push.c): started by git-remote-memfs
- * after each push that moved main, waited for by nobody.  One works on a hub and one more waits,
- * whoever comes then leaves: the one that waits will see their commit.  An answer that is still
- * believed is not asked for again, so an endpoint that says 501 hears of a push every few minutes.
+ * What a client has pushed into a hub goes on to the remote (hub_push.c): started by
+ * git-remote-memfs after each push that moved main, waited for by nobody.  One works on a hub and
+ * one more waits, whoever comes then leaves: the one that waits will see their commit.  An answer
+ * that is still believed is not asked for again, so an endpoint that says 501 hears of a push every
+ * few minutes.
  */
 void hub_push(const settings *s, const place *p, const char *name, int64_t budget_ms,
               client_report *ret);

@@ -12,8 +12,8 @@
  *   <hub>/memfs/push-next.lock   held by the one that waits for it
  *
  * Whoever finds both held may go: the one that waits has not looked at main yet, and the push that
- * started us is in it.  That holds because the second lock is let go only when the first is had, and
- * main is read after that.
+ * started us is in it.  That holds because the second lock is let go only when the first is had,
+ * and main is read after that.
  */
 
 static char *lock_path(const settings *s, const place *p, const char *name, const char *file)

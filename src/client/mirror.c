@@ -15,16 +15,17 @@
 #include <unistd.h>
 
 /*
- * Only main travels, and always its newest commit, so what is queued is one fact: "the mirror lacks something".
- * Three files below <common git dir>/memfs/ say it:
+ * Only main travels, and always its newest commit, so what is queued is one fact: "the mirror lacks
+ * something". Three files below <common git dir>/memfs/ say it:
  *
  *   mirror-queue    "<unix time>" a line for each commit that asked for it
  *   mirror-running  the same file while a run is at it: a commit made meanwhile begins a new queue,
  *                   so that none falls between the push and the end of the run
  *   mirror-next     "<unix time> <tries> <cause>": not before then; gone after a success
  *
- * Either of the first two means that something waits, whoever was killed when.  What happened is appended to the
- * client's own .git/memory-repository-push.log, in the client's form (contract client 5).
+ * Either of the first two means that something waits, whoever was killed when.  What happened is
+ * appended to the client's own .git/memory-repository-push.log, in the client's form (contract
+ * client 5).
  */
 
 #define URL_KEY "letta.memoryRepository.url"
@@ -177,8 +178,9 @@ static void log_push(const checkout *c, const memfs_oid *main, const char *said,
 }
 
 /*
- * The mirror's own credentials (also what `doctor --fix` took out of its address, which is kept for the
- * agent) or the user's helpers.  The Letta key is not even known here, nor is the remote's token.
+ * The mirror's own credentials (also what `doctor --fix` took out of its address, which is kept for
+ * the agent) or the user's helpers.  The Letta key is not even known here, nor is the remote's
+ * token.
  */
 static memfs_code aim(const settings *s, const char *url, const char *agent_id, remote_target *ret,
                       memfs_error *err)

@@ -10,12 +10,13 @@
 #include <stdlib.h>
 
 /*
- * Gathers what the rules look at, asks them, and says each offence in a way that an agent can act on: the path, the
- * rule, and at the end what a good file looks like.
+ * Gathers what the rules look at, asks them, and says each offence in a way that an agent can act
+ * on: the path, the rule, and at the end what a good file looks like.
  *
- * Which rules: memory/precommit for the files that this commit changes, or memory/layout for all tracked files when
- * the client has put the memory into its second layout (<common git dir>/letta-memory-layout-policy).  A tracked
- * .memfs.config.json adds its limits in either, and only changes with LETTA_MEMORY_CONSTRAINTS_UPDATE=1.
+ * Which rules: memory/precommit for the files that this commit changes, or memory/layout for all
+ * tracked files when the client has put the memory into its second layout (<common git
+ * dir>/letta-memory-layout-policy).  A tracked .memfs.config.json adds its limits in either, and
+ * only changes with LETTA_MEMORY_CONSTRAINTS_UPDATE=1.
  */
 
 #define MAX_TEXT (10u << 20) /* as a push: nothing larger could leave this machine anyway */

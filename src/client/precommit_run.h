@@ -1,5 +1,6 @@
 /*
- * precommit_run.h - the pre-commit hook over a real index: memory/precommit and memory/layout decide.
+ * precommit_run.h - the pre-commit hook over a real index: memory/precommit and memory/layout
+ * decide.
  */
 #ifndef MEMFS_CLIENT_PRECOMMIT_RUN_H
 #define MEMFS_CLIENT_PRECOMMIT_RUN_H

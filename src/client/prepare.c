@@ -22,8 +22,8 @@
  *   6. refs/remotes/origin/main, at least the genesis
  *   7. memory/system/
  *
- * A kill between any two leaves a repository that git accepts and the next preparation goes on from.
- * That step 3 is not done cannot be seen from the repository itself: the turn's journal says
+ * A kill between any two leaves a repository that git accepts and the next preparation goes on
+ * from. That step 3 is not done cannot be seen from the repository itself: the turn's journal says
  * "adopting", synced, before step 2.
  */
 
@@ -108,8 +108,8 @@ static memfs_code check_place(const preparation *w, memfs_error *err)
 }
 
 /*
- * A client that was killed between its first two calls leaves an empty .git; one that works right now
- * has a young one.
+ * A client that was killed between its first two calls leaves an empty .git; one that works right
+ * now has a young one.
  */
 static void remove_empty(const char *git_dir)
 {

@@ -1,19 +1,21 @@
 /*
- * prepare.h - the local half of a memory, always first (design 5): a checkout that is usable at once
- * and in which an unmodified Letta client stays harmless (client 12.1).
+ * prepare.h - the local half of a memory, always first (design 5): a checkout that is usable at
+ * once and in which an unmodified Letta client stays harmless (client 12.1).
  *
- * What a prepared checkout has: a real .git folder; branch main with the genesis below it; identity,
- * commit.gpgsign=false, core.symlinks=false, core.autocrlf=false, core.splitIndex=false, letta.agentId, branch.main.{remote,merge}, origin (the memory URL, or
- * the foreign one), refs/remotes/origin/main = newest known of the remote, at least the genesis;
- * core.hooksPath = $MEMFS_HOME/hooks; merge.memfs driver and .git/info/attributes "* merge=memfs"; the
- * host-scoped http.<origin>/.extraHeader that keeps the Letta key at home (client 7); system/.
+ * What a prepared checkout has: a real .git folder; branch main with the genesis below it;
+ * identity, commit.gpgsign=false, core.symlinks=false, core.autocrlf=false, core.splitIndex=false,
+ * letta.agentId, branch.main.{remote,merge}, origin (the memory URL, or the foreign one),
+ * refs/remotes/origin/main = newest known of the remote, at least the genesis; core.hooksPath =
+ * $MEMFS_HOME/hooks; merge.memfs driver and .git/info/attributes "* merge=memfs"; the host-scoped
+ * http.<origin>/.extraHeader that keeps the Letta key at home (client 7); system/.
  *
- * Idempotent, and safe beside itself: each step compares before it changes, .git appears by one rename,
- * and one flock (root/memory.memfs.lock) lets 32 at once take turns.  Nothing that is there is overwritten;
- * files of a folder without .git are committed on top of the genesis.  When everything is in place nothing is
- * written (10 ms).  Another's core.hooksPath, merge driver, identity or origin stays; the report says so.
- * A core.hooksPath for all of the user's repositories is noted as memfs-checkout.hooksPath: memfs-hook goes
- * on to those hooks, as git would have run them.
+ * Idempotent, and safe beside itself: each step compares before it changes, .git appears by one
+ * rename, and one flock (root/memory.memfs.lock) lets 32 at once take turns.  Nothing that is there
+ * is overwritten; files of a folder without .git are committed on top of the genesis.  When
+ * everything is in place nothing is written (10 ms).  Another's core.hooksPath, merge driver,
+ * identity or origin stays; the report says so. A core.hooksPath for all of the user's repositories
+ * is noted as memfs-checkout.hooksPath: memfs-hook goes on to those hooks, as git would have run
+ * them.
  */
 #ifndef MEMFS_CLIENT_PREPARE_H
 #define MEMFS_CLIENT_PREPARE_H

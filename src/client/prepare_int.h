@@ -1,6 +1,7 @@
 /*
  * prepare_int.h - what the files of prepare share: prepare.c (the steps and their lock),
- * prepare_config.c (what git is told), prepare_hooks.c (our hooks' folder).  Nobody else includes it.
+ * prepare_config.c (what git is told), prepare_hooks.c (our hooks' folder).  Nobody else includes
+ * it.
  */
 #ifndef MEMFS_CLIENT_PREPARE_INT_H
 #define MEMFS_CLIENT_PREPARE_INT_H
@@ -19,7 +20,8 @@ typedef struct preparation {
 } preparation;
 
 /*
- * What git is told, as far as it is not told yet; `before` is called ahead of a change, may be NULL.
+ * What git is told, as far as it is not told yet; `before` is called ahead of a change, may be
+ * NULL.
  */
 typedef memfs_code (*prepare_before_fn)(void *ctx, memfs_error *err);
 typedef struct configuring {

@@ -12,9 +12,10 @@
 #include <unistd.h>
 
 /*
- * A user who has set core.hooksPath for all repositories wants those hooks in memories too.  Our own
- * core.hooksPath is the checkout's and so comes before theirs; that they still run is for memfs-hook
- * to see to (hook/chain.c), which finds in the checkout's configuration what is found here.
+ * A user who has set core.hooksPath for all repositories wants those hooks in memories too.  Our
+ * own core.hooksPath is the checkout's and so comes before theirs; that they still run is for
+ * memfs-hook to see to (hook/chain.c), which finds in the checkout's configuration what is found
+ * here.
  *
  * The levels are git's, lowest first, and the last value counts:
  *

@@ -1,8 +1,10 @@
 /*
- * token_count.h - what a memory folder costs in the prompt, file by file, as the Letta client counts (client 10).
+ * token_count.h - what a memory folder costs in the prompt, file by file, as the Letta client
+ * counts (client 10).
  *
- * Counted are the regular *.md files below system/; names that begin with '.' and links are passed over.  A memory in
- * the client's second layout (MEMORY.md at the top) counts the top's own *.md instead.
+ * Counted are the regular *.md files below system/; names that begin with '.' and links are passed
+ * over.  A memory in the client's second layout (MEMORY.md at the top) counts the top's own *.md
+ * instead.
  *
  * Thread: any.
  */

@@ -1,11 +1,12 @@
 /*
  * turn.h - taking turns at one memory, and noticing who was killed in the middle of theirs.
  *
- * A turn is an flock on a file that stays; the file's content is a journal of one word.  Empty: the last
- * holder ended well, or changed nothing.  Anything else: it was killed between turn_begin and turn_end,
- * and may have left lock files of git behind, which nobody else will ever remove; turn_sweep does, once they
- * have not changed for two seconds (git itself holds them for milliseconds).  index.lock is left to
- * checkout_recover: git holds that one while an editor is open.
+ * A turn is an flock on a file that stays; the file's content is a journal of one word.  Empty: the
+ * last holder ended well, or changed nothing.  Anything else: it was killed between turn_begin and
+ * turn_end, and may have left lock files of git behind, which nobody else will ever remove;
+ * turn_sweep does, once they have not changed for two seconds (git itself holds them for
+ * milliseconds).  index.lock is left to checkout_recover: git holds that one while an editor is
+ * open.
  *
  * A turn that changes nothing writes nothing.
  * Thread: a value belongs to one thread.
@@ -38,7 +39,10 @@ MEMFS_CHECK memfs_code turn_end(turn *t, memfs_error *err);
 /* Lets go; after a failure also without turn_end. */
 void turn_leave(turn *t);
 
-/* Removes stale lock files of refs, HEAD and config in a git dir; waits a few seconds for young ones. */
+/*
+ * Removes stale lock files of refs, HEAD and config in a git dir; waits a few seconds for young
+ * ones.
+ */
 void turn_sweep(const char *git_dir);
 
 #endif

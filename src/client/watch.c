@@ -21,8 +21,8 @@
 #include <unistd.h>
 
 /*
- * One thread decides, a few work.  The loop sleeps until something is due, inotify speaks, a worker is
- * done, or a signal comes; it never touches the network or a lock of a memory itself.
+ * One thread decides, a few work.  The loop sleeps until something is due, inotify speaks, a worker
+ * is done, or a signal comes; it never touches the network or a lock of a memory itself.
  *
  * When is a memory due?
  *   - at once when it is new, or when the wall clock jumped (a suspended machine) or events were lost
@@ -32,7 +32,8 @@
  *     15 minutes, any part of that by chance; a Retry-After is kept
  *   - refused credentials are not tried with again until they change; it is looked at every 15 minutes
  *
- * The end: nothing new begins; what runs has 5 s, then its children are ended and it ends by itself.
+ * The end: nothing new begins; what runs has 5 s, then its children are ended and it ends by
+ * itself.
  */
 
 #define N_THREADS 8

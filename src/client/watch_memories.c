@@ -13,12 +13,13 @@
 #include <unistd.h>
 
 /*
- * What inotify says is a hint that makes things quick; what makes them certain is the scan, every few
- * seconds: it lists the folders and reads one small file a memory.  So a full table of watches, a lost
- * queue or a folder that was exchanged only costs seconds.
+ * What inotify says is a hint that makes things quick; what makes them certain is the scan, every
+ * few seconds: it lists the folders and reads one small file a memory.  So a full table of watches,
+ * a lost queue or a folder that was exchanged only costs seconds.
  *
- * Watched in each memory are .git (HEAD, packed-refs) and .git/refs/heads: git moves a ref by renaming
- * main.lock to main.  Files of the working tree are nobody's business: only commits travel.
+ * Watched in each memory are .git (HEAD, packed-refs) and .git/refs/heads: git moves a ref by
+ * renaming main.lock to main.  Files of the working tree are nobody's business: only commits
+ * travel.
  */
 
 #define DEBOUNCE_MS 300

@@ -5,8 +5,8 @@
  *   @1763820000                                                      seconds since 1970
  *   now   yesterday   90 minutes ago   2 hours ago   3 days ago   1 week ago
  *
- * A day alone is its end: "as it was on the 22nd" has all of the 22nd in it.  None of these can be the name of a
- * commit, so one argument can be either.
+ * A day alone is its end: "as it was on the 22nd" has all of the 22nd in it.  None of these can be
+ * the name of a commit, so one argument can be either.
  *
  * Pure, but for the machine's time zone.  Thread: any.
  */

@@ -13,8 +13,8 @@
  * the folder that the user's core.hooksPath names for all repositories, else into <common
  * dir>/hooks.  client/prepare_users_hooks.c has written the first of them down as
  * memfs-checkout.hooksPath; like git, we look into it instead of the second, and a relative one is
- * seen from the folder in which hooks run.  What a user has put there is theirs and runs after ours,
- * with the same arguments, stdin, folder and environment, and its exit status counts.
+ * seen from the folder in which hooks run.  What a user has put there is theirs and runs after
+ * ours, with the same arguments, stdin, folder and environment, and its exit status counts.
  *
  * The Letta client writes its own pre-commit and post-commit there at every start.  Their work is
  * ours (in C, without bash or node), so they are left out.  All versions so far (0.15 to 0.32.18)

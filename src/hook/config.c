@@ -13,8 +13,8 @@
  *     [section]   [section "sub"]        names in any case of letters; a value may follow in the line
  *     key = value  ; comment             \\ \" \n \t \b, "quoted parts", a line ends in \ to go on
  *
- * Sections with a subsection are passed over: nothing that a hook asks for has one.  A line that git
- * would complain about is passed over too.
+ * Sections with a subsection are passed over: nothing that a hook asks for has one.  A line that
+ * git would complain about is passed over too.
  */
 
 #define MAX_CONFIG (1u << 20)

@@ -31,9 +31,10 @@
  * of ours yet is given them by `memfs hook adopt-checkout`.  git is waiting for our answer
  * meanwhile, so nobody else is writing its configuration.  The URL in it stays as it is.
  *
- * After a push that moved the hub's main, `memfs hook push-hub` is started and left alone: it carries
- * the commit on to the real remote, and nobody waits for a network.  That is why git receive-pack is
- * a child of ours, with our stdin and stdout, while git upload-pack is what we become.
+ * After a push that moved the hub's main, `memfs hook push-hub` is started and left alone: it
+ * carries the commit on to the real remote, and nobody waits for a network.  That is why git
+ * receive-pack is a child of ours, with our stdin and stdout, while git upload-pack is what we
+ * become.
  *
  * What the checkout's git has told us about itself ends here: GIT_DIR would make the hub's git work
  * on the checkout, and GIT_CONFIG_PARAMETERS carries the Letta key.  The hub's git gets an

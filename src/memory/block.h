@@ -5,8 +5,8 @@
  * is read as PyYAML's safe_load reads it and written as its dump writes it, because that is what
  * stock Letta servers do with the same files.
  *
- * Everything here is pure: bytes in, values out.  Any bytes are legal input (K5, K6): what cannot be
- * read as front matter is all value, with the reason in `problem`.
+ * Everything here is pure: bytes in, values out.  Any bytes are legal input (K5, K6): what cannot
+ * be read as front matter is all value, with the reason in `problem`.
  *
  * Bounds (T27): front matter of more than BLOCK_MAX_FRONT_MATTER bytes, nesting deeper than the
  * YAML reader allows, or aliases that expand past its budget make a value-only block.
@@ -43,8 +43,8 @@ void block_dispose(block *b);
 
 /*
  * Decodes a blob as the reference's git read path does: strict UTF-8, then CRLF and lone CR become
- * LF.  Returns false when it is not UTF-8; out then holds the text with U+FFFD for each bad byte, and
- * *ret_bad_at the offset of the first.  A NUL byte is valid and kept.
+ * LF.  Returns false when it is not UTF-8; out then holds the text with U+FFFD for each bad byte,
+ * and *ret_bad_at the offset of the first.  A NUL byte is valid and kept.
  */
 bool block_decode(memfs_str blob, memfs_buf *out, size_t *ret_bad_at);
 
@@ -60,9 +60,9 @@ typedef struct block_fields {
 /* metadata nested deeper than YAML_MAX_WALK_DEPTH fails out as a bound that was passed does. */
 void block_serialize(const block_fields *fields, memfs_buf *out);
 /*
- * Puts fields into an existing file: front matter kept to the byte where nothing changes in meaning,
- * else written anew with unknown keys kept.  EINVALID: the reference would raise.
- * ELIMIT: the front matter that is there is too large to read.
+ * Puts fields into an existing file: front matter kept to the byte where nothing changes in
+ * meaning, else written anew with unknown keys kept.  EINVALID: the reference would raise. ELIMIT:
+ * the front matter that is there is too large to read.
  */
 MEMFS_CHECK memfs_code block_merge(memfs_str existing, const block_fields *fields, memfs_buf *out,
                                    memfs_error *err);

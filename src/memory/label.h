@@ -10,8 +10,8 @@
 #include "base/buf.h"
 
 /*
- * prefixes is the text of LETTA_MEMFS_BLOCK_PATH_PREFIXES, empty for no filter.  False: this path is
- * no block.  *ret_label borrows from path.
+ * prefixes is the text of LETTA_MEMFS_BLOCK_PATH_PREFIXES, empty for no filter.  False: this path
+ * is no block.  *ret_label borrows from path.
  */
 bool label_of_path(memfs_str path, memfs_str prefixes, memfs_str *ret_label);
 /* The file that holds a label: skills/<name> -> skills/<name>/SKILL.md, all else <label>.md. */

@@ -3,8 +3,8 @@
  *
  * A pure function of three texts: merge_file(base, a, b) and merge_file(base, b, a) give the same
  * bytes.  Where both sides wrote something in one place, the "first" is the one whose bytes there
- * have the lower git blob id (of the lines, of the key's lines; of the whole file where that is kept
- * as two).
+ * have the lower git blob id (of the lines, of the key's lines; of the whole file where that is
+ * kept as two).
  *
  *   one side changed                that side
  *   both changed, lines apart       three-way merge of lines
@@ -66,7 +66,9 @@ merge_outcome merge_file(const memfs_str *base, memfs_str a, memfs_str b, memfs_
 bool merge_is_text(memfs_str bytes);
 /* -1, 0, 1: the order of two sides, by git blob id of their bytes. */
 int merge_order(memfs_str a, memfs_str b);
-/* "dir/name.<first 7 hex of id>.ext" beside "dir/name.ext", at most 255 bytes a part; caller frees. */
+/*
+ * "dir/name.<first 7 hex of id>.ext" beside "dir/name.ext", at most 255 bytes a part; caller frees.
+ */
 char *merge_second_name(memfs_str path, const memfs_oid *blob);
 
 #endif

@@ -1,8 +1,8 @@
 /*
  * policy.h - what a pushed tree may hold (reliability T10, T11, T14 to T16; design 14).
  *
- * Verdicts on values: the store walks, this decides.  A refusal names the path and the rule in words
- * that an agent can act on; the text is escaped and fit for a side-band line (T20).
+ * Verdicts on values: the store walks, this decides.  A refusal names the path and the rule in
+ * words that an agent can act on; the text is escaped and fit for a side-band line (T20).
  */
 #ifndef MEMFS_MEMORY_POLICY_H
 #define MEMFS_MEMORY_POLICY_H
@@ -38,8 +38,8 @@ typedef struct tree_entry {
 #define TREE_MODE_GITLINK 0160000u /* the same */
 
 /*
- * The entry at *pos of a raw tree, moving *pos past it.  False at the end, and when the bytes are no
- * tree: then *ret_bad is set.
+ * The entry at *pos of a raw tree, moving *pos past it.  False at the end, and when the bytes are
+ * no tree: then *ret_bad is set.
  */
 bool tree_next(memfs_str raw, size_t *pos, tree_entry *ret, bool *ret_bad);
 
@@ -52,7 +52,10 @@ MEMFS_CHECK memfs_code policy_entry(const policy *p, memfs_str folder, const tre
  */
 MEMFS_CHECK memfs_code policy_siblings(const policy *p, memfs_str folder, memfs_str raw,
                                        memfs_str known_raw, memfs_error *err);
-/* What twins have in common: equal keys are one name for some file system.  Replaces what is in out. */
+/*
+ * What twins have in common: equal keys are one name for some file system.  Replaces what is in
+ * out.
+ */
 void policy_name_key(memfs_str name, memfs_buf *out);
 MEMFS_CHECK memfs_code policy_file_size(const policy *p, memfs_str path, uint64_t bytes,
                                         memfs_error *err);

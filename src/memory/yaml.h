@@ -3,8 +3,8 @@
  *
  * A yaml_doc owns values; they live as long as it does, and hold on to nothing outside.  Values are
  * plain data that callers may read and must not change.  Mappings keep their order.  Containers may
- * be shared (a YAML alias gives the same pointer twice) and may contain themselves, so whoever walks
- * values needs a bound on depth and on work; the functions here have theirs.
+ * be shared (a YAML alias gives the same pointer twice) and may contain themselves, so whoever
+ * walks values needs a bound on depth and on work; the functions here have theirs.
  *
  *     _cleanup_(yaml_doc_freep) yaml_doc *doc = yaml_doc_new();
  *     rc = yaml_load(text, doc, &value, &aborts, err);
@@ -84,8 +84,9 @@ void yaml_doc_freep(yaml_doc **doc); /* for _cleanup_ */
 
 /*
  * Loads one document into doc; an empty text is a null.  EINVALID says why the text is not YAML as
- * safe_load would have it, ELIMIT which bound it passes.  *ret_aborts (may be NULL): PyYAML would not
- * have raised a YAMLError here but something that the reference does not catch, as for 2024-02-30.
+ * safe_load would have it, ELIMIT which bound it passes.  *ret_aborts (may be NULL): PyYAML would
+ * not have raised a YAMLError here but something that the reference does not catch, as for
+ * 2024-02-30.
  */
 MEMFS_CHECK memfs_code yaml_load(memfs_str text, yaml_doc *doc, yaml_value **ret, bool *ret_aborts,
                                  memfs_error *err);
@@ -134,8 +135,8 @@ bool yaml_scalar_equal(const yaml_value *a, const yaml_value *b);
  */
 MEMFS_CHECK memfs_code yaml_emit(const yaml_value *map, memfs_buf *out, memfs_error *err);
 /*
- * JSON text, with keys that are not text written as Python's json does.  EINVALID: it holds what JSON
- * cannot (dates, bytes, sets, NaN, lone surrogates, cycles); ELIMIT: too deep, or out is full.
+ * JSON text, with keys that are not text written as Python's json does.  EINVALID: it holds what
+ * JSON cannot (dates, bytes, sets, NaN, lone surrogates, cycles); ELIMIT: too deep, or out is full.
  */
 MEMFS_CHECK memfs_code yaml_to_json(const yaml_value *v, memfs_buf *out, memfs_error *err);
 /* Python's repr of a double: the shortest text that reads back the same; "inf", "-inf", "nan". */

@@ -14,9 +14,9 @@
  *   "repository not found"              "repository not found"          the class alone
  *   "endpoint not implemented"          "HTTP 501"                      both, the detail in brackets
  *
- * A cause gives way to a detail that has a word of it: the detail is the more precise one.  A detail
- * gives way to what the class calls the thing, when two neighbouring words stand in both: that is
- * what the documentation has a row for.
+ * A cause gives way to a detail that has a word of it: the detail is the more precise one.  A
+ * detail gives way to what the class calls the thing, when two neighbouring words stand in both:
+ * that is what the documentation has a row for.
  */
 
 static bool is_of_word(char c)

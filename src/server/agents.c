@@ -319,8 +319,8 @@ void block_agents(http_request *rq, void *ctx)
 
 /* There are none: memfs keeps memory, and clients of 0.32 and later end badly on a 404 here. */
 /*
- * Clients ask these two while they make an agent ready, before anything was pushed: an id that is new
- * has a memory all the same (its clone is the genesis), and a 404 would end a 0.32 client.
+ * Clients ask these two while they make an agent ready, before anything was pushed: an id that is
+ * new has a memory all the same (its clone is the genesis), and a 404 would end a 0.32 client.
  */
 static bool agent_or_new(http_request *rq, app *self, memfs_str id)
 {

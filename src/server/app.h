@@ -1,8 +1,8 @@
 /*
  * app.h - the server's own state, and the handlers by file.
  *
- * The route table (routes.c) is the one list of what can be asked; handlers are grouped by what they
- * serve.  Every handler gets the app as its second argument.
+ * The route table (routes.c) is the one list of what can be asked; handlers are grouped by what
+ * they serve.  Every handler gets the app as its second argument.
  */
 #ifndef MEMFS_SERVER_APP_H
 #define MEMFS_SERVER_APP_H

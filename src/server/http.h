@@ -2,8 +2,8 @@
  * http.h - the HTTP front: requests come out of it, answers go into it.  The only file that knows
  * libmicrohttpd is http.c.
  *
- * A request is matched against the route table before its handler runs; what the handler reads is the
- * very value that was matched (T02, S2).  Three kinds of route:
+ * A request is matched against the route table before its handler runs; what the handler reads is
+ * the very value that was matched (T02, S2).  Three kinds of route:
  *   - FAST   runs on the event thread that read the head; must not wait for children or locks, nor
  *            make long answers: for either, it is put off to a worker (http_defer);
  *   - BODY   the body is gathered first (bounded by the route), then the handler runs on a worker;
@@ -44,9 +44,9 @@ typedef void (*http_handler)(http_request *rq, void *app);
 typedef bool (*http_quick)(http_request *rq, void *app);
 
 /*
- * pattern: segments between slashes; "{agent}", "{id}" match one segment; a last "{label...}" matches
- * the rest of the path, slashes and %2F alike, decoded once.  A trailing slash is free on every route
- * but those with a rest.  "/v1" routes also answer under "/latest".
+ * pattern: segments between slashes; "{agent}", "{id}" match one segment; a last "{label...}"
+ * matches the rest of the path, slashes and %2F alike, decoded once.  A trailing slash is free on
+ * every route but those with a rest.  "/v1" routes also answer under "/latest".
  */
 typedef struct http_route {
     unsigned methods;
@@ -88,8 +88,8 @@ uint16_t http_port(const http_server *s); /* 0: no TCP */
 size_t http_drain(http_server *s, int64_t grace_ms);
 /*
  * The same, then cuts the rest off and returns how many they were.  s is gone afterwards, unless a
- * handler still does not return 5 s after it was cut off: then *ret_is_stuck (may be NULL) is set, and
- * what the handlers use must stay until the process ends.
+ * handler still does not return 5 s after it was cut off: then *ret_is_stuck (may be NULL) is set,
+ * and what the handlers use must stay until the process ends.
  */
 size_t http_stop(http_server *s, int64_t grace_ms, bool *ret_is_stuck);
 
@@ -131,8 +131,8 @@ bool http_not_modified(http_request *rq, const char *etag);
 int http_status_of(memfs_code code);
 
 /*
- * streaming: in STREAM and BODY handlers (reading in STREAM only); each returns false when the client
- * is gone or too slow, or the body is no good
+ * streaming: in STREAM and BODY handlers (reading in STREAM only); each returns false when the
+ * client is gone or too slow, or the body is no good
  */
 /* Up to n bytes of the (decoded) body; *ret_n == 0 is its end. */
 bool http_stream_read(http_request *rq, void *bytes, size_t n, size_t *ret_n);
@@ -141,13 +141,16 @@ void http_stream_fault(http_request *rq, memfs_error *ret);
 /* Sends the head; then the body follows by http_stream_write. */
 void http_stream_begin(http_request *rq, int status, const char *content_type);
 /*
- * Waits while the client has not read what was written before.  HTTP/1.1 clients read when they have
- * sent all, so an answer that outgrows its pipe before that gives up the rest of the body.
+ * Waits while the client has not read what was written before.  HTTP/1.1 clients read when they
+ * have sent all, so an answer that outgrows its pipe before that gives up the rest of the body.
  */
 bool http_stream_write(http_request *rq, const void *bytes, size_t n);
 /* What was written leaves now, not only when there is enough of it. */
 bool http_stream_flush(http_request *rq);
-/* Ends the answer cleanly.  http_stream_cut ends the connection so that no client takes it for whole. */
+/*
+ * Ends the answer cleanly.  http_stream_cut ends the connection so that no client takes it for
+ * whole.
+ */
 void http_stream_end(http_request *rq);
 void http_stream_cut(http_request *rq);
 

@@ -16,9 +16,9 @@
  * kernel says (TCP_INFO), so bytes that sit in a socket buffer of ours count for nobody.
  *
  * A client that closes in the middle of a request is not always noticed by the library: its end may
- * come together with its last bytes, and epoll tells of both but once.  When the peer has closed its
- * side and all it sent was read, nothing more can come; a request that is not whole then is ended
- * too, or clients that give up would fill the table for as long as the clocks allow (F10).
+ * come together with its last bytes, and epoll tells of both but once.  When the peer has closed
+ * its side and all it sent was read, nothing more can come; a request that is not whole then is
+ * ended too, or clients that give up would fill the table for as long as the clocks allow (F10).
  *
  * A new phase is seen by its turn number; the fields below "the reaper's own" belong to its thread.
  * Locks: table.mutex alone, held over shutdown() and getsockopt(), which do not block.  A

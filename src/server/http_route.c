@@ -8,8 +8,8 @@
  *
  * It is split on '/' first and each segment is decoded once, so "%2F" never makes a segment and
  * "%252e" never makes a dot.  Refused everywhere: control bytes, NUL and '\', raw or encoded; "."
- * and ".." as a segment, also behind a decoded slash; empty segments; bytes that are no UTF-8; "#"; bad
- * escapes; absolute targets.  A decoded slash is legal only in the trailing rest of a route.
+ * and ".." as a segment, also behind a decoded slash; empty segments; bytes that are no UTF-8; "#";
+ * bad escapes; absolute targets.  A decoded slash is legal only in the trailing rest of a route.
  *
  * Pure: no I/O, no allocation.  Fuzzed by tests/fuzz/fuzz_path.c.
  */
@@ -254,7 +254,9 @@ static bool is_slashed_before(const http_target *t, size_t from)
     return (t->slashed & (from >= 32 ? ~0u : (1u << from) - 1)) != 0;
 }
 
-/* Every request asks this of half the table, so it goes by the pattern's text, without cutting it. */
+/*
+ * Every request asks this of half the table, so it goes by the pattern's text, without cutting it.
+ */
 static bool pattern_matches(const char *at, const http_target *t)
 {
     size_t i = 0, n;

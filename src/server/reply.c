@@ -62,7 +62,9 @@ void reply_agent_failed(http_request *rq, memfs_str agent_id, const memfs_error 
         http_send_error(rq, err);
 }
 
-/* On an event thread only an agent at hand will do: a look may wait for git, or make all its rows. */
+/*
+ * On an event thread only an agent at hand will do: a look may wait for git, or make all its rows.
+ */
 bool reply_agent(http_request *rq, app *self, memfs_str agent_id)
 {
     memfs_error err = MEMFS_ERROR_INIT;

@@ -39,7 +39,10 @@ bool reply_params_good(http_request *rq, const params *p);
 
 /* ---- the agent ---- */
 
-/* False when 404 or 503 was sent, or the request was put off to a worker.  The rows of an agent that passed may be read. */
+/*
+ * False when 404 or 503 was sent, or the request was put off to a worker.  The rows of an agent
+ * that passed may be read.
+ */
 bool reply_agent(http_request *rq, app *self, memfs_str agent_id);
 /* What a failed look at an agent is called. */
 void reply_agent_failed(http_request *rq, memfs_str agent_id, const memfs_error *err);

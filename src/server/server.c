@@ -191,8 +191,8 @@ static void server_free(server *s)
 }
 
 /*
- * What git children, databases and packs need beside the connections.  Where the limit is so low that
- * it cannot be raised, fewer connections are better than some that nobody ever answers (F07).
+ * What git children, databases and packs need beside the connections.  Where the limit is so low
+ * that it cannot be raised, fewer connections are better than some that nobody ever answers (F07).
  */
 #define OTHER_DESCRIPTORS 256
 #define LEAST_CONNECTIONS 16

@@ -1,9 +1,10 @@
 /*
  * server.h - a home that is served: the HTTP front, the recovery at start, the upkeep beside it.
  *
- * The home's own socket ($MEMFS_HOME/socket, 0600) is always served; TCP only if an address is given.
- * server_start answers at once; repositories that were not touched yet are recovered in the background
- * (design 14, L2).  Addresses beyond loopback are refused as long as there are no tokens.
+ * The home's own socket ($MEMFS_HOME/socket, 0600) is always served; TCP only if an address is
+ * given. server_start answers at once; repositories that were not touched yet are recovered in the
+ * background (design 14, L2).  Addresses beyond loopback are refused as long as there are no
+ * tokens.
  *
  * Thread: one thread starts, runs and stops a server.
  */

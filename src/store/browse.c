@@ -8,9 +8,9 @@
 #include <stdlib.h>
 
 /*
- * libgit2 on the real repository, beside the checkout's own handle: it reads the repository's configuration and
- * ignore files and nothing of the user's or the machine's (checkout_library empties those search paths), and it
- * has no notion of pagers, aliases or external programs.
+ * libgit2 on the real repository, beside the checkout's own handle: it reads the repository's
+ * configuration and ignore files and nothing of the user's or the machine's (checkout_library
+ * empties those search paths), and it has no notion of pagers, aliases or external programs.
  */
 
 #define MAX_FILE (64u << 20)
@@ -181,7 +181,10 @@ static memfs_code add_path(const tree_change *change, void *ctx, memfs_error *er
     return MEMFS_OK;
 }
 
-/* Keeps of `all` what is in `other` too; both are sorted by git's order, which is the same for both. */
+/*
+ * Keeps of `all` what is in `other` too; both are sorted by git's order, which is the same for
+ * both.
+ */
 static void intersect(paths *all, const paths *other)
 {
     size_t kept = 0;

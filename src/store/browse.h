@@ -1,11 +1,13 @@
 /*
- * browse.h - the history and the changes of a checkout, for people: log, diff, show, and finding a commit by name or
- * time.
+ * browse.h - the history and the changes of a checkout, for people: log, diff, show, and finding a
+ * commit by name or time.
  *
- * Nothing outside is asked: no pager, alias, external diff or text converter of anybody's configuration
- * ever runs; what differs is compared as bytes.  Reading takes no lock and writes nothing, not even the index.
+ * Nothing outside is asked: no pager, alias, external diff or text converter of anybody's
+ * configuration ever runs; what differs is compared as bytes.  Reading takes no lock and writes
+ * nothing, not even the index.
  *
- * Of a merge, what counts as its change is what differs from every parent: what the merge itself decided.
+ * Of a merge, what counts as its change is what differs from every parent: what the merge itself
+ * decided.
  *
  * Thread: a handle belongs to one thread.
  */
@@ -24,7 +26,9 @@ void browse_closep(browse **b);
 
 /* finding commits */
 
-/* As git names them: "main", "HEAD~2", a prefix of an id.  ENOTFOUND; EINVALID: several begin so. */
+/*
+ * As git names them: "main", "HEAD~2", a prefix of an id.  ENOTFOUND; EINVALID: several begin so.
+ */
 MEMFS_CHECK memfs_code browse_commit(browse *b, const char *rev, memfs_oid *ret, memfs_error *err);
 /* The newest commit in HEAD's history that was made at that time or before.  ENOTFOUND: none. */
 MEMFS_CHECK memfs_code browse_commit_at(browse *b, int64_t time_s, memfs_oid *ret,

@@ -36,9 +36,9 @@
  * So `git repack` runs without -d: it would remove both at once.
  *
  * Who is not among our readers: a child of a memfs before this one, so what an earlier process
- * retired stays for REPACK_GRACE_S, longer than any child may live (and that is the longest for all,
- * should a reader hang); and a git that somebody runs by hand, for which a pack that is gone is what
- * it is after any `git repack -d`: it looks for the object again and finds the new pack.
+ * retired stays for REPACK_GRACE_S, longer than any child may live (and that is the longest for
+ * all, should a reader hang); and a git that somebody runs by hand, for which a pack that is gone
+ * is what it is after any `git repack -d`: it looks for the object again and finds the new pack.
  *
  * After that time it may also happen to a libgit2 handle of ours.  What it has open or mapped stays
  * readable when the name is gone; a pack it has not open, or closed again for its limit of open
@@ -314,8 +314,9 @@ static memfs_str first_finding(memfs_str text)
 }
 
 /*
- * Damage is believed when it is seen twice.  fsck lists the objects first and reads refs and reflogs
- * last, so a commit that somebody makes by hand in between (F14) looks like one that is missing.
+ * Damage is believed when it is seen twice.  fsck lists the objects first and reads refs and
+ * reflogs last, so a commit that somebody makes by hand in between (F14) looks like one that is
+ * missing.
  */
 static memfs_code run_fsck(store *s, const char *path, memfs_buf *out, memfs_buf *tail,
                            memfs_error *err)

@@ -211,8 +211,8 @@ static memfs_code find(checkout *c, const char *path, memfs_error *err)
 }
 
 /*
- * libgit2 opens what has one of these names, and a pipe there would never let go of us: one memory in
- * a home of hundreds could stop the sync of all.
+ * libgit2 opens what has one of these names, and a pipe there would never let go of us: one memory
+ * in a home of hundreds could stop the sync of all.
  */
 static memfs_code check_kinds(const checkout *c, memfs_error *err)
 {

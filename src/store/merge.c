@@ -8,9 +8,10 @@
 /*
  * Two commits into one (merge_int.h says which file does what).
  *
- * Everything in the merge commit comes from its parents: their order is that of their ids, the date the
- * later of theirs, the identity fixed, the message made of ids and notes.  So whoever merges the same two
- * commits, in whatever order, makes the same commit, and two machines that did so are done.
+ * Everything in the merge commit comes from its parents: their order is that of their ids, the date
+ * the later of theirs, the identity fixed, the message made of ids and notes.  So whoever merges
+ * the same two commits, in whatever order, makes the same commit, and two machines that did so are
+ * done.
  */
 
 #define MAX_COUNT 10000

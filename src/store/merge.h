@@ -1,12 +1,12 @@
 /*
  * merge.h - two commits into one: the table of design 7 over whole trees.
  *
- * A pure function of the two commits: same result, to the byte of the commit, on every machine and in
- * either order of the arguments.  Parents are sorted by id; author and committer are memfs
- * <memfs@localhost> at the later of the parents' committer times, zone +0000.  File contents are decided
- * by memory/merge.h; renames (exact, and similar by half), file against folder, case twins and
- * modify/delete here.  Several merge bases are merged by the same rule first, in order of id; no base
- * (unrelated histories) is the empty tree.
+ * A pure function of the two commits: same result, to the byte of the commit, on every machine and
+ * in either order of the arguments.  Parents are sorted by id; author and committer are memfs
+ * <memfs@localhost> at the later of the parents' committer times, zone +0000.  File contents are
+ * decided by memory/merge.h; renames (exact, and similar by half), file against folder, case twins
+ * and modify/delete here.  Several merge bases are merged by the same rule first, in order of id;
+ * no base (unrelated histories) is the empty tree.
  *
  * Equal subtrees are not opened: the cost follows the change.
  *
@@ -43,7 +43,9 @@ typedef enum merge_relation {
     MERGE_DIVERGED,
     MERGE_UNRELATED,
 } merge_relation;
-/* n_ahead: commits of a that b lacks, n_behind the reverse; counted to 10,000.  Both may be NULL. */
+/*
+ * n_ahead: commits of a that b lacks, n_behind the reverse; counted to 10,000.  Both may be NULL.
+ */
 MEMFS_CHECK memfs_code merge_relate(repo *r, const memfs_oid *a, const memfs_oid *b,
                                     merge_relation *ret, size_t *ret_n_ahead, size_t *ret_n_behind,
                                     memfs_error *err);
@@ -57,8 +59,8 @@ MEMFS_CHECK memfs_code merge_trees(repo *r, const memfs_oid *base_tree, const me
                                    const memfs_oid *b_tree, memfs_oid *ret_tree, merge_result *notes,
                                    memfs_error *err);
 /*
- * The notes that a merge commit's message carries, read back (the first hundred; of any other commit none).
- * is_merge: it is a merge of ours.
+ * The notes that a merge commit's message carries, read back (the first hundred; of any other
+ * commit none). is_merge: it is a merge of ours.
  */
 MEMFS_CHECK memfs_code merge_notes_of(repo *r, const memfs_oid *commit, merge_result *ret,
                                       memfs_error *err);

@@ -7,15 +7,17 @@
 /*
  * Where two commits parted.
  *
- * Usually that is one commit.  After criss-cross merges there are several, none better than another;
- * they are merged by the same rules into a tree that no commit has, in the order of their ids:
+ * Usually that is one commit.  After criss-cross merges there are several, none better than
+ * another; they are merged by the same rules into a tree that no commit has, in the order of their
+ * ids:
  *
  *     tree(b0, b1, b2) = merge(merge(b0, b1), b2), each over the tree where what is merged so far and
  *                        the next one parted
  *
- * which may be such a tree again.  Histories can be built that make this explode, so all of it may cost
- * MAX_MERGES; after that the first of several bases (by id) stands for all of them.  It is a common
- * ancestor as good as any, and the rule is a function of the graph like everything else here.
+ * which may be such a tree again.  Histories can be built that make this explode, so all of it may
+ * cost MAX_MERGES; after that the first of several bases (by id) stands for all of them.  It is a
+ * common ancestor as good as any, and the rule is a function of the graph like everything else
+ * here.
  */
 
 #define MAX_MERGES 64

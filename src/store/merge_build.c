@@ -10,8 +10,8 @@
  * The edits of a merge put into a's tree.
  *
  * Edits are sorted so that what concerns one folder lies together, the folder itself before what is
- * below it ('/' sorts before every other byte).  Folders that no edit concerns are not opened; those
- * that one does are on a stack, and written when they are left, innermost first.
+ * below it ('/' sorts before every other byte).  Folders that no edit concerns are not opened;
+ * those that one does are on a stack, and written when they are left, innermost first.
  *
  * Names that cannot stand beside each other are found then, in folders that got a new name:
  *
@@ -19,9 +19,9 @@
  *   twins                 (equal but for case or form) the smaller id keeps it; folders before files
  *
  * The other gets merge_second_name, as does what was to be beside another from the start.  If that
- * name is taken, by other bytes, the id in it is counted up until it is free.  Twins that one of the
- * sides had are let be: nobody asks us to rename them.  (Of more than MAX_LET_BE of one name nobody
- * looks who had which.)
+ * name is taken, by other bytes, the id in it is counted up until it is free.  Twins that one of
+ * the sides had are let be: nobody asks us to rename them.  (Of more than MAX_LET_BE of one name
+ * nobody looks who had which.)
  */
 
 #define MAX_LET_BE 8

@@ -3,11 +3,12 @@
 #include "base/mem.h"
 
 /*
- * One file, three states of it: the table of design 7.  What only one side changed never comes here.
+ * One file, three states of it: the table of design 7.  What only one side changed never comes
+ * here.
  *
  * The texts are merged by memory/merge.h.  What it cannot make one text of (bytes that are no text,
- * links, files too large) is kept twice: the side with the smaller blob id under the name, the other
- * beside it.
+ * links, files too large) is kept twice: the side with the smaller blob id under the name, the
+ * other beside it.
  */
 
 typedef struct noter {

@@ -7,8 +7,8 @@
 #include <stdlib.h>
 
 /*
- * What was decided by rule, in the message of the merge commit, so that whoever has the commit has the
- * notes:
+ * What was decided by rule, in the message of the merge commit, so that whoever has the commit has
+ * the notes:
  *
  *     memfs: merge 1234567 and 89abcde
  *

@@ -21,8 +21,8 @@
  * down to half.  At most SIMILAR_MAX of each are compared, those with a like base name first.
  *
  * Each side is searched by itself and ties are broken by paths, so that the outcome hangs on the
- * three trees alone.  A new name that the other side has taken is no rename: then nothing moves, the
- * changed file stays and the two new files are merged.
+ * three trees alone.  A new name that the other side has taken is no rename: then nothing moves,
+ * the changed file stays and the two new files are merged.
  */
 
 #define SAME_MAX 200
@@ -73,7 +73,10 @@ static bool is_empty_blob(const memfs_oid *id)
     return oid_equal(id, &empty);
 }
 
-/* Is it a file of the base that is gone on this side?  Empty files are all alike, they move nowhere. */
+/*
+ * Is it a file of the base that is gone on this side?  Empty files are all alike, they move
+ * nowhere.
+ */
 static bool is_source(const search *s, const merge_item *item)
 {
     return merge_entry_is_regular(&item->at[MERGE_SIDE_BASE]) && !item->at[s->side].has &&
@@ -172,8 +175,8 @@ static size_t first_with(const by_id *list, size_t n, const memfs_oid *id)
 }
 
 /*
- * The place for this item among those with its blob: a like base name, else the first that is free.  Of
- * many alike only SAME_MAX are looked at for a like name.
+ * The place for this item among those with its blob: a like base name, else the first that is free.
+ * Of many alike only SAME_MAX are looked at for a like name.
  */
 static size_t pick_same(const search *s, by_id *list, size_t n, const merge_item *item,
                         bool only_like)

@@ -14,9 +14,9 @@
  *
  * Whoever starts a child owns and reaps it, and need not tell us when.  The kernel knows: a child
  * leads a group of its own (base/process.h), whose id is not given to anyone else as long as a
- * process of it is left, be it a zombie or the pack-objects of an upload-pack that was killed.  When
- * the id was given again after that, a stranger is taken for the child, and packs stay longer than
- * they need to: until they are old enough (care.c).
+ * process of it is left, be it a zombie or the pack-objects of an upload-pack that was killed.
+ * When the id was given again after that, a stranger is taken for the child, and packs stay longer
+ * than they need to: until they are old enough (care.c).
  */
 
 typedef struct reader {

@@ -1,14 +1,15 @@
 /*
  * The second history is made bottom up and oldest first: a blob depends on its bytes, a tree on its
- * entries, a commit on its tree and parents.  Each old object is looked at once, and its new id kept in
- * a map, so the cost is one read of every object that main reaches, whatever the number of commits.
+ * entries, a commit on its tree and parents.  Each old object is looked at once, and its new id
+ * kept in a map, so the cost is one read of every object that main reaches, whatever the number of
+ * commits.
  *
- * A tree's new bytes are the old ones with ids overwritten in place: names and modes stay, so the order
- * stays.  A commit's are built line by line.  What comes out unchanged keeps its id, and with it its
- * signature; so the history below the first touched commit stays the same commits.
+ * A tree's new bytes are the old ones with ids overwritten in place: names and modes stay, so the
+ * order stays.  A commit's are built line by line.  What comes out unchanged keeps its id, and with
+ * it its signature; so the history below the first touched commit stays the same commits.
  *
- * Replacing can put the needle together anew out of its neighbourhood ("[pur" in "a[pur[pur...").  It is
- * repeated until there is none; a file that resists is replaced whole.
+ * Replacing can put the needle together anew out of its neighbourhood ("[pur" in "a[pur[pur...").
+ * It is repeated until there is none; a file that resists is replaced whole.
  */
 #include "store/rewrite.h"
 
@@ -552,8 +553,8 @@ static memfs_code run_git(store *s, const char *path, const char *const *args, m
 }
 
 /*
- * What git does not see: packs that a fold left without an index for readers (care.c), and packs that
- * were cut short.  Readers of those have to fail now.
+ * What git does not see: packs that a fold left without an index for readers (care.c), and packs
+ * that were cut short.  Readers of those have to fail now.
  */
 static memfs_code drop_hidden_packs(const char *objects, memfs_error *err)
 {

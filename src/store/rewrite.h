@@ -40,12 +40,14 @@ typedef struct rewrite_result {
 } rewrite_result;
 void rewrite_result_dispose(rewrite_result *r);
 
-/* ELIMIT: a file or folder is beyond p's bounds.  New objects are on disk, synced, when it returns. */
+/*
+ * ELIMIT: a file or folder is beyond p's bounds.  New objects are on disk, synced, when it returns.
+ */
 MEMFS_CHECK memfs_code rewrite_history(repo *r, const rewrite_request *request, const policy *p,
                                        rewrite_result *ret, memfs_error *err);
 /*
- * Removes all refs but main, all logs but one entry that says where main is, and all objects that main
- * does not reach, in packs or loose, at once.  May be repeated after a crash.
+ * Removes all refs but main, all logs but one entry that says where main is, and all objects that
+ * main does not reach, in packs or loose, at once.  May be repeated after a crash.
  */
 MEMFS_CHECK memfs_code store_drop_old(store *s, const char *name, memfs_error *err);
 /* Is there an object of this id, reachable or not? */

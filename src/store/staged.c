@@ -6,11 +6,11 @@
 #include <stdlib.h>
 
 /*
- * Two lists of files in the order of their paths, walked side by side: the index is one already, HEAD's tree becomes
- * one by reading its folders.
+ * Two lists of files in the order of their paths, walked side by side: the index is one already,
+ * HEAD's tree becomes one by reading its folders.
  *
- * A file that only moved is found as git finds it: a path that is new and one that is gone, with the same object;
- * among several, one with the same last part is preferred, and each is used once.
+ * A file that only moved is found as git finds it: a path that is new and one that is gone, with
+ * the same object; among several, one with the same last part is preferred, and each is used once.
  */
 
 #define MAX_FILES 200000

@@ -5,8 +5,8 @@
  * "repository/<org>/<agent>/repo.git"; the store knows nothing of agents.  Repositories are bare,
  * SHA-1, with HEAD on refs/heads/main, and begin with the genesis commit (design 4).
  *
- * Only memfs writes here.  A ref moves in one place (repo_ref_move), by compare-and-swap, with fsync
- * of file and folder, and is read back (D1, D2).  Packs come in through store/incoming.h.
+ * Only memfs writes here.  A ref moves in one place (repo_ref_move), by compare-and-swap, with
+ * fsync of file and folder, and is read back (D1, D2).  Packs come in through store/incoming.h.
  *
  * Locking: the caller holds the repository's lock (sync/home.h) for everything under "changing".
  * Reading needs none.
@@ -27,8 +27,9 @@ extern const memfs_oid STORE_GENESIS;
 #define STORE_MAIN "refs/heads/main"
 
 /*
- * life cycle.  Sets libgit2's options, finds git and checks its version, makes the genesis template.
- * home is an absolute path; EDENIED when others may write there, EUNAVAIL without a git of 2.36.
+ * life cycle.  Sets libgit2's options, finds git and checks its version, makes the genesis
+ * template. home is an absolute path; EDENIED when others may write there, EUNAVAIL without a git
+ * of 2.36.
  */
 MEMFS_CHECK memfs_code store_open(const char *home, store **ret, memfs_error *err);
 void store_close(store *s);
@@ -48,8 +49,9 @@ MEMFS_CHECK memfs_code store_tip(const store *s, const char *name, memfs_oid *re
                                  memfs_error *err);
 
 /*
- * Syncs main, its folder, the folder of the packs and all folders above, up to the home: after a crash
- * between a rename and its fsync they say what no disk holds yet (D1).  ECORRUPT: a sync failed (F05).
+ * Syncs main, its folder, the folder of the packs and all folders above, up to the home: after a
+ * crash between a rename and its fsync they say what no disk holds yet (D1).  ECORRUPT: a sync
+ * failed (F05).
  */
 MEMFS_CHECK memfs_code store_settle(const store *s, const char *name, memfs_error *err);
 

@@ -78,8 +78,8 @@ void repo_memfs_oid(const git_oid *from, memfs_oid *to);
 MEMFS_CHECK memfs_code repo_add_objects(git_odb *odb, const char *objects_dir, bool is_home,
                                         memfs_error *err);
 /*
- * The handle over an odb and of a reader (readers_begin) that it then owns, also on failure.  path is
- * given, may be NULL.
+ * The handle over an odb and of a reader (readers_begin) that it then owns, also on failure.  path
+ * is given, may be NULL.
  */
 MEMFS_CHECK memfs_code repo_of_odb(store *s, char *path, git_odb *odb, uint64_t reader, repo **ret,
                                    memfs_error *err);

@@ -2,10 +2,10 @@
  * vet.h - may a commit that somebody else made be checked out here?  (T10 to T16, T23)
  *
  * What a fetch brought is judged before it touches a working tree, with the rules of a push: names,
- * modes, sizes, depth, numbers.  Judged is the tip's tree, and of it only what the known commits do not
- * have at the same path, so the cost follows the change and what an import brought along once stops
- * nothing.  Earlier commits of that history are not judged: whoever takes the offending file out again
- * has mended it for everybody.
+ * modes, sizes, depth, numbers.  Judged is the tip's tree, and of it only what the known commits do
+ * not have at the same path, so the cost follows the change and what an import brought along once
+ * stops nothing.  Earlier commits of that history are not judged: whoever takes the offending file
+ * out again has mended it for everybody.
  *
  * Thread: as a repo handle.
  */

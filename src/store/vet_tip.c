@@ -2,7 +2,9 @@
 
 #include "store/vet_int.h"
 
-/* What the tip has beyond the first of the known trees, weighed: a bomb is refused by its numbers. */
+/*
+ * What the tip has beyond the first of the known trees, weighed: a bomb is refused by its numbers.
+ */
 typedef struct arrival {
     vet *t;
     uint64_t n_entries, bytes;

@@ -4,19 +4,19 @@
  *     UNTOUCHED --recover--> READY --fence--> FENCED --verify finds it whole--> READY
  *
  * The lock is a queue: who comes first goes first, so a reader that has to catch up waits for those
- * before it and for nobody else.  Each waiter sleeps on a condition of its own, on its own stack; the
- * one who unlocks hands the lock over, so no newcomer can slip in between.
+ * before it and for nobody else.  Each waiter sleeps on a condition of its own, on its own stack;
+ * the one who unlocks hands the lock over, so no newcomer can slip in between.
  *
  * Three ids tell what may be served:
  *   tip      main, as this process knows it
  *   moving   where a push of ours is taking it right now
  *   synced   the tip that the cache holds
  * The id on disk equals tip: nothing happened.  It equals moving: a push is between its ref and its
- * acknowledgement; the old rows are as good an answer as the new.  Anything else: somebody moved the
- * ref behind our back (F14), which is told, and told louder when history was rewritten (H1).
+ * acknowledgement; the old rows are as good an answer as the new.  Anything else: somebody moved
+ * the ref behind our back (F14), which is told, and told louder when history was rewritten (H1).
  *
- * synced is true for one cache only: when the cache is set aside, the home's epoch moves on and every
- * entry is behind, to be caught up at its next touch (F23).
+ * synced is true for one cache only: when the cache is set aside, the home's epoch moves on and
+ * every entry is behind, to be caught up at its next touch (F23).
  *
  * A fence survives the process (F05: whoever starts next has to verify before it serves) as a file
  * "fenced" beside repo.git, with the reason.  When even that cannot be written, the fence of this
@@ -458,8 +458,8 @@ memfs_code agent_look(home *h, agent *a, memfs_oid *ret_tip, memfs_error *err)
 }
 
 /*
- * What the cache says at the first touch.  Rows behind the tip are what a crash between ref and cache
- * leaves, and no news; rows of a commit that the tip does not descend from are (H1).
+ * What the cache says at the first touch.  Rows behind the tip are what a crash between ref and
+ * cache leaves, and no news; rows of a commit that the tip does not descend from are (H1).
  */
 static memfs_code compare_with_cache(home *h, agent *a, const memfs_oid *tip, memfs_error *err)
 {
@@ -509,7 +509,9 @@ static bool is_touched(agent *a)
     return is_touched;
 }
 
-/* The rows may fail without the repository failing: git goes on, and the next reader tries again. */
+/*
+ * The rows may fail without the repository failing: git goes on, and the next reader tries again.
+ */
 memfs_code agent_recover(home *h, agent *a, memfs_error *err)
 {
     memfs_error rows_err;

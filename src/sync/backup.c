@@ -11,10 +11,10 @@
  *       "agents":   [ { "id", "org", "tip": "<main>", "files": <regular files below repo.git> } ],
  *       "left_out": [ { "id", "why" } ] }
  *
- * Why this is a state that some instant had (D7): an agent is in the list because the copy of the state
- * has it, and the state learns of an agent after its repository was made; a repository does not change
- * while its lock is held, so its refs and objects belong together.  Agents are independent of one
- * another, so an instant each is enough.
+ * Why this is a state that some instant had (D7): an agent is in the list because the copy of the
+ * state has it, and the state learns of an agent after its repository was made; a repository does
+ * not change while its lock is held, so its refs and objects belong together.  Agents are
+ * independent of one another, so an instant each is enough.
  *
  * Both ways work on <target>.partial-<pid>-<n>, sync it whole, and rename: a target that exists is
  * complete.  Of two that make the same target at once, the second finds it there.
@@ -353,7 +353,9 @@ static memfs_code restore_agent(upkeep_round *r, store *s, const char *from, con
     return rc;
 }
 
-/* All are looked at, so that a person reads once what is wrong; one that fails ends it after that. */
+/*
+ * All are looked at, so that a person reads once what is wrong; one that fails ends it after that.
+ */
 static memfs_code restore_agents(upkeep_round *r, store *s, const char *from, const char *staged,
                                  const json_t *agents, id_list *ids, memfs_error *err)
 {

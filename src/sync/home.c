@@ -2,10 +2,10 @@
  * home.c - the data folder as a whole: its lock, its three parts, and the table of agents.
  *
  * The table holds only agents that somebody asked for since the start (or that the recovery in the
- * background came by), so a home with 100,000 agents opens as fast as an empty one: opening takes the
- * lock, opens state, store and cache, and reads no agent at all.  An entry is some 450 bytes and lives
- * until the home closes, so that pointers to it need no counting.  An id that nobody knows gets no
- * entry, except by a push: a client cannot fill the memory by asking.
+ * background came by), so a home with 100,000 agents opens as fast as an empty one: opening takes
+ * the lock, opens state, store and cache, and reads no agent at all.  An entry is some 450 bytes
+ * and lives until the home closes, so that pointers to it need no counting.  An id that nobody
+ * knows gets no entry, except by a push: a client cannot fill the memory by asking.
  *
  * What happens to one entry, and when, is in agent.c.
  */
@@ -70,7 +70,9 @@ static memfs_code take_free_lock(const char *path, fs_lock *ret, memfs_error *er
     return rc;
 }
 
-/* The pid is for people and for the error above; who owns the home is decided by the flock alone. */
+/*
+ * The pid is for people and for the error above; who owns the home is decided by the flock alone.
+ */
 static memfs_code take_lock(home *h, memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = mem_printf("%s/lock", h->path);

@@ -1,6 +1,6 @@
 /*
- * home.h - one data folder and everything in it: the lock, the store, the state, the cache, and what
- * is known of each agent.
+ * home.h - one data folder and everything in it: the lock, the store, the state, the cache, and
+ * what is known of each agent.
  *
  * One process owns a home (flock on `lock`, L6).  Every way to an agent's memory goes through
  * home_agent(), which answers three questions before anything else may happen:
@@ -62,9 +62,9 @@ MEMFS_CHECK memfs_code home_agent(home *h, memfs_str id, agent **ret, memfs_erro
  */
 MEMFS_CHECK memfs_code home_agent_repo(home *h, memfs_str id, agent **ret, memfs_error *err);
 /*
- * The same as home_agent at a fraction of the price (fast routes): a good answer holds for a second,
- * so that a repository that was moved or removed by hand shows after that.  While the disk is too full
- * for the rows of the tip, those of an older commit do (F06).
+ * The same as home_agent at a fraction of the price (fast routes): a good answer holds for a
+ * second, so that a repository that was moved or removed by hand shows after that.  While the disk
+ * is too full for the rows of the tip, those of an older commit do (F06).
  */
 MEMFS_CHECK memfs_code home_agent_peek(home *h, memfs_str id, agent **ret, memfs_error *err);
 /*
@@ -80,14 +80,14 @@ const char *agent_repo(const agent *a); /* name of its repository in the store *
 /* changing */
 /*
  * Touches every agent that was not touched since the start, for a thread of the server's: recovers
- * it, adopts folders that the state does not know, catches the cache up.  *ret_n: how many were done.
- * Troubles of single agents are alarms, not failures.
+ * it, adopts folders that the state does not know, catches the cache up.  *ret_n: how many were
+ * done. Troubles of single agents are alarms, not failures.
  */
 MEMFS_CHECK memfs_code home_recover_all(home *h, bool (*should_stop)(void *ctx), void *ctx,
                                         size_t *ret_n, memfs_error *err);
 /*
- * The next piece of upkeep that a push left behind (folding packs), under that agent's lock.  False:
- * there is none.  For a thread of the server's, every second or so.
+ * The next piece of upkeep that a push left behind (folding packs), under that agent's lock.
+ * False: there is none.  For a thread of the server's, every second or so.
  */
 bool home_upkeep_step(home *h);
 /*

@@ -1,10 +1,10 @@
 /*
  * materialise.c - f, the function from a tree to rows, and the way its values get into the cache.
  *
- * A row depends on agent id, path, blob, and when its label was first seen (which the state keeps, as
- * git does not).  It depends on no clock, no other file and no history; so a cache that is deleted
- * comes back to the byte (D5), and `verify` can compute what must be there.  For the same reason
- * updated_at is the birth as well: git has no time of change that is a function of the tree.
+ * A row depends on agent id, path, blob, and when its label was first seen (which the state keeps,
+ * as git does not).  It depends on no clock, no other file and no history; so a cache that is
+ * deleted comes back to the byte (D5), and `verify` can compute what must be there.  For the same
+ * reason updated_at is the birth as well: git has no time of change that is a function of the tree.
  *
  * Which files are rows: regular files whose path gives a label (memory/label.h, with the configured
  * prefixes), is UTF-8, and passes the strict naming policy, whatever policy the server runs under.
@@ -15,8 +15,8 @@
  *   not UTF-8                          the text with U+FFFD, and metadata {"memfs_problem": ...}
  *   larger than max_block_bytes        an empty value, the same mark
  *
- * Cost: one tree diff by id, one blob read, one decode and one parse a changed file; the rows lie in
- * one arena and go to the cache in one transaction.
+ * Cost: one tree diff by id, one blob read, one decode and one parse a changed file; the rows lie
+ * in one arena and go to the cache in one transaction.
  */
 #include "sync/home_int.h"
 #include "sync/materialise_int.h"
@@ -535,7 +535,9 @@ static size_t count_problems(const plan *p)
     return n;
 }
 
-/* In a step ECORRUPT means the cache; what else is damaged is told by an alarm or a fence already. */
+/*
+ * In a step ECORRUPT means the cache; what else is damaged is told by an alarm or a fence already.
+ */
 static memfs_code not_the_cache(memfs_error *err)
 {
     if (err->code == MEMFS_ECORRUPT)

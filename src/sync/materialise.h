@@ -1,9 +1,9 @@
 /*
  * materialise.h - from a ref move to rows: the only place that feeds the cache (design 8).
  *
- * The old tree (the cache's synced tip) against the new one by object id; only what differs is read,
- * parsed and written, in one transaction with the new tip.  Deletes and renames follow, the last file
- * too (K2).  One bad file spoils its own row only (K6).
+ * The old tree (the cache's synced tip) against the new one by object id; only what differs is
+ * read, parsed and written, in one transaction with the new tip.  Deletes and renames follow, the
+ * last file too (K2).  One bad file spoils its own row only (K6).
  *
  * Thread: any, under the agent's lock.
  */
@@ -28,7 +28,8 @@ MEMFS_CHECK memfs_code materialise_rebuild(home *h, agent *a, materialise_result
 
 /*
  * The row that f gives for one file by itself, without cache, tree or births (its times are 0), for
- * those who want to know what must be there.  blob_bytes may be any bytes.  Slices of *ret live in scratch.
+ * those who want to know what must be there.  blob_bytes may be any bytes.  Slices of *ret live in
+ * scratch.
  */
 MEMFS_CHECK memfs_code materialise_row(memfs_str agent_id, memfs_str path, memfs_str label,
                                        const memfs_oid *blob, memfs_str blob_bytes,

@@ -2,8 +2,8 @@
  * materialise_int.h - the two halves of a step of the cache, for push.c, verify and materialise.c.
  *
  * A plan is what git says: the rows that a step from one commit to another writes, and the paths
- * whose rows go.  It is made without touching anything, in the quarantine of a push too, so that the
- * same parse serves the warnings before the ref moves and the rows after it.
+ * whose rows go.  It is made without touching anything, in the quarantine of a push too, so that
+ * the same parse serves the warnings before the ref moves and the rows after it.
  */
 #ifndef MEMFS_SYNC_MATERIALISE_INT_H
 #define MEMFS_SYNC_MATERIALISE_INT_H
@@ -31,7 +31,9 @@ size_t plan_n_rows(const plan *p);
 const block_row *plan_row(const plan *p, size_t i, row_fault *ret_fault);
 
 /* changing, under the agent's lock */
-/* Dates the rows; labels that were never seen are born now, unless as_it_is (then created_at is 0). */
+/*
+ * Dates the rows; labels that were never seen are born now, unless as_it_is (then created_at is 0).
+ */
 MEMFS_CHECK memfs_code plan_births(home *h, agent *a, plan *p, bool as_it_is, memfs_error *err);
 /* Births, then rows and tip in one transaction.  ECONFLICT: the cache is not at `from`. */
 MEMFS_CHECK memfs_code plan_apply(home *h, agent *a, plan *p, materialise_result *ret,

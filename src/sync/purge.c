@@ -13,9 +13,9 @@
  *     6  rows        made anew, and freed pages of the cache overwritten
  *     7  check       by id that the objects are gone, and that main is whole
  *
- * A crash between any two leaves a repository that works, and a purge that can be run again: it finds
- * nothing more to replace, and drops what the first left.  What it cannot reach is said in the docs:
- * clones, remotes, and backups taken before.
+ * A crash between any two leaves a repository that works, and a purge that can be run again: it
+ * finds nothing more to replace, and drops what the first left.  What it cannot reach is said in
+ * the docs: clones, remotes, and backups taken before.
  */
 #include "sync/upkeep_int.h"
 

@@ -14,12 +14,12 @@
  *     9  the ref moves and is read back     ng; or no answer at all    the genesis, or fenced (F05)
  *     10 the cache                          ok, and a line             rows follow at the next touch
  *
- * A command that was refused in step 1 still has its pack read, and thrown away: the client sends it
- * before it listens.
+ * A command that was refused in step 1 still has its pack read, and thrown away: the client sends
+ * it before it listens.
  *
- * The same command again after a lost answer finds main where it wants it, and is told so (D4).  But a
- * main that this process did not move may come from a crash between the rename and the fsync of its
- * folder, or from a hand: it is synced before anything built on it is acknowledged (D1).
+ * The same command again after a lost answer finds main where it wants it, and is told so (D4).
+ * But a main that this process did not move may come from a crash between the rename and the fsync
+ * of its folder, or from a hand: it is synced before anything built on it is acknowledged (D1).
  */
 #include "sync/push.h"
 

@@ -7,9 +7,9 @@
  *                   catch the cache up; only then the verdict exists (D2)
  *     push_free
  *
- * Before the ref moved every failure leaves everything as it was (D3).  After it, a cache that fails
- * is a warning: the commit is acknowledged, the blocks follow (F22).
- * Thread: one worker thread.
+ * Before the ref moved every failure leaves everything as it was (D3).  After it, a cache that
+ * fails is a warning: the commit is acknowledged, the blocks follow (F22). Thread: one worker
+ * thread.
  */
 #ifndef MEMFS_SYNC_PUSH_H
 #define MEMFS_SYNC_PUSH_H

@@ -187,7 +187,10 @@ static memfs_code rebuild_all(upkeep_round *r, memfs_error *err)
     return rc < 0 || r->is_stopped ? rc : forget_nobody(r, &ids, err);
 }
 
-/* A cache that breaks in the middle is begun anew, and the rows made until then are gone: once more. */
+/*
+ * A cache that breaks in the middle is begun anew, and the rows made until then are gone: once
+ * more.
+ */
 static memfs_code rebuild_until_whole(upkeep_round *r, memfs_error *err)
 {
     memfs_code rc = MEMFS_OK;

@@ -26,8 +26,8 @@ bool round_progress(upkeep_round *r, size_t done, size_t total, const char *agen
 /* Works on one agent, whose lock is held; a failure is told and counted, and the round goes on. */
 typedef memfs_code (*round_fn)(upkeep_round *r, agent *a, memfs_error *err);
 /*
- * agent_id empty: all that the state or the disk know (sorted, in *ids, for the caller).  ENOTFOUND:
- * the one that was named is not known.
+ * agent_id empty: all that the state or the disk know (sorted, in *ids, for the caller).
+ * ENOTFOUND: the one that was named is not known.
  */
 MEMFS_CHECK memfs_code round_agents(upkeep_round *r, memfs_str agent_id, round_fn fn, id_list *ids,
                                     memfs_error *err);

@@ -9,9 +9,9 @@
  * and, for a round over all: the database file page by page, rows of agents that nobody knows, and
  * folders that are no agent's.
  *
- * The rows are compared with f of main even when the cache stands at another tip: then both are told.
- * Nothing is mended here (rebuild does that), with one exception each way: damage fences the agent
- * (F12), and a fence is lifted when there is none.
+ * The rows are compared with f of main even when the cache stands at another tip: then both are
+ * told. Nothing is mended here (rebuild does that), with one exception each way: damage fences the
+ * agent (F12), and a fence is lifted when there is none.
  */
 #include "sync/materialise_int.h"
 #include "sync/upkeep_int.h"
@@ -181,9 +181,9 @@ static bool last_of_reflog(home *h, const agent *a, reflog_entry *ret)
 }
 
 /*
- * The log is written before the ref and is not synced, so a crash may leave an entry for a move that
- * did not come about, and a power cut may take the last entries away.  Neither is a move by hand, as
- * long as the cache, which follows the ref, agrees.
+ * The log is written before the ref and is not synced, so a crash may leave an entry for a move
+ * that did not come about, and a power cut may take the last entries away.  Neither is a move by
+ * hand, as long as the cache, which follows the ref, agrees.
  */
 static bool is_of_a_crash(upkeep_round *r, agent *a, const reflog_entry *last, const memfs_oid *tip)
 {
