@@ -86,21 +86,37 @@ static int pre_commit(const hook_options *o)
     return go_on(o->then);
 }
 
-/* The work itself is done by a process that no commit waits for. */
-static memfs_code start_sync(memfs_error *err)
+/* Whose memory the commit is in; NULL: it does not say.  Caller frees. */
+static char *agent_of(const checkout *c)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/config", checkout_common_dir(c));
+    _cleanup_(gitconfig_closep) gitconfig *g = NULL;
+    memfs_error ignored = MEMFS_ERROR_INIT;
+    const char *id = gitconfig_open(path, &g, &ignored) == MEMFS_OK
+                         ? gitconfig_get(g, "letta.agentId")
+                         : NULL;
+
+    return id != NULL && ids_is_agent(str_of(id)) ? mem_strdup(id) : NULL;
+}
+
+/*
+ * The work itself is done by a process that no commit waits for.  It is told whose memory this is,
+ * or to look at all: $LETTA_AGENT_ID names who committed, and that may be another agent.
+ */
+static memfs_code start_sync(const checkout *c, memfs_error *err)
 {
     static const char *const GITS_OWN[] = {
         "GIT_DIR",    "GIT_WORK_TREE",         "GIT_INDEX_FILE",
         "GIT_PREFIX", "GIT_OBJECT_DIRECTORY",  "GIT_COMMON_DIR",
         "GIT_EDITOR", "GIT_CONFIG_PARAMETERS", "GIT_CONFIG_COUNT"
     };
-    _cleanup_(mem_freep) char *memfs = NULL;
+    _cleanup_(mem_freep) char *memfs = NULL, *agent = agent_of(c);
     memfs_code rc = program_path(PROGRAM_MEMFS, &memfs, err);
-    const char *args[] = { memfs, "sync", "--queued", NULL };
+    const char *args[] = { memfs, "sync", "--queued", agent != NULL ? "--agent" : "--all", agent,
+                           NULL };
 
     if (rc < 0)
         return rc;
-    args[0] = memfs;
     for (size_t i = 0; i < ARRAY_LEN(GITS_OWN); i++)
         unsetenv(GITS_OWN[i]);
     return detach(args, (const char *const *)environ, err);
@@ -116,7 +132,7 @@ static int post_commit(const hook_options *o)
     if (rc == MEMFS_OK)
         rc = mirror_enqueue(c, &e);
     if (rc == MEMFS_OK && mirror_queued(c) > 0)
-        rc = start_sync(&e);
+        rc = start_sync(c, &e);
     if (rc < 0)
         cli_talk("the commit is made, but could not be queued for its mirror: %s", e.msg);
     return go_on(o->then);

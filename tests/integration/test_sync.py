@@ -1,6 +1,7 @@
 """sync: memories and remotes are brought together; mirrors, hubs and subagents' branches with them."""
 import json
 import os
+import re
 import subprocess
 import threading
 
@@ -280,6 +281,9 @@ def test_L5_mirror_is_queued_durably_and_delivered_later(memfs_bin, folder, remo
     assert r["n_queued"] >= 1, r
     assert "could not push" in r["mirror_detail"] and r["mirror_detail"] in r["line"], r    # L5
     assert r["mirror_again_at"] > "2026", r
+    assert re.search(r"could not push.*, tried again in \d+ s", r["line"]), r
+    assert re.search(r"mirror: could not push.*, tried again in \d+ s\)",
+                     home.run("status").stdout.decode())
     home.git.run("init", "-q", "--bare", "-b", "main", target)
     next_try = os.path.join(home.git_dir(id), "memfs", "mirror-next")
     assert os.path.exists(next_try)
@@ -292,6 +296,18 @@ def test_L5_mirror_is_queued_durably_and_delivered_later(memfs_bin, folder, remo
     with open(os.path.join(home.git_dir(id), "memory-repository-push.log")) as f:
         log = f.read()
     assert f"{head[:7]} on main ---" in log and "exit=0" in log and "exit=1" in log
+
+
+@pytest.mark.parametrize("is_named", [True, False])
+def test_a_commit_in_another_agents_memory_reaches_its_mirror(memfs_bin, folder, remote, agent, is_named):
+    """The environment says who commits, which need not be whose memory it is."""
+    id, home, target = mirrored(memfs_bin, folder, remote, agent)
+    home.git.run("init", "-q", "--bare", "-b", "main", target)
+    if not is_named:
+        home.checkout(id).run("config", "--unset", "letta.agentId")
+    home.git.env["LETTA_AGENT_ID"] = home.git.env["AGENT_ID"] = agent()
+    head = commit(home, id)
+    wait_for(lambda: mirror_tip(target) == head)
 
 
 def test_S3_the_mirror_never_gets_the_letta_key(memfs_bin, folder, remote, agent):
