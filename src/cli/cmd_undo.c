@@ -1,8 +1,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "cli/cli.h"
-#include "client/places.h"
+#include "cli/opened.h"
 #include "client/rescue.h"
 
 #include <stdio.h>
@@ -136,22 +135,12 @@ static cli_exit undo(checkout *c, const char *agent, const char *what, const und
     return EXIT_GOOD;
 }
 
-static memfs_code open_memory(const char *agent, checkout **ret, memfs_error *err)
-{
-    _cleanup_(settings_freep) settings *s = NULL;
-    _cleanup_(place_dispose) place p = PLACE_INIT;
-    memfs_code rc = settings_load(NULL, NULL, 0, &s, err);
-
-    if (rc == MEMFS_OK)
-        rc = place_of(s, agent, &p, err);
-    return rc == MEMFS_OK ? checkout_open(p.memory, ret, err) : rc;
-}
-
 int cmd_undo(int argc, char **argv)
 {
     undo_options o = { .agent = NULL };
     const cli_option options[] = {
-        { "agent", CLI_TEXT, &o.agent, "ID", "whose memory; else $LETTA_AGENT_ID or $AGENT_ID" },
+        { "agent", CLI_TEXT, &o.agent, "ID",
+          "whose memory ($LETTA_AGENT_ID, $AGENT_ID, or the one that we are in)" },
         { "list", CLI_FLAG, &o.as_list, NULL, "only show what can be undone, newest first" },
         { "seen", CLI_FLAG, &o.is_seen, NULL,
           "with --list: the merges were looked at, and are not listed again" },
@@ -169,21 +158,22 @@ int cmd_undo(int argc, char **argv)
         "  memfs undo --agent agent-… --list\n  memfs undo --agent agent-… 1a2b3c4 --dry-run\n",
         NULL
     };
+    _cleanup_(opened_dispose) opened m = OPENED_INIT;
     _cleanup_(checkout_closep) checkout *c = NULL;
     memfs_error e = MEMFS_ERROR_INIT;
-    const char *rest[1], *agent;
+    const char *rest[1];
     size_t n_rest;
     cli_exit status;
 
     if (!cli_parse(&usage, argc, argv, rest, 1, &n_rest, &status))
         return status;
-    agent = cli_agent(o.agent);
-    if (agent == NULL)
-        return cli_usage_error(&usage, "whose memory?  Say --agent ID");
     if (o.is_seen)
         o.as_list = true;
-    if (open_memory(agent, &c, &e) < 0)
+    if (!opened_place(&usage, o.agent, &m, &status))
+        return status;
+    if (checkout_open(m.place.memory, &c, &e) < 0) /* main is there, also from inside a worktree */
         return cli_fail(&e, "'memfs apply --agent ID' makes a memory ready");
-    status = o.as_list ? show_list(c, agent, &o) : undo(c, agent, n_rest == 1 ? rest[0] : NULL, &o);
+    status = o.as_list ? show_list(c, m.place.agent_id, &o)
+                       : undo(c, m.place.agent_id, n_rest == 1 ? rest[0] : NULL, &o);
     return cli_finish(status);
 }

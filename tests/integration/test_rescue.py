@@ -99,6 +99,25 @@ def test_undo_a_reset_that_was_built_upon(memory):
     assert memory.text("status", "--porcelain") == ""
 
 
+def test_undo_where_we_are(memory):
+    """Without --agent: the memory, or the worktree of it, that it is started in."""
+    lost = memory.commit("notes/b.txt", "b\n")
+    memory.run("reset", "-q", "--hard", "HEAD~1")
+    path = memory.call("worktree", "add", "w").stdout.decode().strip()
+
+    def undo(*args, at):
+        return subprocess.run([memory.memfs, "undo", *args], cwd=at, env=memory.git.env,
+                              capture_output=True, stdin=subprocess.DEVNULL, timeout=60)
+    for at in (memory.path, path):
+        told = json.loads(undo("--list", "--json", at=at).stdout)
+        assert told["agent_id"] == memory.agent and [r["id"] for r in told["can_undo"]] == [lost]
+    none = undo("--list", at=memory.git.home)
+    assert none.returncode == 2 and b"--agent" in none.stderr
+    assert undo(at=path).returncode == 0
+    assert memory.read("notes/b.txt") == "b\n" and memory.text("rev-parse", "main") == lost
+    assert not os.path.exists(path + "/notes/b.txt")        # the worktree is let be
+
+
 def test_undo_a_discarded_subagent_branch(memory, folder):
     path = folder / "w"
     memory.run("worktree", "add", "-q", path, "-b", "letta/reflection/1", "HEAD")
