@@ -612,6 +612,9 @@ memfs_code worktrees_merge(const place *p, const char *name, worktree_merge *ret
         if (rc == MEMFS_ECONFLICT && is_new)
             rc = MEMFS_OK;
     }
+    if (rc == MEMFS_OK && is_new)
+        rc = memfs_fail(err, MEMFS_ECONFLICT, "what is committed is in main, but the folder stays: it "
+                        "changes all the time, or git has it locked ('git worktree unlock')");
     if (rc < 0)
         return memfs_context(err, "worktree '%.100s'", name);
     say(&w, ret, said);

@@ -296,6 +296,19 @@ def test_force_takes_a_dirty_one_whose_branch_is_gone(home, agent):
     nothing_is_left(home, agent)
 
 
+def test_L5_a_folder_that_git_has_locked_stays_and_is_told(home, agent):
+    """What it holds is in main; a merge that could not clean up never says that all is well."""
+    w = worktree(home, agent, "add", "w")
+    commit(Checkout(home.git, w["path"]), {"notes.md": "w\n"})
+    home.checkout(agent).run("worktree", "lock", w["path"])
+    text = worktree(home, agent, "merge", "w", code=5)
+    assert "git worktree unlock" in text, text
+    assert home.checkout(agent).text("show", "main:notes.md") == "w"
+    home.checkout(agent).run("worktree", "unlock", w["path"])
+    worktree(home, agent, "merge", "w")
+    nothing_is_left(home, agent)
+
+
 def test_an_agent_without_a_memory_is_named(home, agent):
     other = new_agent()
     for args in (["list"], ["add", "w"], ["merge", "w"], ["remove", "w"]):
