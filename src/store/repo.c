@@ -7,6 +7,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#ifdef __SANITIZE_ADDRESS__
+#include <sanitizer/lsan_interface.h>
+#endif
 
 /*
  * A handle is an object database put together by hand: packs and loose objects of one folder, no
@@ -250,6 +253,24 @@ memfs_code repo_blob(repo *r, const memfs_oid *id, uint64_t max_bytes, memfs_buf
     return buf_check(out, "the file", err);
 }
 
+/*
+ * libgit2 1.5 loses 64 bytes of its own when a commit on the way is missing, as behind a refused
+ * fetch from a shallow clone.  The leak checker of the test builds is told so here, where it happens.
+ */
+static int is_descendant(git_repository *view, const git_oid *new, const git_oid *old)
+{
+    int rc;
+
+#ifdef __SANITIZE_ADDRESS__
+    __lsan_disable();
+#endif
+    rc = git_graph_descendant_of(view, new, old);
+#ifdef __SANITIZE_ADDRESS__
+    __lsan_enable();
+#endif
+    return rc;
+}
+
 memfs_code repo_is_ancestor(repo *r, const memfs_oid *ancestor, const memfs_oid *commit, bool *ret,
                             memfs_error *err)
 {
@@ -262,7 +283,7 @@ memfs_code repo_is_ancestor(repo *r, const memfs_oid *ancestor, const memfs_oid 
     }
     repo_git_oid(ancestor, &old);
     repo_git_oid(commit, &new);
-    rc = git_graph_descendant_of(r->view, &new, &old);
+    rc = is_descendant(r->view, &new, &old);
     if (rc < 0)
         return store_fail_git(err, rc, "could not compare two commits");
     *ret = rc == 1;
