@@ -2,7 +2,8 @@
  * state.h - what git does not carry and nobody can recompute: durable, never deleted (design 14,
  * F24).
  *
- * Agents, when each block was first seen, and the objects that were purged.  state.db is apart from
+ * Agents, when each block was first seen, the objects that were purged, API tokens (hashed), and
+ * what is known of each agent's remotes.  state.db is apart from
  * the cache, written with synchronous=FULL: a call that returns OK has survived a power cut.  A
  * corrupt or newer state stops with instructions and is never begun anew (F23, F29).
  *
@@ -76,6 +77,55 @@ MEMFS_CHECK memfs_code state_banned_add(state *s, memfs_str agent_id, const memf
 /* Sorted; *ret is the caller's (free). */
 MEMFS_CHECK memfs_code state_banned(state *s, memfs_str agent_id, memfs_oid **ret, size_t *ret_n,
                                     memfs_error *err);
+
+/* Attributes that came from elsewhere (a rebuild): an agent that is known takes the name and tags, and
+ * the earlier of the two created_at; births keep the earlier. */
+MEMFS_CHECK memfs_code state_agent_merge(state *s, const state_agent *agent,
+                                         const state_birth *births, size_t n, memfs_error *err);
+
+/* API tokens: only their hashes are here (S4).  A token that was revoked keeps its row. */
+#define STATE_TOKEN_HASH 32
+typedef struct state_token {
+    memfs_str id;    /* public: 8 hex digits */
+    memfs_str name;  /* a person's word for it; "" */
+    memfs_str scope; /* "admin", "agent:ID:rw", ... */
+    uint8_t hash[STATE_TOKEN_HASH]; /* SHA-256 of the token */
+    int64_t created_at_us;
+    int64_t expires_at_us; /* 0: never */
+    int64_t revoked_at_us; /* 0: not */
+} state_token;
+typedef memfs_code (*state_token_fn)(const state_token *token, void *ctx, memfs_error *err);
+MEMFS_CHECK memfs_code state_token_add(state *s, const state_token *token, memfs_error *err);
+/* All of them, oldest first. */
+MEMFS_CHECK memfs_code state_tokens(state *s, state_token_fn fn, void *ctx, memfs_error *err);
+/* ENOTFOUND; one that is revoked stays as it is. */
+MEMFS_CHECK memfs_code state_token_revoke(state *s, memfs_str id, int64_t now_us,
+                                          memfs_error *err);
+
+/* What is known of one agent's copy on one remote; written when it changes, not when it is asked. */
+typedef struct state_mirror {
+    memfs_str agent_id, remote;
+    memfs_str mark;          /* of address and credential, when this was learned */
+    memfs_oid remote_tip;    /* its main as last seen; zero: none */
+    memfs_oid meta_tip;      /* refs/memfs/meta there; zero: none */
+    int64_t seen_at_us;      /* when remote_tip was written */
+    int64_t pushed_at_us;    /* last good push; 0 */
+    int64_t proof_at_us;     /* 0 */
+    memfs_oid proof_tree;
+    memfs_str answer;        /* name of the failure that stands; "" */
+    memfs_str detail;
+    int64_t n_failures;
+    int64_t failed_at_us, next_try_us; /* 0 */
+    memfs_str note, note_text; /* mirror_note_name; "" */
+    int64_t note_at_us;
+} state_mirror;
+typedef memfs_code (*state_mirror_fn)(const state_mirror *row, void *ctx, memfs_error *err);
+/* Empty: all; ordered by agent, remote. */
+MEMFS_CHECK memfs_code state_mirrors(state *s, memfs_str agent_id, memfs_str remote,
+                                     state_mirror_fn fn, void *ctx, memfs_error *err);
+MEMFS_CHECK memfs_code state_mirror_put(state *s, const state_mirror *row, memfs_error *err);
+/* Rows of a remote that is configured no more. */
+MEMFS_CHECK memfs_code state_mirror_forget(state *s, memfs_str remote, memfs_error *err);
 
 /*
  * A consistent copy of the whole state into a new file, for backups: durable, mode 0600, and on no

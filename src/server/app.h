@@ -8,6 +8,8 @@
 #define MEMFS_SERVER_APP_H
 
 #include "server/http.h"
+#include "mirror/mirror.h"
+#include "server/auth.h"
 #include "sync/home.h"
 
 #include <stdatomic.h>
@@ -15,6 +17,8 @@
 
 typedef struct app {
     home *home;
+    mirror *mirror; /* also without a remote */
+    auth *auth;
     const char *version;
     int64_t started_at_us;
     atomic_bool is_ready; /* every repository was looked at since the start (home_recover_all) */
@@ -54,6 +58,24 @@ void health_get(http_request *rq, void *app);
 void healthz_get(http_request *rq, void *app);
 void readyz_get(http_request *rq, void *app);
 void ready_get(http_request *rq, void *app);
+
+/* webhooks.c: what git hosts send; the kind of the path, or told by the headers */
+void webhook_receive(http_request *rq, void *app);
+
+/* owner_mirror.c: as owner.c, about the remotes */
+void owner_mirror_status(http_request *rq, void *app);
+void owner_mirror_retry(http_request *rq, void *app);
+void owner_mirror_resolve(http_request *rq, void *app);
+void owner_mirror_verify(http_request *rq, void *app);
+void owner_mirror_rebuild(http_request *rq, void *app);
+void owner_mirror_check(http_request *rq, void *app);
+void owner_webhook_add(http_request *rq, void *app);
+void owner_restore(http_request *rq, void *app);
+
+/* owner_token.c: tokens (auth.h) */
+void owner_token_create(http_request *rq, void *app);
+void owner_token_list(http_request *rq, void *app);
+void owner_token_revoke(http_request *rq, void *app);
 
 /* owner.c: what the command line asks of a running server, over the home's socket; NDJSON */
 void owner_verify(http_request *rq, void *app);

@@ -36,7 +36,9 @@ typedef enum http_kind { HTTP_FAST, HTTP_BODY, HTTP_STREAM } http_kind;
 typedef enum http_access {
     HTTP_ACCESS_OPEN = 1, /* health */
     HTTP_ACCESS_AGENT,    /* the agent in the path */
-    HTTP_ACCESS_ALL,      /* lists over agents */
+    HTTP_ACCESS_ALL,      /* lists over agents: an agent's token sees its own part */
+    HTTP_ACCESS_ADMIN,    /* over all agents, whole */
+    HTTP_ACCESS_HOOK,     /* git hosts: the body proves itself (remote/webhook.h) */
     HTTP_ACCESS_OWNER,    /* only over the home's own socket (0600) */
 } http_access;
 

@@ -76,6 +76,8 @@ static const char *access_name(http_access access)
     case HTTP_ACCESS_OPEN: return "open";
     case HTTP_ACCESS_AGENT: return "agent";
     case HTTP_ACCESS_ALL: return "all";
+    case HTTP_ACCESS_ADMIN: return "admin";
+    case HTTP_ACCESS_HOOK: return "hook";
     case HTTP_ACCESS_OWNER: return "owner";
     }
     return "?";

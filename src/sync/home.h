@@ -37,6 +37,10 @@ typedef struct home_options {
     uint64_t max_pack_bytes;
     home_alarm_fn alarm; /* may be NULL; called from any thread */
     void *alarm_ctx;
+    /* main of an agent moved, by whatever door, and its rows are written (or will follow).  May be
+     * NULL; called under the agent's lock, from any thread: it must not wait. */
+    void (*moved)(const char *agent_id, void *ctx);
+    void *moved_ctx;
 } home_options;
 #define HOME_OPTIONS_INIT { .policy = POLICY_INIT, .max_pack_bytes = 64u << 20 }
 

@@ -1,0 +1,1 @@
+#include "mirror/remotes.h"

@@ -1,0 +1,70 @@
+/*
+ * auth.h - who may ask for what (design 10; S1, S2, S4, S5).
+ *
+ * A token is "memfs_" and 43 letters and digits (256 random bits), shown once and stored as its
+ * SHA-256.  It comes as Bearer, or as the password of Basic with any user name ("letta:<token>").
+ *
+ *     scope             may
+ *     admin             everything that is asked over TCP
+ *     agent:ID:rw|ro    the routes of that agent, reading or both; of lists, that agent's part
+ *     repo:ID:rw|ro     kept for shared repositories; opens nothing yet
+ *
+ * One decision, from the route that was matched and the agent id that its handler will read (S2):
+ *
+ *     route's access    no token, bad token       agent's token, other agent     ro token, writing route
+ *     OPEN              served                    served                         served
+ *     AGENT             401                       404 as for no such agent       403
+ *     ALL               401                       served, own part only          403
+ *     ADMIN             401                       403                            403
+ *     HOOK              served (the body proves itself)
+ *     OWNER             the home's socket only; no token opens it
+ * Over the socket (0600) everything is served.  A 401 on a git route has WWW-Authenticate: Basic, on
+ * others Bearer.  All refusals of a kind have the same bytes, and are decided before anything of the
+ * agent is looked at, so they take the same time whether it exists or not.
+ *
+ * Authentication is on when there is a token (also a revoked one: revoking the last opens nothing),
+ * or the server listens beyond loopback.  Tokens are held in memory and looked up by hash;
+ * auth_reload() after a change.  A source that fails often is told so in the log, once a minute
+ * (T04); good clients are never locked out by it.
+ *
+ * Thread: any.
+ */
+#ifndef MEMFS_SERVER_AUTH_H
+#define MEMFS_SERVER_AUTH_H
+
+#include "cache/state.h"
+#include "server/http.h"
+
+typedef struct auth auth;
+
+typedef enum auth_level { AUTH_NOBODY, AUTH_AGENT_RO, AUTH_AGENT_RW, AUTH_ADMIN } auth_level;
+
+typedef struct auth_principal {
+    auth_level level;
+    char token_id[16];  /* for log and reflog; "" without a token */
+    char agent_id[160]; /* of an agent's token; "" */
+} auth_principal;
+
+MEMFS_CHECK memfs_code auth_open(state *s, bool is_forced, auth **ret, memfs_error *err);
+void auth_close(auth *a);
+bool auth_is_on(const auth *a);
+MEMFS_CHECK memfs_code auth_reload(auth *a, memfs_error *err);
+
+/* ---- what the table above says ---- */
+
+typedef enum auth_verdict { AUTH_SERVE, AUTH_401, AUTH_403, AUTH_404 } auth_verdict;
+/* header: Authorization, or NULL.  agent_id: the route's {agent}, empty if it has none. */
+auth_verdict auth_judge(auth *a, const http_route *route, memfs_str agent_id, const char *header,
+                        bool is_socket, auth_principal *ret);
+
+/* ---- tokens ---- */
+
+#define AUTH_TOKEN_LEN 49
+/* A new one into token (wiped by the caller) and its row.  EINVALID: the scope. */
+MEMFS_CHECK memfs_code auth_token_create(auth *a, memfs_str name, memfs_str scope,
+                                         int64_t expires_at_us, char token[AUTH_TOKEN_LEN + 1],
+                                         char ret_id[16], memfs_error *err);
+MEMFS_CHECK memfs_code auth_token_revoke(auth *a, memfs_str id, memfs_error *err);
+MEMFS_CHECK memfs_code auth_scope_check(memfs_str scope, memfs_error *err);
+
+#endif
