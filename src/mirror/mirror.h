@@ -53,6 +53,13 @@ void mirror_stop(mirror *m, int64_t grace_ms);
 void mirror_reload(mirror *m, remotes *given);
 bool mirror_has_remotes(const mirror *m);
 
+/*
+ * Compares all agents with what is known of their remotes, in the scheduler's thread: once at the
+ * start, every ten minutes, and when this is called (after home_recover_all, which may have found
+ * repositories that the state did not know).
+ */
+void mirror_compare_all(mirror *m);
+
 /* told; none of these waits */
 void mirror_moved(mirror *m, const char *agent_id);
 /* A webhook says so.  after: zero if it did not say; equal to what is known: nothing is done. */
@@ -88,6 +95,7 @@ typedef enum mirror_note {
     MIRROR_NOTE_REFUSED,   /* theirs, by our policy */
     MIRROR_NOTE_REJECTED,  /* ours, by the host (protected branch, hook, secret scanning) */
     MIRROR_NOTE_BY_RULE,   /* a merge decided by rule, see the commit */
+    MIRROR_NOTE_DIVERGED,  /* a push-only remote has commits of its own: nothing is pushed */
     MIRROR_N_NOTES,
 } mirror_note;
 const char *mirror_note_name(mirror_note n);   /* "unrelated": stable */

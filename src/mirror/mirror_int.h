@@ -1,0 +1,157 @@
+/*
+ * mirror_int.h - what the files of the mirror share.  Nobody else includes it.
+ *
+ *     mirror.c      life cycle, what is told and asked from outside
+ *     pairs.c       the table of pairs (agent x remote), where each waits, who holds it
+ *     schedule.c    the scheduler thread and the workers: when which pair is exchanged
+ *     gate.c        a host that is away, a token that is refused: one pair asks for all
+ *     exchange.c    one exchange, from the look to the last push
+ *     record.c      state_mirror rows, as values
+ *     notes.c       words: names and advice of notes, failures, states
+ *     status.c      mirror_status, mirror_retry, mirror_resolve
+ *     meta.c, rebuild.c, proof.c, check.c   refs/memfs/meta, a home from a remote, proofs, rights
+ *
+ * Whoever works on a pair holds it (pair_hold, or a worker); nobody else reads or writes its record
+ * meanwhile.  m->mutex guards the table, the queues and the gates, and is held for some instructions
+ * only: never over a child, a file, the state or the network.
+ */
+#ifndef MEMFS_MIRROR_MIRROR_INT_H
+#define MEMFS_MIRROR_MIRROR_INT_H
+
+#include "memory/ids.h"
+#include "mirror/mirror.h"
+#include "sync/intake.h"
+
+#include <pthread.h>
+
+/* ---- what is known of one pair: a state_mirror row that owns its texts (record.c) ---- */
+
+typedef struct mirror_record {
+    char mark[17]; /* remote_target_mark: first half of the address, second of the credential */
+    memfs_oid remote_tip, meta_tip, proof_tree;
+    int64_t seen_at_us, pushed_at_us, proof_at_us;
+    char answer[32]; /* remote_class's name of the failure that stands, or one of notes.c's; "" */
+    char detail[400];
+    int64_t n_failures, failed_at_us, next_try_us;
+    mirror_note note;
+    char note_text[400];
+    int64_t note_at_us;
+} mirror_record;
+/* All zeros when nothing is known. */
+MEMFS_CHECK memfs_code record_load(mirror *m, const char *agent_id, const char *remote,
+                                   mirror_record *ret, memfs_error *err);
+/* before: what record_load gave; nothing is written when nothing changed.  NULL: written. */
+MEMFS_CHECK memfs_code record_save(mirror *m, const char *agent_id, const char *remote,
+                                   const mirror_record *before, const mirror_record *now,
+                                   memfs_error *err);
+/* A newer note takes the place of what stands, but a merge by rule that of nothing but its like. */
+void record_note(mirror_record *r, mirror_note note, const char *fmt, ...) MEMFS_PRINTF(3, 4);
+
+/* ---- which remotes: shared by whoever works while a reload brings others ---- */
+
+typedef struct remote_set {
+    remotes *r;
+    size_t n_refs; /* guarded by m->mutex */
+} remote_set;
+remote_set *mirror_remotes(mirror *m); /* a reference: */
+void mirror_remotes_unref(mirror *m, remote_set *set);
+/* NULL: no such remote. */
+const remote_config *remote_set_find(const remote_set *set, const char *remote);
+
+/* ---- one exchange (exchange.c) ---- */
+
+typedef enum want {
+    WANT_PUSH = 1 << 0,  /* main moved here */
+    WANT_LOOK = 1 << 1,  /* the remote may have moved */
+    WANT_NOW = 1 << 2,   /* somebody asks: backoff and refused credentials do not count */
+} want;
+
+typedef struct exchange {
+    /* set by the caller */
+    mirror *m;
+    const remote_set *set;
+    const remote_config *config;
+    const char *agent_id;
+    unsigned wants;      /* want */
+    int keep;            /* intake_keep: anything but INTAKE_MERGE is mirror_resolve */
+    int64_t deadline_ms; /* clock_mono_ms */
+    /* while it runs, for the hooks of meta.c; E's own: record.meta_tip */
+    remote_target target;
+    transport_target to;
+    mirror_record record;
+    agent *agent;        /* NULL: not known here (yet) */
+    memfs_oid ours;      /* main; zero: unknown here */
+    void *meta;          /* meta.c's own, until mirror_meta_dispose */
+    /* how it ended */
+    remote_answer answer;  /* of the remote; REMOTE_UNASKED: it was not asked */
+    int64_t retry_after_s; /* its word */
+    int64_t wait_s;        /* 0: done; else not again before, for the scheduler */
+    bool is_stopped;       /* a refused credential */
+    bool was_asked, was_fetched, was_pushed, was_moved /* main, here */;
+    memfs_error error;     /* why it did not come to its end: words without the remote's name */
+} exchange;
+/* The pair is held.  Everything that happens is in x; the record was saved. */
+void exchange_run(exchange *x);
+
+/*
+ * Runs one now, on this thread or a worker's, and shares one that begins after this call with
+ * whoever else asks.  wants: WANT_NOW is understood.  OK: it ran; *ret says how (its pointers are
+ * NULL).  EUNAVAIL: not ended by deadline_ms (it goes on, if workers run), or the mirror stops.
+ * ENOTFOUND: no such remote, or it is not for that agent.
+ */
+typedef struct exchange_result {
+    memfs_code code; /* of the failure; MEMFS_OK */
+    bool was_moved, was_pushed;
+    remote_answer answer;
+    int64_t retry_after_s;
+    char failure[400]; /* in words with the remote's name; "" */
+} exchange_result;
+MEMFS_CHECK memfs_code mirror_exchange(mirror *m, memfs_str agent_id, const char *remote,
+                                       unsigned wants, int64_t deadline_ms, exchange_result *ret,
+                                       memfs_error *err);
+
+/* ---- a pair for oneself, without an exchange: a proof, a check (pairs.c) ---- */
+
+typedef struct pair pair;
+typedef struct pair_hold {
+    pair *pair;
+    remote_set *set;
+    const remote_config *config;
+} pair_hold;
+/* Waits for its turn.  Errors as mirror_exchange. */
+MEMFS_CHECK memfs_code pair_hold_take(mirror *m, memfs_str agent_id, const char *remote,
+                                      int64_t deadline_ms, pair_hold *ret, memfs_error *err);
+void pair_hold_release(mirror *m, pair_hold *h);
+
+/* ---- refs/memfs/meta (meta.c): around an exchange; what fails here fails no exchange ---- */
+
+/* f has just fetched their main and is taken in next: fetch theirs, remember what it says. */
+void mirror_meta_before(exchange *x, fetched *f);
+/*
+ * main is in step on both sides: what `before` brought becomes attributes, ours is pushed where the
+ * remote has another (record.meta_tip).  Called after every exchange that ended well.
+ */
+void mirror_meta_after(exchange *x);
+/* In every case at the end: what `before` kept in x->meta goes. */
+void mirror_meta_dispose(exchange *x);
+
+/* ---- for all files ---- */
+
+home *mirror_home(mirror *m);
+bool mirror_is_stopping(mirror *m);
+/* For the log.  remote may be NULL. */
+void mirror_event(mirror *m, const char *event, const char *agent_id, const char *remote,
+                  const char *text);
+/* Waits, but not longer than until the mirror stops (then false). */
+bool mirror_pause(mirror *m, int64_t ms);
+/* Random, 0 to n - 1. */
+int64_t mirror_chance(int64_t n);
+
+/* ---- words (notes.c) ---- */
+
+mirror_note mirror_note_parse(memfs_str name);
+/* "origin: unreachable (connection refused)", escaped */
+void failure_words(const char *remote, remote_answer answer, const char *detail, char *out,
+                   size_t size);
+
+#endif
