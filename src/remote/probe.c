@@ -92,6 +92,7 @@ void remote_transport_target(const remote_target *t, transport_target *ret)
         .username = t->cred.username,
         .secret = t->cred.secret,
         .ask_git_helpers = t->ask_git_helpers,
+        .is_server = t->is_server,
         .ca_file = t->ca_file,
         .ssh_key = t->ssh_key,
         .ssh_known_hosts = t->ssh_known_hosts,
@@ -447,6 +448,14 @@ static remote_answer answer_of_report(const transport_report *report)
         [TRANSPORT_CAUSE_NOT_FOUND] = REMOTE_NOT_FOUND,
         [TRANSPORT_CAUSE_NOT_GIT] = REMOTE_NOT_GIT,
         [TRANSPORT_CAUSE_CUT] = REMOTE_CUT,
+        [TRANSPORT_CAUSE_PROTECTED] = REMOTE_REJECTED,
+        [TRANSPORT_CAUSE_HOOK] = REMOTE_REJECTED,
+        [TRANSPORT_CAUSE_SECRET] = REMOTE_REJECTED,
+        [TRANSPORT_CAUSE_TOO_LARGE] = REMOTE_REJECTED,
+        [TRANSPORT_CAUSE_DISK_FULL] = REMOTE_FAILING,
+        [TRANSPORT_CAUSE_READ_ONLY] = REMOTE_FORBIDDEN,
+        [TRANSPORT_CAUSE_SHALLOW] = REMOTE_OTHER,
+        [TRANSPORT_CAUSE_DAMAGED] = REMOTE_OTHER,
     };
 
     if (report->is_rejected)

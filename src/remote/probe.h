@@ -74,6 +74,7 @@ typedef struct remote_target {
     const char *ca_file, *ssh_key, *ssh_known_hosts; /* borrowed; NULL */
     bool may_http;
     bool ask_git_helpers;
+    bool is_server; /* ssh: keys and known hosts of the remote's configuration alone */
     const char *hook_program; /* borrowed; NULL: beside the running program (tests set it) */
 } remote_target;
 #define REMOTE_TARGET_INIT { .url = REMOTE_URL_INIT, .cred = CREDENTIAL_INIT }

@@ -12,14 +12,23 @@
 #include "store/store.h"
 
 /*
- * When main first moved on from `tip`, that is: since when something is not in a copy that has
- * `tip`.  0: main is there still.  A tip that main never had (zero, or of another machine): when
- * main's oldest entry was written that is not contained in... the genesis; see the .c.
+ * Since when main has something that a copy at `tip` lacks: the time of the oldest entry whose commit
+ * tip does not contain.  0: there is none (main is there, or tip is ahead of it).
+ *
+ * Is tip where main once was, that is the entry that moved on from there (one read of the log).
+ * Else, as for a tip of another machine that main was merged with, the entries are asked from the
+ * newest back whether tip contains them; each contains the one before, so it costs the logarithm of
+ * their number.  Zero: the remote has nothing, so the oldest entry after the genesis.  ENOTFOUND: no
+ * such commit is here (seen, but not fetched yet): ask with the last one that was taken in.
+ * ECORRUPT: the log ends elsewhere than main, or is gone.
  */
-MEMFS_CHECK memfs_code chronicle_left(const store *s, const char *name, const memfs_oid *tip,
+MEMFS_CHECK memfs_code chronicle_left(store *s, const char *name, const memfs_oid *tip,
                                       int64_t *ret_time_s, memfs_error *err);
-/* What main was at a time: the last entry not after it.  ENOTFOUND: before the first. */
-MEMFS_CHECK memfs_code chronicle_at(const store *s, const char *name, int64_t time_s,
-                                    memfs_oid *ret, memfs_error *err);
+/*
+ * What main was at a time: going back from the newest entry, the first that is not dated after it
+ * (a clock that was set back makes it the newer one).  ENOTFOUND: before the first.
+ */
+MEMFS_CHECK memfs_code chronicle_at(store *s, const char *name, int64_t time_s, memfs_oid *ret,
+                                    memfs_error *err);
 
 #endif

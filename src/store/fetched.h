@@ -14,6 +14,7 @@
  *     fetched_free       gone
  *
  * The caller holds the repository's lock from fetched_vet to the ref move; not over the network.
+ * Whatever became of the repository meanwhile (moved, folded, made) is seen at fetched_vet.
  * Thread: one thread at a time.
  */
 #ifndef MEMFS_STORE_FETCHED_H
@@ -33,7 +34,8 @@ const char *fetched_dir(const fetched *f);
 
 /*
  * The remote's `ref` ("refs/heads/main", what its HEAD names, "refs/memfs/meta") into *ret_tip.
- * Errors as transport_fetch.  max_bytes bounds what may come (ELIMIT).
+ * Errors as transport_fetch_ref.  max_bytes bounds what may come (ELIMIT; 0: 256 MiB).  As a server,
+ * whatever t says (transport_target.is_server).
  */
 MEMFS_CHECK memfs_code fetched_fetch(fetched *f, const transport_target *t, const char *ref,
                                      uint64_t max_bytes, int64_t deadline_ms, memfs_oid *ret_tip,
@@ -43,8 +45,10 @@ MEMFS_CHECK memfs_code fetched_fetch(fetched *f, const transport_target *t, cons
  * May `tip` come in beside `ours`?  Judged by the push policy is the tip's tree, of it only what
  * `known` do not have at the same path (vet_tip), so what an import brought along once stops
  * nothing, and whoever takes an offending file out again has mended it for everybody.  Every new
- * commit is bounded (number, depth, entries, sizes; T13 to T16), and banned objects (purged secrets)
- * are refused wherever they are met.  EDENIED names path and rule.
+ * commit (of tip's, not of the known ones') is bounded: dates, number, depth, entries, sizes (T13 to
+ * T16), so far beyond what the policy takes that only an attack meets it.  Banned objects (purged
+ * secrets) are refused wherever they are met.  EDENIED names path and rule.  Known ids that are
+ * nowhere here are left out.
  */
 typedef struct fetched_vetting {
     const memfs_oid *tip;
@@ -59,7 +63,10 @@ MEMFS_CHECK memfs_code fetched_vet(fetched *f, const fetched_vetting *v, memfs_e
 /* Handle on the throw-away repository: what is new, and what was there.  Lives as long as f. */
 repo *fetched_repo(fetched *f);
 
-/* As incoming_accept; the real repository must exist by now.  ECORRUPT: not durable (F05). */
+/*
+ * As incoming_accept; the real repository must exist by now.  ECORRUPT: not durable (F05).  What is
+ * there already is not brought again; may be called for several tips, and again after a crash.
+ */
 MEMFS_CHECK memfs_code fetched_accept(fetched *f, const memfs_oid *tip, memfs_error *err);
 
 #endif

@@ -3,7 +3,8 @@
  *
  * A small tree of texts with no history worth keeping apart from main's.  It travels to the remote
  * under the same name, where the host takes it, so that an empty machine gets names and times back.
- * Never on main, never advertised to clients (design 14: hidden refs).
+ * Never on main, never advertised to clients (design 14: hidden refs).  Repacking keeps what it
+ * reaches; so does a purge, which looks through main's history only.
  *
  * Thread: as a repo handle; writing under the repository's lock.
  */
@@ -21,9 +22,11 @@ MEMFS_CHECK memfs_code sidecar_read(repo *r, const memfs_oid *commit, const char
 MEMFS_CHECK memfs_code sidecar_tip(repo *r, memfs_oid *ret, memfs_error *err);
 /*
  * A commit with just this file on top of the ref's (or of `theirs` too, when it is not zero: a merge
- * commit, so no push has to force), and the ref moved to it, synced.  Writes nothing when the text
- * is what the ref has and theirs is contained in it.  The commit is a pure function of its parents
- * and the text (dates as store/merge.h's).
+ * commit, so no push has to force), and the ref moved to it, synced, and read back (ECORRUPT as
+ * repo_ref_move).  theirs was taken in (fetched_accept) before.  Writes no commit when the text is
+ * what the ref or theirs has and that contains the other: the ref moves there, if it moves at all.
+ * The commit is a pure function of its parents and the text (dates as store/merge.h's; the first of
+ * all is dated 0).  r is the repository's own handle.
  */
 MEMFS_CHECK memfs_code sidecar_write(repo *r, const memfs_oid *theirs, const char *file,
                                      memfs_str text, memfs_oid *ret, memfs_error *err);

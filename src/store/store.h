@@ -94,6 +94,15 @@ typedef struct store_identity {
     int64_t time_s;
 } store_identity;
 /*
+ * A commit of this tree with these parents, in their order (one is named once, zero ids not at all),
+ * written and synced; no ref moves.  who NULL: memfs <memfs@localhost> at the latest of the parents'
+ * committer times, so that it is a pure function of what it is made of.  Of a commit's tree:
+ * store/history.h.  ECORRUPT: no such tree or parent.
+ */
+MEMFS_CHECK memfs_code repo_commit_tree(repo *r, const memfs_oid *tree, const memfs_oid *parents,
+                                        size_t n_parents, const store_identity *who,
+                                        memfs_str message, memfs_oid *ret, memfs_error *err);
+/*
  * Moves refs/heads/main from expected to target, with a reflog entry, fsync, and a read-back.
  * ECONFLICT: it is not at expected.  A failed fsync or read-back is ECORRUPT: nothing may be
  * acknowledged and the repository is read-only until it was checked again (F05).

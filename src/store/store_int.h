@@ -96,6 +96,9 @@ static inline memfs_str repo_raw(git_odb_object *object)
 /* Reads type and size from the header alone. */
 MEMFS_CHECK memfs_code repo_header(repo *r, const memfs_oid *id, git_object_t *ret_type,
                                    uint64_t *ret_bytes, memfs_error *err);
+/* commit_tree.c: one object, synced. */
+MEMFS_CHECK memfs_code repo_write(repo *r, git_object_t type, memfs_str bytes, memfs_oid *ret,
+                                  memfs_error *err);
 /* As git orders entries of a tree: folders as if their name ended in '/'. */
 int repo_entry_compare(const tree_entry *a, const tree_entry *b);
 static inline bool repo_entry_is_folder(const tree_entry *e)
