@@ -52,6 +52,8 @@ void mirror_stop(mirror *m, int64_t grace_ms);
 /* Other remotes from now on (SIGHUP); what runs ends as it began. */
 void mirror_reload(mirror *m, remotes *given);
 bool mirror_has_remotes(const mirror *m);
+/* The remotes of this moment; they live during the call, whatever a reload does meanwhile. */
+void mirror_with_remotes(mirror *m, void (*fn)(const remotes *r, void *ctx), void *ctx);
 
 /*
  * Compares all agents with what is known of their remotes, in the scheduler's thread: once at the
@@ -68,8 +70,10 @@ void mirror_hint(mirror *m, const char *remote, memfs_str agent_id, const memfs_
 /* asked; these wait */
 typedef struct mirror_outcome {
     size_t n_remotes, n_failed;
-    bool moved;          /* main */
-    char failure[300];   /* of the first that failed, in words with its remote; "" */
+    size_t n_missing;     /* of the failed: they answer, and have no such repository (or show none) */
+    bool moved;           /* main */
+    remote_answer answer; /* of the first that failed, one that is not missing before others */
+    char failure[300];    /* of the same, in words with its remote; "" */
     int64_t retry_after_s;
 } mirror_outcome;
 /*
