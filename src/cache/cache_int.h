@@ -55,6 +55,15 @@ typedef struct state_backend {
                              memfs_error *err);
     memfs_code (*banned)(state *s, memfs_str agent_id, memfs_oid **ret, size_t *ret_n,
                          memfs_error *err);
+    memfs_code (*agent_merge)(state *s, const state_agent *agent, const state_birth *births,
+                              size_t n, memfs_error *err);
+    memfs_code (*token_add)(state *s, const state_token *token, memfs_error *err);
+    memfs_code (*tokens)(state *s, state_token_fn fn, void *ctx, memfs_error *err);
+    memfs_code (*token_revoke)(state *s, memfs_str id, int64_t now_us, memfs_error *err);
+    memfs_code (*mirrors)(state *s, memfs_str agent_id, memfs_str remote, state_mirror_fn fn,
+                          void *ctx, memfs_error *err);
+    memfs_code (*mirror_put)(state *s, const state_mirror *row, memfs_error *err);
+    memfs_code (*mirror_forget)(state *s, memfs_str remote, memfs_error *err);
     memfs_code (*copy)(state *s, const char *to, memfs_error *err);
 } state_backend;
 

@@ -488,9 +488,14 @@ void sqlite_bind_int(sqlite_query *q, int at, int64_t n)
     note(q, sqlite3_bind_int64(q->stmt, at, n));
 }
 
+void sqlite_bind_bytes(sqlite_query *q, int at, const void *bytes, size_t n)
+{
+    note(q, sqlite3_bind_blob64(q->stmt, at, bytes, n, SQLITE_STATIC));
+}
+
 void sqlite_bind_oid(sqlite_query *q, int at, const memfs_oid *oid)
 {
-    note(q, sqlite3_bind_blob(q->stmt, at, oid->id, sizeof(oid->id), SQLITE_STATIC));
+    sqlite_bind_bytes(q, at, oid->id, sizeof(oid->id));
 }
 
 void sqlite_bind_null(sqlite_query *q, int at)

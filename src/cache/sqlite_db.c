@@ -7,6 +7,7 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -353,6 +354,7 @@ memfs_code sqlite_db_open(const sqlite_spec *spec, const char *folder, sqlite_db
     db->folder = mem_strdup(folder);
     db->path = mem_printf("%s/%s", folder, spec->file);
     db->id = atomic_fetch_add(&last_id, 1) + 1;
+    pthread_mutex_init(&db->behind_lock, NULL);
     pthread_mutex_init(&db->write_lock, NULL);
     rc = open_or_begin_anew(db, ret_was_reset, err);
     if (rc < 0) {
@@ -370,6 +372,7 @@ void sqlite_db_close(sqlite_db *db)
     sqlite_readers_close(db); /* first, so that the writer is the last and empties the log */
     sqlite_conn_close(db->writer);
     pthread_mutex_destroy(&db->write_lock);
+    pthread_mutex_destroy(&db->behind_lock);
     free(db->folder);
     free(db->path);
     free(db);
@@ -408,18 +411,44 @@ static memfs_code begin(sqlite_db *db, memfs_error *err)
     return rc < 0 ? rc : sqlite_run(&q, err);
 }
 
-memfs_code sqlite_write_begin(sqlite_db *db, sqlite_conn **ret, memfs_error *err)
+static memfs_code begin_locked(sqlite_db *db, sqlite_conn **ret, memfs_error *err)
 {
-    memfs_code rc;
+    memfs_code rc = begin(db, err);
 
-    pthread_mutex_lock(&db->write_lock);
-    rc = begin(db, err);
     if (rc < 0) {
         pthread_mutex_unlock(&db->write_lock);
         return rc;
     }
     *ret = db->writer;
     return MEMFS_OK;
+}
+
+memfs_code sqlite_write_begin(sqlite_db *db, sqlite_conn **ret, memfs_error *err)
+{
+    atomic_fetch_add(&db->n_waiting, 1);
+    pthread_mutex_lock(&db->write_lock);
+    atomic_fetch_sub(&db->n_waiting, 1);
+    return begin_locked(db, ret, err);
+}
+
+/*
+ * A mutex is no queue: a thread that takes it again at once wins against those that it woke.  So
+ * only one of the patient ones tries at a time, and gives it back while somebody waits.  That is
+ * for some microseconds, as whoever waits is awake by then; the bound is for a machine gone mad.
+ */
+memfs_code sqlite_write_begin_behind(sqlite_db *db, sqlite_conn **ret, memfs_error *err)
+{
+    int64_t deadline = clock_mono_ms() + SQLITE_BUSY_TIMEOUT_MS;
+
+    pthread_mutex_lock(&db->behind_lock);
+    pthread_mutex_lock(&db->write_lock);
+    while (atomic_load(&db->n_waiting) > 0 && clock_mono_ms() < deadline) {
+        pthread_mutex_unlock(&db->write_lock);
+        sched_yield();
+        pthread_mutex_lock(&db->write_lock);
+    }
+    pthread_mutex_unlock(&db->behind_lock);
+    return begin_locked(db, ret, err);
 }
 
 static memfs_code run_key(sqlite_conn *c, uint64_t key, memfs_error *err)

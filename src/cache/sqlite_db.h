@@ -75,6 +75,12 @@ void sqlite_read_endp(sqlite_conn **c); /* for _cleanup_; NULL is fine */
 
 /* changing: one transaction, the only one at a time */
 MEMFS_CHECK memfs_code sqlite_write_begin(sqlite_db *db, sqlite_conn **ret, memfs_error *err);
+/*
+ * The same for work in the background: lets everybody go first who waits in sqlite_write_begin, so
+ * a request never waits for more than the one such transaction that is under way.
+ */
+MEMFS_CHECK memfs_code sqlite_write_begin_behind(sqlite_db *db, sqlite_conn **ret,
+                                                 memfs_error *err);
 /* Commits if rc is OK, else takes everything back; returns what became of it. */
 MEMFS_CHECK memfs_code sqlite_write_end(sqlite_conn *c, memfs_code rc, memfs_error *err);
 /*
@@ -101,6 +107,7 @@ void sqlite_query_again(sqlite_query *q); /* for another run with other values *
 void sqlite_bind_str(sqlite_query *q, int at, memfs_str s);
 void sqlite_bind_int(sqlite_query *q, int at, int64_t n);
 void sqlite_bind_oid(sqlite_query *q, int at, const memfs_oid *oid);
+void sqlite_bind_bytes(sqlite_query *q, int at, const void *bytes, size_t n);
 void sqlite_bind_null(sqlite_query *q, int at);
 /* For the SQL function memfs_contains(pattern, text), see like.h. */
 void sqlite_bind_like(sqlite_query *q, int at, const like_pattern *pattern);

@@ -47,6 +47,8 @@ struct sqlite_db {
     char *path;
     uint64_t id; /* never used twice, unlike the address */
 
+    pthread_mutex_t behind_lock; /* taken before write_lock by the one that lets others go first */
+    atomic_uint n_waiting;       /* for write_lock, of those that are let go first */
     pthread_mutex_t write_lock;
     sqlite_conn *writer; /* NULL: lost.  Guarded by write_lock, as is what it does */
 

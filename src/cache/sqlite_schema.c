@@ -63,6 +63,9 @@ const char *const SQLITE_CACHE_MIGRATIONS[] = {
 /*
  * State.  Births outlive deletes of their block and rebuilds of the cache (K4); they and the banned
  * objects may come before their agent is known, so nothing points at `agents`.
+ *
+ * Step 2: tokens and mirrors.  Of a token only the hash is here (S4), unique so that no two rows
+ * answer for one token.  A mirror's row is what was learned of a remote, whole in each write.
  */
 const char *const SQLITE_STATE_MIGRATIONS[] = {
     "CREATE TABLE agents("
@@ -83,5 +86,32 @@ const char *const SQLITE_STATE_MIGRATIONS[] = {
     "  agent_id TEXT NOT NULL,"
     "  object BLOB NOT NULL,"
     "  PRIMARY KEY(agent_id, object)) WITHOUT ROWID;",
+    "CREATE TABLE tokens("
+    "  token_id TEXT NOT NULL PRIMARY KEY,"
+    "  name TEXT NOT NULL,"
+    "  scope TEXT NOT NULL,"
+    "  hash BLOB NOT NULL UNIQUE,"
+    "  created_at INTEGER NOT NULL,"
+    "  expires_at INTEGER NOT NULL,"
+    "  revoked_at INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE TABLE mirrors("
+    "  agent_id TEXT NOT NULL,"
+    "  remote TEXT NOT NULL,"
+    "  mark TEXT NOT NULL,"
+    "  remote_tip BLOB NOT NULL,"
+    "  meta_tip BLOB NOT NULL,"
+    "  seen_at INTEGER NOT NULL,"
+    "  pushed_at INTEGER NOT NULL,"
+    "  proof_at INTEGER NOT NULL,"
+    "  proof_tree BLOB NOT NULL,"
+    "  answer TEXT NOT NULL,"
+    "  detail TEXT NOT NULL,"
+    "  n_failures INTEGER NOT NULL,"
+    "  failed_at INTEGER NOT NULL,"
+    "  next_try INTEGER NOT NULL,"
+    "  note TEXT NOT NULL,"
+    "  note_text TEXT NOT NULL,"
+    "  note_at INTEGER NOT NULL,"
+    "  PRIMARY KEY(agent_id, remote)) WITHOUT ROWID;",
     NULL,
 };

@@ -1,30 +1,24 @@
-#include "cache/cache_int.h"
-#include "cache/sqlite_db.h"
 #include "cache/sqlite_schema.h"
 #include "cache/sqlite_shape.h"
+#include "cache/sqlite_state_int.h"
 
 #include "base/mem.h"
 
 #include <stdlib.h>
 
 /*
- * The state in SQLite.  A commit here is an fsync, so what would change nothing is found out by
- * reading first: it then costs no write lock and waits for nobody's disk.
+ * The state in SQLite: agents, births and banned objects here, tokens and mirrors in files of their
+ * own.  A commit here is an fsync, so what would change nothing is found out by reading first: it
+ * then costs no write lock and waits for nobody's disk.
  */
 
 #define LIST_KEY (UINT64_C(1) << 32)
 
-enum {
-    KEY_KNOWN = SQLITE_KEY_FIRST,
-    KEY_AGENT_ADD,
-    KEY_AGENT_COUNT,
-    KEY_CURSOR,
-    KEY_BIRTH,
-    KEY_BIRTH_ADD,
-    KEY_BIRTHS,
-    KEY_BANNED,
-    KEY_BANNED_ADD,
-};
+/* In the order of enum mirror_columns. */
+#define MIRROR_COLUMNS                                                                             \
+    "agent_id, remote, mark, remote_tip, meta_tip, seen_at, pushed_at, proof_at, proof_tree, "     \
+    "answer, detail, n_failures, failed_at, next_try, note, note_text, note_at"
+#define MIRROR_SELECT "SELECT " MIRROR_COLUMNS " FROM mirrors"
 
 static const char *const FIXED[] = {
     [KEY_KNOWN] = "SELECT 1 FROM agents WHERE agent_id = ?1",
@@ -38,6 +32,37 @@ static const char *const FIXED[] = {
     [KEY_BIRTHS] = "SELECT label, created_at FROM births WHERE agent_id = ?1 ORDER BY label",
     [KEY_BANNED] = "SELECT object FROM banned WHERE agent_id = ?1 ORDER BY object",
     [KEY_BANNED_ADD] = "INSERT OR IGNORE INTO banned(agent_id, object) VALUES(?1, ?2)",
+    [KEY_IS_LIST] = "SELECT CASE WHEN json_valid(?1) THEN json_type(?1) = 'array' ELSE 0 END",
+    [KEY_MERGED] = "SELECT 1 FROM agents WHERE agent_id = ?1 AND (name <> ifnull(?2, name) "
+                   "OR tags <> ifnull(?3, tags) OR created_at > ifnull(?4, created_at) "
+                   "OR updated_at < ?5)",
+    [KEY_MERGE] = "UPDATE agents SET name = ifnull(?2, name), tags = ifnull(?3, tags), "
+                  "created_at = min(created_at, ifnull(?4, created_at)), "
+                  "updated_at = max(updated_at, ?5) WHERE agent_id = ?1",
+    [KEY_BIRTH_MERGE] = "INSERT INTO births(agent_id, label, created_at) VALUES(?1, ?2, ?3) "
+                        "ON CONFLICT(agent_id, label) DO UPDATE SET "
+                        "created_at = min(created_at, excluded.created_at)",
+    [KEY_TOKENS] = "SELECT token_id, name, scope, hash, created_at, expires_at, revoked_at "
+                   "FROM tokens ORDER BY created_at, token_id",
+    [KEY_TOKEN] = "SELECT revoked_at FROM tokens WHERE token_id = ?1",
+    [KEY_TOKEN_TAKEN] = "SELECT 1 FROM tokens WHERE token_id = ?1 OR hash = ?2",
+    [KEY_TOKEN_ADD] = "INSERT INTO tokens(token_id, name, scope, hash, created_at, expires_at, "
+                      "revoked_at) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    [KEY_TOKEN_REVOKE] = "UPDATE tokens SET revoked_at = ?2 WHERE token_id = ?1 AND revoked_at = 0",
+    [KEY_MIRRORS] = MIRROR_SELECT " ORDER BY agent_id, remote",
+    [KEY_MIRRORS_AGENT] = MIRROR_SELECT " WHERE agent_id = ?1 ORDER BY remote",
+    [KEY_MIRRORS_REMOTE] = MIRROR_SELECT " WHERE remote = ?2 ORDER BY agent_id",
+    [KEY_MIRROR] = MIRROR_SELECT " WHERE agent_id = ?1 AND remote = ?2",
+    [KEY_MIRROR_SAME] =
+        "SELECT 1 FROM mirrors WHERE agent_id = ?1 AND remote = ?2 AND mark = ?3 "
+        "AND remote_tip = ?4 AND meta_tip = ?5 AND seen_at = ?6 AND pushed_at = ?7 "
+        "AND proof_at = ?8 AND proof_tree = ?9 AND answer = ?10 AND detail = ?11 "
+        "AND n_failures = ?12 AND failed_at = ?13 AND next_try = ?14 AND note = ?15 "
+        "AND note_text = ?16 AND note_at = ?17",
+    [KEY_MIRROR_PUT] = "INSERT OR REPLACE INTO mirrors(" MIRROR_COLUMNS ") VALUES(?1, ?2, ?3, ?4, "
+                       "?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
+    [KEY_MIRROR_ANY] = "SELECT 1 FROM mirrors WHERE remote = ?1 LIMIT 1",
+    [KEY_MIRROR_FORGET] = "DELETE FROM mirrors WHERE remote = ?1",
 };
 
 /* ---- the list of agents: shapes as in sqlite_shape.h ---- */
@@ -126,12 +151,7 @@ static const sqlite_spec SPEC = {
     .sql = sql,
 };
 
-typedef struct sqlite_state {
-    state base;
-    sqlite_db *db;
-} sqlite_state;
-
-static sqlite_db *db_of(state *s)
+sqlite_db *sqlite_state_db(state *s)
 {
     return ((sqlite_state *)s)->db;
 }
@@ -241,7 +261,7 @@ static memfs_code agents(state *base, const agent_query *q, state_agent_fn fn, v
     shape_tags(q->tags, q->n_tags, &tags);
     rc = buf_check(&tags, "the list of tags", err);
     if (rc == MEMFS_OK)
-        rc = sqlite_read_begin(db_of(base), &c, err);
+        rc = sqlite_read_begin(sqlite_state_db(base), &c, err);
     return rc < 0 ? rc : read_agents(c, q, &pattern, &tags, fn, ctx, err);
 }
 
@@ -252,7 +272,7 @@ static memfs_code agent_count(state *base, int64_t *ret, memfs_error *err)
     memfs_code rc;
     bool is_row = false;
 
-    rc = sqlite_read_begin(db_of(base), &c, err);
+    rc = sqlite_read_begin(sqlite_state_db(base), &c, err);
     if (rc == MEMFS_OK)
         rc = sqlite_query_get(c, KEY_AGENT_COUNT, &s, err);
     if (rc == MEMFS_OK)
@@ -268,7 +288,7 @@ static memfs_code agent_known(state *base, memfs_str id, bool *ret, memfs_error 
     _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
     memfs_code rc;
 
-    rc = sqlite_read_begin(db_of(base), &c, err);
+    rc = sqlite_read_begin(sqlite_state_db(base), &c, err);
     if (rc == MEMFS_OK)
         rc = sqlite_query_get(c, KEY_KNOWN, &s, err);
     if (rc < 0)
@@ -303,7 +323,7 @@ static memfs_code agent_add(state *base, memfs_str id, memfs_str org_id, int64_t
     rc = agent_known(base, id, &is_known, err);
     if (rc < 0 || is_known)
         return rc;
-    rc = sqlite_write_begin(db_of(base), &c, err);
+    rc = sqlite_write_begin(sqlite_state_db(base), &c, err);
     if (rc < 0)
         return rc;
     return sqlite_write_end(c, agent_add_within(c, id, org_id, now_us, err), err);
@@ -352,10 +372,10 @@ static memfs_code births_add(state *base, memfs_str agent_id, const memfs_str *l
     sqlite_conn *c;
     memfs_code rc;
 
-    rc = all_born(db_of(base), agent_id, labels, n, &is_nothing_new, err);
+    rc = all_born(sqlite_state_db(base), agent_id, labels, n, &is_nothing_new, err);
     if (rc < 0 || is_nothing_new)
         return rc;
-    rc = sqlite_write_begin(db_of(base), &c, err);
+    rc = sqlite_write_begin(sqlite_state_db(base), &c, err);
     if (rc < 0)
         return rc;
     return sqlite_write_end(c, births_add_within(c, agent_id, labels, n, now_us, err), err);
@@ -369,7 +389,7 @@ static memfs_code births(state *base, memfs_str agent_id, memfs_str label, state
     bool is_row = false;
     memfs_code rc;
 
-    rc = sqlite_read_begin(db_of(base), &c, err);
+    rc = sqlite_read_begin(sqlite_state_db(base), &c, err);
     if (rc == MEMFS_OK)
         rc = sqlite_query_get(c, label.len > 0 ? KEY_BIRTH : KEY_BIRTHS, &s, err);
     if (rc < 0)
@@ -409,7 +429,7 @@ static memfs_code banned_add(state *base, memfs_str agent_id, const memfs_oid *i
     sqlite_conn *c;
     memfs_code rc;
 
-    rc = sqlite_write_begin(db_of(base), &c, err);
+    rc = sqlite_write_begin(sqlite_state_db(base), &c, err);
     if (rc < 0)
         return rc;
     return sqlite_write_end(c, banned_add_within(c, agent_id, ids, n, err), err);
@@ -445,7 +465,7 @@ static memfs_code banned(state *base, memfs_str agent_id, memfs_oid **ret, size_
     size_t n = 0;
     memfs_code rc;
 
-    rc = sqlite_read_begin(db_of(base), &c, err);
+    rc = sqlite_read_begin(sqlite_state_db(base), &c, err);
     if (rc == MEMFS_OK)
         rc = sqlite_query_get(c, KEY_BANNED, &s, err);
     if (rc < 0)
@@ -459,21 +479,139 @@ static memfs_code banned(state *base, memfs_str agent_id, memfs_oid **ret, size_
     return MEMFS_OK;
 }
 
+/* ---- attributes that came from elsewhere ---- */
+
+static memfs_code check_tags(sqlite_conn *c, memfs_str tags_json, memfs_error *err)
+{
+    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
+    bool is_row = false;
+    memfs_code rc;
+
+    if (tags_json.len == 0)
+        return MEMFS_OK;
+    rc = sqlite_query_get(c, KEY_IS_LIST, &s, err);
+    if (rc < 0)
+        return rc;
+    sqlite_bind_str(&s, 1, tags_json);
+    rc = sqlite_step(&s, &is_row, err);
+    if (rc < 0 || (is_row && sqlite_col_int(&s, 0) == 1))
+        return rc;
+    return memfs_fail(err, MEMFS_EINVALID, "the tags of an agent must be a list");
+}
+
+/* What the other side does not say (empty, 0) is left as it is here. */
+static void bind_merge(sqlite_query *s, const state_agent *agent)
+{
+    sqlite_bind_str(s, 1, agent->id);
+    sqlite_bind_null(s, 2);
+    sqlite_bind_null(s, 3);
+    sqlite_bind_null(s, 4);
+    if (agent->name.len > 0)
+        sqlite_bind_str(s, 2, agent->name);
+    if (agent->tags_json.len > 0)
+        sqlite_bind_str(s, 3, agent->tags_json);
+    if (agent->created_at_us > 0)
+        sqlite_bind_int(s, 4, agent->created_at_us);
+    sqlite_bind_int(s, 5, agent->updated_at_us);
+}
+
+static memfs_code older_births(sqlite_conn *c, memfs_str agent_id, const state_birth *births,
+                               size_t n, bool *ret, memfs_error *err)
+{
+    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
+    bool is_row = false;
+    memfs_code rc;
+
+    rc = sqlite_query_get(c, KEY_BIRTH, &s, err);
+    for (size_t i = 0; rc == MEMFS_OK && !*ret && i < n; i++) {
+        sqlite_bind_str(&s, 1, agent_id);
+        sqlite_bind_str(&s, 2, births[i].label);
+        rc = sqlite_step(&s, &is_row, err);
+        *ret = !is_row || sqlite_col_int(&s, 1) > births[i].created_at_us;
+        sqlite_query_again(&s);
+    }
+    return rc;
+}
+
+static memfs_code has_news(sqlite_db *db, const state_agent *agent, const state_birth *births,
+                           size_t n, bool *ret, memfs_error *err)
+{
+    _cleanup_(sqlite_read_endp) sqlite_conn *c = NULL;
+    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
+    memfs_code rc;
+
+    rc = sqlite_read_begin(db, &c, err);
+    if (rc == MEMFS_OK)
+        rc = check_tags(c, agent->tags_json, err);
+    if (rc == MEMFS_OK)
+        rc = sqlite_query_get(c, KEY_MERGED, &s, err);
+    if (rc < 0)
+        return rc;
+    bind_merge(&s, agent);
+    rc = sqlite_step(&s, ret, err);
+    return rc < 0 ? rc : older_births(c, agent->id, births, n, ret, err);
+}
+
+static memfs_code merge_births(sqlite_conn *c, memfs_str agent_id, const state_birth *births,
+                               size_t n, memfs_error *err)
+{
+    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
+    memfs_code rc = sqlite_query_get(c, KEY_BIRTH_MERGE, &s, err);
+
+    for (size_t i = 0; rc == MEMFS_OK && i < n; i++) {
+        sqlite_bind_str(&s, 1, agent_id);
+        sqlite_bind_str(&s, 2, births[i].label);
+        sqlite_bind_int(&s, 3, births[i].created_at_us);
+        rc = sqlite_run(&s, err);
+        sqlite_query_again(&s);
+    }
+    return rc;
+}
+
+static memfs_code merge_within(sqlite_conn *c, const state_agent *agent, const state_birth *births,
+                               size_t n, memfs_error *err)
+{
+    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
+    memfs_code rc = sqlite_query_get(c, KEY_MERGE, &s, err);
+
+    if (rc < 0)
+        return rc;
+    bind_merge(&s, agent);
+    rc = sqlite_run(&s, err);
+    return rc < 0 ? rc : merge_births(c, agent->id, births, n, err);
+}
+
+static memfs_code agent_merge(state *base, const state_agent *agent, const state_birth *births,
+                              size_t n, memfs_error *err)
+{
+    bool is_news = false;
+    sqlite_conn *c;
+    memfs_code rc;
+
+    rc = has_news(sqlite_state_db(base), agent, births, n, &is_news, err);
+    if (rc < 0 || !is_news)
+        return rc;
+    rc = sqlite_write_begin_behind(sqlite_state_db(base), &c, err);
+    if (rc < 0)
+        return rc;
+    return sqlite_write_end(c, merge_within(c, agent, births, n, err), err);
+}
+
 /* ---- the file, life cycle ---- */
 
 static memfs_code check(state *base, memfs_error *err)
 {
-    return sqlite_db_check(db_of(base), err);
+    return sqlite_db_check(sqlite_state_db(base), err);
 }
 
 static memfs_code copy(state *base, const char *to, memfs_error *err)
 {
-    return sqlite_db_copy(db_of(base), to, err);
+    return sqlite_db_copy(sqlite_state_db(base), to, err);
 }
 
 static void close_state(state *base)
 {
-    sqlite_db_close(db_of(base));
+    sqlite_db_close(sqlite_state_db(base));
     free(base);
 }
 
@@ -489,6 +627,13 @@ static const state_backend BACKEND = {
     .births = births,
     .banned_add = banned_add,
     .banned = banned,
+    .agent_merge = agent_merge,
+    .token_add = sqlite_token_add,
+    .tokens = sqlite_tokens,
+    .token_revoke = sqlite_token_revoke,
+    .mirrors = sqlite_mirrors,
+    .mirror_put = sqlite_mirror_put,
+    .mirror_forget = sqlite_mirror_forget,
     .copy = copy,
 };
 

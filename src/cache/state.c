@@ -62,6 +62,48 @@ memfs_code state_banned(state *s, memfs_str agent_id, memfs_oid **ret, size_t *r
     return s->backend->banned(s, agent_id, ret, ret_n, err);
 }
 
+memfs_code state_agent_merge(state *s, const state_agent *agent, const state_birth *births,
+                             size_t n, memfs_error *err)
+{
+    assert(agent->id.len > 0);
+    return s->backend->agent_merge(s, agent, births, n, err);
+}
+
+memfs_code state_token_add(state *s, const state_token *token, memfs_error *err)
+{
+    assert(token->id.len > 0 && token->scope.len > 0);
+    return s->backend->token_add(s, token, err);
+}
+
+memfs_code state_tokens(state *s, state_token_fn fn, void *ctx, memfs_error *err)
+{
+    return s->backend->tokens(s, fn, ctx, err);
+}
+
+memfs_code state_token_revoke(state *s, memfs_str id, int64_t now_us, memfs_error *err)
+{
+    assert(now_us > 0);
+    return s->backend->token_revoke(s, id, now_us, err);
+}
+
+memfs_code state_mirrors(state *s, memfs_str agent_id, memfs_str remote, state_mirror_fn fn,
+                         void *ctx, memfs_error *err)
+{
+    return s->backend->mirrors(s, agent_id, remote, fn, ctx, err);
+}
+
+memfs_code state_mirror_put(state *s, const state_mirror *row, memfs_error *err)
+{
+    assert(row->agent_id.len > 0 && row->remote.len > 0);
+    return s->backend->mirror_put(s, row, err);
+}
+
+memfs_code state_mirror_forget(state *s, memfs_str remote, memfs_error *err)
+{
+    assert(remote.len > 0);
+    return s->backend->mirror_forget(s, remote, err);
+}
+
 memfs_code state_copy(state *s, const char *to, memfs_error *err)
 {
     return s->backend->copy(s, to, err);

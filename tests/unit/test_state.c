@@ -1,5 +1,6 @@
 #include "cache_fixture.h"
 
+#include "base/clock.h"
 #include "cache/state.h"
 
 #include <errno.h>
@@ -8,6 +9,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 /* The state is apart from the fixture's cache, which these tests leave closed. */
@@ -15,10 +17,35 @@ static state *s;
 
 static atomic_int n_fsyncs;
 static atomic_bool fsync_fails;
+static atomic_int n_writes_left = -1; /* writes and fsyncs until the process kills itself; < 0: never */
+static atomic_bool fsync_waits;       /* the next fsync waits until this is false */
+static atomic_bool is_in_fsync;
+static __thread char writer;      /* of this thread, for the order of the fsyncs below */
+static char fsync_order[16];
+static atomic_uint n_ordered;
+
+static void count_down(void)
+{
+    if (atomic_load(&n_writes_left) >= 0 && atomic_fetch_sub(&n_writes_left, 1) == 0)
+        kill(getpid(), SIGKILL);
+}
+
+ssize_t pwrite64(int fd, const void *bytes, size_t n, off64_t at)
+{
+    count_down();
+    return syscall(SYS_pwrite64, fd, bytes, n, at);
+}
 
 int fdatasync(int fd)
 {
+    count_down();
     atomic_fetch_add(&n_fsyncs, 1);
+    if (writer != 0)
+        fsync_order[atomic_fetch_add(&n_ordered, 1) % sizeof(fsync_order)] = writer;
+    while (atomic_load(&fsync_waits)) {
+        atomic_store(&is_in_fsync, true);
+        clock_sleep_ms(1);
+    }
     if (atomic_load(&fsync_fails)) {
         errno = EIO;
         return -1;
@@ -563,6 +590,491 @@ static void test_D7_a_copy_overwrites_nothing_and_leaves_nothing_when_it_fails(v
     assert_false(fs_exists(in_root(f, "copy")));
 }
 
+/* ---- attributes that came from elsewhere ---- */
+
+static memfs_code join_attributes(const state_agent *agent, void *ctx, memfs_error *err)
+{
+    (void)err;
+    buf_printf(ctx, "%.*s %.*s %.*s %lld %lld", (int)agent->id.len, agent->id.ptr,
+               (int)agent->name.len, agent->name.ptr, (int)agent->tags_json.len,
+               agent->tags_json.ptr, (long long)agent->created_at_us,
+               (long long)agent->updated_at_us);
+    return MEMFS_OK;
+}
+
+static void assert_attributes(fixture *f, const char *id, const char *expected)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(1 << 20);
+    agent_query q = { .id = str_of(id) };
+
+    assert_ok(state_agents(s, &q, join_attributes, &text, &f->err));
+    assert_string_equal(text.ptr, expected);
+}
+
+static void test_K4_attributes_from_elsewhere_keep_the_earlier_times(void **at)
+{
+    fixture *f = *at;
+    state_birth births[] = { { MEMFS_STR("a"), 7 }, { MEMFS_STR("b"), 90 }, { MEMFS_STR("n"), 3 } };
+    memfs_str here[] = { MEMFS_STR("a"), MEMFS_STR("b") };
+    state_agent agent = { .id = MEMFS_STR("agent-a"),
+                          .name = MEMFS_STR("Ada"),
+                          .tags_json = MEMFS_STR("[\"x\"]"),
+                          .created_at_us = 20,
+                          .updated_at_us = 60 };
+
+    add(f, "agent-a", 50);
+    assert_ok(state_births_add(s, agent.id, here, 2, 50, &f->err));
+    assert_ok(state_agent_merge(s, &agent, births, 3, &f->err));
+    assert_attributes(f, "agent-a", "agent-a Ada [\"x\"] 20 60");
+    assert_births(f, "agent-a", "", "a=7 b=50 n=3 ");
+    agent.created_at_us = 30; /* later than what is here */
+    agent.updated_at_us = 10;
+    atomic_store(&n_fsyncs, 0);
+    assert_ok(state_agent_merge(s, &agent, births, 3, &f->err));
+    agent = (state_agent){ .id = agent.id }; /* says nothing */
+    assert_ok(state_agent_merge(s, &agent, NULL, 0, &f->err));
+    assert_int_equal(atomic_load(&n_fsyncs), 0);
+    assert_attributes(f, "agent-a", "agent-a Ada [\"x\"] 20 60");
+}
+
+static void test_H4_attributes_make_nobody_known_and_their_births_wait(void **at)
+{
+    fixture *f = *at;
+    state_birth birth = { MEMFS_STR("a"), 7 };
+    memfs_str label = MEMFS_STR("a");
+    state_agent agent = { .id = MEMFS_STR("agent-new"), .name = MEMFS_STR("New") };
+    bool is_known;
+
+    assert_ok(state_agent_merge(s, &agent, &birth, 1, &f->err));
+    assert_ok(state_agent_known(s, agent.id, &is_known, &f->err));
+    assert_false(is_known);
+    assert_ok(state_births_add(s, agent.id, &label, 1, 50, &f->err));
+    assert_births(f, "agent-new", "", "a=7 ");
+}
+
+static void test_tags_from_elsewhere_that_are_no_list_are_refused(void **at)
+{
+    static const char *const bad[] = { "{}", "[", "x", "\"a\"", "[1" };
+    fixture *f = *at;
+    state_agent agent = { .id = MEMFS_STR("agent-a"), .name = MEMFS_STR("Ada") };
+    memfs_str red = MEMFS_STR("red");
+    agent_query q = { .tags = &red, .n_tags = 1 };
+
+    add(f, "agent-a", 1);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
+        agent.tags_json = str_of(bad[i]);
+        assert_code(state_agent_merge(s, &agent, NULL, 0, &f->err), EINVALID);
+    }
+    assert_attributes(f, "agent-a", "agent-a agent-a [] 1 1");
+    assert_agents(&q, ""); /* the list of all agents still reads */
+}
+
+/* ---- tokens ---- */
+
+static state_token token_of(const char *id, uint8_t first, int64_t created_at_us)
+{
+    state_token token = { .id = str_of(id),
+                          .name = MEMFS_STR("laptop"),
+                          .scope = MEMFS_STR("agent:agent-a:rw"),
+                          .created_at_us = created_at_us };
+
+    memset(token.hash, 0, sizeof(token.hash)); /* a hash may have NUL bytes */
+    token.hash[0] = first;
+    token.hash[31] = 0xff;
+    return token;
+}
+
+static memfs_code join_tokens(const state_token *token, void *ctx, memfs_error *err)
+{
+    (void)err;
+    assert_int_equal(token->hash[31], 0xff);
+    buf_printf(ctx, "%.*s,%.*s,%.*s,%u,%lld,%lld,%lld ", (int)token->id.len, token->id.ptr,
+               (int)token->name.len, token->name.ptr, (int)token->scope.len, token->scope.ptr,
+               token->hash[0], (long long)token->created_at_us, (long long)token->expires_at_us,
+               (long long)token->revoked_at_us);
+    return MEMFS_OK;
+}
+
+static void assert_tokens(fixture *f, const char *expected)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(1 << 20);
+
+    assert_ok(state_tokens(s, join_tokens, &text, &f->err));
+    assert_string_equal(text.ptr, expected);
+}
+
+static void test_S4_tokens_are_kept_by_hash_and_a_revoked_one_keeps_its_row(void **at)
+{
+    fixture *f = *at;
+    state_token first = token_of("00000001", 1, 20), second = token_of("00000002", 2, 10);
+    state_token same_hash = token_of("00000003", 1, 30), same_id = token_of("00000001", 3, 30);
+
+    second.name = MEMFS_STR("");
+    second.scope = MEMFS_STR("admin");
+    second.expires_at_us = 99;
+    assert_tokens(f, "");
+    assert_ok(state_token_add(s, &first, &f->err));
+    assert_ok(state_token_add(s, &second, &f->err));
+    assert_code(state_token_add(s, &same_hash, &f->err), EEXISTS);
+    assert_code(state_token_add(s, &same_id, &f->err), EEXISTS);
+    assert_ok(state_token_revoke(s, first.id, 50, &f->err));
+    assert_ok(state_token_revoke(s, first.id, 60, &f->err)); /* stays as it is */
+    assert_code(state_token_revoke(s, MEMFS_STR("0000000a"), 60, &f->err), ENOTFOUND);
+    for (int i = 0; i < 2; i++) {
+        assert_tokens(f, "00000002,,admin,2,10,99,0 "
+                         "00000001,laptop,agent:agent-a:rw,1,20,0,50 ");
+        close_state();
+        open_state(f);
+    }
+}
+
+static memfs_code refuse_token(const state_token *token, void *ctx, memfs_error *err)
+{
+    (void)token;
+    (void)ctx;
+    return memfs_fail(err, MEMFS_EDENIED, "enough");
+}
+
+static void test_a_damaged_hash_is_no_token(void **at)
+{
+    fixture *f = *at;
+    state_token token = token_of("00000001", 1, 20);
+
+    assert_ok(state_token_add(s, &token, &f->err));
+    assert_code(state_tokens(s, refuse_token, NULL, &f->err), EDENIED);
+    meddle(f, "state.db", "UPDATE tokens SET hash = x'01'");
+    assert_code(state_tokens(s, refuse_token, NULL, &f->err), ECORRUPT);
+}
+
+/* ---- mirrors ---- */
+
+static state_mirror mirror_of(const char *agent, const char *remote, unsigned tip)
+{
+    return (state_mirror){
+        .agent_id = str_of(agent),
+        .remote = str_of(remote),
+        .mark = MEMFS_STR("0123456789abcdef"),
+        .remote_tip = oid_of(tip),
+        .seen_at_us = 1,
+        .pushed_at_us = 2,
+        .proof_at_us = 3,
+        .proof_tree = oid_of(77),
+        .answer = MEMFS_STR("unreachable"),
+        .detail = MEMFS_STR("connection refused"),
+        .n_failures = 4,
+        .failed_at_us = 5,
+        .next_try_us = 6,
+        .note = MEMFS_STR("unrelated"),
+        .note_text = MEMFS_STR("both roots are kept"),
+        .note_at_us = 7,
+    };
+}
+
+static memfs_code join_mirrors(const state_mirror *m, void *ctx, memfs_error *err)
+{
+    char hex[MEMFS_OID_HEX + 1];
+
+    (void)err;
+    oid_hex(&m->remote_tip, hex);
+    buf_printf(ctx, "%.*s/%.*s@%.8s ", (int)m->agent_id.len, m->agent_id.ptr, (int)m->remote.len,
+               m->remote.ptr, hex);
+    return MEMFS_OK;
+}
+
+static void assert_mirrors(fixture *f, const char *agent, const char *remote, const char *expected)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(1 << 20);
+
+    assert_ok(state_mirrors(s, str_of(agent), str_of(remote), join_mirrors, &text, &f->err));
+    assert_string_equal(text.ptr, expected);
+}
+
+static void test_what_is_known_of_remotes_is_asked_for_by_agent_and_by_remote(void **at)
+{
+    static const char *const rows[][2] = {
+        { "agent-b", "origin" }, { "agent-a", "origin" }, { "agent-a", "backup" }
+    };
+    fixture *f = *at;
+
+    for (unsigned i = 0; i < 3; i++) {
+        state_mirror m = mirror_of(rows[i][0], rows[i][1], i + 1);
+
+        assert_ok(state_mirror_put(s, &m, &f->err));
+    }
+    assert_mirrors(f, "", "",
+                   "agent-a/backup@00000003 agent-a/origin@00000002 agent-b/origin@00000001 ");
+    assert_mirrors(f, "agent-a", "", "agent-a/backup@00000003 agent-a/origin@00000002 ");
+    assert_mirrors(f, "", "origin", "agent-a/origin@00000002 agent-b/origin@00000001 ");
+    assert_mirrors(f, "agent-b", "origin", "agent-b/origin@00000001 ");
+    assert_mirrors(f, "agent-b", "backup", "");
+    assert_ok(state_mirror_forget(s, MEMFS_STR("origin"), &f->err));
+    assert_mirrors(f, "", "", "agent-a/backup@00000003 ");
+}
+
+static memfs_code check_mirror(const state_mirror *m, void *ctx, memfs_error *err)
+{
+    const state_mirror *want = ctx;
+
+    (void)err;
+    assert_true(str_equal(m->agent_id, want->agent_id) && str_equal(m->remote, want->remote));
+    assert_true(str_equal(m->mark, want->mark) && str_equal(m->answer, want->answer));
+    assert_true(str_equal(m->detail, want->detail) && str_equal(m->note, want->note));
+    assert_true(str_equal(m->note_text, want->note_text));
+    assert_true(oid_equal(&m->remote_tip, &want->remote_tip));
+    assert_true(oid_equal(&m->meta_tip, &want->meta_tip));
+    assert_true(oid_equal(&m->proof_tree, &want->proof_tree));
+    assert_int_equal(m->seen_at_us, want->seen_at_us);
+    assert_int_equal(m->pushed_at_us, want->pushed_at_us);
+    assert_int_equal(m->proof_at_us, want->proof_at_us);
+    assert_int_equal(m->n_failures, want->n_failures);
+    assert_int_equal(m->failed_at_us, want->failed_at_us);
+    assert_int_equal(m->next_try_us, want->next_try_us);
+    assert_int_equal(m->note_at_us, want->note_at_us);
+    return MEMFS_EEXISTS;
+}
+
+static void test_D1_a_mirrors_row_is_one_fsync_whole_and_none_when_it_says_nothing_new(void **at)
+{
+    fixture *f = *at;
+    state_mirror m = mirror_of("agent-a", "origin", 1);
+
+    assert_ok(state_mirror_put(s, &m, &f->err));
+    m.meta_tip = oid_of(5);
+    m.detail = MEMFS_STR("");
+    m.note = MEMFS_STR("");
+    m.n_failures = 0;
+    atomic_store(&n_fsyncs, 0);
+    assert_ok(state_mirror_put(s, &m, &f->err));
+    assert_int_equal(atomic_load(&n_fsyncs), 1);
+    assert_ok(state_mirror_put(s, &m, &f->err));
+    assert_ok(state_mirror_forget(s, MEMFS_STR("nobody"), &f->err));
+    assert_int_equal(atomic_load(&n_fsyncs), 1);
+    close_state();
+    open_state(f);
+    assert_code(state_mirrors(s, m.agent_id, m.remote, check_mirror, &m, &f->err), EEXISTS);
+}
+
+/* ---- the order of writers ---- */
+
+typedef struct queued {
+    char name;
+    pthread_t thread;
+    atomic_int tid;
+} queued;
+
+static void *write_once(void *ctx)
+{
+    queued *q = ctx;
+    char agent[16];
+    memfs_error err;
+    memfs_code rc;
+
+    writer = q->name;
+    atomic_store(&q->tid, (int)syscall(SYS_gettid));
+    snprintf(agent, sizeof(agent), "agent-%c", q->name);
+    state_mirror m = mirror_of(agent, "origin", 1);
+    rc = q->name == 'P' ? state_agent_add(s, str_of(agent), MEMFS_STR("org"), 1, &err)
+                        : state_mirror_put(s, &m, &err);
+    if (rc < 0)
+        abort();
+    return NULL;
+}
+
+static bool is_asleep(int tid)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(4096);
+    char path[64];
+    memfs_error err;
+
+    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
+    return fs_read(path, &text, &err) == MEMFS_OK && strstr(text.ptr, ") S ") != NULL;
+}
+
+/* Asleep in thirty looks on end: it waits for the lock, as there is nothing else to wait for. */
+static void begin_and_wait(queued *q)
+{
+    int n_asleep = 0;
+
+    assert_int_equal(pthread_create(&q->thread, NULL, write_once, q), 0);
+    while (n_asleep < 30) {
+        int tid = atomic_load(&q->tid);
+
+        n_asleep = tid != 0 && is_asleep(tid) ? n_asleep + 1 : 0;
+        clock_sleep_ms(1);
+    }
+}
+
+static void test_L3_a_push_waits_for_one_mirrors_row_at_most(void **at)
+{
+    queued all[] = { { .name = 'a' }, { .name = 'b' }, { .name = 'c' }, { .name = 'd' },
+                     { .name = 'P' } };
+    fixture *f = *at;
+
+    add(f, "agent-first", 1);
+    atomic_store(&n_ordered, 0);
+    memset(fsync_order, 0, sizeof(fsync_order));
+    atomic_store(&is_in_fsync, false);
+    atomic_store(&fsync_waits, true);
+    assert_int_equal(pthread_create(&all[0].thread, NULL, write_once, &all[0]), 0);
+    while (!atomic_load(&is_in_fsync))
+        clock_sleep_ms(1);
+    for (size_t i = 1; i < ARRAY_LEN(all); i++)
+        begin_and_wait(&all[i]);
+    atomic_store(&fsync_waits, false);
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        pthread_join(all[i].thread, NULL);
+    fsync_order[2] = '\0';
+    assert_string_equal(fsync_order, "aP");
+    assert_mirrors(f, "", "origin",
+                   "agent-a/origin@00000001 agent-b/origin@00000001 agent-c/origin@00000001 "
+                   "agent-d/origin@00000001 ");
+}
+
+enum { N_PUTTERS = 4, N_PUTS = 60 };
+
+static void *put_many(void *ctx)
+{
+    unsigned *number = ctx;
+    char agent[32], id[16];
+    memfs_error err;
+
+    for (unsigned i = 0; i < N_PUTS; i++) {
+        snprintf(agent, sizeof(agent), "agent-%u", i % 7);
+        snprintf(id, sizeof(id), "%04x%04x", *number, i);
+        state_mirror m = mirror_of(agent, "origin", i + 1);
+        state_token token = token_of(id, (uint8_t)(*number * N_PUTS + i), i);
+        state_birth birth = { str_of(agent), 1000 - i };
+        state_agent attributes = { .id = str_of(agent), .name = str_of(id) };
+
+        token.hash[1] = (uint8_t)*number;
+        if (state_mirror_put(s, &m, &err) < 0 ||
+            state_agent_add(s, str_of(agent), MEMFS_STR("org"), 1, &err) < 0 ||
+            state_agent_merge(s, &attributes, &birth, 1, &err) < 0 ||
+            state_token_add(s, &token, &err) < 0 ||
+            state_token_revoke(s, token.id, 1, &err) < 0)
+            abort();
+    }
+    return NULL;
+}
+
+static memfs_code count_tokens(const state_token *token, void *ctx, memfs_error *err)
+{
+    (void)err;
+    *(unsigned *)ctx += token->revoked_at_us == 1;
+    return MEMFS_OK;
+}
+
+static void test_many_threads_write_and_read_all_tables(void **at)
+{
+    unsigned numbers[N_PUTTERS], n_revoked = 0;
+    pthread_t threads[N_PUTTERS];
+    fixture *f = *at;
+
+    for (unsigned i = 0; i < N_PUTTERS; i++) {
+        numbers[i] = i;
+        assert_int_equal(pthread_create(&threads[i], NULL, put_many, &numbers[i]), 0);
+    }
+    for (unsigned i = 0; i < 50; i++) {
+        _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(1 << 20);
+        unsigned n = 0;
+
+        assert_ok(state_mirrors(s, MEMFS_STR(""), MEMFS_STR(""), join_mirrors, &text, &f->err));
+        assert_ok(state_tokens(s, count_tokens, &n, &f->err));
+    }
+    for (unsigned i = 0; i < N_PUTTERS; i++)
+        pthread_join(threads[i], NULL);
+    assert_ok(state_tokens(s, count_tokens, &n_revoked, &f->err));
+    assert_int_equal(n_revoked, N_PUTTERS * N_PUTS);
+    assert_births(f, "agent-0", "", "agent-0=944 "); /* 1000 less the last i with i % 7 == 0 */
+    assert_ok(state_check(s, &f->err));
+}
+
+/* ---- upgrades ---- */
+
+/* The state of the first release, as it was made then. */
+static const char FIRST_SCHEMA[] =
+    "PRAGMA journal_mode = WAL;"
+    "CREATE TABLE agents(agent_id TEXT NOT NULL PRIMARY KEY, org_id TEXT NOT NULL, "
+    "  name TEXT NOT NULL, tags TEXT NOT NULL, created_at INTEGER NOT NULL, "
+    "  updated_at INTEGER NOT NULL) WITHOUT ROWID;"
+    "CREATE INDEX agents_by_created ON agents(created_at, agent_id);"
+    "CREATE INDEX agents_by_name ON agents(name, created_at, agent_id);"
+    "CREATE TABLE births(agent_id TEXT NOT NULL, label TEXT NOT NULL, "
+    "  created_at INTEGER NOT NULL, PRIMARY KEY(agent_id, label)) WITHOUT ROWID;"
+    "CREATE TABLE banned(agent_id TEXT NOT NULL, object BLOB NOT NULL, "
+    "  PRIMARY KEY(agent_id, object)) WITHOUT ROWID;"
+    "PRAGMA user_version = 1; PRAGMA application_id = 0x6d667373;"
+    "INSERT INTO agents VALUES('agent-a', 'org-1', 'agent-a', '[]', 5, 5);"
+    "INSERT INTO births VALUES('agent-a', 'human', 4);";
+
+static void make_first_release(fixture *f)
+{
+    static const char *const names[] = { "state.db", "state.db-wal", "state.db-shm" };
+
+    close_state();
+    for (size_t i = 0; i < 3; i++)
+        unlink(in_root(f, names[i]));
+    meddle(f, "state.db", FIRST_SCHEMA);
+}
+
+static void assert_upgraded(fixture *f)
+{
+    state_token token = token_of("00000001", 1, 20);
+    state_mirror m = mirror_of("agent-a", "origin", 1);
+
+    assert_attributes(f, "agent-a", "agent-a agent-a [] 5 5");
+    assert_births(f, "agent-a", "", "human=4 ");
+    assert_tokens(f, "");
+    assert_mirrors(f, "", "", "");
+    assert_ok(state_token_add(s, &token, &f->err));
+    assert_ok(state_mirror_put(s, &m, &f->err));
+    assert_ok(state_check(s, &f->err));
+}
+
+static void test_F29_the_state_of_the_first_release_is_brought_up(void **at)
+{
+    fixture *f = *at;
+
+    make_first_release(f);
+    open_state(f);
+    assert_upgraded(f);
+}
+
+/* True when the child was killed at its n-th write or fsync; false when it came to its end. */
+static bool upgrade_killed_at(fixture *f, int n)
+{
+    pid_t child = fork();
+    int status;
+
+    assert_true(child >= 0);
+    if (child == 0) {
+        state *mine;
+
+        atomic_store(&n_writes_left, n);
+        _exit(state_open_sqlite(f->root, &mine, &f->err) < 0);
+    }
+    assert_int_equal(waitpid(child, &status, 0), child);
+    if (WIFSIGNALED(status) && WTERMSIG(status) == SIGKILL)
+        return true;
+    assert_true(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    return false;
+}
+
+static void test_F29_an_upgrade_killed_at_any_write_is_finished_by_the_next_start(void **at)
+{
+    fixture *f = *at;
+    int n = 0;
+    bool was_killed = true;
+
+    while (was_killed) {
+        make_first_release(f);
+        was_killed = upgrade_killed_at(f, n++);
+        open_state(f);
+        assert_upgraded(f);
+    }
+    assert_true(n > 4); /* there were writes to be killed at */
+}
+
 int main(void)
 {
 #define ON_STATE(test) cmocka_unit_test_setup_teardown(test, setup_state, teardown_state)
@@ -584,6 +1096,17 @@ int main(void)
         ON_STATE(test_S4_the_files_are_the_owners_alone),
         ON_STATE(test_D7_a_copy_taken_under_load_is_one_instant_of_the_state),
         ON_STATE(test_D7_a_copy_overwrites_nothing_and_leaves_nothing_when_it_fails),
+        ON_STATE(test_K4_attributes_from_elsewhere_keep_the_earlier_times),
+        ON_STATE(test_H4_attributes_make_nobody_known_and_their_births_wait),
+        ON_STATE(test_tags_from_elsewhere_that_are_no_list_are_refused),
+        ON_STATE(test_S4_tokens_are_kept_by_hash_and_a_revoked_one_keeps_its_row),
+        ON_STATE(test_a_damaged_hash_is_no_token),
+        ON_STATE(test_what_is_known_of_remotes_is_asked_for_by_agent_and_by_remote),
+        ON_STATE(test_D1_a_mirrors_row_is_one_fsync_whole_and_none_when_it_says_nothing_new),
+        ON_STATE(test_L3_a_push_waits_for_one_mirrors_row_at_most),
+        ON_STATE(test_many_threads_write_and_read_all_tables),
+        ON_STATE(test_F29_the_state_of_the_first_release_is_brought_up),
+        ON_STATE(test_F29_an_upgrade_killed_at_any_write_is_finished_by_the_next_start),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,56 @@
+/*
+ * sqlite_state_int.h - what the files of the state in SQLite share: the keys of its queries, whose
+ * texts are in sqlite_state.c, and the functions of its vtable.
+ */
+#ifndef MEMFS_CACHE_SQLITE_STATE_INT_H
+#define MEMFS_CACHE_SQLITE_STATE_INT_H
+
+#include "cache/cache_int.h"
+#include "cache/sqlite_db.h"
+
+typedef struct sqlite_state {
+    state base;
+    sqlite_db *db;
+} sqlite_state;
+
+sqlite_db *sqlite_state_db(state *s);
+
+enum sqlite_state_keys {
+    KEY_KNOWN = SQLITE_KEY_FIRST,
+    KEY_AGENT_ADD,
+    KEY_AGENT_COUNT,
+    KEY_CURSOR,
+    KEY_BIRTH,
+    KEY_BIRTH_ADD,
+    KEY_BIRTHS,
+    KEY_BANNED,
+    KEY_BANNED_ADD,
+    KEY_IS_LIST,
+    KEY_MERGED,
+    KEY_MERGE,
+    KEY_BIRTH_MERGE,
+    KEY_TOKENS,
+    KEY_TOKEN,
+    KEY_TOKEN_TAKEN,
+    KEY_TOKEN_ADD,
+    KEY_TOKEN_REVOKE,
+    KEY_MIRRORS,
+    KEY_MIRRORS_AGENT,
+    KEY_MIRRORS_REMOTE,
+    KEY_MIRROR,
+    KEY_MIRROR_SAME,
+    KEY_MIRROR_PUT,
+    KEY_MIRROR_ANY,
+    KEY_MIRROR_FORGET,
+};
+
+MEMFS_CHECK memfs_code sqlite_token_add(state *s, const state_token *token, memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_tokens(state *s, state_token_fn fn, void *ctx, memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_token_revoke(state *s, memfs_str id, int64_t now_us,
+                                           memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_mirrors(state *s, memfs_str agent_id, memfs_str remote,
+                                      state_mirror_fn fn, void *ctx, memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_mirror_put(state *s, const state_mirror *row, memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_mirror_forget(state *s, memfs_str remote, memfs_error *err);
+
+#endif
