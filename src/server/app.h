@@ -22,7 +22,11 @@ typedef struct app {
     const char *version;
     int64_t started_at_us;
     atomic_bool is_ready; /* every repository was looked at since the start (home_recover_all) */
+    char remotes_fault[512]; /* of a command's own service whose remotes could not be read; "" */
 } app;
+
+/* server.c: the configuration of the remotes anew; on failure the old ones stay. */
+MEMFS_CHECK memfs_code app_reload_remotes(app *self, memfs_error *err);
 
 extern const http_route APP_ROUTES[];
 extern const size_t APP_N_ROUTES;
@@ -64,6 +68,9 @@ void webhook_receive(http_request *rq, void *app);
 
 /* owner_mirror.c: as owner.c, about the remotes */
 void owner_mirror_status(http_request *rq, void *app);
+void owner_mirror_remotes(http_request *rq, void *app);
+void owner_mirror_reload(http_request *rq, void *app);
+void owner_mirror_sync(http_request *rq, void *app);
 void owner_mirror_retry(http_request *rq, void *app);
 void owner_mirror_resolve(http_request *rq, void *app);
 void owner_mirror_verify(http_request *rq, void *app);

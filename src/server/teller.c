@@ -2,7 +2,6 @@
 
 #include "memory/ids.h"
 
-#define MAX_REQUEST (256 * 1024)
 #define MAX_LINE (64 * 1024)
 #define NDJSON_TYPE "application/x-ndjson"
 
@@ -159,7 +158,7 @@ memfs_code teller_flag(const json_t *request, const char *key, bool *ret, memfs_
 
 void teller_run(http_request *rq, void *ctx, teller_job job)
 {
-    _cleanup_(buf_dispose) memfs_buf body = MEMFS_BUF_INIT(MAX_REQUEST);
+    _cleanup_(buf_dispose) memfs_buf body = MEMFS_BUF_INIT(http_matched(rq)->max_body_bytes);
     teller t = { rq, MEMFS_BUF_INIT(MAX_LINE), false };
     memfs_error err = MEMFS_ERROR_INIT;
     json_t *request = NULL;
