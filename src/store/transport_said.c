@@ -3,6 +3,7 @@
 #include "base/escape.h"
 #include "base/redact.h"
 
+#include <assert.h>
 #include <strings.h>
 
 /*
@@ -57,6 +58,17 @@ static const cause_row CAUSES[] = {
     { "' does not exist", TRANSPORT_CAUSE_NOT_FOUND },
     { "repository not exported", TRANSPORT_CAUSE_NOT_FOUND },
     { "access denied", TRANSPORT_CAUSE_FORBIDDEN },
+    { "error: object ", TRANSPORT_CAUSE_DAMAGED }, /* fsck's: which, and what is wrong with it */
+    { "SHA1 mismatch", TRANSPORT_CAUSE_DAMAGED },
+    { "inflate: data stream error", TRANSPORT_CAUSE_DAMAGED },
+    { "inflate returned", TRANSPORT_CAUSE_DAMAGED },
+    { "pack has bad object", TRANSPORT_CAUSE_DAMAGED },
+    { "pack signature mismatch", TRANSPORT_CAUSE_DAMAGED },
+    { "unresolved deltas", TRANSPORT_CAUSE_DAMAGED },
+    { "failed to apply delta", TRANSPORT_CAUSE_DAMAGED },
+    { "did not send all necessary objects", TRANSPORT_CAUSE_DAMAGED },
+    { "fsck error", TRANSPORT_CAUSE_DAMAGED },
+    { "upload-pack: not our ref", TRANSPORT_CAUSE_DAMAGED },
     { "RPC failed", TRANSPORT_CAUSE_CUT },
     { "early EOF", TRANSPORT_CAUSE_CUT },
     { "hung up unexpectedly", TRANSPORT_CAUSE_CUT },
@@ -221,6 +233,9 @@ void transport_said(memfs_str written, const char *const *secrets, size_t n_secr
         ret->cause = row->cause;
         if (row->cause == TRANSPORT_CAUSE_HTTP)
             ret->http_status = status_in(ours, row->part);
+        if (ret->http_status == 403 && (contains(written, "read-only") ||
+                                        contains(written, "archived")))
+            ret->cause = TRANSPORT_CAUSE_READ_ONLY;
     }
     keep_said(ours, theirs, secrets, n_secrets, ret);
 }
@@ -234,35 +249,116 @@ static const char *const MOVED[] = {
     "failed to update ref", "incorrect old value", "reference already exists",
 };
 
-/* "<flag>\t<from>:<to>\t<summary> (<reason>)": the flag and the summary of main's line. */
-static bool find_main(memfs_str written, char *ret_flag, memfs_str *ret_summary)
+/*
+ * Why it refused, in the order of how much a row says.  Here the remote's prose counts: that it was
+ * refused is settled, and what hosts print beside "pre-receive hook declined" is all there is.
+ */
+static const cause_row REFUSALS[] = {
+    { "No space left on device", TRANSPORT_CAUSE_DISK_FULL },
+    { "Disk quota exceeded", TRANSPORT_CAUSE_DISK_FULL },
+    { "quota exceeded", TRANSPORT_CAUSE_DISK_FULL },
+    { "over its size limit", TRANSPORT_CAUSE_DISK_FULL },  /* GitLab, a project's */
+    { "over its quota", TRANSPORT_CAUSE_DISK_FULL },
+    { "GH009", TRANSPORT_CAUSE_SECRET },
+    { "contain secrets", TRANSPORT_CAUSE_SECRET },         /* GH013: "Push cannot contain secrets" */
+    { "detected secret", TRANSPORT_CAUSE_SECRET },
+    { "Secrets detected", TRANSPORT_CAUSE_SECRET },        /* GitLab: "PUSH BLOCKED: Secrets detected" */
+    { "PUSH PROTECTION", TRANSPORT_CAUSE_SECRET },
+    { "GH001", TRANSPORT_CAUSE_TOO_LARGE },                /* "Large files detected" */
+    { "exceeds GitHub's file size limit", TRANSPORT_CAUSE_TOO_LARGE },
+    { "maximum allowed size", TRANSPORT_CAUSE_TOO_LARGE }, /* receive.maxInputSize */
+    { "larger than the allowed size", TRANSPORT_CAUSE_TOO_LARGE },
+    { "is larger than the maximum", TRANSPORT_CAUSE_TOO_LARGE },
+    { "shallow update not allowed", TRANSPORT_CAUSE_SHALLOW },
+    { "GH003", TRANSPORT_CAUSE_TOO_LARGE },
+    { "GH006", TRANSPORT_CAUSE_PROTECTED },                /* "Protected branch update failed" */
+    { "GH013", TRANSPORT_CAUSE_PROTECTED },                /* "Repository rule violations found" */
+    { "rule violations", TRANSPORT_CAUSE_PROTECTED },
+    { "protected branch", TRANSPORT_CAUSE_PROTECTED },     /* GitHub, GitLab, Gitea, Forgejo */
+    { "branch is protected", TRANSPORT_CAUSE_PROTECTED },
+    { "hidden ref", TRANSPORT_CAUSE_PROTECTED },
+    { "currently checked out", TRANSPORT_CAUSE_PROTECTED },
+    { "read-only", TRANSPORT_CAUSE_READ_ONLY },
+    { "read only", TRANSPORT_CAUSE_READ_ONLY },
+    { "archived", TRANSPORT_CAUSE_READ_ONLY },
+    { "hook declined", TRANSPORT_CAUSE_HOOK },
+    { "push declined", TRANSPORT_CAUSE_HOOK },
+};
+
+static transport_cause find_refusal(memfs_str summary, memfs_str written)
 {
-    memfs_str line, flag, refs;
+    for (size_t i = 0; i < ARRAY_LEN(REFUSALS); i++)
+        if (contains(summary, REFUSALS[i].part) || contains(written, REFUSALS[i].part))
+            return REFUSALS[i].cause;
+    return TRANSPORT_CAUSE_OTHER;
+}
+
+/*
+ * The last line of the other side is often a footer ("See https://…", a rule): one that names what
+ * decided says more.
+ */
+static memfs_str telling_remote_line(memfs_str written, transport_cause cause)
+{
+    memfs_str rest, line;
+
+    for (size_t i = 0; i < ARRAY_LEN(REFUSALS); i++)
+        for (rest = written; REFUSALS[i].cause == cause && next_line(&rest, &line);)
+            if (is_remotes(line) && contains(line, REFUSALS[i].part))
+                return trimmed(str_from(line, 7));
+    return MEMFS_STR("");
+}
+
+/* "<flag>\t<from>:<to>\t<summary> (<reason>)": the flag and the summary of the ref's line. */
+static bool find_ref(const char *ref, memfs_str written, char *ret_flag, memfs_str *ret_summary)
+{
+    memfs_str line, flag, refs, from, to;
 
     while (next_raw_line(&written, &line))
         if (str_split(line, '\t', &flag, &line) && flag.len == 1 &&
-            str_split(line, '\t', &refs, ret_summary) &&
-            str_ends_with(refs, MEMFS_STR(":refs/heads/main"))) {
+            str_split(line, '\t', &refs, ret_summary) && str_split(refs, ':', &from, &to) &&
+            str_equal(to, str_of(ref))) {
             *ret_flag = flag.ptr[0];
             return true;
         }
     return false;
 }
 
-bool transport_read_push(memfs_str report, memfs_str written, const char *const *secrets,
-                         size_t n_secrets, transport_report *ret)
+bool transport_read_push(const char *ref, memfs_str report, memfs_str written,
+                         const char *const *secrets, size_t n_secrets, transport_report *ret)
 {
-    memfs_str summary, ours, theirs;
+    memfs_str summary, ours, theirs, telling;
     char flag;
 
-    if (!find_main(report, &flag, &summary))
+    if (!find_ref(ref, report, &flag, &summary))
         return false;
     ret->is_rejected = flag == '!';
     if (!ret->is_rejected)
         return true;
     for (size_t i = 0; i < ARRAY_LEN(MOVED); i++)
         ret->was_moved = ret->was_moved || contains(summary, MOVED[i]);
+    ret->cause = ret->was_moved ? TRANSPORT_CAUSE_NONE : find_refusal(summary, written);
     find_last(written, &ours, &theirs);
-    keep_said(trimmed(summary), theirs, secrets, n_secrets, ret);
+    telling = telling_remote_line(written, ret->cause);
+    keep_said(trimmed(summary), telling.len > 0 ? telling : theirs, secrets, n_secrets, ret);
     return true;
+}
+
+const char *transport_cause_name(transport_cause cause)
+{
+    static const char *const names[] = {
+        [TRANSPORT_CAUSE_NONE] = "none",           [TRANSPORT_CAUSE_OTHER] = "other",
+        [TRANSPORT_CAUSE_HTTP] = "http",           [TRANSPORT_CAUSE_NO_NAME] = "no-name",
+        [TRANSPORT_CAUSE_REFUSED] = "refused",     [TRANSPORT_CAUSE_TIMEOUT] = "timeout",
+        [TRANSPORT_CAUSE_TLS] = "tls",             [TRANSPORT_CAUSE_HOST_KEY] = "host-key",
+        [TRANSPORT_CAUSE_UNAUTHORIZED] = "unauthorized",
+        [TRANSPORT_CAUSE_FORBIDDEN] = "forbidden", [TRANSPORT_CAUSE_NOT_FOUND] = "not-found",
+        [TRANSPORT_CAUSE_NOT_GIT] = "not-git",     [TRANSPORT_CAUSE_CUT] = "cut",
+        [TRANSPORT_CAUSE_PROTECTED] = "protected", [TRANSPORT_CAUSE_HOOK] = "hook",
+        [TRANSPORT_CAUSE_SECRET] = "secret",       [TRANSPORT_CAUSE_TOO_LARGE] = "too-large",
+        [TRANSPORT_CAUSE_DISK_FULL] = "disk-full", [TRANSPORT_CAUSE_READ_ONLY] = "read-only",
+        [TRANSPORT_CAUSE_SHALLOW] = "shallow",     [TRANSPORT_CAUSE_DAMAGED] = "damaged",
+    };
+
+    static_assert(ARRAY_LEN(names) == TRANSPORT_N_CAUSES, "each cause has a name");
+    return names[cause];
 }

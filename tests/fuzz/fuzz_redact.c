@@ -46,7 +46,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *bytes, size_t n)
     transport_said(s, secrets, 1, &report);
     FUZZ_CHECK(report.cause != TRANSPORT_CAUSE_NONE && strchr(report.said, '\n') == NULL);
     report = (transport_report){ .said = "" };
-    if (transport_read_push(s, s, secrets, 1, &report))
+    if (transport_read_push("refs/heads/main", s, s, secrets, 1, &report))
         FUZZ_CHECK(report.is_rejected || !report.was_moved);
     buf_dispose(&out);
     free(secret);

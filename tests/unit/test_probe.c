@@ -95,7 +95,7 @@ static const row ROWS[] = {
     { "fatal: unable to access 'http://h/a/': Recv failure: Connection reset by peer", REMOTE_CUT,
       "reset" },
     { "error: object 12: hasDotgit: contains '.git'\nfatal: fsck error in packed object\nfatal: "
-      "fetch-pack: invalid index-pack output\n", REMOTE_OTHER, "invalid index-pack" },
+      "fetch-pack: invalid index-pack output\n", REMOTE_OTHER, "hasDotgit" },
     { "remote: Connection refused, Permission denied (publickey), error: 403\nfatal: something new\n",
       REMOTE_OTHER, "something new" },
     { "", REMOTE_OTHER, "" },
@@ -163,9 +163,10 @@ static void test_F04_a_push_is_what_its_report_says(void **state)
     (void)state;
     for (size_t i = 0; i < ARRAY_LEN(PUSHES); i++) {
         transport_report report = { .said = "" };
-        bool is_said = transport_read_push(str_of(PUSHES[i].report),
-                                           MEMFS_STR("remote: because\nerror: failed to push some "
-                                                     "refs to 'h'\n"), NULL, 0, &report);
+        bool is_said = transport_read_push(
+            "refs/heads/main", str_of(PUSHES[i].report),
+            MEMFS_STR("remote: because\nerror: failed to push some refs to 'h'\n"), NULL, 0,
+            &report);
 
         if (is_said != PUSHES[i].is_said || report.is_rejected != PUSHES[i].is_rejected ||
             report.was_moved != PUSHES[i].was_moved)
