@@ -26,4 +26,11 @@ MEMFS_CHECK memfs_code repo_commit_info(repo *r, const memfs_oid *id, commit_inf
                                         memfs_error *err);
 void commit_info_dispose(commit_info *c);
 
+/*
+ * The commit that `tip` is or contains whose id begins with these 1 to 40 lower-case hex digits.
+ * ENOTFOUND: none.  EINVALID: several, or no such digits.  Costs a walk through the history.
+ */
+MEMFS_CHECK memfs_code repo_commit_find(repo *r, const memfs_oid *tip, memfs_str digits,
+                                        memfs_oid *ret, memfs_error *err);
+
 #endif

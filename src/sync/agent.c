@@ -451,17 +451,21 @@ memfs_code agent_look(home *h, agent *a, memfs_oid *ret_tip, memfs_error *err)
     pthread_mutex_lock(&a->mutex);
     known = a->tip;
     pthread_mutex_unlock(&a->mutex);
-    if (!oid_equal(&known, ret_tip))
-        tell_moved(h, a, &known, ret_tip);
     set_phase(a, AGENT_READY, ret_tip);
+    if (!oid_equal(&known, ret_tip)) {
+        tell_moved(h, a, &known, ret_tip);
+        home_moved(h, a);
+    }
     return MEMFS_OK;
 }
 
 /*
  * What the cache says at the first touch.  Rows behind the tip are what a crash between ref and
- * cache leaves, and no news; rows of a commit that the tip does not descend from are (H1).
+ * cache leaves, and no news; rows of a commit that the tip does not descend from are (H1).  Either
+ * way nobody has been told that main moved.
  */
-static memfs_code compare_with_cache(home *h, agent *a, const memfs_oid *tip, memfs_error *err)
+static memfs_code compare_with_cache(home *h, agent *a, const memfs_oid *tip, bool *ret_has_moved,
+                                     memfs_error *err)
 {
     uint64_t epoch = atomic_load(&h->epoch);
     cache_tip cached;
@@ -472,6 +476,7 @@ static memfs_code compare_with_cache(home *h, agent *a, const memfs_oid *tip, me
         agent_synced(h, a, tip, epoch);
         return MEMFS_OK;
     }
+    *ret_has_moved = rc == MEMFS_OK;
     if (rc == MEMFS_OK && is_rewritten(h, a, &cached.commit, tip))
         tell_moved(h, a, &cached.commit, tip);
     return catch_up(h, a, err);
@@ -514,6 +519,7 @@ static bool is_touched(agent *a)
  */
 memfs_code agent_recover(home *h, agent *a, memfs_error *err)
 {
+    bool was_known = agent_is_known(a), has_moved = false;
     memfs_error rows_err;
     memfs_oid tip;
     memfs_code rc;
@@ -521,11 +527,11 @@ memfs_code agent_recover(home *h, agent *a, memfs_error *err)
     if (is_touched(a))
         return MEMFS_OK;
     if (!store_has(h->store, a->repo))
-        return agent_is_known(a)
+        return was_known
                    ? agent_missing(h, a, err)
                    : memfs_fail(err, MEMFS_ENOTFOUND, "agent '%s' is not known", a->id);
     rc = sweep(h, a, err);
-    if (rc == MEMFS_OK && !agent_is_known(a))
+    if (rc == MEMFS_OK && !was_known)
         rc = adopt(h, a, err);
     if (rc == MEMFS_OK)
         rc = check_old_fence(h, a, err);
@@ -534,8 +540,10 @@ memfs_code agent_recover(home *h, agent *a, memfs_error *err)
     if (rc < 0)
         return rc;
     set_phase(a, AGENT_READY, &tip);
-    if (compare_with_cache(h, a, &tip, &rows_err) < 0 && agent_is_fenced(a, err))
+    if (compare_with_cache(h, a, &tip, &has_moved, &rows_err) < 0 && agent_is_fenced(a, err))
         return err->code;
+    if (has_moved || !was_known)
+        home_moved(h, a);
     return MEMFS_OK;
 }
 

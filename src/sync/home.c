@@ -254,6 +254,12 @@ void home_alarm(home *h, const agent *a, const char *event, const char *fmt, ...
     h->options.alarm(event, a != NULL ? a->id : NULL, text, h->options.alarm_ctx);
 }
 
+void home_moved(home *h, const agent *a)
+{
+    if (h->options.moved != NULL)
+        h->options.moved(a->id, h->options.moved_ctx);
+}
+
 /* ---- the table ---- */
 
 /* Seeded, so that nobody can choose ids that all fall into one bucket. */

@@ -75,6 +75,9 @@ struct home {
 void home_alarm(home *h, const agent *a, const char *event, const char *fmt, ...)
     MEMFS_PRINTF(4, 5);
 
+/* Tells whoever listens that main of the agent is elsewhere, under its lock and nothing else. */
+void home_moved(home *h, const agent *a);
+
 /*
  * The entry of an agent without a look at its repository, made when there is none yet.  ENOTFOUND:
  * neither state nor disk know it, and may_be_new is false.  *ret_is_known as of now.

@@ -29,12 +29,19 @@ typedef enum intake_keep {
     INTAKE_MERGE,  /* the merge of design 7 */
     INTAKE_OURS,   /* both histories, our tree: an operator's decision */
     INTAKE_THEIRS, /* both histories, their tree */
+    /*
+     * As INTAKE_MERGE; and an agent that is known but whose repository is gone begins again with
+     * what was fetched, which may be older than what was lost: an operator's decision too (H4).
+     */
+    INTAKE_REVIVE,
 } intake_keep;
 
 /*
  * theirs: the tip that f fetched.  last_seen: what that remote had when it was last taken in (zero:
- * never), for the vetting.  EDENIED: refused by policy, nothing has changed.  ECORRUPT, EUNAVAIL as
- * a push.  The agent need not be known yet.
+ * never), for the vetting.  EDENIED: refused by policy, nothing has changed.  ECONFLICT: main was
+ * moved by hand just now.  ECORRUPT, EUNAVAIL as a push.  The agent need not be known yet: one whose
+ * remote has nothing but the genesis is made, too.  INTAKE_OURS: their files are not judged, as none
+ * of them comes in; banned objects and attacks are refused all the same.
  */
 MEMFS_CHECK memfs_code intake_fetched(home *h, memfs_str agent_id, fetched *f,
                                       const memfs_oid *theirs, const memfs_oid *last_seen,
@@ -42,9 +49,18 @@ MEMFS_CHECK memfs_code intake_fetched(home *h, memfs_str agent_id, fetched *f,
                                       memfs_error *err);
 
 /*
+ * Attributes that came from elsewhere, as state_agent_merge, with the dates of rows that were made
+ * already.  Of an agent that is not known yet the births are kept: call before the intake, so that
+ * its first rows are dated right, and after it for name and tags.
+ */
+MEMFS_CHECK memfs_code intake_attributes(home *h, const state_agent *attributes,
+                                         const state_birth *births, size_t n, memfs_error *err);
+
+/*
  * The tree of an older commit (or of main at a time) as a new commit on top; undone by another
- * restore (design 14).  at: 40 hex digits or more than 6, or "@<seconds>".  EINVALID, ENOTFOUND.
- * *ret tip == before: the files are that already.
+ * restore (design 14).  at: 40 hex digits or more than 6, or "@<seconds>".  EINVALID, ENOTFOUND:
+ * nothing in main's history is that.  *ret tip == before: the files are that already.  Nothing of an
+ * older commit is judged: it was when it came.
  */
 MEMFS_CHECK memfs_code intake_restore(home *h, memfs_str agent_id, const char *at,
                                       const store_identity *who, intake_result *ret,

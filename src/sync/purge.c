@@ -221,7 +221,12 @@ static memfs_code purge_locked(purge *p, purge_result *ret, memfs_error *err)
     rc = ban(p, err);
     if (rc == MEMFS_OK)
         rc = move_main(p, err);
-    return rc < 0 ? rc : drop_old(p, err);
+    if (rc < 0)
+        return rc;
+    rc = drop_old(p, err);
+    if (!oid_equal(&p->rewritten.new_tip, &p->tip))
+        home_moved(p->r.h, p->a);
+    return rc;
 }
 
 memfs_code upkeep_purge(home *h, const purge_request *request, const upkeep_watcher *w,

@@ -1,0 +1,216 @@
+/*
+ * advance.c - see advance.h; the table of steps and what each leaves behind is in push.c.
+ */
+#include "sync/advance.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "sync/materialise_int.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+
+#define MAX_WARNINGS 20
+
+static void say(const advance *v, const char *fmt, ...) MEMFS_PRINTF(2, 3);
+
+static void say(const advance *v, const char *fmt, ...)
+{
+    char line[1400]; /* a path has at most 1,024 bytes */
+    va_list ap;
+
+    if (v->talk == NULL)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof(line), fmt, ap);
+    va_end(ap);
+    v->talk(str_of(line), v->talk_ctx);
+}
+
+/* ---- where main is ---- */
+
+/* Under the lock, so that a repository that another first push made meanwhile is seen. */
+memfs_code advance_begin(advance *v, memfs_error *err)
+{
+    memfs_code rc;
+
+    if (agent_is_fenced(v->a, err))
+        return err->code;
+    v->exists = store_has(v->h->store, v->a->repo);
+    if (!v->exists) {
+        if (agent_is_known(v->a) && !v->may_revive)
+            return agent_missing(v->h, v->a, err);
+        v->tip = STORE_GENESIS;
+        return MEMFS_OK;
+    }
+    rc = agent_recover(v->h, v->a, err);
+    if (rc < 0)
+        return rc;
+    return agent_look(v->h, v->a, &v->tip, err);
+}
+
+/* Fenced, as after any fsync that failed: what the disk holds is unknown (F05). */
+memfs_code advance_settle(advance *v, bool always, memfs_error *err)
+{
+    memfs_code rc;
+
+    if (!v->exists || (v->a->is_settled && !always))
+        return MEMFS_OK;
+    rc = store_settle(v->h->store, v->a->repo, err);
+    if (rc < 0)
+        agent_fence(v->h, v->a, err->msg);
+    v->a->is_settled = rc == MEMFS_OK;
+    return rc;
+}
+
+memfs_code advance_judged(advance *v, memfs_code rc, const memfs_error *err)
+{
+    if (rc == MEMFS_ECORRUPT && v->exists)
+        agent_suspect(v->h, v->a, err);
+    return rc;
+}
+
+/* ---- the rows, and what is wrong with them ---- */
+
+static void warn_row(const advance *v, const block_row *row, row_fault fault)
+{
+    static const char *const AFTER[] = {
+        [ROW_NO_FRONT_MATTER] = "the whole file became the block's value",
+        [ROW_BAD_FIELD] = "the field took its default",
+        [ROW_NOT_UTF8] = "the block shows U+FFFD in its place",
+        [ROW_TOO_LARGE] = "the block is empty",
+    };
+    const char *before = fault == ROW_NO_FRONT_MATTER ? "front matter does not parse (" : "";
+    const char *end = fault == ROW_NO_FRONT_MATTER ? ")" : "";
+
+    say(v, "warning: %.*s: %s%.*s%s; %s", (int)row->path.len, row->path.ptr, before,
+        (int)row->problem.len, row->problem.ptr, end, AFTER[fault]);
+}
+
+static memfs_code judge_rows(const advance *v, const plan *rows, memfs_error *err)
+{
+    bool is_strict = v->h->options.policy.strict_frontmatter;
+    size_t n_faults = 0;
+    row_fault fault;
+
+    for (size_t i = 0; i < plan_n_rows(rows); i++) {
+        const block_row *row = plan_row(rows, i, &fault);
+
+        if (fault == ROW_WHOLE)
+            continue;
+        if (is_strict && (fault == ROW_NO_FRONT_MATTER || fault == ROW_BAD_FIELD))
+            return memfs_fail(err, MEMFS_EDENIED, "'%.*s': front matter: %.*s", (int)row->path.len,
+                              row->path.ptr, (int)row->problem.len, row->problem.ptr);
+        if (++n_faults <= MAX_WARNINGS)
+            warn_row(v, row, fault);
+    }
+    if (n_faults > MAX_WARNINGS)
+        say(v, "warning: and %zu more files like these", n_faults - MAX_WARNINGS);
+    return MEMFS_OK;
+}
+
+static memfs_code plan_rows(advance *v, const advance_step *s, plan **ret, memfs_error *err)
+{
+    memfs_code rc;
+
+    rc = plan_make(v->h, v->a, s->objects, v->exists ? &v->tip : NULL, &s->to, ret, err);
+    if (rc < 0)
+        return advance_judged(v, rc, err);
+    return s->is_ours ? MEMFS_OK : judge_rows(v, *ret, err);
+}
+
+static void write_rows(advance *v, plan *rows)
+{
+    materialise_result result;
+    memfs_error err;
+    memfs_code rc = MEMFS_ECONFLICT;
+
+    if (!v->exists || agent_is_synced_at(v->h, v->a, &v->tip))
+        rc = plan_apply(v->h, v->a, rows, &result, &err);
+    if (rc < 0)
+        rc = materialise_agent(v->h, v->a, &result, &err); /* it mends what it can */
+    if (rc == MEMFS_OK)
+        return;
+    say(v, "the commit is safe; its blocks will follow (%s)", err.msg);
+    home_alarm(v->h, v->a, "cache_behind", "main moved durably, its blocks are not there yet: %s",
+               err.msg);
+}
+
+/* ---- into the repository ---- */
+
+static memfs_code take_in(advance *v, const advance_step *s, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *folder = agent_folder(v->h, v->a);
+    memfs_error ignored;
+    memfs_code rc = MEMFS_OK;
+
+    if (!v->exists) {
+        rc = store_create(v->h->store, v->a->repo, err);
+        if (rc < 0)
+            return rc;
+    }
+    if (s->accept != NULL)
+        rc = s->accept(s->ctx, err);
+    if (rc < 0 && !v->exists) {
+        if (fs_remove_tree(folder, &ignored) < 0)
+            home_alarm(v->h, v->a, "leftover",
+                       "a repository that was just made could not be removed");
+    } else if (rc == MEMFS_ECORRUPT) {
+        /* an fsync failed: what the disk holds is unknown (F05) */
+        agent_fence(v->h, v->a, err->msg);
+    }
+    if (rc < 0 || agent_is_known(v->a))
+        return rc;
+    rc = state_agent_add(v->h->state, str_of(v->a->id), str_of(v->a->org), clock_wall_us(), err);
+    if (rc == MEMFS_OK)
+        agent_set_known(v->a);
+    return rc;
+}
+
+/* ---- the ref ---- */
+
+static memfs_code move_ref(advance *v, const advance_step *s, memfs_error *err)
+{
+    _cleanup_(repo_closep) repo *r = NULL;
+    memfs_code rc;
+
+    rc = repo_open(v->h->store, v->a->repo, &r, err);
+    if (rc < 0)
+        return rc;
+    agent_moving(v->a, &s->to);
+    rc = oid_equal(&v->tip, &s->to) ? MEMFS_OK
+                                    : repo_ref_move(r, &v->tip, &s->to, s->who, s->why, err);
+    if (rc == MEMFS_OK) {
+        agent_moved(v->a, &s->to);
+        v->moved = true;
+        return rc;
+    }
+    agent_not_moving(v->a);
+    if (rc == MEMFS_ECORRUPT) {
+        v->unclear = true;
+        agent_fence(v->h, v->a, err->msg);
+    }
+    return rc;
+}
+
+/* ---- all of it ---- */
+
+memfs_code advance_to(advance *v, const advance_step *step, memfs_error *err)
+{
+    _cleanup_(plan_freep) plan *rows = NULL;
+    memfs_code rc;
+
+    rc = plan_rows(v, step, &rows, err);
+    if (rc == MEMFS_OK)
+        rc = take_in(v, step, err);
+    if (rc == MEMFS_OK)
+        rc = move_ref(v, step, err);
+    if (rc < 0)
+        return rc;
+    v->a->is_settled = true;
+    write_rows(v, rows);
+    if (store_pack_count(v->h->store, v->a->repo) > STORE_REPACK_AT)
+        home_wants_upkeep(v->h, v->a);
+    home_moved(v->h, v->a);
+    return MEMFS_OK;
+}

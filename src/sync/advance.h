@@ -1,0 +1,59 @@
+/*
+ * advance.h - main goes forward: the steps that are the same by whatever door commits come.
+ *
+ *     advance_begin    where main is, of an agent that is recovered and not fenced
+ *     advance_settle   what the folders say is on the disk (D1)
+ *     ...              the caller vets its candidate, and merges it if that is its way
+ *     advance_to       the rows are planned, the repository made if this is its first, the objects
+ *                      taken in, the state told, the ref moved and read back, the rows written
+ *
+ * What a failure of each leaves behind is in push.c.  Of this room only.
+ *
+ * Thread: any one, which holds the agent's lock from the first call to the last.
+ */
+#ifndef MEMFS_SYNC_ADVANCE_H
+#define MEMFS_SYNC_ADVANCE_H
+
+#include "store/incoming.h"
+#include "sync/home_int.h"
+
+typedef struct advance {
+    home *h;
+    agent *a;
+    incoming_talk_fn talk; /* of warnings; may be NULL */
+    void *talk_ctx;
+    bool may_revive; /* a known agent whose folder is gone begins again with what comes (H4) */
+
+    /* set by advance_begin */
+    memfs_oid tip; /* the genesis while there is no repository */
+    bool exists;   /* the repository */
+
+    /* set by advance_to */
+    bool moved;   /* main is at its target, durable and read back */
+    bool unclear; /* an fsync or the read-back failed: no word of the outcome may leave (F05) */
+} advance;
+
+/* EUNAVAIL: known, but its folder is missing.  ECORRUPT: fenced. */
+MEMFS_CHECK memfs_code advance_begin(advance *v, memfs_error *err);
+/*
+ * Main, which this process may not have moved, is made durable before anything is built on it;
+ * always: even when it was before.  A failure fences the agent.
+ */
+MEMFS_CHECK memfs_code advance_settle(advance *v, bool always, memfs_error *err);
+/* What the objects of a quarantine made of rc: damage that they show may be the repository's. */
+memfs_code advance_judged(advance *v, memfs_code rc, const memfs_error *err);
+
+typedef struct advance_step {
+    memfs_oid to;
+    repo *objects; /* where `to` can be read: the quarantine */
+    /* Takes the quarantine into the repository, which is there by now; NULL: it is in. */
+    memfs_code (*accept)(void *ctx, memfs_error *err);
+    void *ctx;
+    bool is_ours; /* nobody is refused or warned for what stands in its files */
+    const store_identity *who;
+    const char *why; /* for the reflog */
+} advance_step;
+/* ECONFLICT: somebody moved main by hand just now. */
+MEMFS_CHECK memfs_code advance_to(advance *v, const advance_step *step, memfs_error *err);
+
+#endif
