@@ -18,7 +18,7 @@
  */
 #define CURL_FUNCTIONS(X)                                                                          \
     X(global_init) X(easy_init) X(easy_cleanup) X(easy_setopt) X(easy_perform) X(easy_getinfo)     \
-    X(easy_strerror) X(slist_append) X(slist_free_all)
+    X(easy_strerror) X(slist_append) X(slist_free_all) X(getdate)
 
 typedef struct curl_library {
 #define FIELD(name) __typeof__(curl_##name) *name; /* NOLINT(bugprone-macro-parentheses) */
@@ -72,6 +72,8 @@ typedef struct exchange {
     char said[CURL_ERROR_SIZE];
     httpc_data_fn fn;
     void *ctx;
+    httpc_header_fn header;
+    void *header_ctx;
     bool was_stopped;
 } exchange;
 
@@ -90,6 +92,27 @@ static size_t on_data(char *bytes, size_t size, size_t n, void *ctx)
 
     x->was_stopped = !x->fn(str_make(bytes, size * n), x->ctx);
     return x->was_stopped ? 0 : size * n;
+}
+
+static memfs_str trim(memfs_str s)
+{
+    while (s.len > 0 && strchr(" \t\r\n", s.ptr[0]) != NULL)
+        s = str_from(s, 1);
+    while (s.len > 0 && strchr(" \t\r\n", s.ptr[s.len - 1]) != NULL)
+        s.len--;
+    return s;
+}
+
+/* A line of the head; the status line and the empty one have no colon worth the name. */
+static size_t on_header(char *bytes, size_t size, size_t n, void *ctx)
+{
+    const exchange *x = ctx;
+    memfs_str name, value;
+
+    if (str_split(str_make(bytes, size * n), ':', &name, &value) && name.len > 0 &&
+        memchr(name.ptr, ' ', name.len) == NULL)
+        x->header(name, trim(value), x->header_ctx);
+    return size * n;
 }
 
 static bool add_header(exchange *x, const char *line)
@@ -162,6 +185,10 @@ static bool prepare(exchange *x, const httpc_request *rq)
     x->lib->easy_setopt(x->curl, CURLOPT_WRITEFUNCTION, on_data);
     x->lib->easy_setopt(x->curl, CURLOPT_WRITEDATA, x);
     x->lib->easy_setopt(x->curl, CURLOPT_HTTPHEADER, x->headers);
+    if (x->header != NULL) {
+        x->lib->easy_setopt(x->curl, CURLOPT_HEADERFUNCTION, on_header);
+        x->lib->easy_setopt(x->curl, CURLOPT_HEADERDATA, x);
+    }
     if (rq->body.len > 0) {
         x->lib->easy_setopt(x->curl, CURLOPT_POSTFIELDS, rq->body.ptr);
         x->lib->easy_setopt(x->curl, CURLOPT_POSTFIELDSIZE_LARGE, (curl_off_t)rq->body.len);
@@ -263,7 +290,9 @@ static void tell_answer(const exchange *x, httpc_answer *ret)
 
 void httpc_fetch(const httpc_request *rq, httpc_data_fn fn, void *ctx, httpc_answer *ret)
 {
-    _cleanup_(exchange_dispose) exchange x = { .lib = curl_get(), .fn = fn, .ctx = ctx };
+    _cleanup_(exchange_dispose) exchange x = {
+        .lib = curl_get(), .fn = fn, .ctx = ctx, .header = rq->header, .header_ctx = rq->header_ctx
+    };
     CURLcode rc;
 
     *ret = (httpc_answer){ .failure = HTTPC_NO_LIBRARY };
@@ -293,6 +322,13 @@ memfs_code httpc_ask(const httpc_request *rq, httpc_data_fn fn, void *ctx, int *
                           rq->url != NULL ? "the server" : "the running server", answer.detail);
     *ret_status = answer.status;
     return MEMFS_OK;
+}
+
+int64_t httpc_date(const char *text)
+{
+    const curl_library *lib = curl_get();
+
+    return lib != NULL ? (int64_t)lib->getdate(text, NULL) : -1;
 }
 
 void httpc_escape(memfs_buf *out, memfs_str s)

@@ -16,6 +16,10 @@
 
 #include "base/buf.h"
 
+/* One header of the answer: the name as it was sent (compare without case), the value without
+ * blanks around it.  Both may hold anything a stranger can send but line ends. */
+typedef void (*httpc_header_fn)(memfs_str name, memfs_str value, void *ctx);
+
 typedef struct httpc_request {
     /* where to: one of the two */
     const char *socket_path; /* unix socket; `path` is the raw target, e.g. "/v1/agents/" */
@@ -29,6 +33,8 @@ typedef struct httpc_request {
     const char *ca_file;          /* PEM; NULL: the system's */
     int64_t connect_timeout_ms;   /* 0: 2 s */
     int64_t idle_ms;              /* 0: none; less than a byte a second for so long ends it */
+    httpc_header_fn header;       /* told each header of the answer; NULL */
+    void *header_ctx;
 } httpc_request;
 
 /* How a request ended that has no whole answer. */
@@ -66,6 +72,9 @@ MEMFS_CHECK memfs_code httpc_ask(const httpc_request *rq, httpc_data_fn fn, void
 /* The same for somebody who wants to know more; it never fails, *ret says how it went.  status
  * may be set beside a failure: the answer had begun. */
 void httpc_fetch(const httpc_request *rq, httpc_data_fn fn, void *ctx, httpc_answer *ret);
+
+/* "Sun, 06 Nov 1994 08:49:37 GMT" and other forms of HTTP dates as unix seconds; -1: it is none. */
+int64_t httpc_date(const char *text);
 
 /* Percent-encodes one path segment or query value into out. */
 void httpc_escape(memfs_buf *out, memfs_str s);

@@ -181,6 +181,40 @@ static void test_the_reader_may_stop(void **state)
     assert_int_equal(answer.status, 200);
 }
 
+static void keep_header(memfs_str name, memfs_str value, void *ctx)
+{
+    buf_printf(ctx, "%.*s=%.*s;", (int)name.len, name.ptr, (int)value.len, value.ptr);
+}
+
+static void test_the_head_is_told_line_by_line(void **state)
+{
+    server s = { .answer = "HTTP/1.1 403 no: really\r\nX-RateLimit-Remaining:  0 \r\nLink: <http://h/?a:b>; "
+                           "rel=\"next\"\r\nEmpty:\r\nContent-Length: 0\r\n\r\n" };
+    struct sockaddr_in in = { .sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(4096);
+    _cleanup_(mem_freep) char *url = NULL;
+    httpc_request rq = { .method = "GET", .timeout_ms = 20000, .header = keep_header,
+                         .header_ctx = &out };
+    httpc_answer answer;
+
+    (void)state;
+    start(&s, (struct sockaddr *)&in, sizeof(in));
+    url = mem_printf("http://127.0.0.1:%u/", s.port);
+    rq.url = url;
+    httpc_fetch(&rq, gather, &out, &answer);
+    stop(&s);
+    assert_int_equal(answer.status, 403);
+    assert_string_equal(out.ptr, "X-RateLimit-Remaining=0;Link=<http://h/?a:b>; rel=\"next\";Empty=;"
+                                 "Content-Length=0;");
+}
+
+static void test_dates_of_http(void **state)
+{
+    (void)state;
+    assert_int_equal(httpc_date("Sun, 06 Nov 1994 08:49:37 GMT"), 784111777);
+    assert_int_equal(httpc_date("soon"), -1);
+}
+
 static void test_nobody_listens(void **state)
 {
     httpc_request rq = { .url = "http://127.0.0.1:1/", .method = "GET", .timeout_ms = 20000 };
@@ -229,6 +263,8 @@ int main(void)
         cmocka_unit_test(test_F19_failures_by_class),
         cmocka_unit_test(test_F19_the_time_limit_covers_an_answer_that_never_ends),
         cmocka_unit_test(test_the_reader_may_stop),
+        cmocka_unit_test(test_the_head_is_told_line_by_line),
+        cmocka_unit_test(test_dates_of_http),
         cmocka_unit_test(test_nobody_listens),
         cmocka_unit_test(test_over_a_unix_socket),
     };
