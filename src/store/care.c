@@ -333,9 +333,8 @@ static memfs_code run_fsck(store *s, const char *path, memfs_buf *out, memfs_buf
     return rc;
 }
 
-memfs_code store_fsck(store *s, const char *name, memfs_error *err)
+memfs_code store_fsck_at(store *s, const char *path, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *path = store_path(s, name);
     _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1u << 20);
     _cleanup_(buf_dispose) memfs_buf tail = MEMFS_BUF_INIT(64 * 1024);
     memfs_str finding;
@@ -352,6 +351,13 @@ memfs_code store_fsck(store *s, const char *name, memfs_error *err)
         return memfs_fail(err, MEMFS_ECORRUPT, "git finds the repository damaged");
     return memfs_fail(err, MEMFS_ECORRUPT, "git finds the repository damaged: %s",
                       escape_text(finding, shown, sizeof(shown)));
+}
+
+memfs_code store_fsck(store *s, const char *name, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = store_path(s, name);
+
+    return store_fsck_at(s, path, err);
 }
 
 /* sweeping */
@@ -396,7 +402,7 @@ static memfs_code sweep_repository(const char *path, size_t *ret_n, memfs_error 
 /* Ours carry this process' token; others are from before a crash. */
 static bool is_abandoned(const store *s, const char *file)
 {
-    static const char *const kinds[] = { "incoming-", "create-", "copy-" };
+    static const char *const kinds[] = { "incoming-", "create-", "copy-", "fetched-", "proof-" };
 
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
         if (str_starts_with(str_of(file), str_of(kinds[i])))

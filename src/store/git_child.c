@@ -80,7 +80,7 @@ memfs_code git_child_run(const store *s, git_job job, const git_child_options *o
     build_argv(s, o, &argv);
     build_environment(s, job, o, &env);
     spec = git_env_spec(job, &argv, &env, o->file_size_bytes);
-    rc = process_run(&spec, MEMFS_STR(""), out, err_tail, timeout_ms, err);
+    rc = process_run(&spec, o->input, out, err_tail, timeout_ms, err);
     readers_end(s->readers, reader);
     return rc;
 }

@@ -23,11 +23,12 @@ typedef struct git_child_options {
     const char *alternate_dir;   /* looked into as well; NULL: none */
     const char *protocol;        /* a Git-Protocol header; used only if it is version=[012] */
     uint64_t file_size_bytes;    /* 0: the job's own limit */
+    memfs_str input;             /* of git_child_run: its stdin */
 } git_child_options;
 
 MEMFS_CHECK memfs_code git_child_start(const store *s, git_job job, const git_child_options *o,
                                        process *ret, memfs_error *err);
-/* To the end, with nothing on stdin; see process_run. */
+/* To the end; see process_run. */
 MEMFS_CHECK memfs_code git_child_run(const store *s, git_job job, const git_child_options *o,
                                      memfs_buf *out, memfs_buf *err_tail, int64_t timeout_ms,
                                      memfs_error *err);

@@ -67,6 +67,9 @@ bool store_name_is_sane(const char *name);
 /* care.c: removes what another process' pushes and creations left in tmp/; counts into *ret_n. */
 MEMFS_CHECK memfs_code store_sweep_tmp(const store *s, size_t *ret_n, memfs_error *err);
 
+/* store_fsck of any folder. */
+MEMFS_CHECK memfs_code store_fsck_at(store *s, const char *path, memfs_error *err);
+
 /* repo.c */
 /*
  * Translates libgit2's last error, once, at the door.  Its text is kept when it names no path.

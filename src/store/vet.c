@@ -79,8 +79,7 @@ static int check_packed(const git_oid *oid, void *ctx)
     return check_object(c->r, c->v, &id, c->err) < 0 ? GIT_EUSER : 0;
 }
 
-static memfs_code check_objects(repo *r, const char *pack_index, const incoming_vetting *v,
-                                memfs_error *err)
+memfs_code vet_pack(repo *r, const char *pack_index, const incoming_vetting *v, memfs_error *err)
 {
     object_check c = { r, v, err };
     git_odb_backend *pack;
@@ -98,7 +97,7 @@ static memfs_code check_objects(repo *r, const char *pack_index, const incoming_
     git_odb_free(odb);
     if (rc == 0 || err->code != MEMFS_OK)
         return err->code;
-    return store_fail_git(err, rc, "could not list the objects of the push");
+    return store_fail_git(err, rc, "could not list the objects that came");
 }
 
 /* 2. history */
@@ -398,7 +397,7 @@ memfs_code vet_push(repo *view, const char *pack_index, const incoming_vetting *
 
     vet_init(&t, view, v);
     if (pack_index != NULL)
-        rc = check_objects(view, pack_index, v, err);
+        rc = vet_pack(view, pack_index, v, err);
     if (rc < 0 || oid_equal(v->tip, v->base))
         return rc;
     return judge_push(&t, err);

@@ -1,5 +1,6 @@
 /*
- * vet_int.h - between vet.c, which judges a push as a whole, and vet_tree.c, which judges one tree.
+ * vet_int.h - between vet.c, which judges a push as a whole, vet_tip.c and vet_history.c, which judge
+ * what was fetched, and vet_tree.c, which judges one tree.
  */
 #ifndef MEMFS_STORE_VET_INT_H
 #define MEMFS_STORE_VET_INT_H
@@ -30,8 +31,9 @@ typedef struct vet {
     oidmap by_id; /* tree -> place in memo */
     facts *memo;
     size_t n_memo, cap_memo;
-    uint64_t work;
+    uint64_t work, max_work; /* entries looked at */
     bool judges; /* false while only totals are wanted */
+    bool skips_files; /* nor their sizes: only how much there is and how deep */
 } vet;
 
 void vet_init(vet *t, repo *r, const incoming_vetting *v);
@@ -53,6 +55,18 @@ MEMFS_CHECK memfs_code vet_file_bytes(vet *t, memfs_str folder, const tree_entry
                                       memfs_error *err);
 MEMFS_CHECK memfs_code vet_banned(const incoming_vetting *v, const memfs_oid *id,
                                   memfs_error *err);
+/* Every object of a pack: none banned, none too large to be loaded. */
+MEMFS_CHECK memfs_code vet_pack(repo *r, const char *pack_index, const incoming_vetting *v,
+                                memfs_error *err);
+/* As vet_tip, with the banned objects of v; v's base is not looked at. */
+MEMFS_CHECK memfs_code vet_tip_with(repo *r, const incoming_vetting *v, const memfs_oid *known,
+                                    size_t n_known, memfs_error *err);
+/*
+ * Every commit that v's tip has and none of the known has, within bounds far beyond the policy's:
+ * vet_history.c.
+ */
+MEMFS_CHECK memfs_code vet_history(repo *r, const incoming_vetting *v, const memfs_oid *known,
+                                   size_t n_known, memfs_error *err);
 /* Counts do not overflow, they stop far above any limit. */
 static inline uint64_t vet_add(uint64_t a, uint64_t b)
 {

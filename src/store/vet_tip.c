@@ -54,19 +54,18 @@ static memfs_code check_is_commit(repo *r, const memfs_oid *tip, memfs_error *er
     return rc;
 }
 
-memfs_code vet_tip(repo *r, const memfs_oid *tip, const memfs_oid *known, size_t n_known,
-                   const policy *p, memfs_error *err)
+memfs_code vet_tip_with(repo *r, const incoming_vetting *v, const memfs_oid *known,
+                        size_t n_known, memfs_error *err)
 {
-    const incoming_vetting none = { .base = tip, .tip = tip, .policy = p };
     _cleanup_(vet_dispose) vet t;
     memfs_oid tree, trees[VET_TIP_MAX_KNOWN];
     size_t n = 0;
     memfs_code rc;
 
-    vet_init(&t, r, &none);
-    rc = check_is_commit(r, tip, err);
+    vet_init(&t, r, v);
+    rc = check_is_commit(r, v->tip, err);
     if (rc == MEMFS_OK)
-        rc = repo_tree_of_commit(r, tip, &tree, err);
+        rc = repo_tree_of_commit(r, v->tip, &tree, err);
     for (size_t i = 0; rc == MEMFS_OK && i < n_known && n < VET_TIP_MAX_KNOWN; i++)
         if (!oid_is_zero(&known[i]))
             rc = repo_tree_of_commit(r, &known[i], &trees[n++], err);
@@ -75,4 +74,12 @@ memfs_code vet_tip(repo *r, const memfs_oid *tip, const memfs_oid *known, size_t
     if (rc == MEMFS_OK)
         rc = judge_totals(&t, &tree, n > 0 ? &trees[0] : NULL, err);
     return rc;
+}
+
+memfs_code vet_tip(repo *r, const memfs_oid *tip, const memfs_oid *known, size_t n_known,
+                   const policy *p, memfs_error *err)
+{
+    const incoming_vetting v = { .base = tip, .tip = tip, .policy = p };
+
+    return vet_tip_with(r, &v, known, n_known, err);
 }

@@ -67,6 +67,7 @@ void vet_init(vet *t, repo *r, const incoming_vetting *v)
                 .p = v->policy,
                 .path = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED),
                 .by_id = OIDMAP_INIT,
+                .max_work = MAX_WORK,
                 .judges = true };
     t->besides = mem_alloc(n_folders * sizeof(*t->besides));
     t->wholes = mem_alloc(n_folders * sizeof(*t->wholes));
@@ -90,7 +91,7 @@ static memfs_code fail_deep(const vet *t, memfs_error *err)
 
 static memfs_code count_work(vet *t, memfs_error *err)
 {
-    if (++t->work <= MAX_WORK)
+    if (++t->work <= t->max_work)
         return MEMFS_OK;
     return memfs_fail(err, MEMFS_EDENIED,
                       "the push changes too much at once; push in smaller steps");
@@ -196,7 +197,7 @@ static memfs_code judge_entry(vet *t, const tree_entry *e, size_t folder_len, ui
         rc = policy_entry(t->p, folder, e, err);
     if (rc == MEMFS_OK && t->judges)
         rc = vet_banned(t->v, &e->id, err);
-    if (rc < 0 || repo_entry_is_folder(e))
+    if (rc < 0 || repo_entry_is_folder(e) || t->skips_files)
         return rc;
     rc = vet_file_bytes(t, folder, e, ret_bytes, err);
     if (rc == MEMFS_OK && t->judges)
