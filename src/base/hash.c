@@ -1,6 +1,8 @@
 #include "base/hash.h"
 
+#include <openssl/crypto.h>
 #include <openssl/evp.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
@@ -23,6 +25,39 @@ void hash_git_blob(memfs_str bytes, memfs_oid *ret)
         EVP_DigestFinal_ex(sha1, ret->id, NULL) != 1)
         abort(); /* as above */
     EVP_MD_CTX_free(sha1);
+}
+
+/* Fetched once: looking it up by name costs more than hashing a token. */
+static const EVP_MD *sha256(void)
+{
+    static _Atomic(EVP_MD *) known;
+    EVP_MD *md = atomic_load(&known), *nobody = NULL;
+
+    if (md != NULL)
+        return md;
+    md = EVP_MD_fetch(NULL, "SHA256", NULL);
+    if (md == NULL)
+        abort(); /* as above */
+    if (atomic_compare_exchange_strong(&known, &nobody, md))
+        return md;
+    EVP_MD_free(md); /* another thread was first */
+    return nobody;
+}
+
+void hash_sha256(memfs_str bytes, uint8_t out[HASH_SHA256])
+{
+    if (EVP_Digest(bytes.ptr, bytes.len, out, NULL, sha256(), NULL) != 1)
+        abort(); /* as above */
+}
+
+bool hash_equal(const uint8_t *a, const uint8_t *b, size_t n)
+{
+    return CRYPTO_memcmp(a, b, n) == 0;
+}
+
+void hash_wipe(void *bytes, size_t n)
+{
+    OPENSSL_cleanse(bytes, n);
 }
 
 void hash_hex(const uint8_t *bytes, size_t n, char *out)
