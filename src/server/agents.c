@@ -234,13 +234,14 @@ static void read_agent_cursors(params *p, agent_query *q)
     q->descending = params_is_descending(p, true);
 }
 
-static void answer_agents(http_request *rq, app *self, const agents_filter *f, unsigned relations)
+static void answer_agents(http_request *rq, app *self, agents_filter *f, unsigned relations)
 {
     _cleanup_(agent_writer_dispose) agent_writer aw = agent_writer_for(rq, self, relations);
     memfs_error err = MEMFS_ERROR_INIT;
     reply_tag tag = { .is_sent = false };
-    memfs_code rc = reply_tag_all(self, &tag, &err);
+    memfs_code rc = reply_tag_all(rq, self, &tag, &err);
 
+    reply_narrow_agents(rq, &f->q);
     jw_array(&aw.w);
     if (rc == MEMFS_OK && !f->matches_none)
         rc = state_agents(home_state(self->home), &f->q, write_agent, &aw, &err);
@@ -284,7 +285,8 @@ void agents_count(http_request *rq, void *ctx)
     read_agent_filters(&p, &f);
     if (!reply_params_good(rq, &p))
         return;
-    if (f.q.name.len == 0 && f.q.query_text.len == 0 && f.q.n_tags == 0 && !f.matches_none)
+    reply_narrow_agents(rq, &f.q);
+    if (f.q.id.len == 0 && f.q.name.len == 0 && f.q.query_text.len == 0 && f.q.n_tags == 0 && !f.matches_none)
         rc = state_agent_count(home_state(self->home), &n, &err);
     else if (!f.matches_none)
         rc = state_agents(home_state(self->home), &f.q, count_agent, &n, &err);
@@ -306,7 +308,7 @@ void block_agents(http_request *rq, void *ctx)
     relations = read_relations(rq, &p, false);
     if (!reply_params_good(rq, &p))
         return;
-    if (reply_block_owner(ctx, block_id, owner, &err) < 0) {
+    if (reply_block_owner(rq, ctx, block_id, owner, &err) < 0) {
         http_send_error(rq, &err);
         return;
     }

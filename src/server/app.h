@@ -34,6 +34,13 @@ extern const size_t APP_N_ROUTES;
 /* One line a row: method, pattern, access and summary, with tabs between. */
 void app_print_routes(FILE *to);
 
+/* gate.c: who may ask (auth.h), as HTTP.  The http_gate of every front. */
+bool app_gate(http_request *rq, void *app, void *principal);
+/* Who asks; of the owner's socket, and without tokens, an admin. */
+const auth_principal *app_principal(const http_request *rq);
+/* The one agent whose part of a list may be seen, "" for all of it. */
+memfs_str app_own_agent(const http_request *rq);
+
 /* git.c: smart HTTP */
 void git_info_refs(http_request *rq, void *app);
 void git_upload_pack(http_request *rq, void *app);
@@ -41,6 +48,8 @@ void git_receive_pack(http_request *rq, void *app);
 /* The same without waiting: refs of agents that are at hand; false leaves it to the above. */
 bool git_info_refs_quick(http_request *rq, void *app);
 bool git_upload_pack_quick(http_request *rq, void *app);
+/* Does info/refs ask on behalf of a push?  From the value that git_info_refs() reads. */
+bool git_asks_to_push(const http_request *rq);
 
 /* blocks.c, agents.c: reading */
 void blocks_of_agent(http_request *rq, void *app);

@@ -7,20 +7,21 @@
  *     scope             may
  *     admin             everything that is asked over TCP
  *     agent:ID:rw|ro    the routes of that agent, reading or both; of lists, that agent's part
- *     repo:ID:rw|ro     kept for shared repositories; opens nothing yet
+ *     repo:ID:rw|ro     kept for shared repositories; none is made yet, and it opens nothing
  *
  * One decision, from the route that was matched and the agent id that its handler will read (S2):
  *
- *     route's access    no token, bad token       agent's token, other agent     ro token, writing route
- *     OPEN              served                    served                         served
- *     AGENT             401                       404 as for no such agent       403
- *     ALL               401                       served, own part only          403
- *     ADMIN             401                       403                            403
+ *     route's access    no token, bad token    agent's token, other agent    ro token, writing
+ *     OPEN              served                 served                        served
+ *     AGENT             401                    404 as for no such agent      403
+ *     ALL               401                    served, own part only         403
+ *     ADMIN             401                    403                           403
  *     HOOK              served (the body proves itself)
  *     OWNER             the home's socket only; no token opens it
- * Over the socket (0600) everything is served.  A 401 on a git route has WWW-Authenticate: Basic, on
- * others Bearer.  All refusals of a kind have the same bytes, and are decided before anything of the
- * agent is looked at, so they take the same time whether it exists or not.
+ *
+ * Over the socket (0600) everything is served.  What reads and what writes, and how a verdict looks
+ * as HTTP, is gate.c's.  A verdict is made before anything of the agent is looked at, so it takes
+ * the same time whether the agent exists or not.
  *
  * Authentication is on when there is a token (also a revoked one: revoking the last opens nothing),
  * or the server listens beyond loopback.  Tokens are held in memory and looked up by hash;
@@ -33,29 +34,46 @@
 #define MEMFS_SERVER_AUTH_H
 
 #include "cache/state.h"
+#include "memory/ids.h"
 #include "server/http.h"
 
 typedef struct auth auth;
 
 typedef enum auth_level { AUTH_NOBODY, AUTH_AGENT_RO, AUTH_AGENT_RW, AUTH_ADMIN } auth_level;
 
+/* Lies in a request (http_principal). */
 typedef struct auth_principal {
     auth_level level;
-    char token_id[16];  /* for log and reflog; "" without a token */
-    char agent_id[160]; /* of an agent's token; "" */
+    char token_id[16];              /* for log and reflog; "" without a token */
+    char agent_id[IDS_MAX_LEN + 1]; /* of an agent's token; "" */
 } auth_principal;
 
+/* life cycle */
 MEMFS_CHECK memfs_code auth_open(state *s, bool is_forced, auth **ret, memfs_error *err);
 void auth_close(auth *a);
 bool auth_is_on(const auth *a);
+/* Reads the tokens anew; when that fails, those that were known stay. */
 MEMFS_CHECK memfs_code auth_reload(auth *a, memfs_error *err);
 
 /* ---- what the table above says ---- */
 
 typedef enum auth_verdict { AUTH_SERVE, AUTH_401, AUTH_403, AUTH_404 } auth_verdict;
-/* header: Authorization, or NULL.  agent_id: the route's {agent}, empty if it has none. */
-auth_verdict auth_judge(auth *a, const http_route *route, memfs_str agent_id, const char *header,
-                        bool is_socket, auth_principal *ret);
+
+typedef struct auth_question {
+    http_access access;
+    memfs_str agent_id; /* the route's {agent}, empty if it has none */
+    bool is_writing;
+    bool is_socket;
+    const char *header; /* Authorization, or NULL */
+    const char *source; /* where it comes from, to count failures by; NULL: not counted */
+} auth_question;
+auth_verdict auth_judge(auth *a, const auth_question *q, auth_principal *ret);
+
+/*
+ * Writes what failed since the last time, for each source that was not told in the last minute; the
+ * server calls it now and then.  now_ms: clock_mono_ms().
+ */
+void auth_tell_failures(auth *a, int64_t now_ms);
 
 /* ---- tokens ---- */
 
@@ -64,7 +82,9 @@ auth_verdict auth_judge(auth *a, const http_route *route, memfs_str agent_id, co
 MEMFS_CHECK memfs_code auth_token_create(auth *a, memfs_str name, memfs_str scope,
                                          int64_t expires_at_us, char token[AUTH_TOKEN_LEN + 1],
                                          char ret_id[16], memfs_error *err);
+/* ENOTFOUND; one that is revoked already stays as it is. */
 MEMFS_CHECK memfs_code auth_token_revoke(auth *a, memfs_str id, memfs_error *err);
+MEMFS_CHECK memfs_code auth_tokens(auth *a, state_token_fn fn, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code auth_scope_check(memfs_str scope, memfs_error *err);
 
 #endif

@@ -84,7 +84,7 @@ void block_get(http_request *rq, void *ctx)
 
     if (!reply_params_good(rq, &p))
         return;
-    if (reply_block_owner(ctx, q.id, owner, &err) < 0) {
+    if (reply_block_owner(rq, ctx, q.id, owner, &err) < 0) {
         http_send_error(rq, &err);
         return;
     }
@@ -256,7 +256,9 @@ void blocks_list(http_request *rq, void *ctx)
     read_list(&p, &f);
     if (!reply_params_good(rq, &p))
         return;
-    rc = reply_tag_all(ctx, &tag, &err);
+    rc = reply_narrow_blocks(rq, ctx, &f.q, &err);
+    if (rc == MEMFS_OK)
+        rc = reply_tag_all(rq, ctx, &tag, &err);
     jw_array(&w);
     if (rc == MEMFS_OK && !f.matches_none)
         rc = reply_all_blocks(ctx, &f.q, reply_write_block, &w, &err);
@@ -276,7 +278,8 @@ void blocks_count(http_request *rq, void *ctx)
     read_common_filters(&p, &f);
     if (!reply_params_good(rq, &p))
         return;
-    if (!f.matches_none)
+    rc = reply_narrow_blocks(rq, self, &f.q, &err);
+    if (rc == MEMFS_OK && !f.matches_none)
         rc = cache_count(home_cache(self->home), &f.q, &n, &err);
     reply_count(rq, n, rc, &err);
 }

@@ -34,6 +34,7 @@
 #define CHUNK_BYTES (64u << 10)
 #define HELD_BYTES (4u << 10)      /* of a child's first words, until we know it does not die */
 #define STDERR_BYTES (64u << 10)   /* F03 */
+#define PUSHER_BYTES (IDS_MAX_LEN + 16)
 #define MAX_EARLY_TALK (64u << 10) /* band 2 before the client has begun to read */
 
 /* ---- which repository ---- */
@@ -113,6 +114,15 @@ static bool find_service(http_request *rq, git_service *ret)
         return false;
     }
     return true;
+}
+
+bool git_asks_to_push(const http_request *rq)
+{
+    git_service service;
+    memfs_str name;
+
+    return http_query(rq, "service", &name) && git_service_parse(name, &service) &&
+           service == GIT_RECEIVE_PACK;
 }
 
 static void answer_refs(http_request *rq, git_service service, const memfs_oid *tip)
@@ -628,16 +638,27 @@ static void note_push(receiving *r, const char *refusal, const char *unpack_erro
               unpack_error[0] != '\0' ? ": " : "", unpack_error);
 }
 
+/* For the reflog: the token that pushed, by its public id; without tokens the agent. */
+static void name_pusher(const receiving *r, char name[IDS_MAX_LEN + 1], char email[PUSHER_BYTES])
+{
+    const auth_principal *p = app_principal(r->rq);
+
+    if (p->token_id[0] != '\0')
+        snprintf(name, IDS_MAX_LEN + 1, "token %s", p->token_id);
+    else
+        snprintf(name, IDS_MAX_LEN + 1, "%.*s", (int)r->agent.len, r->agent.ptr);
+    snprintf(email, PUSHER_BYTES, "%.*s@letta.com", (int)r->agent.len, r->agent.ptr);
+}
+
 static void push_main(receiving *r, const char **refusals)
 {
     _cleanup_(push_freep) push *p = NULL;
     memfs_error err = MEMFS_ERROR_INIT;
-    char name[IDS_MAX_LEN + 1], email[IDS_MAX_LEN + 16];
+    char name[IDS_MAX_LEN + 1], email[PUSHER_BYTES];
     store_identity who = { name, email, clock_wall_us() / 1000000 };
     push_verdict *verdict = &r->verdict; /* the refusals borrow from it */
 
-    snprintf(name, sizeof(name), "%.*s", (int)r->agent.len, r->agent.ptr);
-    snprintf(email, sizeof(email), "%s@letta.com", name);
+    name_pusher(r, name, email);
     if (push_begin(r->app->home, r->agent, &r->wire.commands[r->main_at], !r->wire.quiet, talk, r,
                    &p, &err) < 0) {
         http_send_error(r->rq, &err);

@@ -46,6 +46,15 @@ typedef void (*http_handler)(http_request *rq, void *app);
 typedef bool (*http_quick)(http_request *rq, void *app);
 
 /*
+ * Asked of each request when its route has matched, before any of its body is read and before "100
+ * Continue" is said, on an event thread: true lets it in, false means that it has answered.  It
+ * may read the head and what was matched, and leaves in principal (zeroed, aligned) who is asking,
+ * for http_principal().  What a credential is, this front does not know.
+ */
+#define HTTP_PRINCIPAL_BYTES 192
+typedef bool (*http_gate)(http_request *rq, void *app, void *principal);
+
+/*
  * pattern: segments between slashes; "{agent}", "{id}" match one segment; a last "{label...}"
  * matches the rest of the path, slashes and %2F alike, decoded once.  A trailing slash is free on
  * every route but those with a rest.  "/v1" routes also answer under "/latest".
@@ -72,6 +81,7 @@ typedef struct http_options {
     const http_route *routes;
     size_t n_routes;
     void *app; /* handed to the handlers */
+    http_gate gate; /* NULL: everybody may everything */
     size_t n_event_threads, n_workers, max_queued;
     size_t max_connections, max_per_source;
     int64_t head_timeout_ms;  /* 10 s */
@@ -107,9 +117,18 @@ bool http_query(const http_request *rq, const char *key, memfs_str *ret);
 bool http_query_at(const http_request *rq, const char *key, size_t i, memfs_str *ret);
 /* NULL when absent. */
 const char *http_header(const http_request *rq, const char *name);
+/* What the gate left there. */
+const void *http_principal(const http_request *rq);
+/* Did it come over the home's own socket? */
+bool http_is_owner(const http_request *rq);
+/* The address of the client, "" over the socket.  For the gate: event threads only. */
+#define HTTP_PEER_LEN 46
+void http_peer(const http_request *rq, char out[HTTP_PEER_LEN]);
 memfs_str http_body(const http_request *rq); /* BODY routes, and within http_quick */
 /* A few words for this request's line in the log: "push main 1a2b..3c4d". */
 void http_note(http_request *rq, const char *fmt, ...) MEMFS_PRINTF(2, 3);
+/* Whose token it was, for the same line: its public id. */
+void http_note_token(http_request *rq, const char *id);
 
 /*
  * FAST: is this an event thread, where nothing may wait?  Then a handler that would have to calls

@@ -30,6 +30,8 @@
 #include "base/clock.h"
 #include "base/mem.h"
 
+#include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <linux/tcp.h>
 #include <netinet/in.h>
@@ -231,6 +233,21 @@ size_t http_conns_quiesce(http_conn_table *t, void (*fn)(http_request *rq))
     }
     pthread_mutex_unlock(&t->mutex);
     return n;
+}
+
+void http_conn_peer(const http_connection *c, char out[HTTP_PEER_LEN])
+{
+    static_assert(HTTP_PEER_LEN >= INET6_ADDRSTRLEN, "room for any address");
+    struct in6_addr in6;
+
+    out[0] = '\0';
+    if (c->source == NULL)
+        return;
+    memcpy(&in6, c->source->address, sizeof(in6));
+    if (IN6_IS_ADDR_V4MAPPED(&in6))
+        inet_ntop(AF_INET, c->source->address + 12, out, HTTP_PEER_LEN);
+    else
+        inet_ntop(AF_INET6, &in6, out, HTTP_PEER_LEN);
 }
 
 /* ---- the clocks ---- */

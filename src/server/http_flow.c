@@ -1,8 +1,8 @@
 /*
  * http_flow.c - what a request goes through between its head and its handler.
  *
- *     http_admit       parses the target, finds the route, judges the body's length and coding;
- *                      a refusal is an answer, given when the body has been drained
+ *     http_admit       parses the target, finds the route, asks the gate, judges the body's length
+ *                      and coding; a refusal is an answer, given when the body has been drained
  *     http_take_body   bytes into rq->in, or to nowhere when nobody wants them
  *     http_end_body    all of it is there
  *     http_dispatch    the handler runs here, or
@@ -13,6 +13,7 @@
  */
 #include "server/http_int.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <strings.h>
 
@@ -56,6 +57,17 @@ static void find_route(http_request *rq)
     }
 }
 
+/* Only what the route will be given is asked about: the very values that were matched (S2). */
+static void ask_gate(http_request *rq)
+{
+    const http_options *o = &rq->server->options;
+
+    if (rq->route == NULL || o->gate == NULL)
+        return;
+    rq->is_refused = !o->gate(rq, o->app, rq->principal);
+    assert(!rq->is_refused || rq->is_answered);
+}
+
 static uint64_t body_max(const http_request *rq)
 {
     if (rq->route == NULL)
@@ -82,6 +94,17 @@ static void send_too_large(http_request *rq)
                      (unsigned long long)body_max(rq));
 }
 
+/*
+ * Whoever was refused at the gate has little drained: enough that a small request keeps its
+ * connection, and nothing of unknown length.
+ */
+static bool is_worth_draining(const http_request *rq, uint64_t length, bool is_chunked)
+{
+    if (rq->is_refused)
+        return length <= DRAIN_BYTES && !is_chunked;
+    return length <= body_max(rq);
+}
+
 /* What the head says of the body.  False: it is longer than we take, so it is not waited for. */
 static bool judge_body(http_request *rq)
 {
@@ -91,14 +114,14 @@ static bool judge_body(http_request *rq)
 
     if (text != NULL && !str_to_u64(str_of(text), INT64_MAX, &length))
         length = 0; /* the guard has refused it before */
-    rq->drain_bytes = body_max(rq) + DRAIN_BYTES;
+    rq->drain_bytes = (rq->is_refused ? 0 : body_max(rq)) + DRAIN_BYTES;
     if (length > 0 || is_chunked) {
         atomic_store(&rq->conn->body_limit_ms,
                      BODY_BASE_MS + rq->drain_bytes * 1000 / BODY_MIN_BYTES_PER_S);
         http_conn_set_phase(rq->conn, HTTP_PHASE_BODY);
     }
     if (rq->is_answered || !judge_coding(rq))
-        return length <= body_max(rq);
+        return is_worth_draining(rq, length, is_chunked);
     if (length > body_max(rq))
         send_too_large(rq);
     http_pipe_init(&rq->in, rq->route->kind == HTTP_STREAM ? HTTP_PIPE_BYTES : body_max(rq));
@@ -108,6 +131,7 @@ static bool judge_body(http_request *rq)
 bool http_admit(http_request *rq)
 {
     find_route(rq);
+    ask_gate(rq);
     return judge_body(rq);
 }
 

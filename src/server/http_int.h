@@ -15,6 +15,7 @@
 
 #include <pthread.h>
 #include <stdatomic.h>
+#include <stddef.h>
 #include <sys/types.h>
 #include <zlib.h>
 
@@ -164,6 +165,8 @@ void http_conn_set_phase(http_connection *c, http_phase phase);
 /* Ends connections without a request; returns how many have one.  fn (may be NULL) sees each. */
 size_t http_conns_quiesce(http_conn_table *t, void (*fn)(http_request *rq));
 size_t http_conns_count(http_conn_table *t);
+/* The client's address as text; "" for one that is not counted. */
+void http_conn_peer(const http_connection *c, char out[HTTP_PEER_LEN]);
 
 /* ---- http.c and http_request.c: the request ---- */
 
@@ -212,7 +215,10 @@ struct http_request {
     char method_name[12];
     unsigned method;
     bool is_head_method, has_head, must_close, is_gzip, is_http_10;
+    bool is_refused; /* by the gate, which has answered */
     const http_route *route;
+    _Alignas(max_align_t) unsigned char principal[HTTP_PRINCIPAL_BYTES];
+    char token_id[16];
     http_pair *headers; /* copied when the request leaves the event thread; ends with a NULL key */
     uint64_t drain_bytes;
 

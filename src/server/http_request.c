@@ -73,7 +73,8 @@ static void write_log(const http_request *rq)
     n = str_put_u64(tenths / 10, ms);
     memcpy(ms + n, (char[]){ '.', (char)('0' + tenths % 10), '\0' }, 3);
     log_event(LOG_INFO, "request", "method", rq->method_name, "path", path, "status", status,
-              "bytes", bytes, "ms", ms, "id", rq->id, "cut", rq->is_cut ? "1" : NULL, "note",
+              "bytes", bytes, "ms", ms, "id", rq->id, "cut", rq->is_cut ? "1" : NULL, "token",
+              rq->token_id[0] != '\0' ? rq->token_id : NULL, "note",
               rq->note[0] != '\0' ? rq->note : NULL, NULL);
 }
 
@@ -152,6 +153,21 @@ const char *http_header(const http_request *rq, const char *name)
     return NULL;
 }
 
+const void *http_principal(const http_request *rq)
+{
+    return rq->principal;
+}
+
+bool http_is_owner(const http_request *rq)
+{
+    return rq->front->is_owner;
+}
+
+void http_peer(const http_request *rq, char out[HTTP_PEER_LEN])
+{
+    http_conn_peer(rq->conn, out);
+}
+
 memfs_str http_body(const http_request *rq)
 {
     return rq->is_gzip ? buf_str(&rq->body) : http_pipe_whole(&rq->in);
@@ -164,6 +180,11 @@ void http_note(http_request *rq, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(rq->note, sizeof(rq->note), fmt, ap);
     va_end(ap);
+}
+
+void http_note_token(http_request *rq, const char *id)
+{
+    snprintf(rq->token_id, sizeof(rq->token_id), "%s", id);
 }
 
 /* ---- answering ---- */

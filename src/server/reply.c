@@ -144,9 +144,59 @@ static memfs_code note_owner(const block_row *row, void *ctx, memfs_error *err)
     return MEMFS_OK;
 }
 
-memfs_code reply_block_owner(app *self, memfs_str block_id, char *out, memfs_error *err)
+/* ---- one's own part ---- */
+
+static void narrow_cursor(memfs_str own, memfs_str *cursor)
 {
-    const block_query q = { .id = block_id, .show_hidden = true, .limit = 1 };
+    if (!str_equal(*cursor, own))
+        *cursor = MEMFS_STR(""); /* as an id that nobody has */
+}
+
+void reply_narrow_agents(const http_request *rq, agent_query *q)
+{
+    memfs_str own = app_own_agent(rq);
+
+    if (own.len == 0)
+        return;
+    q->id = own;
+    narrow_cursor(own, &q->before);
+    narrow_cursor(own, &q->after);
+}
+
+/* By creation a cursor stands for its block's time, which a foreign one must not; ids are text. */
+static memfs_code narrow_block_cursor(const http_request *rq, app *self, memfs_str *cursor,
+                                      memfs_error *err)
+{
+    char owner[IDS_MAX_LEN + 1];
+    memfs_code rc;
+
+    if (cursor->len == 0)
+        return MEMFS_OK;
+    rc = reply_block_owner(rq, self, *cursor, owner, err);
+    if (rc == MEMFS_OK && owner[0] == '\0')
+        *cursor = MEMFS_STR("");
+    return rc;
+}
+
+memfs_code reply_narrow_blocks(const http_request *rq, app *self, block_query *q, memfs_error *err)
+{
+    memfs_str own = app_own_agent(rq);
+    memfs_code rc;
+
+    if (own.len == 0)
+        return MEMFS_OK;
+    q->agent_id = own;
+    if (q->order == BLOCK_ORDER_ID)
+        return MEMFS_OK;
+    rc = narrow_block_cursor(rq, self, &q->before, err);
+    return rc == MEMFS_OK ? narrow_block_cursor(rq, self, &q->after, err) : rc;
+}
+
+memfs_code reply_block_owner(const http_request *rq, app *self, memfs_str block_id, char *out,
+                             memfs_error *err)
+{
+    const block_query q = { .id = block_id, .agent_id = app_own_agent(rq), .show_hidden = true,
+                            .limit = 1 };
 
     out[0] = '\0';
     return reply_all_blocks(self, &q, note_owner, out, err);
@@ -178,11 +228,27 @@ void reply_tag_state(reply_tag *tag, const cache_tip *tip, int64_t updated_at_us
              (long long)tip->generation, (unsigned long long)updated_at_us, relations);
 }
 
-memfs_code reply_tag_all(app *self, reply_tag *tag, memfs_error *err)
+static memfs_code tag_own_part(app *self, memfs_str own, reply_tag *tag, memfs_error *err)
+{
+    cache_tip tip = { .generation = 0 };
+    memfs_code rc = cache_tip_get(home_cache(self->home), own, &tip, err);
+
+    if (rc == MEMFS_ENOTFOUND) /* nothing was pushed yet */
+        rc = MEMFS_OK;
+    if (rc == MEMFS_OK)
+        reply_tag_agent(tag, &tip);
+    return rc;
+}
+
+memfs_code reply_tag_all(const http_request *rq, app *self, reply_tag *tag, memfs_error *err)
 {
     int64_t generation = 0, n_agents = 0;
-    memfs_code rc = cache_generation(home_cache(self->home), &generation, err);
+    memfs_str own = app_own_agent(rq);
+    memfs_code rc;
 
+    if (own.len > 0)
+        return tag_own_part(self, own, tag, err);
+    rc = cache_generation(home_cache(self->home), &generation, err);
     if (rc == MEMFS_OK)
         rc = state_agent_count(home_state(self->home), &n_agents, err);
     if (rc < 0)

@@ -14,8 +14,9 @@
  *
  * Tags (ETag): an answer about one agent carries the commit and the generation that its rows came
  * from, in one snapshot, so equal tags mean equal bytes.  A list over agents carries the cache's
- * generation as it was before the rows were read, with the number of agents; a cache that is made
- * anew does not repeat the generations of the old one.
+ * generation as it was before the rows were read, with the number of agents, or, where only one
+ * agent's part is shown, that agent's commit and generation; a cache that is made anew does not
+ * repeat the generations of the old one.
  *
  * Thread: the request's.
  */
@@ -59,9 +60,22 @@ MEMFS_CHECK memfs_code reply_agent_blocks(http_request *rq, app *self, const blo
 MEMFS_CHECK memfs_code reply_all_blocks(app *self, const block_query *q, block_row_fn fn, void *ctx,
                                         memfs_error *err);
 
-/* The agent of a block; "" when there is no such block.  out has room for IDS_MAX_LEN + 1. */
-MEMFS_CHECK memfs_code reply_block_owner(app *self, memfs_str block_id, char *out,
-                                         memfs_error *err);
+/* ---- one's own part ---- */
+
+/*
+ * An agent's token sees of lists over agents what is of its agent, and nothing of the others: what
+ * is theirs is as if it were not there, also as a cursor (S1).  Every query over agents passes one
+ * of these; for all others they change nothing.
+ */
+void reply_narrow_agents(const http_request *rq, agent_query *q);
+MEMFS_CHECK memfs_code reply_narrow_blocks(const http_request *rq, app *self, block_query *q,
+                                           memfs_error *err);
+/*
+ * The agent of a block; "" when there is no such block in one's part.  out has room for IDS_MAX_LEN
+ * + 1.
+ */
+MEMFS_CHECK memfs_code reply_block_owner(const http_request *rq, app *self, memfs_str block_id,
+                                         char *out, memfs_error *err);
 
 /* ---- tags ---- */
 
@@ -74,7 +88,9 @@ void reply_tag_agent(reply_tag *tag, const cache_tip *tip);
 /* For answers that also show the agent's own row, with these relations. */
 void reply_tag_state(reply_tag *tag, const cache_tip *tip, int64_t updated_at_us,
                      unsigned relations);
-MEMFS_CHECK memfs_code reply_tag_all(app *self, reply_tag *tag, memfs_error *err);
+/* Of lists over agents; an agent's token is told nothing of how often others change. */
+MEMFS_CHECK memfs_code reply_tag_all(const http_request *rq, app *self, reply_tag *tag,
+                                     memfs_error *err);
 /*
  * Before any row is read: true when the client has this agent's answer already and 304 was sent.
  * When it asked but has another, the tag of this moment is sent with the rows: they may be newer

@@ -123,6 +123,7 @@ static void *run_background(void *arg)
     do {
         while (!should_stop(s) && home_upkeep_step(s->app.home))
             ;
+        auth_tell_failures(s->app.auth, clock_mono_ms());
     } while (pause_for(s, UPKEEP_PAUSE_MS));
     return NULL;
 }
@@ -149,20 +150,26 @@ static void stop_background(server *s)
 
 /* ---- life ---- */
 
-static memfs_code check_address(const char *address, memfs_error *err)
+static bool is_loopback(const char *address)
 {
     struct in6_addr v6;
     struct in_addr v4;
 
-    if (address == NULL ||
-        (inet_pton(AF_INET, address, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127) ||
-        (inet_pton(AF_INET6, address, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6)))
-        return MEMFS_OK;
-    return memfs_fail(
-        err, MEMFS_EINVALID,
-        "'%s' is not a loopback address; beyond this machine memfs does not listen, as "
-        "it has no tokens yet",
-        address);
+    return address == NULL ||
+           (inet_pton(AF_INET, address, &v4) == 1 && ntohl(v4.s_addr) >> 24 == 127) ||
+           (inet_pton(AF_INET6, address, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6));
+}
+
+/* Beyond this machine memfs listens only when requests need a token (reliability 7). */
+static memfs_code open_auth(server *s, const char *address, memfs_error *err)
+{
+    memfs_code rc = auth_open(home_state(s->app.home), false, &s->app.auth, err);
+
+    if (rc < 0 || is_loopback(address) || auth_is_on(s->app.auth))
+        return rc;
+    return memfs_fail(err, MEMFS_EDENIED,
+                      "'%s' is reachable from other machines, and nobody needs a token yet; make one "
+                      "first: memfs token create --scope admin", address);
 }
 
 static server *server_new(const server_options *options)
@@ -184,6 +191,7 @@ static server *server_new(const server_options *options)
 
 static void server_free(server *s)
 {
+    auth_close(s->app.auth);
     home_close(s->app.home);
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->mutex);
@@ -222,6 +230,7 @@ static memfs_code start_http(server *s, const server_options *options, memfs_err
     http.routes = APP_ROUTES;
     http.n_routes = APP_N_ROUTES;
     http.app = &s->app;
+    http.gate = app_gate;
     http.is_quiet = options->is_transient;
     http.max_connections = connections_within_limit(http.max_connections);
     return http_start(&http, &s->http, err);
@@ -235,6 +244,8 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
     home.alarm = log_alarm;
     rc = home_open(&home, &s->app.home, err);
     if (rc == MEMFS_OK)
+        rc = open_auth(s, options->address, err);
+    if (rc == MEMFS_OK)
         rc = start_http(s, options, err);
     if (rc == MEMFS_OK && !s->is_transient)
         rc = start_background(s, err);
@@ -243,13 +254,9 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
 
 memfs_code server_start(const server_options *options, server **ret, memfs_error *err)
 {
+    server *s = server_new(options);
     memfs_code rc;
-    server *s;
 
-    rc = check_address(options->address, err);
-    if (rc < 0)
-        return rc;
-    s = server_new(options);
     rc = start_parts(s, options, err);
     if (rc < 0) {
         if (s->http != NULL)

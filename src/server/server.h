@@ -4,7 +4,7 @@
  * The home's own socket ($MEMFS_HOME/socket, 0600) is always served; TCP only if an address is
  * given. server_start answers at once; repositories that were not touched yet are recovered in the
  * background (design 14, L2).  Addresses beyond loopback are refused as long as there are no
- * tokens.
+ * tokens (auth.h).
  *
  * Thread: one thread starts, runs and stops a server.
  */
@@ -24,7 +24,7 @@ typedef struct server_options {
 } server_options;
 #define SERVER_OPTIONS_INIT { .home = HOME_OPTIONS_INIT }
 
-/* EINVALID: not a loopback address.  EUNAVAIL: the home is owned, or the port taken. */
+/* EDENIED: an address beyond loopback, and no tokens.  EUNAVAIL: the home is owned, or the port taken. */
 MEMFS_CHECK memfs_code server_start(const server_options *options, server **ret, memfs_error *err);
 uint16_t server_port(const server *s);
 /* Ends what runs within 25 s; returns how many requests were cut off. */

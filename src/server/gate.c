@@ -1,0 +1,81 @@
+/*
+ * gate.c - what auth.c decides, as HTTP: which part of a request decides, and how a refusal looks.
+ *
+ * A request writes unless its route is a GET or git's fetch; info/refs counts as what it announces,
+ * so that `git push` with a token that may only read ends before it has packed anything.
+ *
+ *     401   WWW-Authenticate: Basic on git's routes, so that plain git asks its credential helper,
+ *           Bearer on others.  No token, a token that never was, one that is revoked or expired: the
+ *           same bytes
+ *     403   the token is good, and not for this
+ *     404   another agent's: what an agent that does not exist is answered, there or not
+ *
+ * Runs on an event thread, before any of the body is read; it looks at the head and at what was
+ * matched, never at an agent.
+ */
+#include "server/app.h"
+
+static bool is_git(const http_route *route)
+{
+    return route->handler == git_info_refs || route->handler == git_upload_pack ||
+           route->handler == git_receive_pack;
+}
+
+static bool is_writing(const http_request *rq, const http_route *route)
+{
+    if (route->handler == git_info_refs)
+        return git_asks_to_push(rq);
+    return route->methods != HTTP_GET && route->handler != git_upload_pack;
+}
+
+static void refuse(http_request *rq, auth_verdict verdict, memfs_str agent_id)
+{
+    switch (verdict) {
+    case AUTH_401:
+        http_set_header(rq, "WWW-Authenticate",
+                        is_git(http_matched(rq)) ? "Basic realm=\"memfs\", charset=\"UTF-8\""
+                                                 : "Bearer realm=\"memfs\"");
+        http_send_detail(rq, 401, "A token is needed: as Bearer, or as the password of Basic");
+        break;
+    case AUTH_404:
+        http_send_detail(rq, 404, "Agent with ID %.*s not found", (int)agent_id.len, agent_id.ptr);
+        break;
+    case AUTH_403:
+    case AUTH_SERVE: /* the caller's error; rather closed than open */
+        http_send_detail(rq, 403, "This token may not do that");
+        break;
+    }
+}
+
+bool app_gate(http_request *rq, void *ctx, void *principal)
+{
+    const http_route *route = http_matched(rq);
+    char source[HTTP_PEER_LEN];
+    auth_question q = { .access = route->access,
+                        .agent_id = http_param(rq, "agent"),
+                        .is_writing = is_writing(rq, route),
+                        .is_socket = http_is_owner(rq),
+                        .header = http_header(rq, "Authorization"),
+                        .source = source };
+    auth_principal *p = principal;
+    auth_verdict verdict;
+    app *self = ctx;
+
+    http_peer(rq, source);
+    verdict = auth_judge(self->auth, &q, p);
+    if (p->token_id[0] != '\0')
+        http_note_token(rq, p->token_id);
+    if (verdict != AUTH_SERVE)
+        refuse(rq, verdict, q.agent_id);
+    return verdict == AUTH_SERVE;
+}
+
+const auth_principal *app_principal(const http_request *rq)
+{
+    return http_principal(rq);
+}
+
+memfs_str app_own_agent(const http_request *rq)
+{
+    return str_of(app_principal(rq)->agent_id);
+}
