@@ -91,7 +91,7 @@ static memfs_code give(credential_source source, memfs_str username, memfs_str s
 /* ---- files ---- */
 
 /* The mode is looked at on the open file: no other can take its place in between. */
-static memfs_code read_private(const char *path, memfs_buf *out, memfs_error *err)
+memfs_code credential_read_private(const char *path, memfs_buf *out, memfs_error *err)
 {
     int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOCTTY | O_NONBLOCK);
     memfs_code rc = MEMFS_OK;
@@ -149,7 +149,7 @@ static memfs_code from_file(credential_source source, const char *path, const re
 {
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(MAX_BYTES);
     memfs_str username = MEMFS_STR(""), secret = MEMFS_STR("");
-    memfs_code rc = read_private(path, &text, err);
+    memfs_code rc = credential_read_private(path, &text, err);
 
     if (rc == MEMFS_OK)
         parse_file(buf_str(&text), &username, &secret);

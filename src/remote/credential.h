@@ -72,6 +72,9 @@ MEMFS_CHECK memfs_code credential_store(const char *memfs_home, const remote_url
 MEMFS_CHECK memfs_code credential_kept(const char *memfs_home, const remote_url *url,
                                        const char *agent_id, credential *ret, memfs_error *err);
 char *credential_path(const char *memfs_home, const remote_url *url, const char *agent_id);
+/* A file that holds a secret, whole.  EDENIED: others may read it; ENOTFOUND; EINVALID: no file.
+ * The caller wipes out. */
+MEMFS_CHECK memfs_code credential_read_private(const char *path, memfs_buf *out, memfs_error *err);
 /* The value for `http.<origin>/.extraHeader` that stops the Letta client's key (client 7): "" or,
  * with a credential, "Authorization: Basic ...".  Caller frees. */
 char *credential_extra_header(const credential *c);

@@ -7,6 +7,10 @@
  * more than 300 s off; never the token then.  Digests are compared in constant time, all secrets are
  * tried, and nothing is parsed before one of them fits.
  *
+ * soft-serve: "sha256=" + hex in X-SoftServe-Signature; its kind is HOST_PLAIN.  Over what: GitHub and
+ * soft-serve sign the body as sent, Gitea and Forgejo the JSON text, also where it travels as the
+ * form field `payload`.
+ *
  * What a delivery says is a hint where to look and never state.
  *
  * Thread: any; pure but for the clock that is given.
@@ -30,8 +34,9 @@ typedef struct webhook_delivery {
 
 typedef struct webhook_proof {
     host_kind kind;
-    char id[100];    /* of the delivery, printable; "" */
+    char id[100];    /* of the delivery, printable; "" (also where hosts reuse it for other events) */
     char event[40];  /* "push" */
+    size_t secret;   /* index of the one that fits */
 } webhook_proof;
 /*
  * EDENIED: no signature, none that fits, too old; the message never says which part failed.
@@ -39,11 +44,20 @@ typedef struct webhook_proof {
  */
 MEMFS_CHECK memfs_code webhook_prove(const webhook_delivery *d, const memfs_str *secrets, size_t n,
                                      int64_t now_s, webhook_proof *ret, memfs_error *err);
+/*
+ * The same as far as the head tells, before the body is there: OK when it says who sends, and has
+ * something that could be a proof.
+ */
+MEMFS_CHECK memfs_code webhook_prove_head(const webhook_delivery *d, int64_t now_s,
+                                          memfs_error *err);
 
-/* A push to a branch, or one deleted; everything else (ping, tags, issues) has is_change false. */
+/*
+ * A push to a branch, or one made or deleted; everything else (ping, tags, issues) has is_change
+ * false.  Read in one pass, without building a tree of it: its cost in memory is this struct.
+ */
 typedef struct webhook_hint {
     bool is_change;
-    char ref[300];        /* "refs/heads/main" */
+    char ref[320];        /* "refs/heads/main" */
     memfs_oid after;      /* zero: deleted, or not said */
     char addresses[3][600]; /* clone, ssh, web url of the repository; "" */
 } webhook_hint;
@@ -51,7 +65,12 @@ typedef struct webhook_hint {
 MEMFS_CHECK memfs_code webhook_read(const webhook_delivery *d, const webhook_proof *proof,
                                     webhook_hint *ret, memfs_error *err);
 
-/* The last ids seen, for a day at most; true: this one was seen.  A bounded table of the caller's. */
+/*
+ * The last cap ids seen, for a day at most; true: this one was seen, else it is now.  "" never was.
+ * An economy and no defence, as ids are not signed: the caller asks about the body's digest as well.
+ * A bounded table of the caller's, who sees to it that one thread uses it at a time.
+ */
+#define WEBHOOK_SEEN_MS (24 * 3600 * INT64_C(1000))
 typedef struct webhook_seen webhook_seen;
 webhook_seen *webhook_seen_new(size_t cap);
 void webhook_seen_free(webhook_seen *s);
