@@ -149,6 +149,36 @@ static void tagged(http_request *rq, void *arg)
     http_send(rq, 200, NULL);
 }
 
+/* Who the gate took for whom. */
+static void who(http_request *rq, void *arg)
+{
+    (void)arg;
+    atomic_fetch_add(&app.n_calls, 1);
+    buf_puts(http_out(rq), http_principal(rq));
+    http_send(rq, 200, "text/plain");
+}
+
+/* Asks for "X-Pass: NAME" on the routes below /guarded, and hands the name on. */
+static bool keep_gate(http_request *rq, void *arg, void *principal)
+{
+    const char *name = http_header(rq, "X-Pass");
+    char peer[HTTP_PEER_LEN];
+
+    (void)arg;
+    http_peer(rq, peer);
+    if (strncmp(http_matched(rq)->pattern, "/guarded", 8) != 0)
+        return true;
+    if (http_is_owner(rq))
+        name = "owner";
+    if (name != NULL) {
+        snprintf(principal, HTTP_PRINCIPAL_BYTES, "%s from '%s'", name, peer);
+        return true;
+    }
+    http_set_header(rq, "WWW-Authenticate", "Bearer");
+    http_send_detail(rq, 401, "no pass");
+    return false;
+}
+
 static const http_route routes[] = {
     { HTTP_GET, "/hello", HTTP_FAST, HTTP_ACCESS_OPEN, hello, 0, "" },
     { HTTP_POST, "/echo", HTTP_BODY, HTTP_ACCESS_OPEN, echo, 4096, "" },
@@ -161,6 +191,9 @@ static const http_route routes[] = {
     { HTTP_POST, "/quick", HTTP_BODY, HTTP_ACCESS_OPEN, echo, 4096, "", quick_yes },
     { HTTP_GET, "/tagged", HTTP_FAST, HTTP_ACCESS_OPEN, tagged, 0, "" },
     { HTTP_GET, "/owner", HTTP_FAST, HTTP_ACCESS_OWNER, hello, 0, "" },
+    { HTTP_GET, "/guarded", HTTP_FAST, HTTP_ACCESS_ALL, who, 0, "" },
+    { HTTP_POST, "/guarded/body", HTTP_BODY, HTTP_ACCESS_ALL, who, 4u << 20, "" },
+    { HTTP_POST, "/guarded/stream", HTTP_STREAM, HTTP_ACCESS_ALL, stream_echo, 64u << 20, "" },
 };
 
 /* ---- the server under test ---- */
@@ -177,6 +210,7 @@ static void start(size_t n_workers, size_t max_queued, int64_t window_ms)
     options.routes = routes;
     options.n_routes = ARRAY_LEN(routes);
     options.app = &app;
+    options.gate = keep_gate;
     options.socket_path = socket_path;
     options.n_event_threads = 2;
     options.n_workers = n_workers;
@@ -315,6 +349,64 @@ static size_t count_of(const char *text, const char *part)
     for (text = strstr(text, part); text != NULL; text = strstr(text + 1, part))
         n++;
     return n;
+}
+
+/* ---- the gate ---- */
+
+static void test_the_gate_lets_in_and_says_who(void **state)
+{
+    (void)state;
+    assert_has(ask("GET /guarded HTTP/1.1\r\n" HOST "X-Pass: ann\r\nConnection: close\r\n\r\n"),
+               "\r\n\r\nann from '127.0.0.1'");
+    assert_has(ask("POST /guarded/body HTTP/1.1\r\n" HOST "X-Pass: bob\r\nConnection: close\r\n"
+                   "Content-Length: 3\r\n\r\nabc"),
+               "\r\n\r\nbob from '127.0.0.1'");
+    assert_status(ask("GET /hello HTTP/1.1\r\n" HOST "Connection: close\r\n\r\n"), 200);
+}
+
+static void test_the_gate_refuses_before_the_handler(void **state)
+{
+    const char *text;
+
+    (void)state;
+    text = ask("GET /guarded HTTP/1.1\r\n" HOST "\r\n"
+               "POST /guarded/body HTTP/1.1\r\n" HOST "Content-Length: 3\r\n\r\nabc"
+               "GET /guarded HTTP/1.1\r\n" HOST "X-Pass: eve\r\nConnection: close\r\n\r\n");
+    assert_status(text, 401);
+    assert_has(text, "WWW-Authenticate: Bearer\r\n");
+    assert_int_equal(count_of(text, "HTTP/1.1 401 "), 2); /* a small body costs no connection */
+    assert_has(text, "\r\n\r\neve from");
+    assert_int_equal(atomic_load(&app.n_calls), 1);
+}
+
+static void test_who_is_refused_is_not_told_to_continue(void **state)
+{
+    const char *text;
+
+    (void)state;
+    text = ask("POST /guarded/stream HTTP/1.1\r\n" HOST
+               "Expect: 100-continue\r\nContent-Length: 10\r\n\r\n");
+    assert_status(text, 401);
+    assert_int_equal(count_of(text, "100 Continue"), 0);
+    text = ask("POST /guarded/stream HTTP/1.1\r\n" HOST
+               "Expect: 100-continue\r\nTransfer-Encoding: chunked\r\n\r\n");
+    assert_status(text, 401);
+    text = ask("POST /guarded/stream HTTP/1.1\r\n" HOST "X-Pass: ann\r\nConnection: close\r\n"
+               "Expect: 100-continue\r\nContent-Length: 2\r\n\r\nhi");
+    assert_status(text, 100);
+    assert_has(text, "2 bytes");
+}
+
+static void test_a_refused_body_is_not_waited_for(void **state)
+{
+    (void)state;
+    /* answered and closed with the head: neither of these sends its body */
+    assert_status(ask("POST /guarded/stream HTTP/1.1\r\n" HOST "Content-Length: 60000000\r\n\r\n"),
+                  401);
+    assert_status(ask("POST /guarded/stream HTTP/1.1\r\n" HOST
+                      "Transfer-Encoding: chunked\r\n\r\n"), 401);
+    assert_int_equal(atomic_load(&app.n_running), 0);
+    assert_int_equal(atomic_load(&app.n_seen), 0);
 }
 
 /* ---- plain requests ---- */
@@ -995,6 +1087,10 @@ static int remove_folder(void **state)
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        ROW(test_the_gate_lets_in_and_says_who),
+        ROW(test_the_gate_refuses_before_the_handler),
+        ROW(test_who_is_refused_is_not_told_to_continue),
+        ROW(test_a_refused_body_is_not_waited_for),
         ROW(test_a_request_is_answered_and_named),
         ROW(test_shapes_of_404_and_405),
         ROW(test_head_is_served_by_get),
