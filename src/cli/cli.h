@@ -126,5 +126,6 @@ int cmd_repack(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
+int cmd_token(int argc, char **argv);
 
 #endif

@@ -61,6 +61,7 @@ const cli_command CLI_COMMANDS[] = {
     { "repack", cli_to_server, "fold many small packs into few", CLI_SERVER },
     { "purge", cli_to_server, "take a leaked secret out of an agent's history", CLI_SERVER },
     { "debug", cli_to_server, "checks for developers: vectors, routes", CLI_TOOL },
+    { "token", cli_to_server, "create, list and revoke access tokens", CLI_SERVER },
     { "completion", cmd_completion, "print completion for a shell", CLI_TOOL },
     { "version", cmd_version, "show the version", CLI_TOOL },
     { "help", cmd_help, "show help for a command", CLI_TOOL },

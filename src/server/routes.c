@@ -67,6 +67,12 @@ const http_route APP_ROUTES[] = {
       "copies the data folder while it is in use" },
     { POST, "/owner/purge", HTTP_STREAM, OWNER, owner_purge, KIB(256),
       "takes a leaked secret out of history" },
+    { POST, "/owner/token/create", HTTP_STREAM, OWNER, owner_token_create, KIB(4),
+      "a new token, shown once" },
+    { POST, "/owner/token/list", HTTP_STREAM, OWNER, owner_token_list, KIB(4),
+      "all tokens by their ids" },
+    { POST, "/owner/token/revoke", HTTP_STREAM, OWNER, owner_token_revoke, KIB(4),
+      "ends a token at once" },
 };
 const size_t APP_N_ROUTES = ARRAY_LEN(APP_ROUTES);
 
