@@ -120,12 +120,13 @@ int cmd_agents(int argc, char **argv);
 int cmd_backup(int argc, char **argv);
 int cmd_blocks(int argc, char **argv);
 int cmd_debug(int argc, char **argv);
+int cmd_mirror(int argc, char **argv);
 int cmd_purge(int argc, char **argv);
 int cmd_rebuild(int argc, char **argv);
 int cmd_repack(int argc, char **argv);
 int cmd_restore(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
-int cmd_verify(int argc, char **argv);
 int cmd_token(int argc, char **argv);
+int cmd_verify(int argc, char **argv);
 
 #endif

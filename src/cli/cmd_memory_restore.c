@@ -1,9 +1,12 @@
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "cli/opened.h"
 #include "cli/view.h"
 #include "client/backups.h"
 #include "client/bringback.h"
+#include "client/when.h"
+#include "memory/ids.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -12,13 +15,15 @@
 #define MAX_PATHS 256
 
 /*
- * Two restores under one name: of files in one agent's memory, and of a server's whole data folder.  It is about a
- * memory when --agent, --at or a path is given, or --from names one of a memory's backups.
+ * Three restores under one name: of files in one agent's checkout, of one agent's memory on the server, and of a
+ * server's whole data folder.  It is about a memory when --agent, --at or a path is given, or --from names one of a
+ * memory's backups; about the server's with --server, or where this machine has no checkout of that agent but serves
+ * it.
  */
 
 typedef struct request {
     const char *agent, *at, *from, *home;
-    bool is_dry_run, only_committed, as_json;
+    bool is_dry_run, only_committed, as_json, is_server;
     char *paths[MAX_PATHS];
     size_t n_paths;
 } request;
@@ -123,6 +128,64 @@ static cli_exit run(opened *m, const request *r)
     return view_print(&text);
 }
 
+/* ---- the server's ---- */
+
+static bool is_here(const char *agent)
+{
+    _cleanup_(settings_freep) settings *s = NULL;
+    _cleanup_(place_dispose) place p = PLACE_INIT;
+    memfs_error ignored;
+
+    return settings_load(NULL, NULL, 0, &s, &ignored) == MEMFS_OK &&
+           place_of(s, agent, &p, &ignored) == MEMFS_OK && fs_is_dir(p.memory);
+}
+
+static bool is_served(const char *agent, const char *home)
+{
+    _cleanup_(mem_freep) char *path = cli_home(home);
+    _cleanup_(mem_freep) char *folder =
+        mem_printf("%s/repository/" IDS_DEFAULT_ORG "/%s", path, agent);
+
+    return ids_is_agent(str_of(agent)) && fs_is_dir(folder);
+}
+
+static bool is_the_servers(const request *r)
+{
+    const char *agent = cli_agent(r->agent);
+
+    return r->is_server || (r->at != NULL && r->from == NULL && agent != NULL && !is_here(agent) &&
+                            is_served(agent, r->home));
+}
+
+static cli_exit run_on_server(const cli_usage *usage, const request *r, size_t n_rest)
+{
+    _cleanup_(mem_freep) char *seconds = NULL;
+    const char *agent = cli_agent(r->agent), *at = r->at;
+    char *argv[9] = { (char[]){ "restore" }, (char[]){ "--agent" }, (char *)agent,
+                      (char[]){ "--at" } };
+    int64_t time_s;
+    int n = 4;
+
+    if (agent == NULL)
+        return cli_usage_error(usage, "whose memory? (--agent ID)");
+    if (at == NULL || r->from != NULL)
+        return cli_usage_error(usage, "the server's memory as it was when? (--at REV|TIME)");
+    if (n_rest > 0 || r->is_dry_run || r->only_committed)
+        return cli_usage_error(usage, "on the server all files are restored at once: without paths, "
+                                      "--dry-run or --committed");
+    if (when_parse(str_of(at), clock_wall_us() / 1000000, &time_s))
+        at = seconds = mem_printf("@%lld", (long long)time_s);
+    argv[n++] = (char *)at;
+    if (r->home != NULL) {
+        argv[n++] = (char[]){ "--home" };
+        argv[n++] = (char *)r->home;
+    }
+    if (r->as_json)
+        argv[n++] = (char[]){ "--json" };
+    argv[n] = NULL;
+    return cli_to_server(n, argv);
+}
+
 static bool is_about_a_memory(const request *r, size_t n_rest)
 {
     return r->agent != NULL || r->at != NULL || n_rest > 0 || r->is_dry_run || r->only_committed ||
@@ -142,11 +205,15 @@ int cmd_memory_restore(int argc, char **argv)
         { "dry-run", CLI_FLAG, &r.is_dry_run, NULL, "a memory: only show what would change" },
         { "committed", CLI_FLAG, &r.only_committed, NULL,
           "a memory: leave out what the backup had not committed" },
-        { "home", CLI_TEXT, &r.home, "DIR", "a server: the data folder to make; absent or empty" },
+        { "server", CLI_FLAG, &r.is_server, NULL,
+          "a memory: the one that the server has, not a checkout" },
+        { "home", CLI_TEXT, &r.home, "DIR",
+          "a server: the data folder; of a backup: to make, absent or empty" },
         { "json", CLI_FLAG, &r.as_json, NULL, "one JSON object at the end" },
     };
     const cli_usage usage = {
         "restore [--agent ID] (--at REV|TIME | --from BACKUP) [PATH...] [--dry-run] [--json]\n"
+        "   or: memfs restore --server --agent ID --at REV|TIME [--home DIR] [--json]\n"
         "   or: memfs restore --from FOLDER [--home DIR] [--json]",
         "About one memory, when --agent, --at or a path is given: files as they were, in a commit of their\n"
         "own on top of what is there; never a rewind.  --at names a commit ('HEAD~2') or a time\n"
@@ -154,11 +221,15 @@ int cmd_memory_restore(int argc, char **argv)
         "not been committed in it comes along.  Without a path, all files.  While files are not\n"
         "committed, nothing is restored.\n"
         "\n"
+        "About the memory that a server has, with --server, or where this machine has no checkout of that\n"
+        "agent but serves it: all files as they were, in one new commit on top, pushed on to its remotes.\n"
+        "\n"
         "About a server otherwise: makes a data folder from a backup, after checking every repository of\n"
         "it.  Never touches a data folder that holds anything.",
         options, ARRAY_LEN(options),
         "  memfs restore --agent $LETTA_AGENT_ID --at yesterday system/human.md\n"
         "  memfs restore --agent $LETTA_AGENT_ID --from memory-backup-20261122-140359\n"
+        "  memfs restore --server --agent agent-… --at '2 hours ago'\n"
         "  memfs restore --from /backup/memfs-monday --home ~/.memfs\n"
     };
     size_t n_rest;
@@ -166,6 +237,8 @@ int cmd_memory_restore(int argc, char **argv)
 
     if (!cli_parse(&usage, argc, argv, rest, MAX_PATHS, &n_rest, &status))
         return status;
+    if (is_the_servers(&r))
+        return run_on_server(&usage, &r, n_rest);
     if (!is_about_a_memory(&r, n_rest))
         return cli_to_server(argc, argv);
     if ((r.at != NULL) == (r.from != NULL))

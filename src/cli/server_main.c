@@ -13,7 +13,7 @@ const cli_command CLI_COMMANDS[] = {
     { "serve", cmd_serve, "" },   { "agents", cmd_agents, "" },   { "blocks", cmd_blocks, "" },
     { "verify", cmd_verify, "" }, { "rebuild", cmd_rebuild, "" }, { "repack", cmd_repack, "" },
     { "backup", cmd_backup, "" }, { "restore", cmd_restore, "" }, { "purge", cmd_purge, "" },
-    { "debug", cmd_debug, "" },
+    { "debug", cmd_debug, "" },   { "mirror", cmd_mirror, "" },   { "token", cmd_token, "" },
 };
 const size_t CLI_N_COMMANDS = ARRAY_LEN(CLI_COMMANDS);
 

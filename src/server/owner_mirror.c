@@ -191,10 +191,12 @@ static void put_row(json_writer *w, const mirror_row *row, int64_t now_us)
     put_counts(w, row);
     put_time(w, "seen_at", row->seen_at_us);
     put_time(w, "pushed_at", row->pushed_at_us);
+    put_age(w, "pushed_s", now_us, row->pushed_at_us);
     put_time(w, "proof_at", row->proof_at_us);
     put_time(w, "unmirrored_since", row->oldest_unmirrored_us);
     put_age(w, "unmirrored_s", now_us, row->oldest_unmirrored_us);
     put_time(w, "next_try_at", row->next_try_us);
+    put_age(w, "next_try_s", row->next_try_us, row->next_try_us != 0 ? now_us : 0);
     jw_key_int(w, "failures", row->n_failures);
     put_text(w, "failure", row->failure);
     put_text(w, "advice", row->advice);
