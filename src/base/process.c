@@ -220,8 +220,12 @@ memfs_code process_secret_fd(memfs_str bytes, int *ret, memfs_error *err)
  * process_end_all() walks it, so no signal goes to a group that got an old number anew.
  */
 static pthread_mutex_t list_mutex = PTHREAD_MUTEX_INITIALIZER;
-static pid_t *listed;
+static struct {
+    pid_t pid;
+    const void *owner;
+} *listed;
 static size_t n_listed, cap_listed;
+static _Thread_local const void *current_owner;
 
 static void list_add(pid_t pid)
 {
@@ -230,7 +234,8 @@ static void list_add(pid_t pid)
         cap_listed = cap_listed > 0 ? 2 * cap_listed : 16;
         listed = mem_realloc(listed, cap_listed, sizeof(*listed));
     }
-    listed[n_listed++] = pid;
+    listed[n_listed].pid = pid;
+    listed[n_listed++].owner = current_owner;
     pthread_mutex_unlock(&list_mutex);
 }
 
@@ -238,7 +243,7 @@ static void list_remove(pid_t pid)
 {
     pthread_mutex_lock(&list_mutex);
     for (size_t i = 0; i < n_listed; i++) {
-        if (listed[i] != pid)
+        if (listed[i].pid != pid)
             continue;
         listed[i] = listed[--n_listed];
         break;
@@ -246,12 +251,28 @@ static void list_remove(pid_t pid)
     pthread_mutex_unlock(&list_mutex);
 }
 
-void process_end_all(void)
+static void end_listed(bool is_all, const void *owner)
 {
     pthread_mutex_lock(&list_mutex);
     for (size_t i = 0; i < n_listed; i++)
-        kill(-listed[i], SIGKILL);
+        if (is_all || listed[i].owner == owner)
+            kill(-listed[i].pid, SIGKILL);
     pthread_mutex_unlock(&list_mutex);
+}
+
+void process_end_all(void)
+{
+    end_listed(true, NULL);
+}
+
+void process_mark(const void *owner)
+{
+    current_owner = owner;
+}
+
+void process_end_of(const void *owner)
+{
+    end_listed(false, owner);
 }
 
 memfs_code process_start(const process_spec *spec, process *ret, memfs_error *err)

@@ -67,6 +67,12 @@ void process_dispose(process *p);
  * it. For a process that is about to end itself, whose children must not outlive it (F03, F30).
  */
 void process_end_all(void);
+/*
+ * The same for some of them: children that this thread starts from now on are `owner`'s (any
+ * address; NULL: nobody's), until it says otherwise.
+ */
+void process_mark(const void *owner);
+void process_end_of(const void *owner);
 void process_close_in(process *p);
 /* write() to the child's stdin, without the SIGPIPE that a child gone early would raise. */
 ssize_t process_write(process *p, const void *bytes, size_t n);
