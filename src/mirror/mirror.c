@@ -1,1 +1,585 @@
-#include "mirror/mirror.h"
+#include "mirror/pairs.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "base/process.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/* How long a stop waits before it looks again for children that were started since. */
+#define STOP_STEP_MS 50
+
+/* ---- small things for all files ---- */
+
+home *mirror_home(mirror *m)
+{
+    return m->options.home;
+}
+
+bool mirror_is_stopping(mirror *m)
+{
+    bool is_stopping;
+
+    pthread_mutex_lock(&m->mutex);
+    is_stopping = m->is_stopping;
+    pthread_mutex_unlock(&m->mutex);
+    return is_stopping;
+}
+
+void mirror_event(mirror *m, const char *event, const char *agent_id, const char *remote,
+                  const char *text)
+{
+    if (m->options.event != NULL)
+        m->options.event(event, agent_id, remote, text, m->options.event_ctx);
+}
+
+int64_t mirror_chance(int64_t n)
+{
+    uint64_t x;
+
+    if (n <= 1)
+        return 0;
+    hash_random((uint8_t *)&x, sizeof(x));
+    return (int64_t)(x % (uint64_t)n);
+}
+
+static bool wait_ended(mirror *m, int64_t until_ms)
+{
+    struct timespec at = { .tv_sec = (time_t)(until_ms / 1000),
+                           .tv_nsec = (long)(until_ms % 1000) * 1000000 };
+
+    return pthread_cond_timedwait(&m->ended, &m->mutex, &at) == 0;
+}
+
+bool mirror_pause(mirror *m, int64_t ms)
+{
+    int64_t until_ms = clock_mono_ms() + ms;
+    bool goes_on;
+
+    pthread_mutex_lock(&m->mutex);
+    while (!m->is_stopping && clock_mono_ms() < until_ms)
+        wait_ended(m, until_ms);
+    goes_on = !m->is_stopping;
+    pthread_mutex_unlock(&m->mutex);
+    return goes_on;
+}
+
+/* ---- remotes ---- */
+
+remote_set *mirror_remotes(mirror *m)
+{
+    remote_set *set;
+
+    pthread_mutex_lock(&m->mutex);
+    set = m->set;
+    set->n_refs++;
+    pthread_mutex_unlock(&m->mutex);
+    return set;
+}
+
+void mirror_remotes_unref(mirror *m, remote_set *set)
+{
+    bool is_last;
+
+    pthread_mutex_lock(&m->mutex);
+    is_last = --set->n_refs == 0;
+    pthread_mutex_unlock(&m->mutex);
+    if (!is_last)
+        return;
+    remotes_free(set->r);
+    free(set);
+}
+
+const remote_config *remote_set_find(const remote_set *set, const char *remote)
+{
+    for (size_t i = 0; i < set->r->n; i++)
+        if (strcmp(set->r->at[i].name, remote) == 0)
+            return &set->r->at[i];
+    return NULL;
+}
+
+static remote_set *set_new(remotes *given)
+{
+    remote_set *set = mem_alloc(sizeof(*set));
+
+    set->r = given;
+    set->n_refs = 1;
+    return set;
+}
+
+void mirror_reload(mirror *m, remotes *given)
+{
+    remote_set *old;
+
+    pthread_mutex_lock(&m->mutex);
+    old = m->set;
+    m->set = set_new(given);
+    pairs_use_set(m);
+    m->wants_compare = true;
+    pthread_cond_broadcast(&m->ended);
+    pthread_cond_broadcast(&m->work);
+    pthread_cond_signal(&m->time);
+    pthread_mutex_unlock(&m->mutex);
+    mirror_remotes_unref(m, old);
+}
+
+bool mirror_has_remotes(const mirror *m)
+{
+    mirror *open = (mirror *)m; /* the mutex is no part of what the caller sees */
+    bool has;
+
+    pthread_mutex_lock(&open->mutex);
+    has = m->n_lanes > 0;
+    pthread_mutex_unlock(&open->mutex);
+    return has;
+}
+
+/* ---- life cycle ---- */
+
+static void init_conditions(mirror *m)
+{
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&m->work, &attr);
+    pthread_cond_init(&m->time, &attr);
+    pthread_cond_init(&m->ended, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+static memfs_code start_threads(mirror *m, memfs_error *err)
+{
+    size_t n = m->options.n_workers > 0 ? m->options.n_workers : 4;
+
+    m->workers = mem_alloc(n * sizeof(*m->workers));
+    pthread_mutex_lock(&m->mutex);
+    while (m->n_threads < n &&
+           pthread_create(&m->workers[m->n_threads], NULL, schedule_work, m) == 0)
+        m->n_threads++;
+    m->has_scheduler = m->n_threads == n &&
+                       pthread_create(&m->scheduler, NULL, schedule_thread, m) == 0;
+    pthread_mutex_unlock(&m->mutex);
+    return m->has_scheduler ? MEMFS_OK
+                            : memfs_fail(err, MEMFS_EUNAVAIL, "could not start the threads that "
+                                                              "mirror memories");
+}
+
+static void join(mirror *m)
+{
+    for (size_t i = 0; i < m->n_threads; i++)
+        pthread_join(m->workers[i], NULL);
+    if (m->has_scheduler)
+        pthread_join(m->scheduler, NULL);
+}
+
+static void dispose(mirror *m)
+{
+    pairs_dispose(m);
+    mirror_remotes_unref(m, m->set);
+    pthread_cond_destroy(&m->work);
+    pthread_cond_destroy(&m->time);
+    pthread_cond_destroy(&m->ended);
+    pthread_mutex_destroy(&m->mutex);
+    free(m->workers);
+    free(m);
+}
+
+memfs_code mirror_start(const mirror_options *options, mirror **ret, memfs_error *err)
+{
+    mirror *m = mem_alloc(sizeof(*m));
+    memfs_code rc = MEMFS_OK;
+
+    m->options = *options;
+    pthread_mutex_init(&m->mutex, NULL);
+    init_conditions(m);
+    pairs_init(m);
+    m->set = set_new(options->remotes);
+    m->options.remotes = NULL; /* m->set has it */
+    pairs_use_set(m);
+    m->wants_compare = true;
+    if (!options->is_manual)
+        rc = start_threads(m, err);
+    if (rc < 0) {
+        mirror_stop(m, 0);
+        return rc;
+    }
+    *ret = m;
+    return MEMFS_OK;
+}
+
+void mirror_stop(mirror *m, int64_t grace_ms)
+{
+    int64_t until_ms = clock_mono_ms() + grace_ms;
+
+    if (m == NULL)
+        return;
+    pthread_mutex_lock(&m->mutex);
+    m->is_stopping = true;
+    pthread_cond_broadcast(&m->work);
+    pthread_cond_broadcast(&m->ended);
+    pthread_cond_signal(&m->time);
+    while (m->n_running + m->n_callers > 0) {
+        if (clock_mono_ms() >= until_ms) {
+            pthread_mutex_unlock(&m->mutex);
+            process_end_of(m);
+            pthread_mutex_lock(&m->mutex);
+        }
+        wait_ended(m, clock_mono_ms() + STOP_STEP_MS);
+    }
+    pthread_mutex_unlock(&m->mutex);
+    join(m);
+    dispose(m);
+}
+
+void mirror_compare_all(mirror *m)
+{
+    pthread_mutex_lock(&m->mutex);
+    m->wants_compare = true;
+    pthread_cond_signal(&m->time);
+    pthread_mutex_unlock(&m->mutex);
+}
+
+/* ---- told ---- */
+
+void mirror_moved(mirror *m, const char *agent_id)
+{
+    pthread_mutex_lock(&m->mutex);
+    for (size_t i = 0; i < m->n_lanes && !m->is_stopping; i++)
+        if (m->lanes[i].config->direction != REMOTE_PULL &&
+            remote_is_for(m->lanes[i].config, agent_id))
+            schedule_want(m, pair_need(m, str_of(agent_id), i), WANT_PUSH);
+    pthread_mutex_unlock(&m->mutex);
+}
+
+/* The same commit told of again while we are on our way needs no second look. */
+static void hint(mirror *m, pair *p, const memfs_oid *after)
+{
+    bool is_first = (p->wants & WANT_LOOK) == 0;
+
+    if (!oid_is_zero(after) && p->place != IS_HELD && !p->is_failing &&
+        oid_equal(after, &p->known))
+        return;
+    if (is_first)
+        p->hinted = *after;
+    else if (!oid_equal(&p->hinted, after))
+        memset(&p->hinted, 0, sizeof(p->hinted));
+    schedule_want(m, p, WANT_LOOK);
+}
+
+void mirror_hint(mirror *m, const char *remote, memfs_str agent_id, const memfs_oid *after)
+{
+    _cleanup_(mem_freep) char *id = mem_strndup(agent_id.ptr, agent_id.len);
+    bool is_known = false;
+    memfs_error ignored;
+    pair *p;
+    int at;
+
+    if (!ids_is_agent(agent_id) ||
+        state_agent_known(home_state(m->options.home), agent_id, &is_known, &ignored) < 0)
+        return;
+    pthread_mutex_lock(&m->mutex);
+    at = lane_find(m, remote);
+    if (at >= 0 && !m->is_stopping && m->lanes[at].config->direction != REMOTE_PUSH &&
+        remote_is_for(m->lanes[at].config, id)) {
+        p = pair_find(m, agent_id, (size_t)at);
+        if (p == NULL) {
+            p = pair_need(m, agent_id, (size_t)at);
+            p->is_fleeting = !is_known;
+        }
+        hint(m, p, after);
+    }
+    pthread_mutex_unlock(&m->mutex);
+}
+
+/* ---- asked ---- */
+
+static memfs_code fail_stopping(memfs_error *err)
+{
+    return memfs_fail(err, MEMFS_EUNAVAIL, "memfs is stopping");
+}
+
+static memfs_code fail_gone(const char *remote, memfs_error *err)
+{
+    return memfs_fail(err, MEMFS_ENOTFOUND, "there is no remote '%.40s' for this agent", remote);
+}
+
+/* The pair, with this thread counted as one that waits for it.  The mutex is held. */
+static memfs_code enter(mirror *m, memfs_str agent_id, const char *remote, pair **ret,
+                        memfs_error *err)
+{
+    _cleanup_(mem_freep) char *id = mem_strndup(agent_id.ptr, agent_id.len);
+    int at = lane_find(m, remote);
+    pair *p;
+
+    if (m->is_stopping)
+        return fail_stopping(err);
+    if (at < 0 || !ids_is_agent(agent_id) || !remote_is_for(m->lanes[at].config, id))
+        return fail_gone(remote, err);
+    p = pair_find(m, agent_id, (size_t)at);
+    if (p == NULL) {
+        p = pair_need(m, agent_id, (size_t)at);
+        p->is_fleeting = true; /* until an exchange says that the agent is known */
+    }
+    p->n_waiting++;
+    m->n_callers++;
+    *ret = p;
+    return MEMFS_OK;
+}
+
+static void leave(mirror *m, pair *p)
+{
+    m->n_callers--;
+    if (--p->n_waiting == 0) {
+        free(p->last);
+        p->last = NULL;
+    }
+    if (p->is_gone || p->place != IS_HELD)
+        pair_drop_if_useless(m, p);
+    pthread_cond_broadcast(&m->ended);
+}
+
+/* OK: nobody is at it (the mutex is held all the while but for the waiting). */
+static memfs_code wait_free(mirror *m, pair *p, const char *remote, int64_t deadline_ms,
+                            memfs_error *err)
+{
+    while (p->place == IS_HELD && !p->is_gone && !m->is_stopping) {
+        if (clock_mono_ms() >= deadline_ms)
+            return memfs_fail(err, MEMFS_EUNAVAIL, "somebody else is at it still");
+        wait_ended(m, deadline_ms);
+    }
+    if (m->is_stopping)
+        return fail_stopping(err);
+    return p->is_gone ? fail_gone(remote, err) : MEMFS_OK;
+}
+
+static bool has_ended(const pair *p, uint32_t serial)
+{
+    return (int32_t)(p->n_ended - serial) >= 0;
+}
+
+/* By a worker. */
+static memfs_code wait_exchange(mirror *m, pair *p, const char *remote, unsigned wants,
+                                int64_t deadline_ms, exchange_result *ret, memfs_error *err)
+{
+    uint32_t serial = p->n_begun + 1;
+
+    schedule_want(m, p, wants);
+    while (!has_ended(p, serial) && !p->is_gone && !m->is_stopping) {
+        if (clock_mono_ms() >= deadline_ms)
+            return memfs_fail(err, MEMFS_EUNAVAIL, "remote '%.40s': not done in time; it goes on",
+                              remote);
+        wait_ended(m, deadline_ms);
+    }
+    if (has_ended(p, serial) && p->last != NULL) {
+        *ret = *p->last;
+        return MEMFS_OK;
+    }
+    return m->is_stopping ? fail_stopping(err) : fail_gone(remote, err);
+}
+
+/* On this thread, unless another one ran one since. */
+static memfs_code run_exchange(mirror *m, pair *p, const char *remote, unsigned wants, int keep,
+                               int64_t deadline_ms, exchange_result *ret, memfs_error *err)
+{
+    uint32_t serial = p->n_begun + 1;
+    memfs_code rc = wait_free(m, p, remote, deadline_ms, err);
+
+    if (rc < 0)
+        return rc;
+    if (keep == INTAKE_MERGE && has_ended(p, serial) && p->last != NULL) {
+        *ret = *p->last;
+        return MEMFS_OK;
+    }
+    p->wants |= (uint8_t)wants;
+    pair_pick(m, p);
+    schedule_run(m, p, deadline_ms, keep, ret);
+    return MEMFS_OK;
+}
+
+memfs_code mirror_exchange(mirror *m, memfs_str agent_id, const char *remote, unsigned wants,
+                           int64_t deadline_ms, exchange_result *ret, memfs_error *err)
+{
+    memfs_code rc;
+    pair *p;
+
+    pthread_mutex_lock(&m->mutex);
+    rc = enter(m, agent_id, remote, &p, err);
+    if (rc == MEMFS_OK) {
+        rc = m->n_threads > 0
+                 ? wait_exchange(m, p, remote, wants, deadline_ms, ret, err)
+                 : run_exchange(m, p, remote, wants, INTAKE_MERGE, deadline_ms, ret, err);
+        leave(m, p);
+    }
+    pthread_mutex_unlock(&m->mutex);
+    return rc;
+}
+
+memfs_code mirror_exchange_keeping(mirror *m, memfs_str agent_id, const char *remote, int keep,
+                                   int64_t deadline_ms, exchange_result *ret, memfs_error *err)
+{
+    memfs_code rc;
+    pair *p;
+
+    pthread_mutex_lock(&m->mutex);
+    rc = enter(m, agent_id, remote, &p, err);
+    if (rc == MEMFS_OK) {
+        rc = run_exchange(m, p, remote, WANT_LOOK | WANT_PUSH | WANT_NOW, keep, deadline_ms, ret,
+                          err);
+        leave(m, p);
+    }
+    pthread_mutex_unlock(&m->mutex);
+    return rc;
+}
+
+memfs_code pair_hold_take(mirror *m, memfs_str agent_id, const char *remote, int64_t deadline_ms,
+                          pair_hold *ret, memfs_error *err)
+{
+    memfs_code rc;
+    pair *p;
+
+    pthread_mutex_lock(&m->mutex);
+    rc = enter(m, agent_id, remote, &p, err);
+    if (rc == MEMFS_OK) {
+        rc = wait_free(m, p, remote, deadline_ms, err);
+        if (rc == MEMFS_OK) {
+            pair_pick(m, p);
+            m->set->n_refs++;
+            *ret = (pair_hold){ p, m->set, m->lanes[p->lane].config };
+            process_mark(m);
+        } else {
+            leave(m, p);
+        }
+    }
+    pthread_mutex_unlock(&m->mutex);
+    return rc;
+}
+
+void pair_hold_release(mirror *m, pair_hold *h)
+{
+    process_mark(NULL);
+    pthread_mutex_lock(&m->mutex);
+    schedule_release(m, h->pair);
+    leave(m, h->pair);
+    pthread_mutex_unlock(&m->mutex);
+    mirror_remotes_unref(m, h->set);
+    *h = (pair_hold){ NULL, NULL, NULL };
+}
+
+/* ---- all remotes of one agent ---- */
+
+typedef struct name_list {
+    char at[REMOTES_MAX][40];
+    size_t n;
+} name_list;
+
+/* is_meeting: those that may answer now, and that are read at all. */
+static void list_remotes(mirror *m, const char *agent_id, bool is_meeting, name_list *ret)
+{
+    ret->n = 0;
+    pthread_mutex_lock(&m->mutex);
+    for (size_t i = 0; i < m->n_lanes; i++) {
+        const lane *l = &m->lanes[i];
+
+        if (!remote_is_for(l->config, agent_id) ||
+            (is_meeting && (gate_is_closed(l) || l->config->direction == REMOTE_PUSH)))
+            continue;
+        snprintf(ret->at[ret->n++], sizeof(ret->at[0]), "%s", l->config->name);
+    }
+    pthread_mutex_unlock(&m->mutex);
+}
+
+static void add_failure(mirror_outcome *o, const char *words, int64_t retry_after_s)
+{
+    if (o->n_failed++ == 0)
+        snprintf(o->failure, sizeof(o->failure), "%.299s", words);
+    if (retry_after_s > o->retry_after_s)
+        o->retry_after_s = retry_after_s;
+}
+
+void mirror_want(mirror *m, const char *agent_id, const char *remote, unsigned wants)
+{
+    memfs_error ignored;
+    pair *p;
+
+    pthread_mutex_lock(&m->mutex);
+    if (m->n_threads > 0 && enter(m, str_of(agent_id), remote, &p, &ignored) == MEMFS_OK) {
+        schedule_want(m, p, wants);
+        leave(m, p);
+    }
+    pthread_mutex_unlock(&m->mutex);
+}
+
+static void sync_all(mirror *m, const char *agent_id, const name_list *names, int64_t deadline_ms,
+                     mirror_outcome *ret)
+{
+    const unsigned wants = WANT_LOOK | WANT_PUSH | WANT_NOW;
+    exchange_result result;
+    memfs_error err;
+
+    for (size_t i = 1; i < names->n; i++) /* all begin before the first is waited for */
+        mirror_want(m, agent_id, names->at[i], wants);
+    for (size_t i = 0; i < names->n; i++) {
+        ret->n_remotes++;
+        if (mirror_exchange(m, str_of(agent_id), names->at[i], wants, deadline_ms, &result, &err) <
+            0) {
+            add_failure(ret, err.msg, 0);
+            continue;
+        }
+        ret->moved = ret->moved || result.was_moved;
+        if (result.code != MEMFS_OK)
+            add_failure(ret, result.failure, result.retry_after_s);
+    }
+}
+
+void mirror_sync(mirror *m, const char *agent_id, int64_t deadline_ms, mirror_outcome *ret)
+{
+    name_list names;
+
+    *ret = (mirror_outcome){ .n_remotes = 0 };
+    list_remotes(m, agent_id, false, &names);
+    sync_all(m, agent_id, &names, deadline_ms, ret);
+}
+
+/* A slot of the host's rate within the budget: ids that nobody has cost a host no more than that. */
+static bool may_ask(mirror *m, const char *remote, int64_t budget_ms)
+{
+    int64_t now_ms = clock_mono_ms(), at_ms = 0;
+    room *r;
+    int at;
+
+    pthread_mutex_lock(&m->mutex);
+    at = lane_find(m, remote);
+    if (at >= 0) {
+        r = &m->rooms[m->lanes[at].room];
+        at_ms = r->next_slot_ms > now_ms ? r->next_slot_ms : now_ms;
+        if (at_ms - now_ms <= budget_ms)
+            r->next_slot_ms = at_ms + 1000 / RATE_PER_S;
+    }
+    pthread_mutex_unlock(&m->mutex);
+    return at >= 0 && at_ms - now_ms <= budget_ms;
+}
+
+bool mirror_meet(mirror *m, const char *agent_id, int64_t budget_ms)
+{
+    int64_t deadline_ms = clock_mono_ms() + budget_ms;
+    bool is_known = false;
+    exchange_result result;
+    memfs_error ignored;
+    name_list names;
+
+    list_remotes(m, agent_id, true, &names);
+    for (size_t i = 0; i < names.n && !is_known && clock_mono_ms() < deadline_ms; i++) {
+        if (!may_ask(m, names.at[i], budget_ms / 2) ||
+            mirror_exchange(m, str_of(agent_id), names.at[i], WANT_LOOK, deadline_ms, &result,
+                            &ignored) < 0)
+            continue;
+        if (state_agent_known(home_state(m->options.home), str_of(agent_id), &is_known, &ignored) <
+            0)
+            is_known = false;
+    }
+    return is_known;
+}

@@ -5,6 +5,7 @@
  *     pairs.c       the table of pairs (agent x remote), where each waits, who holds it
  *     schedule.c    the scheduler thread and the workers: when which pair is exchanged
  *     gate.c        a host that is away, a token that is refused: one pair asks for all
+ *     pairs.h       the inside of struct mirror, for these and status.c
  *     exchange.c    one exchange, from the look to the last push
  *     record.c      state_mirror rows, as values
  *     notes.c       words: names and advice of notes, failures, states
@@ -30,13 +31,14 @@ typedef struct mirror_record {
     char mark[17]; /* remote_target_mark: first half of the address, second of the credential */
     memfs_oid remote_tip, meta_tip, proof_tree;
     int64_t seen_at_us, pushed_at_us, proof_at_us;
-    char answer[32]; /* remote_class's name of the failure that stands, or one of notes.c's; "" */
+    char answer[32]; /* remote_class's name of the failure that stands, or RECORD_HERE; "" */
     char detail[400];
     int64_t n_failures, failed_at_us, next_try_us;
     mirror_note note;
     char note_text[400];
     int64_t note_at_us;
 } mirror_record;
+#define RECORD_HERE "here" /* record.answer: what failed is on this side */
 /* All zeros when nothing is known. */
 MEMFS_CHECK memfs_code record_load(mirror *m, const char *agent_id, const char *remote,
                                    mirror_record *ret, memfs_error *err);
@@ -78,15 +80,18 @@ typedef struct exchange {
     /* while it runs, for the hooks of meta.c; E's own: record.meta_tip */
     remote_target target;
     transport_target to;
+    char mark[17];
     mirror_record record;
-    agent *agent;        /* NULL: not known here (yet) */
+    agent *agent;        /* NULL: not known here (yet), or not to be had (is_unknown tells) */
+    bool is_unknown;
     memfs_oid ours;      /* main; zero: unknown here */
     void *meta;          /* meta.c's own, until mirror_meta_dispose */
     /* how it ended */
     remote_answer answer;  /* of the remote; REMOTE_UNASKED: it was not asked */
     int64_t retry_after_s; /* its word */
-    int64_t wait_s;        /* 0: done; else not again before, for the scheduler */
+    int64_t wait_ms;       /* 0: as usual; else not again before, for the scheduler */
     bool is_stopped;       /* a refused credential */
+    bool is_new_note;      /* record.note and its text were not there before */
     bool was_asked, was_fetched, was_pushed, was_moved /* main, here */;
     memfs_error error;     /* why it did not come to its end: words without the remote's name */
 } exchange;
@@ -109,6 +114,13 @@ typedef struct exchange_result {
 MEMFS_CHECK memfs_code mirror_exchange(mirror *m, memfs_str agent_id, const char *remote,
                                        unsigned wants, int64_t deadline_ms, exchange_result *ret,
                                        memfs_error *err);
+
+/*
+ * The same on this thread, with another way to join both sides (intake_keep): an operator decided.
+ */
+MEMFS_CHECK memfs_code mirror_exchange_keeping(mirror *m, memfs_str agent_id, const char *remote,
+                                               int keep, int64_t deadline_ms,
+                                               exchange_result *ret, memfs_error *err);
 
 /* ---- a pair for oneself, without an exchange: a proof, a check (pairs.c) ---- */
 
@@ -150,8 +162,11 @@ int64_t mirror_chance(int64_t n);
 /* ---- words (notes.c) ---- */
 
 mirror_note mirror_note_parse(memfs_str name);
-/* "origin: unreachable (connection refused)", escaped */
-void failure_words(const char *remote, remote_answer answer, const char *detail, char *out,
-                   size_t size);
+/* "unreachable (connection refused)", escaped; answer as in a record */
+void failure_words(const char *answer, const char *detail, char *out, size_t size);
+/* What a person can do about it; "" */
+const char *failure_advice(const char *answer);
+/* REMOTE_UNASKED: none of the remote's. */
+remote_answer failure_answer(const char *answer);
 
 #endif

@@ -1,0 +1,618 @@
+#include "mirror/pairs.h"
+
+#include "base/clock.h"
+#include "base/escape.h"
+#include "base/mem.h"
+#include "store/history.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * One agent and one remote, from what is known to where both are in step.
+ *
+ *   begin        where to and with what; what is known; where main is
+ *   push         without a question, when main descends from what the remote is known to have
+ *   look         else: one question
+ *   take_in      what it has and main lacks: fetch into a throw-away repository, intake
+ *   push         when main is more than what it has
+ *   conclude     the record
+ *
+ * Each step answers with an outcome; a lost race begins again with the look.  Failures of the
+ * remote are answers of remote/probe.h's table, whichever step met them; what fails on this side is
+ * told as such.  Nothing here forces or deletes.
+ *
+ * record.remote_tip is what the remote was last seen to have.  It is not proof that we have it: of
+ * a tip that was refused it says which, so that it is not fetched again and again; so wherever it
+ * matters it is asked whether main contains it.
+ */
+
+#define MAX_RACES 5
+#define RACE_WAIT_MS 200
+#define LOOK_MS 10000
+#define PACK_FACTOR 4 /* of the size of a push: a fetch may bring many */
+
+typedef enum outcome {
+    STEP_ON,   /* go on */
+    STEP_DONE, /* both are in step, or all that may be done is */
+    STEP_RACE, /* the remote moved: look again */
+    STEP_OVER, /* failed; x says why */
+} outcome;
+
+/* ---- failing ---- */
+
+/* The remote's answer; detail is escaped and redacted where it came from. */
+static outcome fail_remote(exchange *x, remote_answer answer, const char *detail)
+{
+    char words[400];
+
+    if (answer == REMOTE_FORBIDDEN && x->retry_after_s > 0)
+        answer = REMOTE_TOO_MANY; /* a limit of the host's, not the token's (GitHub) */
+    x->answer = answer;
+    memset(x->record.detail, 0, sizeof(x->record.detail));
+    snprintf(x->record.detail, sizeof(x->record.detail), "%s", detail);
+    failure_words(remote_class_of(answer)->name, detail, words, sizeof(words));
+    memfs_fail(&x->error, remote_class_of(answer)->code, "%s", words);
+    if (x->error.code == MEMFS_OK)
+        x->error.code = MEMFS_EUNAVAIL;
+    x->is_stopped = remote_class_of(answer)->is_credentials;
+    return STEP_OVER;
+}
+
+static outcome fail_here(exchange *x, const memfs_error *err)
+{
+    x->error = *err;
+    if (mirror_is_stopping(x->m))
+        memfs_fail(&x->error, MEMFS_EUNAVAIL, "memfs is stopping");
+    return STEP_OVER;
+}
+
+/* Not a failure that goes away by trying: a note says what stands. */
+static outcome hold(exchange *x, memfs_code code)
+{
+    memfs_fail(&x->error, code, "%s", x->record.note_text);
+    return STEP_OVER;
+}
+
+/* ---- what is contained in what ---- */
+
+static char *repo_path(const exchange *x)
+{
+    return store_path(home_store(mirror_home(x->m)), agent_repo(x->agent));
+}
+
+static bool contains(repo *r, const memfs_oid *commit, const memfs_oid *in)
+{
+    _cleanup_(commit_info_dispose) commit_info info = COMMIT_INFO_INIT;
+    memfs_error ignored;
+    bool is_in = false;
+
+    if (oid_is_zero(commit) || oid_is_zero(in))
+        return false;
+    if (oid_equal(commit, in))
+        return true;
+    return repo_commit_info(r, commit, &info, &ignored) == MEMFS_OK &&
+           repo_is_ancestor(r, commit, in, &is_in, &ignored) == MEMFS_OK && is_in;
+}
+
+/* Is it here, and part of `in`? */
+static bool is_part_of(const exchange *x, const memfs_oid *commit, const memfs_oid *in)
+{
+    _cleanup_(repo_closep) repo *r = NULL;
+    memfs_error ignored;
+
+    if (oid_equal(commit, in))
+        return !oid_is_zero(commit);
+    return x->agent != NULL &&
+           repo_open(home_store(mirror_home(x->m)), agent_repo(x->agent), &r, &ignored) ==
+               MEMFS_OK &&
+           contains(r, commit, in);
+}
+
+/* ---- begin ---- */
+
+static memfs_code find_main(exchange *x, memfs_error *err)
+{
+    home *h = mirror_home(x->m);
+    memfs_code rc = home_agent_repo(h, str_of(x->agent_id), &x->agent, err);
+
+    memset(&x->ours, 0, sizeof(x->ours));
+    x->is_unknown = false;
+    if (rc == MEMFS_OK)
+        return store_tip(home_store(h), agent_repo(x->agent), &x->ours, err);
+    x->agent = NULL;
+    x->is_unknown = rc == MEMFS_ENOTFOUND;
+    return x->is_unknown ? MEMFS_OK : rc;
+}
+
+static void forget_failure(mirror_record *r)
+{
+    memset(r->answer, 0, sizeof(r->answer));
+    memset(r->detail, 0, sizeof(r->detail));
+    r->n_failures = r->failed_at_us = r->next_try_us = 0;
+}
+
+/* What was learned of another address is not true of this one. */
+static void compare_marks(exchange *x)
+{
+    remote_target_mark(&x->target, x->mark);
+    if (strcmp(x->record.mark, x->mark) == 0)
+        return;
+    if (memcmp(x->record.mark, x->mark, 8) != 0)
+        memset(&x->record, 0, sizeof(x->record));
+    else
+        forget_failure(&x->record);
+    memcpy(x->record.mark, x->mark, sizeof(x->mark));
+}
+
+static bool is_still_refused(exchange *x)
+{
+    remote_answer a = failure_answer(x->record.answer);
+
+    if ((x->wants & WANT_NOW) != 0 || a == REMOTE_UNASKED || !remote_class_of(a)->is_credentials)
+        return false;
+    fail_remote(x, a, x->record.detail);
+    return true;
+}
+
+static memfs_code begin(exchange *x, mirror_record *before, memfs_error *err)
+{
+    memfs_code rc = record_load(x->m, x->agent_id, x->config->name, before, err);
+
+    if (rc < 0)
+        return rc;
+    memcpy(&x->record, before, sizeof(x->record));
+    rc = find_main(x, err);
+    if (rc == MEMFS_OK)
+        rc = remote_config_target(x->set->r, x->config, x->agent_id, &x->target, err);
+    if (rc < 0)
+        return rc;
+    remote_transport_target(&x->target, &x->to);
+    compare_marks(x);
+    return MEMFS_OK;
+}
+
+/* ---- look ---- */
+
+static void see(exchange *x, const memfs_oid *tip)
+{
+    if (oid_equal(&x->record.remote_tip, tip) && x->record.seen_at_us != 0)
+        return;
+    x->record.remote_tip = *tip;
+    x->record.seen_at_us = clock_wall_us();
+}
+
+static int64_t left_ms(const exchange *x)
+{
+    return x->deadline_ms - clock_mono_ms();
+}
+
+/* A list of refs that was too long for the probe. */
+static void look_by_git(exchange *x, probe_result *heard)
+{
+    transport_report report = { .said = "" };
+    memfs_error err = MEMFS_ERROR_INIT;
+    memfs_code rc = transport_ls(&x->to, clock_mono_ms() + LOOK_MS, &heard->main, &report, &err);
+
+    heard->has_main = rc == MEMFS_OK;
+    if (rc == MEMFS_OK)
+        return;
+    heard->answer = rc == MEMFS_ENOTFOUND ? REMOTE_EMPTY : probe_classify_git(&x->target, &report);
+    snprintf(heard->detail, sizeof(heard->detail), "%.199s", report.said);
+}
+
+/* May a repository be made for what is here?  STEP_ON: it is there now, and empty. */
+static outcome make_repository(exchange *x, const probe_result *heard)
+{
+    host h = HOST_INIT;
+    host_answer answer = { .http_status = 0 };
+    memfs_error err = MEMFS_ERROR_INIT;
+    memfs_code rc;
+
+    if (!x->config->create || x->config->direction == REMOTE_PULL || oid_is_zero(&x->ours))
+        return fail_remote(x, heard->answer, heard->detail);
+    rc = host_find(&x->target, x->config->kind, x->deadline_ms, &h, &answer, &err);
+    if (rc == MEMFS_OK && h.kind == HOST_PLAIN) { /* some make it when it is pushed to */
+        host_dispose(&h);
+        return STEP_ON;
+    }
+    if (rc == MEMFS_OK)
+        rc = host_create(&h, x->deadline_ms, &answer, &err);
+    host_dispose(&h);
+    x->retry_after_s = answer.retry_after_s;
+    if (rc == MEMFS_OK)
+        return STEP_ON;
+    if (answer.is_credentials)
+        return fail_remote(x, answer.http_status == 401 ? REMOTE_UNAUTHORIZED : REMOTE_FORBIDDEN,
+                           answer.words);
+    return fail_remote(x, rc == MEMFS_EUNAVAIL ? REMOTE_FAILING : REMOTE_NOT_FOUND,
+                       answer.words[0] != '\0' ? answer.words : err.msg);
+}
+
+/* STEP_ON with REMOTE_REFS and a main, or REMOTE_EMPTY. */
+static outcome look(exchange *x, probe_result *heard)
+{
+    int64_t budget_ms = left_ms(x) < LOOK_MS ? left_ms(x) : LOOK_MS;
+
+    probe(&x->target, budget_ms > 0 ? budget_ms : 1, heard);
+    x->was_asked = true;
+    x->retry_after_s = heard->retry_after_s;
+    if (heard->answer == REMOTE_REFS && !heard->has_main)
+        look_by_git(x, heard);
+    x->answer = heard->answer;
+    if (heard->answer == REMOTE_REFS || heard->answer == REMOTE_EMPTY)
+        return STEP_ON;
+    if (heard->answer != REMOTE_NOT_FOUND)
+        return fail_remote(x, heard->answer, heard->detail);
+    heard->has_main = false;
+    return make_repository(x, heard);
+}
+
+/* ---- take in ---- */
+
+/*
+ * What became of what it had before?  theirs is what it has now, in r (both may be).  Called when
+ * both differ.
+ */
+static void judge_change(exchange *x, repo *r, const memfs_oid *theirs)
+{
+    const memfs_oid *before = &x->record.remote_tip;
+    char from[MEMFS_OID_HEX + 1], to[MEMFS_OID_HEX + 1];
+
+    if (oid_is_zero(before) || !is_part_of(x, before, &x->ours) || contains(r, before, theirs))
+        return;
+    oid_hex(before, from);
+    oid_hex(theirs, to);
+    if (contains(r, theirs, before))
+        record_note(&x->record, MIRROR_NOTE_LOST, "main went back from %.10s to %.10s", from, to);
+    else
+        record_note(&x->record, MIRROR_NOTE_REWRITTEN,
+                    "main went from %.10s to %.10s, which lacks it", from, to);
+}
+
+static void note_intake(exchange *x, const memfs_oid *theirs, const intake_result *in)
+{
+    char hex[MEMFS_OID_HEX + 1], root[MEMFS_OID_HEX + 1];
+
+    oid_hex(&in->tip, hex);
+    oid_hex(theirs, root);
+    if (in->merge.is_unrelated)
+        record_note(&x->record, MIRROR_NOTE_UNRELATED,
+                    "%.10s of the remote shared no history with main; joined as %.10s", root, hex);
+    else if (in->merge.n_notes > 0)
+        record_note(&x->record, MIRROR_NOTE_BY_RULE,
+                    "%zu %s decided by rule in the merge %.10s, the first '%.200s'",
+                    in->merge.n_notes, in->merge.n_notes == 1 ? "file was" : "files were", hex,
+                    in->merge.notes[0].path);
+}
+
+static outcome fail_intake(exchange *x, memfs_code rc, const memfs_oid *theirs,
+                           const memfs_error *err)
+{
+    char hex[MEMFS_OID_HEX + 1];
+
+    if (rc != MEMFS_EDENIED && rc != MEMFS_ELIMIT)
+        return fail_here(x, err);
+    oid_hex(theirs, hex);
+    see(x, theirs);
+    record_note(&x->record, MIRROR_NOTE_REFUSED, "commit %.10s of the remote is not taken in: %s",
+                hex, err->msg);
+    return hold(x, MEMFS_EDENIED);
+}
+
+static void clear_note(mirror_record *r, mirror_note note)
+{
+    if (r->note != note)
+        return;
+    r->note = MIRROR_NOTE_NONE;
+    memset(r->note_text, 0, sizeof(r->note_text));
+    r->note_at_us = 0;
+}
+
+static outcome take_fetched(exchange *x, fetched *f, const memfs_oid *theirs)
+{
+    static const memfs_oid none;
+    _cleanup_(intake_result_dispose) intake_result in = INTAKE_RESULT_INIT;
+    const memfs_oid *seen = is_part_of(x, &x->record.remote_tip, &x->ours) ? &x->record.remote_tip
+                                                                           : &none;
+    memfs_error err = MEMFS_ERROR_INIT;
+    memfs_code rc;
+
+    judge_change(x, fetched_repo(f), theirs);
+    mirror_meta_before(x, f);
+    rc = intake_fetched(mirror_home(x->m), str_of(x->agent_id), f, theirs, seen,
+                        (intake_keep)x->keep, "memfs: mirror", &in, &err);
+    if (rc < 0)
+        return fail_intake(x, rc, theirs, &err);
+    x->was_moved = x->was_moved || in.moved;
+    note_intake(x, theirs, &in);
+    clear_note(&x->record, MIRROR_NOTE_REFUSED);
+    rc = find_main(x, &err);
+    return rc < 0 ? fail_here(x, &err) : STEP_ON;
+}
+
+/* STEP_DONE: the remote has no such ref. */
+static outcome fetch(exchange *x, const char *ref, fetched **ret, memfs_oid *ret_tip)
+{
+    home *h = mirror_home(x->m);
+    _cleanup_(mem_freep) char *name =
+        x->agent != NULL ? mem_strdup(agent_repo(x->agent))
+                         : mem_printf("repository/" IDS_DEFAULT_ORG "/%s/repo.git", x->agent_id);
+    transport_report report = { .said = "" };
+    memfs_error err = MEMFS_ERROR_INIT;
+    memfs_code rc = fetched_begin(home_store(h), name, ret, &err);
+
+    if (rc == MEMFS_OK)
+        rc = fetched_fetch(*ret, &x->to, ref, home_settings(h)->max_pack_bytes * PACK_FACTOR,
+                           x->deadline_ms, ret_tip, &report, &err);
+    x->was_fetched = x->was_fetched || rc == MEMFS_OK;
+    if (rc == MEMFS_OK)
+        return STEP_ON;
+    if (rc == MEMFS_ENOTFOUND)
+        return STEP_DONE;
+    if (mirror_is_stopping(x->m))
+        return fail_here(x, &err);
+    if (rc == MEMFS_ELIMIT)
+        return fail_intake(x, rc, &x->record.remote_tip, &err);
+    if (rc != MEMFS_EUNAVAIL || (report.cause == TRANSPORT_CAUSE_NONE && !report.timed_out))
+        return fail_here(x, &err);
+    return fail_remote(x, probe_classify_git(&x->target, &report), report.said);
+}
+
+static outcome fetch_and_take(exchange *x, const memfs_oid *announced)
+{
+    _cleanup_(fetched_freep) fetched *f = NULL;
+    memfs_oid theirs;
+    outcome o;
+
+    if (x->record.note == MIRROR_NOTE_REFUSED && x->keep == INTAKE_MERGE &&
+        (x->wants & WANT_NOW) == 0 && oid_equal(announced, &x->record.remote_tip))
+        return hold(x, MEMFS_EDENIED);
+    o = fetch(x, STORE_MAIN, &f, &theirs);
+    if (o == STEP_DONE)
+        return STEP_RACE; /* it was there a moment ago */
+    if (o != STEP_ON)
+        return o;
+    o = take_fetched(x, f, &theirs);
+    if (o == STEP_ON)
+        see(x, &theirs);
+    return o;
+}
+
+/* There is no main: another branch that is the default there, or nothing. */
+static outcome take_default_branch(exchange *x)
+{
+    static const memfs_oid none;
+    _cleanup_(fetched_freep) fetched *f = NULL;
+    char hex[MEMFS_OID_HEX + 1];
+    memfs_oid theirs;
+    bool was_there = !oid_is_zero(&x->record.remote_tip);
+    outcome o = x->config->direction == REMOTE_PUSH ? STEP_DONE : fetch(x, "HEAD", &f, &theirs);
+
+    if (o == STEP_OVER)
+        return o;
+    if (o == STEP_DONE) {
+        oid_hex(&x->record.remote_tip, hex);
+        if (was_there)
+            record_note(&x->record, MIRROR_NOTE_DELETED, "main, which was at %.10s, is gone", hex);
+        see(x, &none);
+        return STEP_ON;
+    }
+    oid_hex(&theirs, hex);
+    if (!is_part_of(x, &theirs, &x->ours)) {
+        o = take_fetched(x, f, &theirs);
+        if (o != STEP_ON)
+            return o;
+    }
+    record_note(&x->record, MIRROR_NOTE_BRANCH,
+                "there is no main, but the default branch at %.10s was taken in", hex);
+    see(x, &none);
+    return STEP_ON;
+}
+
+/* A fetch cannot help: a remote that is never read has commits of its own. */
+static outcome hold_diverged(exchange *x, const memfs_oid *theirs)
+{
+    char hex[MEMFS_OID_HEX + 1];
+
+    oid_hex(theirs, hex);
+    see(x, theirs);
+    record_note(&x->record, MIRROR_NOTE_DIVERGED,
+                "the remote is at %.10s, which is not part of main, and it is push-only", hex);
+    return hold(x, MEMFS_ECONFLICT);
+}
+
+static void see_contained(exchange *x, const memfs_oid *theirs)
+{
+    _cleanup_(repo_closep) repo *r = NULL;
+    memfs_error ignored;
+
+    if (!oid_equal(theirs, &x->record.remote_tip) &&
+        repo_open(home_store(mirror_home(x->m)), agent_repo(x->agent), &r, &ignored) == MEMFS_OK)
+        judge_change(x, r, theirs);
+    see(x, theirs);
+    clear_note(&x->record, MIRROR_NOTE_REFUSED);
+    clear_note(&x->record, MIRROR_NOTE_DIVERGED);
+}
+
+static outcome take_in(exchange *x, const probe_result *heard)
+{
+    if (!heard->has_main)
+        return heard->answer == REMOTE_EMPTY ? take_default_branch(x) : STEP_ON;
+    if (is_part_of(x, &heard->main, &x->ours)) {
+        see_contained(x, &heard->main);
+        return STEP_ON;
+    }
+    if (x->config->direction == REMOTE_PUSH)
+        return hold_diverged(x, &heard->main);
+    return fetch_and_take(x, &heard->main);
+}
+
+/* ---- push ---- */
+
+static outcome fail_push(exchange *x, memfs_code rc, const transport_report *report,
+                         const memfs_error *err)
+{
+    remote_answer answer;
+
+    if (mirror_is_stopping(x->m))
+        return fail_here(x, err);
+    if (rc == MEMFS_ECONFLICT && report->was_moved)
+        return STEP_RACE;
+    if (rc == MEMFS_ECONFLICT) {
+        record_note(&x->record, MIRROR_NOTE_REJECTED, "the host refused main: %s", report->said);
+        return fail_remote(x, REMOTE_REJECTED, report->said);
+    }
+    if (rc != MEMFS_EUNAVAIL || (report->cause == TRANSPORT_CAUSE_NONE && !report->timed_out))
+        return fail_here(x, err);
+    answer = probe_classify_git(&x->target, report);
+    if (answer == REMOTE_NOT_FOUND && !x->was_asked)
+        return STEP_RACE; /* it was there once: the look knows what to do about it */
+    return fail_remote(x, answer, report->said);
+}
+
+static outcome push(exchange *x)
+{
+    _cleanup_(mem_freep) char *dir = repo_path(x);
+    transport_report report = { .said = "" };
+    memfs_error err = MEMFS_ERROR_INIT;
+    memfs_code rc = transport_push(dir, &x->to, &x->ours, x->deadline_ms, &report, &err);
+
+    if (rc < 0) {
+        outcome o = fail_push(x, rc, &report, &err);
+
+        x->was_asked = true;
+        return o;
+    }
+    x->was_asked = true;
+    x->was_pushed = true;
+    x->answer = REMOTE_REFS;
+    see(x, &x->ours);
+    x->record.pushed_at_us = clock_wall_us();
+    clear_note(&x->record, MIRROR_NOTE_REJECTED);
+    clear_note(&x->record, MIRROR_NOTE_DIVERGED);
+    return STEP_DONE;
+}
+
+/* ---- together ---- */
+
+static bool has_something_to_push(const exchange *x)
+{
+    return x->config->direction != REMOTE_PULL && !oid_is_zero(&x->ours) &&
+           !oid_equal(&x->ours, &x->record.remote_tip);
+}
+
+/* Where the remote was is part of main: it will take it, unless somebody else was there meanwhile. */
+static bool may_push_unseen(const exchange *x)
+{
+    return (x->wants & WANT_PUSH) != 0 && x->keep == INTAKE_MERGE && has_something_to_push(x) &&
+           is_part_of(x, &x->record.remote_tip, &x->ours);
+}
+
+static bool is_in_step(const exchange *x)
+{
+    return (x->wants & (WANT_LOOK | WANT_NOW)) == 0 && x->record.seen_at_us != 0 &&
+           (x->config->direction == REMOTE_PULL || oid_equal(&x->ours, &x->record.remote_tip));
+}
+
+static outcome try_once(exchange *x, bool is_first)
+{
+    probe_result heard;
+    outcome o;
+
+    if (is_first && is_in_step(x))
+        return STEP_DONE;
+    if (is_first && may_push_unseen(x))
+        return push(x);
+    o = look(x, &heard);
+    if (o == STEP_ON)
+        o = take_in(x, &heard);
+    if (o != STEP_ON)
+        return o;
+    return has_something_to_push(x) ? push(x) : STEP_DONE;
+}
+
+static outcome travel(exchange *x)
+{
+    outcome o = try_once(x, true);
+
+    for (int n_races = 1; o == STEP_RACE; n_races++) {
+        if (n_races > MAX_RACES)
+            return fail_remote(x, REMOTE_OTHER, "it moved before each of our pushes");
+        if (!mirror_pause(x->m, mirror_chance(RACE_WAIT_MS << n_races)) || left_ms(x) <= 0)
+            return fail_here(x, &(memfs_error){ MEMFS_EUNAVAIL, "no time was left for the remote" });
+        o = try_once(x, false);
+    }
+    return o;
+}
+
+static void write_failure(exchange *x)
+{
+    mirror_record *r = &x->record;
+    remote_answer a = x->was_asked ? x->answer : REMOTE_UNASKED;
+    const char *name = a == REMOTE_UNASKED ? RECORD_HERE : remote_class_of(a)->name;
+    bool is_held = x->error.code != MEMFS_OK && (a == REMOTE_REFS || a == REMOTE_EMPTY);
+
+    if (is_held && (r->note == MIRROR_NOTE_REFUSED || r->note == MIRROR_NOTE_DIVERGED)) {
+        forget_failure(r); /* the note says it, and the next poll looks again */
+        return;
+    }
+    if (is_held)
+        name = RECORD_HERE;
+    if (strcmp(name, RECORD_HERE) == 0) {
+        memset(r->detail, 0, sizeof(r->detail));
+        snprintf(r->detail, sizeof(r->detail), "%.399s", x->error.msg);
+    }
+    x->wait_ms = a == REMOTE_REJECTED
+                     ? SLOW_RETRY_MS + mirror_chance(SLOW_RETRY_MS / 15)
+                     : backoff_ms(is_held ? REMOTE_OTHER : a, r->n_failures, x->retry_after_s);
+    r->n_failures = strcmp(r->answer, name) == 0 ? r->n_failures + 1 : 1;
+    memset(r->answer, 0, sizeof(r->answer));
+    snprintf(r->answer, sizeof(r->answer), "%s", name);
+    r->failed_at_us = clock_wall_us();
+    r->next_try_us = x->is_stopped ? 0 : r->failed_at_us + x->wait_ms * 1000;
+    if (x->is_stopped)
+        x->wait_ms = 0;
+}
+
+static void conclude(exchange *x, const mirror_record *before)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+
+    if (x->error.code == MEMFS_OK)
+        forget_failure(&x->record);
+    else if (mirror_is_stopping(x->m))
+        return; /* no fault of anybody's; what was learned is learned again */
+    else
+        write_failure(x);
+    x->is_new_note = x->record.note != MIRROR_NOTE_NONE &&
+                     (x->record.note != before->note ||
+                      strcmp(x->record.note_text, before->note_text) != 0);
+    if (x->is_unknown) /* nobody's row */
+        return;
+    if (record_save(x->m, x->agent_id, x->config->name, before, &x->record, &err) < 0)
+        mirror_event(x->m, "mirror_record_failed", x->agent_id, x->config->name, err.msg);
+}
+
+void exchange_run(exchange *x)
+{
+    mirror_record *before = mem_alloc(sizeof(*before));
+    memfs_error err = MEMFS_ERROR_INIT;
+
+    x->target = (remote_target)REMOTE_TARGET_INIT;
+    if (begin(x, before, &err) < 0)
+        fail_here(x, &err);
+    else if (is_still_refused(x)) {
+        x->answer = REMOTE_UNASKED; /* not asked: the gate hears nothing */
+        remote_target_dispose(&x->target);
+        free(before);
+        return;
+    } else if (travel(x) == STEP_DONE && x->agent != NULL) {
+        mirror_meta_after(x);
+    }
+    conclude(x, before);
+    mirror_meta_dispose(x);
+    remote_target_dispose(&x->target);
+    free(before);
+}

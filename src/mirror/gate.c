@@ -1,0 +1,129 @@
+#include "mirror/pairs.h"
+
+#include "base/clock.h"
+#include "base/escape.h"
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * The gate of a lane.  When a host is away, or refuses a token, it is so for all agents alike: ten
+ * thousand of them need not find out one by one (and accounts get locked by that).  So the gate
+ * closes, all pairs of the lane park, and the one that found out is the scout: it alone asks again.
+ * When it, or anybody who asks on a person's or a webhook's word, gets through, the gate opens.
+ *
+ *   at once        nobody listens, no such name, TLS, host key, too many requests: a host's by nature
+ *   the third time timeouts, cuts, 5xx, 401: of different exchanges in a row, with no good one in
+ *                  between; they may be one repository's alone
+ *
+ * Closed for a refused token the gate has no time to open: the scheduler looks every few seconds
+ * whether the credential changed.
+ */
+
+#define MAX_UNSURE 3
+#define FIRST_MS 1000
+#define MAX_MS (15 * 60 * 1000)
+#define NOBODY_MS 5000     /* a connection that is refused costs nobody anything */
+#define UNREACHED_MS 60000 /* neither does one that does not get there */
+
+int64_t backoff_ms(remote_answer answer, int64_t n_failures, int64_t retry_after_s)
+{
+    int64_t most = answer == REMOTE_REFUSED ? NOBODY_MS
+                   : answer == REMOTE_TIMEOUT || answer == REMOTE_NO_NAME || answer == REMOTE_CUT
+                       ? UNREACHED_MS
+                       : MAX_MS;
+    int64_t ms = FIRST_MS;
+
+    for (int64_t i = 0; i < n_failures && ms < most; i++)
+        ms *= 2;
+    if (ms > most)
+        ms = most;
+    ms = FIRST_MS + mirror_chance(ms - FIRST_MS + 1);
+    if (retry_after_s > MAX_RETRY_AFTER_S)
+        retry_after_s = MAX_RETRY_AFTER_S;
+    return retry_after_s * 1000 > ms ? retry_after_s * 1000 : ms;
+}
+
+typedef enum whose { IS_FINE, IS_REPOSITORY, IS_UNSURE, IS_HOST } whose;
+
+static whose whose_failure(remote_answer answer)
+{
+    switch (answer) {
+    case REMOTE_REFUSED:
+    case REMOTE_NO_NAME:
+    case REMOTE_TLS:
+    case REMOTE_HOST_KEY:
+    case REMOTE_TOO_MANY:
+        return IS_HOST;
+    case REMOTE_TIMEOUT:
+    case REMOTE_CUT:
+    case REMOTE_FAILING:
+    case REMOTE_UNAUTHORIZED:
+    case REMOTE_NOT_GIT:
+        return IS_UNSURE;
+    case REMOTE_REFS:
+    case REMOTE_EMPTY:
+    case REMOTE_NOT_FOUND:
+    case REMOTE_FORBIDDEN:
+    case REMOTE_REJECTED:
+        return IS_FINE;
+    default:
+        return IS_REPOSITORY;
+    }
+}
+
+/* What was parked goes on: pushes at once, polls as their turn comes. */
+void gate_open(mirror *m, lane *l)
+{
+    pair *p;
+
+    l->closed_until_ms = 0;
+    l->n_failures = l->n_unsure = 0;
+    l->refused[0] = '\0';
+    l->scout = NULL;
+    while ((p = l->parked.first) != NULL) {
+        p->is_waiting = false;
+        if (p->wants != 0)
+            pair_to_queue(m, p, true);
+        else
+            pair_to_heap(m, p, clock_mono_ms() + mirror_chance(schedule_interval_ms(m, p)));
+    }
+}
+
+static void gate_close(lane *l, pair *p, const exchange *x)
+{
+    bool is_refused = x->answer == REMOTE_UNAUTHORIZED;
+
+    l->why = x->answer;
+    snprintf(l->detail, sizeof(l->detail), "%.199s", x->record.detail);
+    l->refused[0] = '\0';
+    if (is_refused)
+        snprintf(l->refused, sizeof(l->refused), "%.8s", x->mark + 8);
+    l->closed_until_ms = is_refused ? INT64_MAX
+                                    : clock_mono_ms() + backoff_ms(x->answer, l->n_failures,
+                                                                   x->retry_after_s);
+    l->n_failures++;
+    l->scout = p;
+}
+
+void gate_heard(mirror *m, pair *p, const exchange *x)
+{
+    lane *l = &m->lanes[p->lane];
+    whose w = whose_failure(x->answer);
+
+    if (!x->was_asked || p->is_gone)
+        return;
+    if (w == IS_FINE) {
+        if (gate_is_closed(l))
+            gate_open(m, l);
+        l->n_unsure = 0;
+        return;
+    }
+    if (w == IS_UNSURE)
+        l->n_unsure++;
+    if (w == IS_HOST || (w == IS_UNSURE && l->n_unsure >= MAX_UNSURE) ||
+        (gate_is_closed(l) && l->scout == p))
+        gate_close(l, p, x);
+}

@@ -1,0 +1,159 @@
+/*
+ * pairs.h - the inside of the mirror: pairs, queues, lanes, rooms.
+ *
+ * A pair is an agent and a remote.  It is always in exactly one place:
+ *
+ *     IN_HEAP    waits for due_ms: its next poll, or another try
+ *     IN_QUEUE   its lane's prompt queue (pushes, hints, somebody waits) or that of polls
+ *     IS_PARKED  the lane's gate is closed, and another pair asks for all
+ *     IS_HELD    a worker, or somebody with pair_hold_take, is at it
+ *
+ * What is to be done is in `wants`; what comes while it is held stays there for once more.  A lane is
+ * a remote; a room is a host, for what all its lanes share: how many run and how often it is asked.
+ *
+ * An idle pair of an agent with a usual id takes some 180 bytes.
+ *
+ * Everything here is guarded by m->mutex, and every function wants it held.
+ */
+#ifndef MEMFS_MIRROR_PAIRS_H
+#define MEMFS_MIRROR_PAIRS_H
+
+#include "mirror/mirror_int.h"
+
+#define RATE_PER_S 5          /* questions to one host that nobody waits for */
+#define MAX_RETRY_AFTER_S 3600
+#define SLOW_RETRY_MS (15 * 60 * 1000)
+#define PUSH_ONLY_POLL_S 900
+#define EXCHANGE_MS (300 * 1000)
+
+typedef enum pair_place { IN_HEAP, IN_QUEUE, IS_PARKED, IS_HELD } pair_place;
+
+struct pair {
+    pair *next;          /* in its bucket */
+    pair *before, *after; /* in a queue, or parked */
+    exchange_result *last; /* while somebody waits for it; NULL */
+    int64_t due_ms;      /* clock_mono_ms */
+    uint32_t heap_at;
+    uint32_t n_begun, n_ended; /* exchanges */
+    uint32_t changed_s;  /* clock_mono_ms / 1000: when main last moved on either side */
+    uint32_t told_s;     /* when its trouble was last told */
+    memfs_oid known;     /* main of the remote, as recorded */
+    memfs_oid hinted;    /* by a webhook since it is held; zero: not said */
+    uint16_t n_waiting;  /* threads */
+    uint8_t lane;
+    uint8_t place;       /* pair_place */
+    uint8_t wants;
+    uint8_t told_answer; /* remote_answer; REMOTE_UNASKED: nothing was told */
+    bool is_prompt : 1;  /* in the first of the two queues */
+    bool has_slot : 1;   /* it may ask at due_ms: the rate has room for it */
+    bool is_waiting : 1; /* for another try: what comes in does not make it due */
+    bool is_failing : 1;
+    bool is_fleeting : 1; /* of an agent that may be unknown: goes when nobody needs it */
+    bool is_gone : 1;    /* out of the table; freed by the last who uses it */
+    char id[];
+};
+
+typedef struct pair_list {
+    pair *first, *last;
+} pair_list;
+
+typedef struct lane {
+    const remote_config *config;
+    size_t room;
+    size_t n_pairs;
+    pair_list prompt, polls, parked;
+    /* the gate (gate.c) */
+    int64_t closed_until_ms; /* 0: open */
+    unsigned n_failures;     /* since it is closed */
+    unsigned n_unsure;       /* in a row that may be the host's */
+    remote_answer why;
+    char detail[200];
+    char refused[9];         /* second half of a mark: the credential; "" */
+    pair *scout;
+    bool is_told;
+} lane;
+
+typedef struct room {
+    char *name; /* "host:port"; of a path: the remote's name */
+    size_t n_running, n_pairs;
+    int64_t next_slot_ms;
+} room;
+
+struct mirror {
+    mirror_options options;
+    pthread_mutex_t mutex;
+    pthread_cond_t work;  /* for workers: something is queued */
+    pthread_cond_t time;  /* for the scheduler: an earlier due time, a comparison */
+    pthread_cond_t ended; /* for who waits: an exchange ended, the mirror stops */
+    remote_set *set;
+    lane lanes[REMOTES_MAX];
+    room rooms[REMOTES_MAX];
+    size_t n_lanes, n_rooms, next_lane;
+    unsigned generation; /* of lanes and rooms: counts reloads */
+    pair **buckets;
+    size_t n_buckets, n_pairs;
+    uint64_t seed;
+    pair **heap;
+    size_t n_heap, cap_heap;
+    pthread_t scheduler, *workers;
+    size_t n_threads;    /* workers that run; 0: is_manual */
+    bool has_scheduler, is_stopping, wants_compare, is_compared;
+    size_t n_running;   /* exchanges */
+    size_t n_callers;    /* threads inside mirror_exchange, pair_hold_take, ... */
+    int64_t compare_at_ms, check_at_ms;
+};
+
+/* ---- pairs.c ---- */
+
+void pairs_init(mirror *m);
+void pairs_dispose(mirror *m);
+/* Lanes and rooms of m->set; every pair finds its new lane, or goes.  All gates are open. */
+void pairs_use_set(mirror *m);
+int lane_find(const mirror *m, const char *remote); /* -1: none */
+pair *pair_find(mirror *m, memfs_str id, size_t lane);
+/* A new one waits in the heap for its first poll. */
+pair *pair_need(mirror *m, memfs_str id, size_t lane);
+/* From wherever it waits (not held) to another place. */
+void pair_to_heap(mirror *m, pair *p, int64_t due_ms);
+void pair_to_queue(mirror *m, pair *p, bool is_prompt);
+void pair_park(mirror *m, pair *p);
+pair *pairs_first_due(mirror *m); /* NULL: the heap is empty */
+/* Out of its place: the caller holds it. */
+void pair_pick(mirror *m, pair *p);
+/* Gone pairs, and those of agents that nobody knows, are freed; true: it was. */
+bool pair_drop_if_useless(mirror *m, pair *p);
+
+/* ---- gate.c ---- */
+
+/* After an exchange that asked. */
+void gate_heard(mirror *m, pair *p, const exchange *x);
+void gate_open(mirror *m, lane *l);
+static inline bool gate_is_closed(const lane *l)
+{
+    return l->closed_until_ms != 0;
+}
+/*
+ * 1 s to 15 min, full jitter, twice as long each time; where nobody listens a host is asked every
+ * few seconds, as that costs nobody anything.  In ms; a Retry-After counts where it is longer.
+ */
+int64_t backoff_ms(remote_answer answer, int64_t n_failures, int64_t retry_after_s);
+
+/* ---- mirror.c ---- */
+
+/* Wanted, but not waited for; nothing where no workers run. */
+void mirror_want(mirror *m, const char *agent_id, const char *remote, unsigned wants);
+
+/* ---- schedule.c ---- */
+
+void *schedule_thread(void *mirror);
+void *schedule_work(void *mirror);
+/* When it is asked next, as a poll. */
+int64_t schedule_interval_ms(const mirror *m, const pair *p);
+/* Something is wanted of a pair: where it goes now. */
+void schedule_want(mirror *m, pair *p, unsigned wants);
+/* A pair that is held: run, conclude, released.  The mutex is not held. */
+void schedule_run(mirror *m, pair *p, int64_t deadline_ms, int keep, exchange_result *ret);
+/* Held no longer (the mutex is held). */
+void schedule_release(mirror *m, pair *p);
+
+#endif

@@ -1,0 +1,93 @@
+#include "mirror/mirror_int.h"
+
+#include "base/clock.h"
+#include "base/escape.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+static void copy(char *to, size_t size, memfs_str text)
+{
+    snprintf(to, size, "%.*s", (int)text.len, text.ptr);
+}
+
+#define COPY(to, text) copy((to), sizeof(to), (text))
+
+static memfs_code take_row(const state_mirror *row, void *ctx, memfs_error *err)
+{
+    mirror_record *r = ctx;
+
+    (void)err;
+    COPY(r->mark, row->mark);
+    r->remote_tip = row->remote_tip;
+    r->meta_tip = row->meta_tip;
+    r->proof_tree = row->proof_tree;
+    r->seen_at_us = row->seen_at_us;
+    r->pushed_at_us = row->pushed_at_us;
+    r->proof_at_us = row->proof_at_us;
+    COPY(r->answer, row->answer);
+    COPY(r->detail, row->detail);
+    r->n_failures = row->n_failures;
+    r->failed_at_us = row->failed_at_us;
+    r->next_try_us = row->next_try_us;
+    r->note = mirror_note_parse(row->note);
+    COPY(r->note_text, row->note_text);
+    r->note_at_us = row->note_at_us;
+    return MEMFS_OK;
+}
+
+memfs_code record_load(mirror *m, const char *agent_id, const char *remote, mirror_record *ret,
+                       memfs_error *err)
+{
+    memset(ret, 0, sizeof(*ret)); /* padding too: records are compared as bytes */
+    return state_mirrors(home_state(mirror_home(m)), str_of(agent_id), str_of(remote), take_row,
+                         ret, err);
+}
+
+memfs_code record_save(mirror *m, const char *agent_id, const char *remote,
+                       const mirror_record *before, const mirror_record *now, memfs_error *err)
+{
+    state_mirror row = {
+        .agent_id = str_of(agent_id),
+        .remote = str_of(remote),
+        .mark = str_of(now->mark),
+        .remote_tip = now->remote_tip,
+        .meta_tip = now->meta_tip,
+        .seen_at_us = now->seen_at_us,
+        .pushed_at_us = now->pushed_at_us,
+        .proof_at_us = now->proof_at_us,
+        .proof_tree = now->proof_tree,
+        .answer = str_of(now->answer),
+        .detail = str_of(now->detail),
+        .n_failures = now->n_failures,
+        .failed_at_us = now->failed_at_us,
+        .next_try_us = now->next_try_us,
+        .note = str_of(now->note == MIRROR_NOTE_NONE ? "" : mirror_note_name(now->note)),
+        .note_text = str_of(now->note_text),
+        .note_at_us = now->note_at_us,
+    };
+
+    if (before != NULL && memcmp(before, now, sizeof(*now)) == 0)
+        return MEMFS_OK;
+    return state_mirror_put(home_state(mirror_home(m)), &row, err);
+}
+
+void record_note(mirror_record *r, mirror_note note, const char *fmt, ...)
+{
+    char text[sizeof(r->note_text)], clean[sizeof(r->note_text)];
+    va_list ap;
+
+    if (note == MIRROR_NOTE_BY_RULE && r->note != MIRROR_NOTE_NONE && r->note != note)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof(text), fmt, ap);
+    va_end(ap);
+    escape_text(str_of(text), clean, sizeof(clean));
+    if (r->note == note && strcmp(r->note_text, clean) == 0)
+        return;
+    r->note = note;
+    memset(r->note_text, 0, sizeof(r->note_text));
+    snprintf(r->note_text, sizeof(r->note_text), "%s", clean);
+    r->note_at_us = clock_wall_us();
+}

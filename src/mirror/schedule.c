@@ -1,0 +1,568 @@
+#include "mirror/pairs.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/process.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+/*
+ * When.  The scheduler's thread moves pairs whose time has come from the heap into their lane's
+ * queues; workers take from there, one lane after the other, pushes and hints before polls, and at
+ * most half of them for one host.
+ *
+ * A poll needs a slot of its host's rate: the first time it is due it gets the next free one, and
+ * goes back into the heap until then.  So ten thousand polls that are due at once come out as an
+ * even stream, and nothing is counted but the time of the next free slot.
+ *
+ * Where a host would have to answer more than RATE_PER_S for every agent to be asked every poll_s,
+ * agents that nobody has touched for long are asked more rarely, up to twice the time that a round
+ * over all of them takes; half of the rate is then left for those that live.
+ *
+ * What a start finds undone is found by comparison (compare_all): main's tip with what the remote is
+ * known to have, one small file and one row an agent.
+ */
+
+#define COMPARE_MS (10 * 60 * 1000)
+#define CHECK_MS 3000 /* has a refused credential changed? */
+#define QUIET_PART 8
+#define TELL_S 60
+
+/* ---- when is it asked next ---- */
+
+int64_t schedule_interval_ms(const mirror *m, const pair *p)
+{
+    const lane *l = &m->lanes[p->lane];
+    int64_t s = l->config->poll_s;
+    int64_t round_s = (int64_t)(m->rooms[l->room].n_pairs / RATE_PER_S);
+    int64_t quiet_s = (int64_t)((uint32_t)(clock_mono_ms() / 1000) - p->changed_s) / QUIET_PART;
+
+    if (l->config->direction == REMOTE_PUSH && s < PUSH_ONLY_POLL_S)
+        s = PUSH_ONLY_POLL_S;
+    if (round_s > s) {
+        quiet_s = quiet_s < 2 * round_s ? quiet_s : 2 * round_s;
+        s = quiet_s > s ? quiet_s : s;
+    }
+    return s * 900 + mirror_chance(s * 200 + 1);
+}
+
+/* A slot of the host's rate, for something that nobody waits for. */
+static int64_t take_slot(room *r, int64_t now_ms)
+{
+    int64_t at = r->next_slot_ms > now_ms ? r->next_slot_ms : now_ms;
+
+    r->next_slot_ms = at + 1000 / RATE_PER_S;
+    return at;
+}
+
+/* Its time has come. */
+static void on_due(mirror *m, pair *p, int64_t now_ms)
+{
+    lane *l = &m->lanes[p->lane];
+    int64_t slot_ms;
+
+    if (gate_is_closed(l) && l->scout != p) {
+        pair_park(m, p);
+        return;
+    }
+    if (p->wants == 0 && !p->has_slot) {
+        slot_ms = take_slot(&m->rooms[l->room], now_ms);
+        if (slot_ms > now_ms) {
+            p->has_slot = true;
+            pair_to_heap(m, p, slot_ms);
+            return;
+        }
+    }
+    p->has_slot = p->is_waiting = false;
+    if (p->wants == 0)
+        p->wants = WANT_LOOK;
+    pair_to_queue(m, p, (p->wants & ~(unsigned)WANT_LOOK) != 0);
+}
+
+void schedule_want(mirror *m, pair *p, unsigned wants)
+{
+    bool is_urgent = (wants & (WANT_LOOK | WANT_NOW)) != 0; /* it may be there again, or is told to */
+
+    p->wants |= (uint8_t)wants;
+    p->changed_s = (uint32_t)(clock_mono_ms() / 1000);
+    if (p->place == IS_HELD || (p->place == IN_QUEUE && p->is_prompt))
+        return;
+    if (!is_urgent && (p->is_waiting || gate_is_closed(&m->lanes[p->lane])))
+        return;
+    if (m->n_threads > 0)
+        pair_to_queue(m, p, true);
+}
+
+/* ---- the end of an exchange ---- */
+
+static void fill_result(const exchange *x, exchange_result *ret)
+{
+    char words[300];
+
+    *ret = (exchange_result){ .code = x->error.code, .was_moved = x->was_moved,
+                              .was_pushed = x->was_pushed, .answer = x->answer,
+                              .retry_after_s = x->retry_after_s };
+    if (x->error.code == MEMFS_OK)
+        return;
+    snprintf(words, sizeof(words), "%.299s", x->error.msg);
+    snprintf(ret->failure, sizeof(ret->failure), "remote '%s': %s", x->config->name, words);
+}
+
+static void keep_result(pair *p, const exchange_result *result)
+{
+    if (p->n_waiting == 0)
+        return;
+    if (p->last == NULL)
+        p->last = mem_alloc(sizeof(*p->last));
+    *p->last = *result;
+}
+
+/* Where it goes now that nobody is at it. */
+static void place_again(mirror *m, pair *p, int64_t wait_ms, bool is_stopped)
+{
+    lane *l = &m->lanes[p->lane];
+    int64_t now_ms = clock_mono_ms();
+    bool is_scout = gate_is_closed(l) && l->scout == p;
+
+    p->is_waiting = wait_ms > 0 || is_scout;
+    if ((p->wants & WANT_NOW) != 0 && m->n_threads > 0)
+        pair_to_queue(m, p, true);
+    else if (is_scout && l->closed_until_ms != INT64_MAX)
+        pair_to_heap(m, p, l->closed_until_ms);
+    else if (gate_is_closed(l))
+        pair_park(m, p);
+    else if (wait_ms > 0)
+        pair_to_heap(m, p, now_ms + wait_ms);
+    else if (p->wants != 0 && !is_stopped && m->n_threads > 0)
+        pair_to_queue(m, p, true);
+    else
+        pair_to_heap(m, p, now_ms + schedule_interval_ms(m, p));
+}
+
+void schedule_release(mirror *m, pair *p)
+{
+    p->place = IS_PARKED; /* a gone one is nowhere */
+    if (!p->is_gone) {
+        p->place = IS_HELD;
+        place_again(m, p, 0, false);
+    }
+    pthread_cond_broadcast(&m->ended);
+    pair_drop_if_useless(m, p);
+}
+
+/* A webhook told of our own push while we were at it: there is nothing to look at (F28). */
+static void forget_echo(pair *p)
+{
+    if (p->wants == WANT_LOOK && !oid_is_zero(&p->hinted) && oid_equal(&p->hinted, &p->known))
+        p->wants = 0;
+    memset(&p->hinted, 0, sizeof(p->hinted));
+}
+
+static bool is_worth_telling(pair *p, const exchange *x)
+{
+    uint32_t now_s = (uint32_t)(clock_mono_ms() / 1000);
+    bool is_new = p->told_answer != (uint8_t)x->answer || !p->is_failing;
+
+    if (x->error.code == MEMFS_OK || (!is_new && now_s - p->told_s < TELL_S))
+        return false;
+    p->told_s = now_s;
+    p->told_answer = (uint8_t)x->answer;
+    return true;
+}
+
+static int64_t next_try_ms(const mirror *m, const pair *p)
+{
+    const lane *l = &m->lanes[p->lane];
+
+    if (gate_is_closed(l))
+        return l->closed_until_ms;
+    return p->place == IN_HEAP ? p->due_ms : clock_mono_ms();
+}
+
+typedef struct telling {
+    bool failed, recovered;
+    int64_t next_ms;
+} telling;
+
+/* The mutex is held. */
+static void conclude(mirror *m, pair *p, const exchange *x, const exchange_result *result,
+                     telling *ret)
+{
+    bool was_failing = p->is_failing;
+
+    p->n_ended++;
+    p->known = x->record.remote_tip;
+    if (x->was_moved || x->was_pushed)
+        p->changed_s = (uint32_t)(clock_mono_ms() / 1000);
+    if (!x->is_unknown)
+        p->is_fleeting = false;
+    forget_echo(p);
+    keep_result(p, result);
+    ret->failed = is_worth_telling(p, x);
+    p->is_failing = x->error.code != MEMFS_OK;
+    ret->recovered = was_failing && !p->is_failing;
+    gate_heard(m, p, x);
+    if ((x->wait_ms > 0 || x->is_stopped) && !x->is_unknown) /* what is undone is known by the tips */
+        p->wants |= x->wants & WANT_PUSH;
+    p->place = IS_PARKED;
+    if (!p->is_gone) {
+        p->place = IS_HELD;
+        place_again(m, p, x->wait_ms, x->is_stopped);
+        ret->next_ms = next_try_ms(m, p);
+    }
+    pthread_cond_broadcast(&m->ended);
+    pair_drop_if_useless(m, p);
+}
+
+static void tell(mirror *m, const exchange *x, const telling *t)
+{
+    char text[900];
+    int64_t left_s = (t->next_ms - clock_mono_ms() + 999) / 1000;
+
+    if (t->failed && (t->next_ms == INT64_MAX || x->is_stopped))
+        snprintf(text, sizeof(text), "%s; not tried again until the credential changes, or 'memfs "
+                                     "mirror retry'", x->error.msg);
+    else if (t->failed)
+        snprintf(text, sizeof(text), "%s; next try in %lld s", x->error.msg,
+                 (long long)(left_s > 0 ? left_s : 0));
+    if (t->failed)
+        mirror_event(m, "mirror_failed", x->agent_id, x->config->name, text);
+    if (t->recovered)
+        mirror_event(m, "mirror_recovered", x->agent_id, x->config->name, "");
+    if (x->is_new_note) {
+        snprintf(text, sizeof(text), "%s: %s", mirror_note_name(x->record.note),
+                 x->record.note_text);
+        mirror_event(m, "mirror_note", x->agent_id, x->config->name, text);
+    }
+}
+
+/* ---- one exchange, from a pair that was picked ---- */
+
+typedef struct start {
+    remote_set *set;
+    const remote_config *config;
+    char id[IDS_MAX_LEN + 1];
+    unsigned wants, generation;
+    size_t room;
+} start;
+
+static void begin(mirror *m, pair *p, start *ret)
+{
+    lane *l = &m->lanes[p->lane];
+
+    ret->set = m->set;
+    m->set->n_refs++;
+    ret->config = l->config;
+    snprintf(ret->id, sizeof(ret->id), "%s", p->id);
+    ret->wants = p->wants;
+    ret->generation = m->generation;
+    ret->room = l->room;
+    p->wants = 0;
+    p->n_begun++;
+    memset(&p->hinted, 0, sizeof(p->hinted));
+    m->rooms[l->room].n_running++;
+    m->n_running++;
+}
+
+/* The mutex is held when it is called and when it returns, and not while it runs. */
+void schedule_run(mirror *m, pair *p, int64_t deadline_ms, int keep, exchange_result *ret)
+{
+    exchange_result result;
+    telling t = { .next_ms = 0 };
+    exchange *x = mem_alloc(sizeof(*x));
+    start s;
+
+    begin(m, p, &s);
+    pthread_mutex_unlock(&m->mutex);
+    x->m = m;
+    x->set = s.set;
+    x->config = s.config;
+    x->agent_id = s.id;
+    x->wants = s.wants;
+    x->keep = keep;
+    x->deadline_ms = deadline_ms;
+    process_mark(m);
+    exchange_run(x);
+    process_mark(NULL);
+    fill_result(x, &result);
+    pthread_mutex_lock(&m->mutex);
+    m->n_running--;
+    if (s.generation == m->generation)
+        m->rooms[s.room].n_running--;
+    conclude(m, p, x, &result, &t);
+    pthread_cond_signal(&m->work); /* a place at that host is free */
+    pthread_mutex_unlock(&m->mutex);
+    tell(m, x, &t);
+    mirror_remotes_unref(m, s.set);
+    free(x);
+    if (ret != NULL)
+        *ret = result;
+    pthread_mutex_lock(&m->mutex);
+}
+
+/* ---- workers ---- */
+
+static pair *first_of(const lane *l)
+{
+    return l->prompt.first != NULL ? l->prompt.first : l->polls.first;
+}
+
+/* Of all lanes the first prompt pair, else the first poll; lanes take turns. */
+static pair *take_next(mirror *m)
+{
+    size_t most = m->n_threads / 2 > 0 ? m->n_threads / 2 : 1;
+    pair *found = NULL, *p;
+
+    for (size_t i = 0; i < m->n_lanes; i++) {
+        lane *l = &m->lanes[(m->next_lane + i) % m->n_lanes];
+
+        p = m->rooms[l->room].n_running < most ? first_of(l) : NULL;
+        if (p != NULL && (found == NULL || (p->is_prompt && !found->is_prompt)))
+            found = p;
+    }
+    if (found == NULL)
+        return NULL;
+    m->next_lane = (found->lane + 1u) % m->n_lanes;
+    pair_pick(m, found);
+    return found;
+}
+
+void *schedule_work(void *arg)
+{
+    mirror *m = arg;
+    pair *p;
+
+    pthread_mutex_lock(&m->mutex);
+    while (!m->is_stopping) {
+        p = take_next(m);
+        if (p != NULL)
+            schedule_run(m, p, clock_mono_ms() + EXCHANGE_MS, INTAKE_MERGE, NULL);
+        else
+            pthread_cond_wait(&m->work, &m->mutex);
+    }
+    pthread_mutex_unlock(&m->mutex);
+    return NULL;
+}
+
+/* ---- comparing ---- */
+
+typedef struct known_agent {
+    char id[IDS_MAX_LEN + 1], org[IDS_MAX_LEN + 1];
+} known_agent;
+
+typedef struct agent_list {
+    known_agent *at;
+    size_t n, cap;
+} agent_list;
+
+static memfs_code list_agent(const state_agent *row, void *ctx, memfs_error *err)
+{
+    agent_list *l = ctx;
+
+    (void)err;
+    if (row->id.len > IDS_MAX_LEN || row->org_id.len > IDS_MAX_LEN)
+        return MEMFS_OK;
+    if (l->n == l->cap) {
+        l->cap = l->cap > 0 ? 2 * l->cap : 256;
+        l->at = mem_realloc(l->at, l->cap, sizeof(*l->at));
+    }
+    snprintf(l->at[l->n].id, sizeof(l->at->id), "%.*s", (int)row->id.len, row->id.ptr);
+    snprintf(l->at[l->n++].org, sizeof(l->at->org), "%.*s", (int)row->org_id.len, row->org_id.ptr);
+    return MEMFS_OK;
+}
+
+/* Is what a record says about another address than the one that is configured now? */
+static bool is_of_another(const remote_set *set, const remote_config *c, const char *id,
+                          const mirror_record *r)
+{
+    remote_target t = REMOTE_TARGET_INIT;
+    memfs_error ignored;
+    char mark[17];
+    bool is_other = false;
+
+    if (r->mark[0] == '\0' || remote_config_target(set->r, c, id, &t, &ignored) < 0)
+        return false;
+    remote_target_mark(&t, mark);
+    remote_target_dispose(&t);
+    is_other = memcmp(mark, r->mark, 8) != 0;
+    return is_other;
+}
+
+/* What stood when it was last tried holds after a restart, too. */
+static void take_up(mirror *m, pair *p, const mirror_record *r, const memfs_oid *tip, bool is_other)
+{
+    lane *l = &m->lanes[p->lane];
+    int64_t wait_ms = (r->next_try_us - clock_wall_us()) / 1000;
+    bool is_done = !is_other && (oid_is_zero(tip) || oid_equal(tip, &r->remote_tip) ||
+                                 l->config->direction == REMOTE_PULL);
+
+    if (p->place == IS_HELD)
+        return;
+    p->known = r->remote_tip;
+    if (is_done)
+        return;
+    p->wants |= WANT_PUSH;
+    p->is_failing = r->answer[0] != '\0';
+    if (p->place != IN_HEAP || p->is_waiting)
+        return;
+    if (!is_other && r->answer[0] != '\0' && wait_ms > 0) {
+        p->is_waiting = true;
+        pair_to_heap(m, p, clock_mono_ms() + (wait_ms < MAX_RETRY_AFTER_S * 1000
+                                                  ? wait_ms : MAX_RETRY_AFTER_S * 1000));
+    } else if (!gate_is_closed(l)) {
+        pair_to_queue(m, p, true);
+    }
+}
+
+static void compare_pair(mirror *m, remote_set *set, const remote_config *c, const known_agent *a,
+                         const memfs_oid *tip)
+{
+    mirror_record r;
+    memfs_error ignored;
+    bool is_other;
+    int at;
+
+    if (record_load(m, a->id, c->name, &r, &ignored) < 0)
+        memset(&r, 0, sizeof(r)); /* then it is asked */
+    is_other = is_of_another(set, c, a->id, &r);
+    pthread_mutex_lock(&m->mutex);
+    at = m->set == set ? lane_find(m, c->name) : -1;
+    if (at >= 0)
+        take_up(m, pair_need(m, str_of(a->id), (size_t)at), &r, tip, is_other);
+    pthread_mutex_unlock(&m->mutex);
+}
+
+static void compare_agent(mirror *m, remote_set *set, const known_agent *a)
+{
+    _cleanup_(mem_freep) char *repo = mem_printf("repository/%s/%s/repo.git", a->org, a->id);
+    memfs_oid tip = { { 0 } };
+    memfs_error ignored;
+
+    if (store_tip(home_store(m->options.home), repo, &tip, &ignored) < 0)
+        return; /* its own alarm says so (H4) */
+    for (size_t i = 0; i < set->r->n; i++)
+        if (remote_is_for(&set->r->at[i], a->id))
+            compare_pair(m, set, &set->r->at[i], a, &tip);
+}
+
+static void compare_all(mirror *m)
+{
+    agent_query all = { .limit = 0 };
+    agent_list list = { NULL, 0, 0 };
+    remote_set *set = mirror_remotes(m);
+    memfs_error err = MEMFS_ERROR_INIT;
+
+    if (set->r->n > 0 &&
+        state_agents(home_state(m->options.home), &all, list_agent, &list, &err) < 0)
+        mirror_event(m, "mirror_compare_failed", NULL, NULL, err.msg);
+    for (size_t i = 0; i < list.n && !mirror_is_stopping(m); i++)
+        compare_agent(m, set, &list.at[i]);
+    free(list.at);
+    mirror_remotes_unref(m, set);
+}
+
+/* ---- refused credentials ---- */
+
+/* Whom to look at, and what its credential was. */
+static bool find_refused(mirror *m, size_t lane_at, start *ret, char refused[9])
+{
+    lane *l = &m->lanes[lane_at];
+
+    if (l->refused[0] == '\0' || l->scout == NULL)
+        return false;
+    ret->set = m->set;
+    m->set->n_refs++;
+    ret->config = l->config;
+    snprintf(ret->id, sizeof(ret->id), "%s", l->scout->id);
+    snprintf(refused, 9, "%s", l->refused);
+    return true;
+}
+
+static bool has_another(const start *s, const char *refused)
+{
+    remote_target t = REMOTE_TARGET_INIT;
+    memfs_error ignored;
+    char mark[17];
+
+    if (remote_config_target(s->set->r, s->config, s->id, &t, &ignored) < 0)
+        return false;
+    remote_target_mark(&t, mark);
+    remote_target_dispose(&t);
+    return strcmp(mark + 8, refused) != 0;
+}
+
+/* The mutex is held when it is called and when it returns; not while files are read. */
+static void check_refused(mirror *m)
+{
+    char refused[9];
+    start s;
+
+    for (size_t i = 0; i < m->n_lanes; i++) {
+        bool is_other;
+
+        if (!find_refused(m, i, &s, refused))
+            continue;
+        pthread_mutex_unlock(&m->mutex);
+        is_other = has_another(&s, refused);
+        pthread_mutex_lock(&m->mutex);
+        if (is_other && m->set == s.set)
+            gate_open(m, &m->lanes[i]);
+        pthread_mutex_unlock(&m->mutex);
+        mirror_remotes_unref(m, s.set);
+        pthread_mutex_lock(&m->mutex);
+    }
+}
+
+/* ---- the scheduler ---- */
+
+static void wait_until(mirror *m, int64_t at_ms)
+{
+    struct timespec at = { .tv_sec = (time_t)(at_ms / 1000),
+                           .tv_nsec = (long)(at_ms % 1000) * 1000000 };
+
+    pthread_cond_timedwait(&m->time, &m->mutex, &at);
+}
+
+static int64_t next_time_ms(mirror *m)
+{
+    int64_t at = m->compare_at_ms < m->check_at_ms ? m->compare_at_ms : m->check_at_ms;
+    pair *p = pairs_first_due(m);
+
+    return p != NULL && p->due_ms < at ? p->due_ms : at;
+}
+
+static void do_comparison(mirror *m)
+{
+    m->wants_compare = false;
+    m->compare_at_ms = clock_mono_ms() + COMPARE_MS;
+    pthread_mutex_unlock(&m->mutex);
+    compare_all(m);
+    pthread_mutex_lock(&m->mutex);
+    m->is_compared = true;
+}
+
+void *schedule_thread(void *arg)
+{
+    mirror *m = arg;
+    int64_t now_ms;
+    pair *p;
+
+    pthread_mutex_lock(&m->mutex);
+    while (!m->is_stopping) {
+        now_ms = clock_mono_ms();
+        if (m->wants_compare || now_ms >= m->compare_at_ms)
+            do_comparison(m);
+        if (now_ms >= m->check_at_ms) {
+            m->check_at_ms = now_ms + CHECK_MS;
+            check_refused(m);
+        }
+        while ((p = pairs_first_due(m)) != NULL && p->due_ms <= now_ms)
+            on_due(m, p, now_ms);
+        if (!m->is_stopping && !m->wants_compare && next_time_ms(m) > clock_mono_ms())
+            wait_until(m, next_time_ms(m));
+    }
+    pthread_mutex_unlock(&m->mutex);
+    return NULL;
+}
