@@ -20,7 +20,8 @@
  * newest back whether tip contains them; each contains the one before, so it costs the logarithm of
  * their number.  Zero: the remote has nothing, so the oldest entry after the genesis.  ENOTFOUND: no
  * such commit is here (seen, but not fetched yet): ask with the last one that was taken in.
- * ECORRUPT: the log ends elsewhere than main, or is gone.
+ *
+ * Where the log lacks main's last move (a power cut, a hand), the date of the ref's file stands in.
  */
 MEMFS_CHECK memfs_code chronicle_left(store *s, const char *name, const memfs_oid *tip,
                                       int64_t *ret_time_s, memfs_error *err);

@@ -261,10 +261,9 @@ static memfs_code publish_ref(ref_move *m, const char *repo_path, const char *re
     return MEMFS_OK;
 }
 
-/* expected may be zero: the ref must not be there yet. */
-static memfs_code move(const char *repo_path, const char *ref, const memfs_oid *expected,
-                       const memfs_oid *target, const store_identity *who, const char *why,
-                       memfs_error *err)
+memfs_code refs_move(const char *repo_path, const char *ref, const memfs_oid *expected,
+                     const memfs_oid *target, const store_identity *who, const char *why,
+                     memfs_error *err)
 {
     _cleanup_(ref_move_dispose) ref_move m = { .fd = -1 };
     _cleanup_(buf_dispose) memfs_buf line = MEMFS_BUF_INIT(8192);
@@ -307,7 +306,7 @@ memfs_code repo_ref_move(repo *r, const memfs_oid *expected, const memfs_oid *ta
 
     if (rc < 0)
         return rc;
-    return move(r->path, STORE_MAIN, expected, target, who, why, err);
+    return refs_move(r->path, STORE_MAIN, expected, target, who, why, err);
 }
 
 memfs_code repo_ref_rewrite(repo *r, const memfs_oid *expected, const memfs_oid *target,
@@ -322,9 +321,9 @@ memfs_code repo_ref_rewrite(repo *r, const memfs_oid *expected, const memfs_oid 
     oid_hex(expected, hex);
     snprintf(backup, sizeof(backup), STORE_BACKUPS "%lld-%.12s",
              (long long)(clock_wall_us() / 1000), hex);
-    rc = move(r->path, backup, &none, expected, who, why, err);
+    rc = refs_move(r->path, backup, &none, expected, who, why, err);
     if (rc == MEMFS_OK)
-        rc = move(r->path, STORE_MAIN, expected, target, who, why, err);
+        rc = refs_move(r->path, STORE_MAIN, expected, target, who, why, err);
     return rc;
 }
 

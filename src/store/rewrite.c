@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "store/git_child.h"
 #include "store/oidmap.h"
+#include "store/sidecar.h"
 #include "store/store_int.h"
 
 #include <dirent.h>
@@ -480,7 +481,9 @@ static memfs_code next_name(DIR *dir, const char **ret, memfs_error *err)
     return errno == 0 ? MEMFS_OK : memfs_fail_errno(err, "could not list what is to be dropped");
 }
 
-static memfs_code remove_all_but(const char *folder, const char *keep, memfs_error *err)
+/* also may be NULL. */
+static memfs_code remove_all_but(const char *folder, const char *keep, const char *also,
+                                 memfs_error *err)
 {
     _cleanup_(close_dir) DIR *dir = opendir(folder);
     const char *name;
@@ -491,7 +494,7 @@ static memfs_code remove_all_but(const char *folder, const char *keep, memfs_err
     while ((rc = next_name(dir, &name, err)) == MEMFS_OK && name != NULL) {
         _cleanup_(mem_freep) char *path = mem_printf("%s/%s", folder, name);
 
-        if (strcmp(name, keep) != 0)
+        if (strcmp(name, keep) != 0 && (also == NULL || strcmp(name, also) != 0))
             rc = fs_remove_tree(path, err);
         if (rc < 0)
             break;
@@ -514,6 +517,26 @@ static memfs_code write_named(const char *repo_path, const char *name, const cha
     return fs_write_atomic(path, str_of(text), 0600, err);
 }
 
+/* refs/memfs/meta as a file of its own; what else there is below refs/memfs goes. */
+static memfs_code keep_sidecar(const char *path, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *memfs = mem_printf("%s/refs/memfs", path);
+    char text[MEMFS_OID_HEX + 2];
+    memfs_oid at;
+    memfs_code rc = refs_read(path, STORE_META, &at, err);
+
+    if (rc == MEMFS_ENOTFOUND)
+        return fs_remove_tree(memfs, err);
+    oid_hex(&at, text);
+    text[MEMFS_OID_HEX] = '\n';
+    text[MEMFS_OID_HEX + 1] = '\0';
+    if (rc == MEMFS_OK)
+        rc = fs_mkdirs(memfs, err);
+    if (rc == MEMFS_OK)
+        rc = write_named(path, STORE_META, text, err);
+    return rc == MEMFS_OK ? remove_all_but(memfs, "meta", NULL, err) : rc;
+}
+
 /* Main first as a file of its own, then away with all that may name other commits. */
 static memfs_code drop_refs(const char *path, const memfs_oid *tip, memfs_error *err)
 {
@@ -529,9 +552,11 @@ static memfs_code drop_refs(const char *path, const memfs_oid *tip, memfs_error 
     snprintf(line, sizeof(line), "%s\n", hex);
     rc = write_named(path, STORE_MAIN, line, err);
     if (rc == MEMFS_OK)
-        rc = remove_all_but(refs, "heads", err);
+        rc = keep_sidecar(path, err);
     if (rc == MEMFS_OK)
-        rc = remove_all_but(heads, "main", err);
+        rc = remove_all_but(refs, "heads", "memfs", err);
+    if (rc == MEMFS_OK)
+        rc = remove_all_but(heads, "main", NULL, err);
     for (size_t i = 0; i < ARRAY_LEN(others) && rc == MEMFS_OK; i++)
         rc = remove_named(path, others[i], err);
     if (rc == MEMFS_OK)

@@ -46,8 +46,9 @@ void rewrite_result_dispose(rewrite_result *r);
 MEMFS_CHECK memfs_code rewrite_history(repo *r, const rewrite_request *request, const policy *p,
                                        rewrite_result *ret, memfs_error *err);
 /*
- * Removes all refs but main, all logs but one entry that says where main is, and all objects that
- * main does not reach, in packs or loose, at once.  May be repeated after a crash.
+ * Removes all refs but main and the sidecar (sidecar.h), all logs but one entry that says where main
+ * is, and all objects that these two do not reach, in packs or loose, at once.  May be repeated after
+ * a crash.
  */
 MEMFS_CHECK memfs_code store_drop_old(store *s, const char *name, memfs_error *err);
 /* Is there an object of this id, reachable or not? */

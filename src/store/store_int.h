@@ -116,6 +116,13 @@ static inline bool repo_entry_is_gitlink(const tree_entry *e)
 /* refs.c: what a loose or packed ref holds. ENOTFOUND: there is no such ref. */
 MEMFS_CHECK memfs_code refs_read(const char *repo_path, const char *ref, memfs_oid *ret,
                                  memfs_error *err);
+/*
+ * Moves a ref by compare-and-swap: synced, logged, read back.  expected may be zero: the ref must
+ * not be there yet.  Whatever target is, its objects are synced by now.
+ */
+MEMFS_CHECK memfs_code refs_move(const char *repo_path, const char *ref, const memfs_oid *expected,
+                                 const memfs_oid *target, const store_identity *who,
+                                 const char *why, memfs_error *err);
 /* One line of a reflog, with its end; time_zone is as in "+0200". */
 void refs_log_line(const memfs_oid *old, const memfs_oid *target, const store_identity *who,
                    const char *time_zone, const char *why, memfs_buf *out);
