@@ -137,6 +137,14 @@ bool mirror_has_remotes(const mirror *m)
     return has;
 }
 
+void mirror_with_remotes(mirror *m, void (*fn)(const remotes *r, void *ctx), void *ctx)
+{
+    remote_set *set = mirror_remotes(m);
+
+    fn(set->r, ctx);
+    mirror_remotes_unref(m, set);
+}
+
 /* ---- life cycle ---- */
 
 static void init_conditions(mirror *m)
@@ -492,10 +500,16 @@ static void list_remotes(mirror *m, const char *agent_id, bool is_meeting, name_
     pthread_mutex_unlock(&m->mutex);
 }
 
-static void add_failure(mirror_outcome *o, const char *words, int64_t retry_after_s)
+/* A remote that has no such repository is the last one to be told of: it has answered. */
+static void add_failure(mirror_outcome *o, remote_answer answer, const char *words,
+                        int64_t retry_after_s)
 {
-    if (o->n_failed++ == 0)
+    if (o->n_failed++ == o->n_missing) {
+        o->answer = answer;
         snprintf(o->failure, sizeof(o->failure), "%.299s", words);
+    }
+    if (answer == REMOTE_NOT_FOUND)
+        o->n_missing++;
     if (retry_after_s > o->retry_after_s)
         o->retry_after_s = retry_after_s;
 }
@@ -526,12 +540,12 @@ static void sync_all(mirror *m, const char *agent_id, const name_list *names, in
         ret->n_remotes++;
         if (mirror_exchange(m, str_of(agent_id), names->at[i], wants, deadline_ms, &result, &err) <
             0) {
-            add_failure(ret, err.msg, 0);
+            add_failure(ret, REMOTE_UNASKED, err.msg, 0);
             continue;
         }
         ret->moved = ret->moved || result.was_moved;
         if (result.code != MEMFS_OK)
-            add_failure(ret, result.failure, result.retry_after_s);
+            add_failure(ret, result.answer, result.failure, result.retry_after_s);
     }
 }
 
