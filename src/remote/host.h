@@ -65,9 +65,15 @@ typedef struct host_rights {
     bool is_known;          /* the repository was seen: the next two are its word */
     bool can_read, can_push;
     int may_create;         /* 1, 0, -1: cannot be told without trying */
+    char create_words[300]; /* may_create 0: which right is missing */
     int64_t expires_at_s;   /* 0: never, or not said */
     bool is_private;        /* of the repository, when seen */
 } host_rights;
+/*
+ * EDENIED: the token is refused.  ENOTFOUND (the repository), EINVALID (it was renamed: answer->words
+ * say where to), EDENIED with login or scopes: what could be found out is in *ret all the same.
+ * can_push is what the account may do; what the token may, git tells (probe_push).
+ */
 MEMFS_CHECK memfs_code host_check(const host *h, int64_t deadline_ms, host_rights *ret,
                                   host_answer *answer, memfs_error *err);
 
