@@ -159,7 +159,8 @@ def phase_unit():
 
 
 # What runs more than one thread, under ThreadSanitizer.
-CONCURRENT = ["test_pool", "test_cache_threads", "test_state", "test_home", "test_push", "test_http"]
+CONCURRENT = ["test_pool", "test_cache_threads", "test_state", "test_home", "test_push",
+              "test_intake", "test_http"]
 
 
 PROGRAMS = ["memfs", "memfs-server", "memfs-hook", "git-remote-memfs"]

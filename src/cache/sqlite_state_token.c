@@ -1,8 +1,8 @@
 #include "cache/sqlite_state_int.h"
 
 /*
- * API tokens.  Rows are few and never go, so that a log line that names an old token's id can always
- * be explained; the server keeps them in memory and reads them again when one changes.
+ * API tokens.  Rows are few and never go, so that a log line that names an old token's id can
+ * always be explained.
  */
 
 /* ---- reading ---- */

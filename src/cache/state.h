@@ -81,9 +81,9 @@ MEMFS_CHECK memfs_code state_banned(state *s, memfs_str agent_id, memfs_oid **re
 /*
  * Attributes that came from elsewhere (a rebuild): an agent that is known takes the name and tags,
  * and the earlier of the two created_at; births keep the earlier.  What is empty or 0 in `agent` is
- * left as it is.  Nothing makes an agent known here, as known without a repository is an alarm (H4):
- * of one that is not known the births are kept, so that its first rows are dated right; call again
- * when it is known.  Of an agent that has rows, use intake_attributes (sync/intake.h), which brings
+ * left as it is.  Nothing makes an agent known here, as known without a repository is an alarm
+ * (H4): of one that is not known the births are kept, so that its first rows are dated right; call
+ * again when it is known.  Of an agent that has rows, use intake_attributes (sync/intake.h), which brings
  * their dates along.  EINVALID: tags_json is no list.
  */
 MEMFS_CHECK memfs_code state_agent_merge(state *s, const state_agent *agent,
@@ -109,7 +109,7 @@ MEMFS_CHECK memfs_code state_tokens(state *s, state_token_fn fn, void *ctx, memf
 MEMFS_CHECK memfs_code state_token_revoke(state *s, memfs_str id, int64_t now_us,
                                           memfs_error *err);
 
-/* What is known of one agent's copy on one remote; written when it changes, not when it is asked. */
+/* What is known of one agent's copy on one remote; written when it changes, not when asked for. */
 typedef struct state_mirror {
     memfs_str agent_id, remote;
     memfs_str mark;          /* of address and credential, when this was learned */
@@ -130,8 +130,10 @@ typedef memfs_code (*state_mirror_fn)(const state_mirror *row, void *ctx, memfs_
 /* Empty: all; ordered by agent, remote. */
 MEMFS_CHECK memfs_code state_mirrors(state *s, memfs_str agent_id, memfs_str remote,
                                      state_mirror_fn fn, void *ctx, memfs_error *err);
-/* Behind the writes of requests, which wait for one such row at most; a row that is so already costs
- * no write. */
+/*
+ * Behind the writes of requests, which wait for one such row at most.  A row that is so already
+ * costs no write.
+ */
 MEMFS_CHECK memfs_code state_mirror_put(state *s, const state_mirror *row, memfs_error *err);
 /* Rows of a remote that is configured no more. */
 MEMFS_CHECK memfs_code state_mirror_forget(state *s, memfs_str remote, memfs_error *err);

@@ -29,6 +29,7 @@
 
 #define LOCK_MS 30000
 #define MIN_DIGITS 7
+#define GENESIS_DIGITS "5677624"
 
 typedef struct intake {
     advance v;
@@ -368,6 +369,10 @@ static memfs_code find_at_time(const advance *v, repo *r, int64_t time_s, memfs_
     rc = chronicle_at(v->h->store, v->a->repo, time_s, ret, err);
     if (rc < 0)
         return rc;
+    if (oid_equal(ret, &STORE_GENESIS))
+        return memfs_fail(err, MEMFS_ENOTFOUND,
+                          "the memory was still empty then; to empty it, name its first commit, "
+                          GENESIS_DIGITS);
     if (!repo_has(r, ret) || repo_is_ancestor(r, ret, &v->tip, &is_ours, err) < 0 || !is_ours)
         return memfs_fail(err, MEMFS_ENOTFOUND,
                           "what main was then is not in its history any more");

@@ -39,9 +39,9 @@ typedef enum intake_keep {
 /*
  * theirs: the tip that f fetched.  last_seen: what that remote had when it was last taken in (zero:
  * never), for the vetting.  EDENIED: refused by policy, nothing has changed.  ECONFLICT: main was
- * moved by hand just now.  ECORRUPT, EUNAVAIL as a push.  The agent need not be known yet: one whose
- * remote has nothing but the genesis is made, too.  INTAKE_OURS: their files are not judged, as none
- * of them comes in; banned objects and attacks are refused all the same.
+ * moved by hand just now.  ECORRUPT, EUNAVAIL as a push.  The agent need not be known yet: one
+ * whose remote has nothing but the genesis is made, too.  INTAKE_OURS: their files are not judged,
+ * as none of them comes in; banned objects and attacks are refused all the same.
  */
 MEMFS_CHECK memfs_code intake_fetched(home *h, memfs_str agent_id, fetched *f,
                                       const memfs_oid *theirs, const memfs_oid *last_seen,
@@ -59,8 +59,8 @@ MEMFS_CHECK memfs_code intake_attributes(home *h, const state_agent *attributes,
 /*
  * The tree of an older commit (or of main at a time) as a new commit on top; undone by another
  * restore (design 14).  at: 40 hex digits or more than 6, or "@<seconds>".  EINVALID, ENOTFOUND:
- * nothing in main's history is that.  *ret tip == before: the files are that already.  Nothing of an
- * older commit is judged: it was when it came.
+ * nothing in main's history is that, or main was still empty then.  *ret tip == before: the files
+ * are that already.  Nothing of an older commit is judged: it was when it came.
  */
 MEMFS_CHECK memfs_code intake_restore(home *h, memfs_str agent_id, const char *at,
                                       const store_identity *who, intake_result *ret,

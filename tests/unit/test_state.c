@@ -17,7 +17,7 @@ static state *s;
 
 static atomic_int n_fsyncs;
 static atomic_bool fsync_fails;
-static atomic_int n_writes_left = -1; /* writes and fsyncs until the process kills itself; < 0: never */
+static atomic_int n_writes_left = -1; /* and fsyncs, until the process kills itself; < 0: never */
 static atomic_bool fsync_waits;       /* the next fsync waits until this is false */
 static atomic_bool is_in_fsync;
 static __thread char writer;      /* of this thread, for the order of the fsyncs below */
