@@ -139,17 +139,18 @@ static bool signing_key(memfs_str secret, memfs_buf *out)
 }
 
 /* "v1," and base64 of HMAC over "{id}.{timestamp}.{body}". */
-static void signature_of(const webhook_delivery *d, memfs_str key, memfs_buf *out)
+static void signature_of(memfs_str id, memfs_str timestamp, memfs_str body, memfs_str key,
+                         memfs_buf *out)
 {
     uint8_t digest[HASH_SHA256];
     hmac m;
 
     hmac_begin(&m, key);
-    hmac_add(&m, header_of(d, "webhook-id"));
+    hmac_add(&m, id);
     hmac_add(&m, MEMFS_STR("."));
-    hmac_add(&m, header_of(d, "webhook-timestamp"));
+    hmac_add(&m, timestamp);
     hmac_add(&m, MEMFS_STR("."));
-    hmac_add(&m, d->body);
+    hmac_add(&m, body);
     hmac_end(&m, digest);
     buf_puts(out, "v1,");
     base64_write(str_make((const char *)digest, sizeof(digest)), out);
@@ -181,7 +182,7 @@ static bool fits_signing(const webhook_delivery *d, memfs_str secret, int64_t no
     if (id.len == 0 || id.len > MAX_SIGNING_ID ||
         !is_recent(header_of(d, "webhook-timestamp"), now_s) || !signing_key(secret, &key))
         return false;
-    signature_of(d, buf_str(&key), &expected);
+    signature_of(id, header_of(d, "webhook-timestamp"), d->body, buf_str(&key), &expected);
     fits = is_among(header_of(d, "webhook-signature"), buf_str(&expected));
     hash_wipe(key.ptr, key.len);
     return fits;
@@ -283,6 +284,66 @@ memfs_code webhook_prove(const webhook_delivery *d, const memfs_str *secrets, si
     copy_printable(id.len > 0 ? id : header_of(d, s->id[1]), ret->id, sizeof(ret->id));
     copy_printable(header_of(d, s->event), ret->event, sizeof(ret->event));
     return MEMFS_OK;
+}
+
+/* ---- sending ---- */
+
+static void add_head(webhook_heads *h, const char *name, const char *prefix, const char *value)
+{
+    assert(h->n < WEBHOOK_MAX_HEADS);
+    h->lines[h->n++] = mem_printf("%s: %s%s", name, prefix, value);
+}
+
+static void sign_gitlab(memfs_str secret, const char *id, int64_t now_s, memfs_str body,
+                        webhook_heads *h)
+{
+    _cleanup_(buf_dispose) memfs_buf key = MEMFS_BUF_INIT(256);
+    _cleanup_(buf_dispose) memfs_buf signature = MEMFS_BUF_INIT(128);
+    _cleanup_(mem_freep) char *token = mem_strndup(secret.ptr, secret.len);
+    char timestamp[STR_U64_LEN];
+
+    str_put_u64((uint64_t)now_s, timestamp);
+    if (!str_starts_with(secret, MEMFS_STR(SIGNING_PREFIX)) || !signing_key(secret, &key)) {
+        add_head(h, "X-Gitlab-Token", "", token);
+        explicit_bzero(token, secret.len);
+        return;
+    }
+    signature_of(str_of(id), str_of(timestamp), body, buf_str(&key), &signature);
+    add_head(h, "webhook-id", "", id);
+    add_head(h, "webhook-timestamp", "", timestamp);
+    add_head(h, "webhook-signature", "", signature.ptr);
+    hash_wipe(key.ptr, key.len);
+    explicit_bzero(token, secret.len);
+}
+
+void webhook_sign(host_kind kind, memfs_str secret, const char *event, const char *id,
+                  int64_t now_s, memfs_str body, webhook_heads *ret)
+{
+    const sender *s = &SENDERS[ARRAY_LEN(SENDERS) - 1];
+    char hex[2 * HASH_SHA256 + 1];
+
+    for (size_t i = 0; i < ARRAY_LEN(SENDERS); i++)
+        if (SENDERS[i].kind == kind)
+            s = &SENDERS[i];
+    *ret = (webhook_heads){ .n = 0 };
+    add_head(ret, s->event, "", event);
+    add_head(ret, s->id[0], "", id);
+    if (s->scheme == SCHEME_GITLAB) {
+        sign_gitlab(secret, id, now_s, body, ret);
+        return;
+    }
+    digest_hex(&(webhook_delivery){ .body = body }, secret, false, hex);
+    add_head(ret, s->proof, s->scheme == SCHEME_SHA256 ? "sha256=" : "", hex);
+}
+
+void webhook_heads_dispose(webhook_heads *h)
+{
+    for (size_t i = 0; i < h->n; i++) {
+        explicit_bzero(h->lines[i], strlen(h->lines[i]));
+        free(h->lines[i]);
+        h->lines[i] = NULL;
+    }
+    h->n = 0;
 }
 
 /* ---- ids that were seen ---- */

@@ -66,6 +66,20 @@ MEMFS_CHECK memfs_code webhook_read(const webhook_delivery *d, const webhook_pro
                                     webhook_hint *ret, memfs_error *err);
 
 /*
+ * The headers with which a host of this kind sends such a body: what `memfs webhook test` sends
+ * itself.  HOST_UNKNOWN: GitHub's.  A GitLab secret "whsec_…" signs, any other is the token.
+ * Lines "Name: value" and NULL; the caller frees each (webhook_heads_dispose).
+ */
+#define WEBHOOK_MAX_HEADS 6
+typedef struct webhook_heads {
+    char *lines[WEBHOOK_MAX_HEADS + 1];
+    size_t n;
+} webhook_heads;
+void webhook_sign(host_kind kind, memfs_str secret, const char *event, const char *id,
+                  int64_t now_s, memfs_str body, webhook_heads *ret);
+void webhook_heads_dispose(webhook_heads *h);
+
+/*
  * The last cap ids seen, for a day at most; true: this one was seen, else it is now.  "" never was.
  * An economy and no defence, as ids are not signed: the caller asks about the body's digest as well.
  * A bounded table of the caller's, who sees to it that one thread uses it at a time.

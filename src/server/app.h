@@ -15,10 +15,13 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+struct webhooks;
+
 typedef struct app {
     home *home;
     mirror *mirror; /* also without a remote */
     auth *auth;
+    struct webhooks *webhooks; /* webhooks.h */
     const char *version;
     int64_t started_at_us;
     atomic_bool is_ready; /* every repository was looked at since the start (home_recover_all) */
@@ -85,8 +88,11 @@ void owner_mirror_resolve(http_request *rq, void *app);
 void owner_mirror_verify(http_request *rq, void *app);
 void owner_mirror_rebuild(http_request *rq, void *app);
 void owner_mirror_check(http_request *rq, void *app);
-void owner_webhook_add(http_request *rq, void *app);
 void owner_restore(http_request *rq, void *app);
+
+/* owner_webhook.c: deliveries, from the operator's side */
+void owner_webhook_add(http_request *rq, void *app);
+void owner_webhook_test(http_request *rq, void *app);
 
 /* owner_token.c: tokens (auth.h) */
 void owner_token_create(http_request *rq, void *app);

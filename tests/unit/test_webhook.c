@@ -318,6 +318,40 @@ static void a_form_is_signed_as_its_host_does_it(void **state)
     }
 }
 
+/* What we send ourselves passes our own proof, as every kind. */
+static void what_is_signed_here_is_proven_here(void **state)
+{
+    static const struct { host_kind kind, proven; const char *secret; } cases[] = {
+        { HOST_GITEA, HOST_GITEA, "s3cret" },       { HOST_FORGEJO, HOST_FORGEJO, "s3cret" },
+        { HOST_GITHUB, HOST_GITHUB, "s3cret" },     { HOST_GITLAB, HOST_GITLAB, "s3cret" },
+        { HOST_GITLAB, HOST_GITLAB, SIGNING_TOKEN }, { HOST_PLAIN, HOST_PLAIN, "s3cret" },
+        { HOST_UNKNOWN, HOST_GITHUB, "s3cret" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        head heads[WEBHOOK_MAX_HEADS + 1] = { { NULL, NULL } };
+        webhook_proof proof;
+        webhook_heads sent;
+
+        webhook_sign(cases[i].kind, str_of(cases[i].secret), "ping", "id-1", NOW_S,
+                     MEMFS_STR("{}"), &sent);
+        for (size_t j = 0; j < sent.n; j++) {
+            char *colon = strstr(sent.lines[j], ": ");
+
+            *colon = '\0';
+            heads[j] = (head){ sent.lines[j], colon + 2 };
+        }
+        assert_int_equal(prove(HOST_UNKNOWN, heads, MEMFS_STR("{}"), cases[i].secret, &proof),
+                         MEMFS_OK);
+        assert_int_equal(proof.kind, cases[i].proven);
+        assert_string_equal(proof.id, "id-1");
+        assert_int_equal(prove(HOST_UNKNOWN, heads, MEMFS_STR("{}"), "other", &proof),
+                         MEMFS_EDENIED);
+        webhook_heads_dispose(&sent);
+    }
+}
+
 /* ---- what is read ---- */
 
 static memfs_code read_as(host_kind kind, const char *event, const char *body, webhook_hint *ret)
@@ -558,6 +592,7 @@ int main(void)
         cmocka_unit_test(all_refusals_have_the_same_words),
         cmocka_unit_test(a_delivery_id_that_is_not_printable_is_none),
         cmocka_unit_test(a_form_is_signed_as_its_host_does_it),
+        cmocka_unit_test(what_is_signed_here_is_proven_here),
         cmocka_unit_test(a_push_of_gitea_is_read),
         cmocka_unit_test(a_push_of_gitlab_is_read),
         cmocka_unit_test(a_deleted_branch_is_a_change_without_a_tip),
