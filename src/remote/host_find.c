@@ -174,6 +174,7 @@ static memfs_code find_out(host *h, host_talk *k, memfs_error *err)
         rc = ask(k, questions[i].path, err);
         if (rc < 0)
             return rc;
+        *k->answer = (host_answer){ .http_status = k->status }; /* a 401 is what was asked for */
         if (questions[i].is_it(h, k))
             return MEMFS_OK;
         h->version[0] = '\0';

@@ -37,14 +37,29 @@ static memfs_code refused(host_talk *k, const char *what, memfs_error *err)
                        scope);
 }
 
-static memfs_code ask_login(host_talk *k, char *ret, size_t size, memfs_error *err)
+/* Whose the token is; name "" when it may not say. */
+typedef struct account {
+    char name[100];
+    json_int_t id;
+    bool may_create; /* projects of its own */
+} account;
+
+static memfs_code ask_account(host_talk *k, account *ret, memfs_error *err)
 {
     memfs_code rc = host_get(k, "/user", err);
 
-    ret[0] = '\0';
-    if (rc == MEMFS_OK && host_is_good(k))
-        snprintf(ret, size, "%s", host_text(k->json, "username"));
+    *ret = (account){ .name = "" };
+    if (rc < 0 || !host_is_good(k))
+        return rc;
+    snprintf(ret->name, sizeof(ret->name), "%s", host_text(k->json, "username"));
+    ret->id = json_integer_value(json_object_get(k->json, "id"));
+    ret->may_create = !json_is_false(json_object_get(k->json, "can_create_project"));
     return rc;
+}
+
+static bool is_own(const host *h, const account *a)
+{
+    return a->name[0] != '\0' && strcasecmp(a->name, h->owner) == 0;
 }
 
 /* "<before>owner%2Fname<after>" */
@@ -61,17 +76,12 @@ static char *project_path(const host *h, const char *after)
 
 /* ---- create ---- */
 
-/* The owner's number: 0 is the token's own account. */
+/* The group's number, or the account's as an owner. */
 static memfs_code find_namespace(host_talk *k, json_int_t *ret, memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = host_owner_path(k->h, "/namespaces", "");
-    char login[100];
-    memfs_code rc = ask_login(k, login, sizeof(login), err);
+    memfs_code rc = host_get(k, path, err);
 
-    *ret = 0;
-    if (rc < 0 || (login[0] != '\0' && strcasecmp(login, k->h->owner) == 0))
-        return rc;
-    rc = host_get(k, path, err);
     if (rc < 0)
         return rc;
     *ret = json_integer_value(json_object_get(k->json, "id"));
@@ -104,9 +114,12 @@ static memfs_code create(host_talk *k, memfs_error *err)
 {
     _cleanup_(buf_dispose) memfs_buf body = MEMFS_BUF_INIT(16 * 1024);
     json_writer w = JSON_WRITER_INIT(&body);
-    json_int_t namespace;
-    memfs_code rc = find_namespace(k, &namespace, err);
+    json_int_t namespace = 0; /* the token's own account */
+    account who;
+    memfs_code rc = ask_account(k, &who, err);
 
+    if (rc == MEMFS_OK && !is_own(k->h, &who))
+        rc = find_namespace(k, &namespace, err);
     if (rc < 0)
         return rc;
     jw_object(&w);
@@ -181,48 +194,64 @@ static memfs_code check_repository(host_talk *k, host_rights *ret, memfs_error *
     return MEMFS_OK;
 }
 
-/* Without `api` none; with it, a project without a name is refused in the words of its fields, in a
- * namespace where the token may create. */
-static memfs_code check_create(host_talk *k, host_rights *ret, memfs_error *err)
+/* What a member may do in a group; Developers may create where the group lets them. */
+static memfs_code check_member(host_talk *k, const account *who, host_rights *ret, memfs_error *err)
 {
-    char body[80];
-    json_int_t namespace;
+    json_int_t namespace, level;
+    char path[120];
     memfs_code rc = find_namespace(k, &namespace, err);
 
-    if (rc < 0) {
-        ret->may_create = rc == MEMFS_EUNAVAIL ? -1 : 0;
-        return rc;
-    }
-    snprintf(body, sizeof(body), namespace > 0 ? "{\"namespace_id\":%lld}" : "{}",
-             (long long)namespace);
-    rc = host_ask(k, "POST", "/projects", str_of(body), err);
     if (rc < 0)
         return rc;
-    if (k->status == 403) {
-        ret->may_create = 0;
-        return refused(k, "create projects there", err);
-    }
-    /* a missing name is found before the namespace is looked at: scopes are proven, rights are not */
-    ret->may_create = (k->status == 400 || k->status == 422) && namespace == 0 ? 1 : -1;
+    snprintf(path, sizeof(path), "/groups/%lld/members/all/%lld", (long long)namespace,
+             (long long)who->id);
+    rc = host_get(k, path, err);
+    if (rc < 0 || who->id == 0 || (!host_is_good(k) && k->status != 404))
+        return rc; /* it cannot be told */
+    level = json_integer_value(json_object_get(k->json, "access_level"));
+    ret->may_create = level >= 40 ? 1 : level >= 30 ? -1 : 0;
+    if (ret->may_create == 0)
+        return host_refuse(k, MEMFS_EDENIED, err,
+                           "'%s' may not create projects in '%s': make it a Maintainer there",
+                           who->name, k->h->owner);
     return MEMFS_OK;
+}
+
+static memfs_code check_create(host_talk *k, const account *who, host_rights *ret, memfs_error *err)
+{
+    if (ret->scopes[0] != '\0' && !host_has_any(ret->scopes, "api")) {
+        ret->may_create = 0;
+        return host_refuse(k, MEMFS_EDENIED, err,
+                           "the token lacks the scope api, without which it creates no project but by "
+                           "a first push");
+    }
+    if (!is_own(k->h, who))
+        return check_member(k, who, ret, err);
+    ret->may_create = who->may_create;
+    return who->may_create ? MEMFS_OK
+                           : host_refuse(k, MEMFS_EDENIED, err,
+                                         "'%s' may not create projects: its limit is reached, or the "
+                                         "administrator forbids it", who->name);
 }
 
 static memfs_code check(host_talk *k, host_rights *ret, memfs_error *err)
 {
     host_answer first;
     memfs_error ignored;
+    account who;
     memfs_code rc = check_token(k, ret, err);
 
+    if (rc == MEMFS_OK)
+        rc = ask_account(k, &who, err);
     if (rc < 0)
         return rc;
-    rc = ask_login(k, ret->login, sizeof(ret->login), err);
-    if (rc < 0)
-        return rc;
+    snprintf(ret->login, sizeof(ret->login), "%s", who.name);
     rc = check_repository(k, ret, err);
     first = *k->answer;
     if (rc < 0 && rc != MEMFS_ENOTFOUND && rc != MEMFS_EDENIED && rc != MEMFS_EINVALID)
         return rc;
-    (void)!check_create(k, ret, &ignored);
+    if (check_create(k, &who, ret, &ignored) == MEMFS_ENOTFOUND)
+        ret->may_create = 0;
     if (ret->may_create == 0)
         snprintf(ret->create_words, sizeof(ret->create_words), "%s", k->answer->words);
     *k->answer = first;

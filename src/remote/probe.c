@@ -116,7 +116,11 @@ void remote_transport_target(const remote_target *t, transport_target *ret)
 
 typedef enum reading { READ_MORE, READ_DONE, READ_BAD, READ_ERROR, READ_V2 } reading;
 
+#define FETCH "git-upload-pack"
+#define PUSH "git-receive-pack"
+
 typedef struct advertisement {
+    const char *service;
     memfs_buf rest; /* bytes of a packet that is not whole yet */
     reading state;
     size_t n_bytes;
@@ -145,6 +149,14 @@ static reading read_ref(advertisement *a, memfs_str line)
     return READ_DONE;
 }
 
+/* "# service=git-upload-pack" */
+static bool is_service(const advertisement *a, memfs_str line)
+{
+    memfs_str start = MEMFS_STR("# service=");
+
+    return str_starts_with(line, start) && str_equal(str_from(line, start.len), str_of(a->service));
+}
+
 static reading read_packet(advertisement *a, memfs_str line)
 {
     while (line.len > 0 && line.ptr[line.len - 1] == '\n')
@@ -153,7 +165,7 @@ static reading read_packet(advertisement *a, memfs_str line)
         escape_text(str_from(line, 4), a->words, sizeof(a->words));
         return READ_ERROR;
     }
-    if (!a->had_service && str_equal(line, MEMFS_STR("# service=git-upload-pack"))) {
+    if (!a->had_service && is_service(a, line)) {
         a->had_service = true;
         return READ_MORE;
     }
@@ -338,9 +350,15 @@ static void judge_status(const httpc_answer *http, probe_result *ret)
     escape_text(str_of(detail), ret->detail, sizeof(ret->detail));
 }
 
-static bool is_list(const httpc_answer *http)
+/* "application/x-git-upload-pack-advertisement" */
+static bool is_list(const advertisement *a, const httpc_answer *http)
 {
-    return strcmp(http->content_type, "application/x-git-upload-pack-advertisement") == 0;
+    memfs_str type = str_of(http->content_type), start = MEMFS_STR("application/x-");
+    size_t n = strlen(a->service);
+
+    return str_starts_with(type, start) &&
+           str_starts_with(str_from(type, start.len), str_of(a->service)) &&
+           str_equal(str_from(type, start.len + n), MEMFS_STR("-advertisement"));
 }
 
 /* The answer broke off before its body: a status line alone says nothing yet. */
@@ -367,7 +385,7 @@ static bool judge(const advertisement *a, const httpc_answer *http, probe_result
         tell(ret, REMOTE_CUT, "the answer ended in the middle of its head");
     } else if (http->status != 200) {
         judge_status(http, ret);
-    } else if (!is_list(http)) {
+    } else if (!is_list(a, http)) {
         tell(ret, REMOTE_NOT_GIT,
              strcmp(http->content_type, "text/html") == 0
                  ? "a web page came instead of git"
@@ -380,13 +398,13 @@ static bool judge(const advertisement *a, const httpc_answer *http, probe_result
     return true;
 }
 
-static char *list_url(const remote_url *url)
+static char *list_url(const remote_url *url, const char *service)
 {
     size_t n = strlen(url->text);
 
     while (n > 0 && url->text[n - 1] == '/')
         n--;
-    return mem_printf("%.*s/info/refs?service=git-upload-pack", (int)n, url->text);
+    return mem_printf("%.*s/info/refs?service=%s", (int)n, url->text, service);
 }
 
 /* A server may say back what it was sent. */
@@ -402,14 +420,14 @@ static void clean_detail(probe_result *ret, const credential *c, const char *aut
 }
 
 /* False: see judge(). */
-static bool ask_http(const remote_target *t, const credential *c, int64_t deadline_ms,
-                     probe_result *ret)
+static bool ask_http(const remote_target *t, const credential *c, const char *service,
+                     int64_t deadline_ms, probe_result *ret)
 {
-    _cleanup_(mem_freep) char *url = list_url(&t->url);
+    _cleanup_(mem_freep) char *url = list_url(&t->url, service);
     char *authorization = credential_extra_header(c);
     const char *headers[] = { "User-Agent: git/2 (memfs " MEMFS_VERSION ")", "Accept: */*",
                               "Pragma: no-cache", NULL, NULL };
-    advertisement a = { .rest = MEMFS_BUF_INIT(128 * 1024) };
+    advertisement a = { .service = service, .rest = MEMFS_BUF_INIT(128 * 1024) };
     httpc_request rq = { .url = url, .method = "GET", .headers = headers, .ca_file = t->ca_file };
     httpc_answer http;
     bool was_judged;
@@ -505,6 +523,15 @@ static bool has_credential(const credential *c)
     return c->secret != NULL;
 }
 
+static bool may_ask(const remote_target *t, probe_result *ret)
+{
+    if (t->url.kind != URL_HTTP || t->may_http)
+        return true;
+    tell(ret, REMOTE_OTHER, "http:// is not encrypted: use https://, or allow this host "
+                            "(allow-http)");
+    return false;
+}
+
 static void probe_http(const remote_target *t, int64_t deadline_ms, probe_result *ret)
 {
     _cleanup_(credential_dispose) credential helpers = CREDENTIAL_INIT;
@@ -512,18 +539,15 @@ static void probe_http(const remote_target *t, int64_t deadline_ms, probe_result
     memfs_error ignored;
     bool was_judged;
 
-    if (t->url.kind == URL_HTTP && !t->may_http) {
-        tell(ret, REMOTE_OTHER, "http:// is not encrypted: use https://, or allow this host "
-                                "(allow-http)");
+    if (!may_ask(t, ret))
         return;
-    }
-    was_judged = ask_http(t, c, deadline_ms, ret);
+    was_judged = ask_http(t, c, FETCH, deadline_ms, ret);
     if (was_judged && ret->answer == REMOTE_UNAUTHORIZED && t->ask_git_helpers &&
         !has_credential(c) &&
         transport_ask_helpers(t->url.text, deadline_ms, &helpers.username, &helpers.secret,
                               &ignored) == MEMFS_OK) {
         c = &helpers;
-        was_judged = ask_http(t, c, deadline_ms, ret);
+        was_judged = ask_http(t, c, FETCH, deadline_ms, ret);
     }
     if (!was_judged)
         ask_git(t, c, deadline_ms, ret);
@@ -540,4 +564,12 @@ void probe(const remote_target *t, int64_t budget_ms, probe_result *ret)
         tell(ret, REMOTE_NOT_FOUND, "there is no such folder");
     else
         ask_git(t, &t->cred, deadline_ms, ret);
+}
+
+void probe_push(const remote_target *t, int64_t budget_ms, probe_result *ret)
+{
+    *ret = (probe_result){ .answer = REMOTE_UNASKED };
+    if ((t->url.kind == URL_HTTPS || t->url.kind == URL_HTTP) && may_ask(t, ret) &&
+        !ask_http(t, &t->cred, PUSH, clock_mono_ms() + budget_ms, ret))
+        tell(ret, REMOTE_REFS, ""); /* it is git, and takes a push */
 }

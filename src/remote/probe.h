@@ -82,6 +82,12 @@ void remote_target_dispose(remote_target *t);
 void remote_transport_target(const remote_target *t, transport_target *ret); /* borrows */
 
 void probe(const remote_target *t, int64_t budget_ms, probe_result *ret);
+/*
+ * Would a push with this credential be let in?  The same question for git-receive-pack, which
+ * changes nothing (but on GitLab, where asking makes a repository that is missing: ask only where
+ * one is known to be).  Branch rules are met by the push itself.  REMOTE_UNASKED for ssh and paths.
+ */
+void probe_push(const remote_target *t, int64_t budget_ms, probe_result *ret);
 /* What a failed fetch, push or ls met, from git's words. */
 remote_answer probe_classify_git(const remote_target *t, const transport_report *report);
 

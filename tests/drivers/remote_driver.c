@@ -7,6 +7,8 @@
  *     remote-driver fetch  URL BUDGET_MS GIT_DIR REF
  *     remote-driver push   URL BUDGET_MS GIT_DIR COMMIT
  *     remote-driver parse  URL
+ *     remote-driver host-find|host-create|host-check|host-list|host-report  URL BUDGET_MS KIND
+ *     remote-driver host-hook  URL BUDGET_MS KIND HOOK_URL SECRET    (KIND: gitea, ..., unknown)
  *
  * From the environment: DRIVER_HOOK (memfs-hook), DRIVER_CA, DRIVER_USER, DRIVER_SECRET_FILE,
  * DRIVER_SSH_KEY, DRIVER_KNOWN_HOSTS, DRIVER_ASK=1 (the user's git helpers), DRIVER_HTTP=0 (http
@@ -16,7 +18,7 @@
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/mem.h"
-#include "remote/probe.h"
+#include "remote/host_report.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -106,6 +108,107 @@ static memfs_code run_git(const remote_target *t, char **argv, int64_t deadline_
     return rc;
 }
 
+/* ---- hosts ---- */
+
+static bool put_name(memfs_str name, void *ctx)
+{
+    jw_str(ctx, name);
+    return true;
+}
+
+static void put_rights(const host_rights *r, json_writer *w)
+{
+    jw_key_text(w, "login", r->login);
+    jw_key_text(w, "scopes", r->scopes);
+    jw_key_bool(w, "is_known", r->is_known);
+    jw_key_bool(w, "can_read", r->can_read);
+    jw_key_bool(w, "can_push", r->can_push);
+    jw_key_int(w, "may_create", r->may_create);
+    jw_key_text(w, "create_words", r->create_words);
+    jw_key_int(w, "expires_at", r->expires_at_s);
+    jw_key_bool(w, "is_private", r->is_private);
+}
+
+static memfs_code run_job(const host *h, char **argv, int64_t deadline_ms, host_answer *answer,
+                          json_writer *w, memfs_error *err)
+{
+    const char *job = argv[1] + strlen("host-");
+    host_rights rights;
+    bool made = false;
+    memfs_code rc = MEMFS_OK;
+
+    if (strcmp(job, "create") == 0) {
+        rc = host_create(h, deadline_ms, answer, err);
+    } else if (strcmp(job, "check") == 0) {
+        rc = host_check(h, deadline_ms, &rights, answer, err);
+        put_rights(&rights, w);
+    } else if (strcmp(job, "list") == 0) {
+        jw_key(w, "names");
+        jw_array(w);
+        rc = host_list(h, deadline_ms, put_name, w, answer, err);
+        jw_array_end(w);
+    } else if (strcmp(job, "hook") == 0) {
+        rc = host_hook(h, argv[5], argv[6], deadline_ms, &made, answer, err);
+        jw_key_bool(w, "made", made);
+    }
+    return rc;
+}
+
+static void put_row(bool is_bad, const char *kind, const char *text, void *ctx)
+{
+    json_writer *w = ctx;
+
+    jw_object(w);
+    jw_key_bool(w, "bad", is_bad);
+    jw_key_text(w, "kind", kind);
+    jw_key_text(w, "text", text);
+    jw_object_end(w);
+}
+
+static void run_report(const remote_target *t, host_kind kind, int64_t budget_ms, json_writer *w)
+{
+    const host_wants wants = { true, true, false, clock_wall_us() / 1000000 };
+    host_report report;
+
+    host_report_make(t, kind, budget_ms, &report);
+    jw_key(w, "rows");
+    jw_array(w);
+    host_report_tell(&report, &wants, put_row, w);
+    jw_array_end(w);
+}
+
+static memfs_code run_host(const remote_target *t, int argc, char **argv, int64_t deadline_ms,
+                           json_writer *w, memfs_error *err)
+{
+    _cleanup_(host_dispose) host h = HOST_INIT;
+    host_kind kind = HOST_UNKNOWN;
+    host_answer answer = { .http_status = 0 };
+    memfs_code rc;
+
+    if (argc < 5 || (strcmp(argv[1], "host-hook") == 0 && argc < 7) ||
+        (strcmp(argv[4], "unknown") != 0 && !host_kind_parse(str_of(argv[4]), &kind)))
+        return memfs_fail(err, MEMFS_EINVALID, "which host, which hook?");
+    if (strcmp(argv[1], "host-report") == 0) {
+        run_report(t, kind, deadline_ms - clock_mono_ms(), w);
+        return MEMFS_OK;
+    }
+    rc = host_find(t, kind, deadline_ms, &h, &answer, err);
+    if (rc == MEMFS_OK) {
+        jw_key_text(w, "kind", host_kind_name(h.kind));
+        jw_key_text(w, "api", h.api);
+        jw_key_text(w, "version", h.version);
+        jw_key_text(w, "owner", h.owner);
+        jw_key_text(w, "name", h.name);
+        rc = run_job(&h, argv, deadline_ms, &answer, w, err);
+    }
+    jw_key_int(w, "status", answer.http_status);
+    jw_key_int(w, "retry_after", answer.retry_after_s);
+    jw_key_bool(w, "is_credentials", answer.is_credentials);
+    jw_key_bool(w, "is_missing", answer.is_missing);
+    jw_key_text(w, "words", answer.words);
+    return rc;
+}
+
 static void put_url(const remote_url *u, json_writer *w)
 {
     jw_key_text(w, "text", u->text);
@@ -117,7 +220,7 @@ static void put_url(const remote_url *u, json_writer *w)
 int main(int argc, char **argv)
 {
     _cleanup_(remote_target_dispose) remote_target t = REMOTE_TARGET_INIT;
-    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1 << 20);
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(4 << 20);
     json_writer w = JSON_WRITER_INIT(&out);
     memfs_error err = MEMFS_ERROR_INIT;
     int64_t start_ms = clock_mono_ms();
@@ -133,6 +236,8 @@ int main(int argc, char **argv)
         put_url(&t.url, &w);
     else if (rc == MEMFS_OK && strcmp(argv[1], "probe") == 0)
         run_probe(&t, (int64_t)budget_ms, &w);
+    else if (rc == MEMFS_OK && strncmp(argv[1], "host-", 5) == 0)
+        rc = run_host(&t, argc, argv, start_ms + (int64_t)budget_ms, &w, &err);
     else if (rc == MEMFS_OK)
         rc = run_git(&t, argv, start_ms + (int64_t)budget_ms, &w, &err);
     jw_key_text(&w, "code", memfs_code_name(rc));

@@ -563,7 +563,7 @@ class GitHost(FakeRemote):
         if refusal is not None:
             return self._refuse(c, *refusal, inner=inner, full=full)
         if full not in self.state["repos"]:
-            if service == "/info/refs":     # the repository is made by the push itself
+            if service == "/info/refs" and self.kind != "gitlab":   # it is made by the push itself
                 return self._backend(c, rq, self._nothing(), service, query, t, full, False)
             self.repository(full)
         return self._backend(c, rq, full, service, query, t, full, push and service != "/info/refs")

@@ -137,6 +137,7 @@ class Gitea(Frame):
     routes = [
         ("GET", r"/version", "version"), ("GET", r"/user", "user"), ("POST", r"/user/repos", "create_own"),
         ("GET", r"/user/repos", "list_own"), ("GET", r"/users/([^/]+)/repos", "list_of"),
+        ("GET", r"/users/([^/]+)/orgs/([^/]+)/permissions", "member"),
         ("GET", r"/orgs/([^/]+)", "org"), ("GET", r"/orgs/([^/]+)/repos", "list_org"),
         ("POST", r"/orgs?/([^/]+)/repos", "create_org"), ("GET", r"/repos/([^/]+)/([^/]+)", "repo"),
         ("GET", r"/repos/([^/]+)/([^/]+)/hooks", "hooks"), ("POST", r"/repos/([^/]+)/([^/]+)/hooks", "add_hook"),
@@ -237,6 +238,14 @@ class Gitea(Frame):
         if org not in self.s["groups"]:
             self.fail(404, "The target couldn't be found.")
         return 200, {"id": self.s["groups"][org]["id"], "name": org, "username": org}
+
+    def member(self, login, org):
+        self.need("read:user", "read:organization")
+        if org not in self.s["groups"]:
+            self.fail(404, "The target couldn't be found.")
+        level = self.h.group_level(login, org)
+        return 200, {"is_owner": level >= 3, "is_admin": level >= 3, "can_write": level >= 2,
+                     "can_read": level >= 1, "can_create_repository": self.h.may_create(login, org)}
 
     def list_of(self, owner):
         self.need("read:user", "read:repository")
@@ -394,6 +403,8 @@ class GitHub(Frame):
         def invalid(field, message):
             self.fail(422, "Repository creation failed.", errors=[
                 {"resource": "Repository", "code": "custom", "field": field, "message": message}])
+        if not name:
+            self.fail(422, "Invalid request.\n\n\"name\" wasn't supplied.")
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name):
             invalid("name", "name can only contain ASCII letters, digits, and the characters ., -, and _")
         if full.lower() in (k.lower() for k in self.s["repos"]):
@@ -483,7 +494,8 @@ class GitLab(Frame):
     routes = [
         ("GET", r"/version", "version"), ("GET", r"/user", "user"),
         ("GET", r"/personal_access_tokens/self", "self_token"), ("GET", r"/namespaces/([^/]+)", "namespace"),
-        ("GET", r"/groups/([^/]+)", "group"), ("GET", r"/groups/([^/]+)/projects", "list_group"),
+        ("GET", r"/groups/([^/]+)", "group"), ("GET", r"/groups/(\d+)/members/all/(\d+)", "member"),
+        ("GET", r"/groups/([^/]+)/projects", "list_group"),
         ("GET", r"/users/([^/]+)/projects", "list_user"), ("POST", r"/projects", "create"),
         ("GET", r"/projects/([^/]+)", "project"), ("GET", r"/projects/([^/]+)/hooks", "hooks"),
         ("POST", r"/projects/([^/]+)/hooks", "add_hook"),
@@ -538,7 +550,8 @@ class GitLab(Frame):
 
     def user(self):
         self.need("api", "read_api", "read_user")
-        return 200, {"id": self.s["accounts"][self.c.login]["id"], "username": self.c.login, "state": "active"}
+        return 200, {"id": self.s["accounts"][self.c.login]["id"], "username": self.c.login, "state": "active",
+                     "can_create_project": len(self.owned(self.c.login)) < self.s["options"].get("quota", 1 << 30)}
 
     def self_token(self):
         self.need()
@@ -552,7 +565,8 @@ class GitLab(Frame):
             if path in self.s[where]:
                 seen = self.h.group_level(self.c.login, path) if kind == "group" else path == self.c.login
                 if seen:
-                    return 200, {"id": self.s[where][path]["id"], "path": path.rpartition("/")[2], "kind": kind,
+                    number = self.s[where][path]["id"] + (0 if kind == "group" else 100000)
+                    return 200, {"id": number, "path": path.rpartition("/")[2], "kind": kind,
                                  "full_path": path}
         self.fail(404, "404 Namespace Not Found")
 
@@ -591,10 +605,13 @@ class GitLab(Frame):
     def create(self):
         self.need("api")
         body = self.c.json or {}
+        if not body.get("name") and not body.get("path"):
+            self.fail(400, {"error": "name, path are missing, at least one parameter must be provided"})
         owner, path = self.c.login, body.get("path") or body.get("name", "")
         if body.get("namespace_id") is not None:
-            owner = next((p for where in ("groups", "accounts") for p, v in self.s[where].items()
-                          if v["id"] == body["namespace_id"]), None)
+            wanted = body["namespace_id"]
+            owner = next((p for where, more in (("groups", 0), ("accounts", 100000))
+                          for p, v in self.s[where].items() if v["id"] + more == wanted), None)
         if owner is None or not self.h.may_create(self.c.login, owner):
             if owner is not None and self.h.group_level(self.c.login, owner):
                 self.fail(403, "403 Forbidden")
@@ -613,6 +630,15 @@ class GitLab(Frame):
 
     def listing(self, owner):
         return 200, [self.shape(f) for f in self.page(self.owned(owner), "per_page")]
+
+    def member(self, group, number):
+        self.need("api", "read_api")
+        path = next((p for p, g in self.s["groups"].items() if str(g["id"]) == group), None)
+        login = next((a for a, v in self.s["accounts"].items() if str(v["id"]) == number), None)
+        level = self.h.group_level(login, path) if path and login else 0
+        if not level:
+            self.fail(404, "404 Not found")
+        return 200, {"id": int(number), "username": login, "access_level": self.LEVELS[level]}
 
     def list_group(self, key):
         self.need("api", "read_api")
