@@ -382,7 +382,7 @@ static memfs_code find_at_time(const advance *v, repo *r, int64_t time_s, memfs_
 static memfs_code find_restored(const advance *v, repo *r, memfs_str at, memfs_oid *ret,
                                 memfs_error *err)
 {
-    int64_t time_s;
+    int64_t time_s = 0;
 
     if (str_starts_with(at, MEMFS_STR("@"))) {
         if (read_seconds(str_from(at, 1), &time_s, err) < 0)

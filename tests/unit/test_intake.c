@@ -476,6 +476,31 @@ static void test_T11_what_no_push_may_bring_no_fetch_may(void **state)
     assert_healthy(f);
 }
 
+/* A remote that is behind has nothing to be judged: what it has was ours before the rules were. */
+static void test_what_main_contains_is_not_judged_again(void **state)
+{
+    static const intake_keep KEEPS[] = { INTAKE_MERGE, INTAKE_OURS };
+    fixture *f = *state;
+    memfs_oid with, without;
+    intake_result r;
+
+    close_home(f);
+    f->options.policy.lenient = true;
+    open_home(f);
+    with = give_link(f);
+    assert_true(try_push(f, ID_A, STORE_GENESIS, with).moved);
+    drop_file(f->work, "link.md");
+    without = push_work(f, ID_A);
+    close_home(f);
+    f->options.policy.lenient = false;
+    open_home(f);
+    for (size_t i = 0; i < ARRAY_LEN(KEEPS); i++) {
+        TAKE(f, KEEPS[i], &r);
+        assert_false(r.moved);
+        assert_tip(f, &without);
+    }
+}
+
 static void test_strict_front_matter_refuses_what_is_fetched_too(void **state)
 {
     fixture *f = *state;
@@ -847,26 +872,36 @@ static void test_every_move_of_main_is_told(void **state)
     free(folder);
 }
 
-#define PUSH_SYNCS 3 /* of this process, not of git: folder of packs, ref, folder of refs */
-
-/* What a push costs, to the fsync: whoever adds one here makes every push slower (L3). */
-static void test_L3_a_push_syncs_what_it_synced_before_there_were_mirrors(void **state)
+static int count_push(fixture *f, const char *path, const char *text, const memfs_oid *old,
+                      memfs_oid *ret_new)
 {
-    fixture *f = *state;
-    memfs_oid one, two;
     _cleanup_(buf_dispose) memfs_buf pack = MEMFS_BUF_INIT(1u << 20);
     push_verdict v;
 
-    put_file(f->work, "a.md", MEMFS_STR("1"));
-    one = push_work(f, ID_A);
-    put_file(f->work, "a.md", MEMFS_STR("2"));
-    two = commit_all(f->work, "two");
-    make_pack(f->work, &one, &two, &pack);
+    put_file(f->work, path, str_of(text));
+    *ret_new = commit_all(f->work, "change");
+    make_pack(f->work, old, ret_new, &pack);
     atomic_store(&n_syncs, 0);
-    OK(push_pack(f->h, ID_A, (push_command){ one, two, MEMFS_STR(STORE_MAIN) }, buf_str(&pack),
-                 &f->talk, &v, &err));
+    OK(push_pack(f->h, ID_A, (push_command){ *old, *ret_new, MEMFS_STR(STORE_MAIN) },
+                 buf_str(&pack), &f->talk, &v, &err));
     assert_true(v.moved);
-    assert_int_equal(atomic_load(&n_syncs), PUSH_SYNCS);
+    return atomic_load(&n_syncs);
+}
+
+/*
+ * What a push costs, to the fsync of this process (git's are its own), as it was before there were
+ * mirrors: whoever adds one makes every push slower.
+ */
+static void test_L3_a_push_syncs_what_it_synced_before_there_were_mirrors(void **state)
+{
+    fixture *f = *state;
+    memfs_oid one, two, three, four;
+
+    assert_int_equal(count_push(f, "a.md", "1", &STORE_GENESIS, &one), 29); /* makes all */
+    assert_int_equal(count_push(f, "a.md", "2", &one, &two), 3); /* packs, ref, its folder */
+    assert_int_equal(count_push(f, "b.md", "1", &two, &three), 4); /* and the birth of a block */
+    reopen_home(f);
+    assert_int_equal(count_push(f, "b.md", "2", &three, &four), 12); /* settled once a start */
 }
 
 /* ---- many at once ---- */
@@ -1140,6 +1175,7 @@ int main(void)
         INTAKE_TEST(test_an_unknown_agent_whose_remote_has_only_the_genesis_is_made),
         INTAKE_TEST(test_H5_an_unknown_agent_with_a_foreign_root_gets_the_genesis_beside_it),
         INTAKE_TEST(test_T11_what_no_push_may_bring_no_fetch_may),
+        INTAKE_TEST(test_what_main_contains_is_not_judged_again),
         INTAKE_TEST(test_strict_front_matter_refuses_what_is_fetched_too),
         INTAKE_TEST(test_T28_a_remote_that_still_has_a_purged_secret_is_refused),
         INTAKE_TEST(test_ours_keeps_our_files_and_both_histories),

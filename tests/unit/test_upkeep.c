@@ -237,6 +237,61 @@ static void test_a_round_can_be_stopped_and_names_what_it_cannot_find(void **sta
 
 /* ---- backup and restore ---- */
 
+static const state_token TOKEN = { .id = MEMFS_STR("0a1b2c3d"),
+                                   .name = MEMFS_STR("laptop"),
+                                   .scope = MEMFS_STR("admin"),
+                                   .hash = { 1, 2, 3 },
+                                   .created_at_us = 7 };
+
+/* What git does not carry, and a backup therefore must. */
+static void fill_state(fixture *f)
+{
+    state_mirror m = { .agent_id = ID_A, .remote = MEMFS_STR("origin"), .pushed_at_us = 8 };
+    state_agent named = { .id = ID_A, .name = MEMFS_STR("Ada") };
+
+    m.remote_tip = tip_of(f, ID_A);
+    OK(state_token_add(home_state(f->h), &TOKEN, &err));
+    OK(state_mirror_put(home_state(f->h), &m, &err));
+    OK(state_agent_merge(home_state(f->h), &named, NULL, 0, &err));
+}
+
+static memfs_code check_token(const state_token *token, void *ctx, memfs_error *err)
+{
+    (void)err;
+    *(int *)ctx += 1;
+    assert_true(str_equal(token->id, TOKEN.id) && str_equal(token->scope, TOKEN.scope));
+    assert_memory_equal(token->hash, TOKEN.hash, sizeof(TOKEN.hash));
+    return MEMFS_OK;
+}
+
+static memfs_code check_mirror(const state_mirror *m, void *ctx, memfs_error *err)
+{
+    (void)err;
+    *(int *)ctx += 1;
+    assert_int_equal(m->pushed_at_us, 8);
+    assert_false(oid_is_zero(&m->remote_tip));
+    return MEMFS_OK;
+}
+
+static memfs_code check_name(const state_agent *agent, void *ctx, memfs_error *err)
+{
+    (void)err;
+    *(int *)ctx += 1;
+    assert_true(str_equal(agent->name, MEMFS_STR("Ada")));
+    return MEMFS_OK;
+}
+
+static void assert_state_is_there(fixture *f)
+{
+    agent_query one = { .id = ID_A };
+    int n = 0;
+
+    OK(state_tokens(home_state(f->h), check_token, &n, &err));
+    OK(state_mirrors(home_state(f->h), ID_A, MEMFS_STR("origin"), check_mirror, &n, &err));
+    OK(state_agents(home_state(f->h), &one, check_name, &n, &err));
+    assert_int_equal(n, 3);
+}
+
 static void test_D7_a_backup_is_a_home_again(void **state)
 {
     fixture *f = *state;
@@ -250,6 +305,7 @@ static void test_D7_a_backup_is_a_home_again(void **state)
 
     fill(f);
     push_work(f, ID_B);
+    fill_state(f);
     dump(f, ID_A, &before);
     OK(upkeep_backup(f->h, to, NULL, &result, &err));
     assert_int_equal(result.n_agents, 2);
@@ -268,6 +324,7 @@ static void test_D7_a_backup_is_a_home_again(void **state)
     OK(home_agent(f->h, ID_A, &a, &err));
     dump(f, ID_A, &after);
     assert_string_equal(before.ptr, after.ptr); /* births too */
+    assert_state_is_there(f);
     OK(home_agent(f->h, ID_B, &a, &err));
     verify_says(f, MEMFS_STR(""), "");
     assert_int_equal(f->alarms.len, 0);
