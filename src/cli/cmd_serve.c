@@ -31,12 +31,13 @@ static bool parse_listen(const char *text, char *address, size_t size, uint16_t 
 
 static void on_ready(uint16_t port, void *ctx)
 {
-    const char *address = ctx;
+    const server_options *options = ctx;
+    const char *address = options->address;
     bool is_v6 = strchr(address, ':') != NULL;
     char base[96];
 
-    snprintf(base, sizeof(base), "http://%s%s%s:%u", is_v6 ? "[" : "", address, is_v6 ? "]" : "",
-             (unsigned)port);
+    snprintf(base, sizeof(base), "http%s://%s%s%s:%u", options->tls_cert != NULL ? "s" : "",
+             is_v6 ? "[" : "", address, is_v6 ? "]" : "", (unsigned)port);
     fprintf(stderr,
             "memfs: listening on %s\n"
             "\n"
@@ -63,10 +64,15 @@ int cmd_serve(int argc, char **argv)
     _cleanup_(mem_freep) char *home_path = NULL;
     const char *home = NULL, *listen = getenv("MEMFS_LISTEN");
     const char *prefixes = getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES");
-    bool is_lenient = false, is_strict = false, is_quiet = false;
+    const char *tls_cert = NULL, *tls_key = NULL;
+    bool is_behind_proxy = false, is_lenient = false, is_strict = false, is_quiet = false;
     const cli_option options[] = {
         { "listen", CLI_TEXT, &listen, "ADDR:PORT", "where to listen (" DEFAULT_LISTEN ")" },
         { "home", CLI_TEXT, &home, "DIR", "the data folder" },
+        { "tls-cert", CLI_TEXT, &tls_cert, "FILE", "certificate and chain (PEM): serve https" },
+        { "tls-key", CLI_TEXT, &tls_key, "FILE", "its private key (PEM), mode 0600" },
+        { "behind-proxy", CLI_FLAG, &is_behind_proxy, NULL,
+          "a proxy in front does TLS and speaks for all clients" },
         { "lenient", CLI_FLAG, &is_lenient, NULL, "store symlinks and odd names that are pushed" },
         { "strict-frontmatter", CLI_FLAG, &is_strict, NULL,
           "refuse files whose front matter does not parse" },
@@ -75,7 +81,9 @@ int cmd_serve(int argc, char **argv)
     const cli_usage usage = {
         "serve [--listen ADDR:PORT] [--home DIR]",
         "Serves agents' memories: git at /v1/git/AGENT_ID/state.git, blocks and agents at /v1.\n"
-        "When a push returns, its blocks are there.  Listens on loopback only.\n"
+        "When a push returns, its blocks are there.  Other machines are served as soon as there is a\n"
+        "token ('memfs token create') and --listen names an address of theirs.  A certificate that is\n"
+        "renewed on disk is shown within seconds; connections stay.\n"
         "LETTA_MEMFS_BLOCK_PATH_PREFIXES limits which files become blocks.",
         options, ARRAY_LEN(options), "  memfs serve\n  memfs serve --listen 127.0.0.1:9000\n"
     };
@@ -90,13 +98,18 @@ int cmd_serve(int argc, char **argv)
     if (!parse_listen(listen != NULL ? listen : DEFAULT_LISTEN, address, sizeof(address),
                       &serve.port))
         return cli_usage_error(&usage, "--listen needs ADDR:PORT, not '%s'", listen);
+    if ((tls_cert == NULL) != (tls_key == NULL))
+        return cli_usage_error(&usage, "--tls-cert and --tls-key go together");
     log_set_level(is_quiet ? LOG_WARN : LOG_INFO);
     home_path = cli_home(home);
     serve.address = address;
+    serve.tls_cert = tls_cert;
+    serve.tls_key = tls_key;
+    serve.is_behind_proxy = is_behind_proxy;
     serve.home.path = home_path;
     serve.home.block_prefixes = str_of(prefixes);
     serve.home.policy = policy_from(is_lenient, is_strict);
-    if (server_run(&serve, on_ready, address, &err) < 0)
+    if (server_run(&serve, on_ready, &serve, &err) < 0)
         return cli_fail(&err, NULL);
     return cli_finish(EXIT_GOOD);
 }

@@ -69,6 +69,12 @@ void *http_server_app(const http_server *s)
     return s->options.app;
 }
 
+void http_refresh_tls(http_server *s, bool is_asked)
+{
+    if (s->tls != NULL)
+        http_tls_refresh(s->tls, is_asked);
+}
+
 uint16_t http_port(const http_server *s)
 {
     return s->port;
@@ -481,10 +487,19 @@ static size_t clamp(size_t n, size_t least, size_t most)
 static memfs_code start_front(http_server *s, http_front *f, int fd, size_t n_threads,
                               memfs_error *err)
 {
-    struct MHD_OptionItem threads[] = {
-        { n_threads > 1 ? MHD_OPTION_THREAD_POOL_SIZE : MHD_OPTION_END, (intptr_t)n_threads, NULL },
-        { MHD_OPTION_END, 0, NULL },
-    };
+    static char priorities[] = HTTP_TLS_PRIORITIES;
+    bool is_tls = f == &s->tcp && s->tls != NULL;
+    struct MHD_OptionItem some[4] = { { MHD_OPTION_END, 0, NULL } }, *at = some;
+    unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME;
+
+    if (n_threads > 1)
+        *at++ = (struct MHD_OptionItem){ MHD_OPTION_THREAD_POOL_SIZE, (intptr_t)n_threads, NULL };
+    if (is_tls) {
+        flags |= MHD_USE_TLS;
+        *at++ = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_PRIORITIES, 0, priorities };
+        *at++ = (struct MHD_OptionItem){ MHD_OPTION_HTTPS_CERT_CALLBACK, 0, http_tls_callback() };
+    }
+    *at = (struct MHD_OptionItem){ MHD_OPTION_END, 0, NULL };
 
     /*
      * The library's own limit would leave further connections waiting, unanswered, so it is set
@@ -492,13 +507,13 @@ static memfs_code start_front(http_server *s, http_front *f, int fd, size_t n_th
      */
     f->server = s;
     f->daemon = MHD_start_daemon(
-        MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME, 0, on_accept, f, on_access, f,
-        MHD_OPTION_LISTEN_SOCKET, fd, MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
+        flags, 0, on_accept, f, on_access, f, MHD_OPTION_LISTEN_SOCKET, fd,
+        MHD_OPTION_CONNECTION_MEMORY_LIMIT, (size_t)CONNECTION_MEMORY,
         MHD_OPTION_CONNECTION_LIMIT, (unsigned)(2 * s->options.max_connections * n_threads),
         MHD_OPTION_CONNECTION_TIMEOUT, IDLE_TIMEOUT_S, MHD_OPTION_THREAD_STACK_SIZE,
         (size_t)THREAD_STACK_BYTES, MHD_OPTION_URI_LOG_CALLBACK, on_uri, f,
         MHD_OPTION_NOTIFY_COMPLETED, on_completed, f, MHD_OPTION_NOTIFY_CONNECTION, on_connection,
-        f, MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, f, MHD_OPTION_ARRAY, threads,
+        f, MHD_OPTION_UNESCAPE_CALLBACK, leave_escapes, f, MHD_OPTION_ARRAY, some,
         MHD_OPTION_END);
     if (f->daemon != NULL)
         return MEMFS_OK;
@@ -514,7 +529,9 @@ static memfs_code start_fronts(http_server *s, memfs_error *err)
     int fd;
 
     s->local.is_owner = true;
-    if (o->address != NULL) {
+    if (o->tls_cert != NULL)
+        rc = http_tls_open(o->tls_cert, o->tls_key, &s->tls, err);
+    if (rc == MEMFS_OK && o->address != NULL) {
         rc = http_listen_tcp(o->address, o->port, &fd, &s->port, err);
         if (rc == MEMFS_OK)
             rc = start_front(s, &s->tcp, fd, n_threads, err);
@@ -532,6 +549,7 @@ static void server_dispose(http_server *s)
     http_conns_free(s->conns);
     pool_free(s->streams);
     pool_free(s->bodies);
+    http_tls_close(s->tls);
     free(s->socket_path);
     free(s);
 }

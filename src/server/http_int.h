@@ -189,6 +189,7 @@ struct http_server {
     http_front tcp, local;
     uint16_t port;
     char *socket_path;
+    struct http_tls *tls; /* NULL: plain HTTP */
     http_conn_table *conns;
     pool *streams, *bodies;
     bool has_exact_heads;
@@ -275,6 +276,22 @@ ssize_t http_take_body(http_request *rq, const char *bytes, size_t n);
 /* True: it is up to us now to find an answer. */
 bool http_end_body(http_request *rq);
 void http_dispatch(http_request *rq);
+
+/* ---- http_tls.c: the certificate of the TCP front; one in a process ---- */
+
+typedef struct http_tls http_tls;
+/* TLS 1.2 and later, as GnuTLS says it. */
+#define HTTP_TLS_PRIORITIES "NORMAL:-VERS-ALL:+VERS-TLS1.3:+VERS-TLS1.2:%SERVER_PRECEDENCE"
+
+/* EDENIED: the key is open to others.  EINVALID: one of the files is not what it should be. */
+MEMFS_CHECK memfs_code http_tls_open(const char *cert_path, const char *key_path, http_tls **ret,
+                                     memfs_error *err);
+/* When no handshake runs any more. */
+void http_tls_close(http_tls *t);
+/* The value of MHD_OPTION_HTTPS_CERT_CALLBACK. */
+void *http_tls_callback(void);
+/* One thread at a time. */
+void http_tls_refresh(http_tls *t, bool is_asked);
 
 /* ---- http_listen.c: the sockets, listening and non-blocking ---- */
 

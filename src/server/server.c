@@ -18,6 +18,7 @@
 #include "base/mem.h"
 #include "base/process.h"
 #include "server/app.h"
+#include "server/webhooks.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -42,6 +43,7 @@ struct server {
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool should_stop; /* guarded by mutex */
+    pthread_mutex_t refreshing;
 };
 
 /* ---- beside the requests ---- */
@@ -96,6 +98,14 @@ static bool pause_for(server *s, int64_t ms)
     return !stop;
 }
 
+/* The background looks every second, SIGHUP asks. */
+static void refresh_tls(server *s, bool is_asked)
+{
+    pthread_mutex_lock(&s->refreshing);
+    http_refresh_tls(s->http, is_asked);
+    pthread_mutex_unlock(&s->refreshing);
+}
+
 static void recover(server *s)
 {
     memfs_error err = MEMFS_ERROR_INIT;
@@ -124,6 +134,7 @@ static void *run_background(void *arg)
         while (!should_stop(s) && home_upkeep_step(s->app.home))
             ;
         auth_tell_failures(s->app.auth, clock_mono_ms());
+        refresh_tls(s, false);
     } while (pause_for(s, UPKEEP_PAUSE_MS));
     return NULL;
 }
@@ -180,8 +191,10 @@ static server *server_new(const server_options *options)
     s->is_transient = options->is_transient;
     s->app.version = MEMFS_VERSION;
     s->app.started_at_us = clock_wall_us();
+    s->app.webhooks = webhooks_new(options->home.path);
     atomic_init(&s->app.is_ready, false);
     pthread_mutex_init(&s->mutex, NULL);
+    pthread_mutex_init(&s->refreshing, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&s->changed, &attr);
@@ -192,9 +205,11 @@ static server *server_new(const server_options *options)
 static void server_free(server *s)
 {
     auth_close(s->app.auth);
+    webhooks_free(s->app.webhooks);
     home_close(s->app.home);
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->mutex);
+    pthread_mutex_destroy(&s->refreshing);
     free(s);
 }
 
@@ -224,6 +239,7 @@ static memfs_code start_http(server *s, const server_options *options, memfs_err
         mem_printf("%s/socket", home_settings(s->app.home)->path);
     http_options http = HTTP_OPTIONS_DEFAULT;
 
+    http.max_connections = connections_within_limit(http.max_connections);
     http.address = options->address;
     http.port = options->port;
     http.socket_path = socket_path;
@@ -231,9 +247,22 @@ static memfs_code start_http(server *s, const server_options *options, memfs_err
     http.n_routes = APP_N_ROUTES;
     http.app = &s->app;
     http.gate = app_gate;
+    http.tls_cert = options->tls_cert;
+    http.tls_key = options->tls_key;
+    if (options->is_behind_proxy) /* all clients are one source then */
+        http.max_per_source = http.max_connections;
     http.is_quiet = options->is_transient;
-    http.max_connections = connections_within_limit(http.max_connections);
     return http_start(&http, &s->http, err);
+}
+
+/* Tokens and memories on a network, for whoever listens on it. */
+static void warn_of_clear_text(const server_options *options)
+{
+    if (is_loopback(options->address) || options->tls_cert != NULL || options->is_behind_proxy)
+        return;
+    log_event(LOG_WARN, "clear_text", "address", options->address, "text",
+              "tokens and memories can be read on the way: use --tls-cert and --tls-key, or "
+              "--behind-proxy where a proxy does TLS", NULL);
 }
 
 static memfs_code start_parts(server *s, const server_options *options, memfs_error *err)
@@ -245,6 +274,8 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
     rc = home_open(&home, &s->app.home, err);
     if (rc == MEMFS_OK)
         rc = open_auth(s, options->address, err);
+    if (rc == MEMFS_OK)
+        warn_of_clear_text(options);
     if (rc == MEMFS_OK)
         rc = start_http(s, options, err);
     if (rc == MEMFS_OK && !s->is_transient)
@@ -328,8 +359,18 @@ static void stop_signals(sigset_t *set)
     sigaddset(set, SIGINT);
 }
 
-/* SIGHUP asks for a reload; there is nothing to read anew yet, and connections stay (F30). */
-static int wait_for_signal(void)
+/* SIGHUP: what lies beside the memories is read anew, and connections stay (F30). */
+static void reload(server *s)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+
+    if (auth_reload(s->app.auth, &err) < 0)
+        log_event(LOG_ERROR, "reload_failed", "what", "tokens", "reason", err.msg, NULL);
+    refresh_tls(s, true);
+    log_event(LOG_INFO, "reload", "text", "tokens and certificate were read anew", NULL);
+}
+
+static int wait_for_signal(server *s)
 {
     sigset_t set;
     int number = 0;
@@ -340,7 +381,7 @@ static int wait_for_signal(void)
         if (sigwait(&set, &number) != 0)
             continue;
         if (number == SIGHUP)
-            log_event(LOG_INFO, "reload", "text", "nothing to read anew", NULL);
+            reload(s);
     } while (number != SIGTERM && number != SIGINT);
     return number;
 }
@@ -362,7 +403,7 @@ memfs_code server_run(const server_options *options, void (*ready)(uint16_t port
     if (rc < 0)
         return rc;
     ready(server_port(s), ctx);
-    log_event(LOG_INFO, "stopping", "signal", wait_for_signal() == SIGTERM ? "TERM" : "INT", NULL);
+    log_event(LOG_INFO, "stopping", "signal", wait_for_signal(s) == SIGTERM ? "TERM" : "INT", NULL);
     server_stop(s);
     return MEMFS_OK;
 }

@@ -20,6 +20,8 @@ typedef struct server_options {
     home_options home;   /* its alarm is set by server_start: alarms go to the log */
     const char *address; /* NULL: the socket only */
     uint16_t port;       /* 0: any free one */
+    const char *tls_cert, *tls_key; /* files, PEM; both or neither */
+    bool is_behind_proxy; /* one that does TLS, and speaks for all clients */
     bool is_transient;   /* a command's own short service: no background work, no request log */
 } server_options;
 #define SERVER_OPTIONS_INIT { .home = HOME_OPTIONS_INIT }
