@@ -139,6 +139,8 @@ void pair_hold_release(mirror *m, pair_hold *h);
 
 /* f has just fetched their main and is taken in next: fetch theirs, remember what it says. */
 void mirror_meta_before(exchange *x, fetched *f);
+/* f is taken in, and still there: its sidecar becomes part of ours. */
+void mirror_meta_taken(exchange *x, fetched *f);
 /*
  * main is in step on both sides: what `before` brought becomes attributes, ours is pushed where the
  * remote has another (record.meta_tip).  Called after every exchange that ended well.
