@@ -16,6 +16,7 @@
 #define AGENT HTTP_ACCESS_AGENT
 #define ALL HTTP_ACCESS_ALL
 #define OWNER HTTP_ACCESS_OWNER
+#define HOOK HTTP_ACCESS_HOOK
 
 /* The four requests of git, below one repository address. */
 #define GIT_ROUTES(base, what)                                                                     \
@@ -53,6 +54,11 @@ const http_route APP_ROUTES[] = {
     { GET, "/v1/blocks/{id}", HTTP_FAST, ALL, block_get, 0, "one block by id" },
     { GET, "/v1/blocks/{id}/agents", HTTP_BODY, ALL, block_agents, 0, "the agents of a block" },
 
+    { POST, "/webhooks", HTTP_STREAM, HOOK, webhook_receive, MIB(26),
+      "what a git host sends; which one is told by its headers" },
+    { POST, "/webhooks/{kind}", HTTP_STREAM, HOOK, webhook_receive, MIB(26),
+      "the same of gitea, forgejo, github or gitlab" },
+
     { GET, "/v1/health", HTTP_FAST, OPEN, health_get, 0, "version and status" },
     { GET, "/v1/ready", HTTP_FAST, OPEN, ready_get, 0, "version and status, 503 while starting" },
     { GET, "/healthz", HTTP_FAST, OPEN, healthz_get, 0, "200 as long as the process answers" },
@@ -67,6 +73,10 @@ const http_route APP_ROUTES[] = {
       "copies the data folder while it is in use" },
     { POST, "/owner/purge", HTTP_STREAM, OWNER, owner_purge, KIB(256),
       "takes a leaked secret out of history" },
+    { POST, "/owner/webhook/add", HTTP_STREAM, OWNER, owner_webhook_add, KIB(4),
+      "tells hosts where to send webhooks to" },
+    { POST, "/owner/webhook/test", HTTP_STREAM, OWNER, owner_webhook_test, KIB(4),
+      "sends a signed ping, as a host would" },
     { POST, "/owner/token/create", HTTP_STREAM, OWNER, owner_token_create, KIB(4),
       "a new token, shown once" },
     { POST, "/owner/token/list", HTTP_STREAM, OWNER, owner_token_list, KIB(4),
