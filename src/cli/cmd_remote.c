@@ -1,10 +1,9 @@
 #include "cli/cli.h"
 
-#include "base/clock.h"
-#include "base/escape.h"
 #include "base/fs.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "cli/remote_check.h"
 #include "client/assign.h"
 
 #include <fcntl.h>
@@ -230,66 +229,10 @@ static cli_exit unset(const settings *s, const place *p, const arguments *a)
 
 /* checking */
 
-static cli_exit exit_of_answer(remote_answer answer)
-{
-    const remote_class *class = remote_class_of(answer);
-
-    if (class->code == MEMFS_OK)
-        return EXIT_GOOD;
-    return class->is_credentials ? EXIT_CREDENTIALS_REFUSED : EXIT_REMOTE_UNAVAILABLE;
-}
-
-static void print_probe(const place *p, const backend_choice *c, const probe_result *r)
-{
-    _cleanup_(buf_dispose) memfs_buf said = MEMFS_BUF_INIT(8192);
-    const remote_class *class = remote_class_of(r->answer);
-    char main_id[MEMFS_OID_HEX + 1];
-
-    printf("%s  ", p->agent_id);
-    cli_print_safe(str_of(c->target.url.text));
-    remote_answer_say(&said, r->answer, str_of(r->detail));
-    printf("  %s", said.ptr);
-    oid_hex(&r->main, main_id);
-    if (r->has_main)
-        printf(", main is %.12s", main_id);
-    putchar('\n');
-    if (class->advice[0] != '\0')
-        cli_talk("%s", class->advice);
-    if (c->warning[0] != '\0')
-        cli_talk("%s", c->warning);
-}
-
-static void print_probe_json(const place *p, const backend_choice *c, const probe_result *r)
-{
-    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(64 * 1024);
-    const remote_class *class = remote_class_of(r->answer);
-    json_writer w = JSON_WRITER_INIT(&out);
-    char main_id[MEMFS_OID_HEX + 1];
-
-    oid_hex(&r->main, main_id);
-    jw_object(&w);
-    jw_key_text(&w, "agent_id", p->agent_id);
-    jw_key_text(&w, "remote", c->target.url.text);
-    jw_key_text(&w, "why", c->why);
-    jw_key_text(&w, "credential", credential_source_name(c->target.cred.source));
-    jw_key_text(&w, "answer", class->name);
-    jw_key_text(&w, "words", class->words);
-    jw_key_text(&w, "detail", r->detail);
-    jw_key_text(&w, "advice", class->advice);
-    jw_key_int(&w, "http_status", r->http_status);
-    jw_key_text(&w, "remote_main", r->has_main ? main_id : NULL);
-    jw_key_int(&w, "retry_after_s", r->retry_after_s);
-    jw_key_text(&w, "warning", c->warning[0] != '\0' ? c->warning : NULL);
-    jw_key_int(&w, "exit", exit_of_answer(r->answer));
-    jw_object_end(&w);
-    puts(out.ptr);
-}
-
 static cli_exit check(const settings *s, const place *p, const arguments *a)
 {
     _cleanup_(backend_choice_dispose) backend_choice c = BACKEND_CHOICE_INIT;
     memfs_error err = MEMFS_ERROR_INIT;
-    probe_result r = { .answer = REMOTE_UNASKED };
 
     if (backend_choose(s, p, &c, &err) < 0)
         return cli_fail(&err, NULL);
@@ -298,12 +241,7 @@ static cli_exit check(const settings *s, const place *p, const arguments *a)
 
         return status == EXIT_GOOD && c.is_misconfigured ? EXIT_USAGE : status;
     }
-    probe(&c.target, (int64_t)a->wait_s * 1000, &r);
-    if (a->as_json)
-        print_probe_json(p, &c, &r);
-    else
-        print_probe(p, &c, &r);
-    return cli_finish(exit_of_answer(r.answer));
+    return remote_check(p, &c, (int64_t)a->wait_s * 1000, a->as_json);
 }
 
 /* the command */
@@ -392,8 +330,9 @@ int cmd_remote(int argc, char **argv)
         "The git remote of an agent's memory. set keeps the address in the checkout (without\n"
         "--agent: an address with {agentId} for all agents) and the token in secrets/; the\n"
         "checkout is brought up to date, so that the Letta key never reaches that host. check\n"
-        "asks the remote and says what to do: exit status 0 it answers, 3 unavailable, 4\n"
-        "credentials refused. unset goes back to Letta's endpoint.",
+        "asks the remote and its host's API (Gitea, Forgejo, GitHub, GitLab) what it and its\n"
+        "token can and cannot do, and changes nothing: exit status 0 it may be read and pushed\n"
+        "to, 3 unavailable, 4 credentials refused. unset goes back to Letta's endpoint.",
         options,
         ARRAY_LEN(options),
         "  memfs remote set --agent agent-… https://git.example/me/memory.git --token-stdin < t\n"

@@ -157,6 +157,11 @@ static bool is_renamed(const host_report *r)
     return r->api.http_status >= 300 && r->api.http_status < 400;
 }
 
+static bool will_be_made(const teller *t)
+{
+    return t->wants->create && t->r->can_create == 1;
+}
+
 static void tell_read(const teller *t)
 {
     const host_report *r = t->r;
@@ -171,8 +176,8 @@ static void tell_read(const teller *t)
     else if (is_renamed(r))
         return;
     else if (r->read.answer == REMOTE_NOT_FOUND)
-        row(t, !t->wants->any && r->can_create != 1, "missing", "%s",
-            r->can_create == 1 ? "the repository is not there yet; it can be created" : words);
+        row(t, !t->wants->any && !will_be_made(t), "missing", "%s",
+            will_be_made(t) ? "the repository is not there yet; it will be created" : words);
     else
         row(t, true, "no-read", "%s", words);
 }
