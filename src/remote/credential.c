@@ -62,8 +62,31 @@ static bool is_host(const char *host, const char *domain)
            (str_ends_with(s, end) && s.ptr[s.len - end.len - 1] == '.');
 }
 
-static const char *usual_name(const remote_url *url)
+/* Tokens that tell by their first letters whose they are: a GitHub Enterprise Server or a GitLab
+ * of one's own has any name, and an app's token (ghs_) or a job's is refused under another user. */
+static const char *name_by_token(memfs_str secret)
 {
+    static const struct {
+        const char *prefix, *username;
+    } rows[] = {
+        { "ghp_", "x-access-token" }, { "github_pat_", "x-access-token" },
+        { "gho_", "x-access-token" }, { "ghu_", "x-access-token" },
+        { "ghs_", "x-access-token" }, { "glcbt-", "gitlab-ci-token" },
+        { "glpat-", "oauth2" },       { "gloas-", "oauth2" },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++)
+        if (str_starts_with(secret, str_of(rows[i].prefix)))
+            return rows[i].username;
+    return NULL;
+}
+
+static const char *usual_name(const remote_url *url, memfs_str secret)
+{
+    const char *by_token = name_by_token(secret);
+
+    if (by_token != NULL)
+        return by_token;
     if (is_host(url->host, "github.com"))
         return "x-access-token";
     if (is_host(url->host, "bitbucket.org"))
@@ -83,7 +106,7 @@ static memfs_code give(credential_source source, memfs_str username, memfs_str s
                           credential_source_name(source));
     ret->source = source;
     ret->username = username.len > 0 ? mem_strndup(username.ptr, username.len)
-                                     : mem_strdup(usual_name(url));
+                                     : mem_strdup(usual_name(url, secret));
     ret->secret = mem_strndup(secret.ptr, secret.len);
     return MEMFS_OK;
 }

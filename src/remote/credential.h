@@ -16,7 +16,9 @@
  *
  * A file holds the token alone on its first line, or lines "username=..." and "password=...".
  *
- * User name where only a token is known: "x-access-token" for github.com, "oauth2" for gitlab,
+ * User name where only a token is known, by its first letters: "x-access-token" for GitHub's (ghp_,
+ * github_pat_, gho_, ghu_, ghs_), "oauth2" for GitLab's (glpat-, gloas-), "gitlab-ci-token" for a
+ * job's (glcbt-); else by the host: "x-access-token" for github.com, "oauth2" for gitlab,
  * "x-token-auth" for bitbucket.org, "letta" for Letta, else "memfs".
  *
  * Secrets are wiped when disposed and are in no message.

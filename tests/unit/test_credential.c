@@ -165,6 +165,26 @@ static void test_user_names_that_hosts_want_for_a_token(void **state)
     }
 }
 
+static void test_user_names_by_the_first_letters_of_a_token(void **state)
+{
+    static const struct {
+        const char *token, *user;
+    } rows[] = {
+        { "ghp_a", "x-access-token" },  { "github_pat_a", "x-access-token" },
+        { "ghs_a", "x-access-token" },  { "glpat-a", "oauth2" },
+        { "gloas-a", "oauth2" },        { "glcbt-a", "gitlab-ci-token" },
+        { "0123abcdef", "memfs" },      { "gh", "memfs" },
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        asked a = ask("https://git.example.org/a"), b = ask("https://alice@git.example.org/a");
+
+        a.q.token = b.q.token = rows[i].token;
+        expect(*state, &a, "environment", rows[i].user, rows[i].token);
+        expect(*state, &b, "environment", "alice", rows[i].token);
+    }
+}
+
 static void test_sources_in_their_order(void **state)
 {
     fixture *f = *state;
@@ -315,6 +335,7 @@ int main(void)
         CASE(test_S3_a_token_of_the_remote_never_goes_to_the_letta_endpoint),
         CASE(test_only_http_has_credentials),
         CASE(test_user_names_that_hosts_want_for_a_token),
+        CASE(test_user_names_by_the_first_letters_of_a_token),
         CASE(test_sources_in_their_order),
         CASE(test_systemd_credentials_by_host),
         CASE(test_S4_secrets_are_kept_privately_by_host_and_agent),
