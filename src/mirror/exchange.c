@@ -329,6 +329,8 @@ static outcome take_fetched(exchange *x, fetched *f, const memfs_oid *theirs)
     note_intake(x, theirs, &in);
     clear_note(&x->record, MIRROR_NOTE_REFUSED);
     rc = find_main(x, &err);
+    if (rc == MEMFS_OK)
+        mirror_meta_taken(x, f);
     return rc < 0 ? fail_here(x, &err) : STEP_ON;
 }
 
@@ -380,35 +382,55 @@ static outcome fetch_and_take(exchange *x, const memfs_oid *announced)
     return o;
 }
 
-/* There is no main: another branch that is the default there, or nothing. */
+/* There is no main: nothing at all, or another branch that is the default there. */
+static outcome find_default_branch(exchange *x, transport_refs *ret)
+{
+    transport_report report = { .said = "" };
+    memfs_error err = MEMFS_ERROR_INIT;
+    memfs_code rc = transport_ls_refs(&x->to, clock_mono_ms() + LOOK_MS, ret, &report, &err);
+
+    if (rc == MEMFS_OK)
+        return oid_is_zero(&ret->main) ? STEP_ON : STEP_RACE;
+    return mirror_is_stopping(x->m)
+               ? fail_here(x, &err)
+               : fail_remote(x, probe_classify_git(&x->target, &report), report.said);
+}
+
+static outcome take_branch(exchange *x, const transport_refs *refs)
+{
+    _cleanup_(fetched_freep) fetched *f = NULL;
+    memfs_oid theirs;
+    outcome o = STEP_ON;
+
+    if (!is_part_of(x, &refs->head, &x->ours)) {
+        o = fetch(x, refs->head_ref[0] != '\0' ? refs->head_ref : "HEAD", &f, &theirs);
+        if (o == STEP_DONE)
+            return STEP_RACE;
+        if (o == STEP_ON)
+            o = take_fetched(x, f, &theirs);
+    }
+    if (o == STEP_ON)
+        record_note(&x->record, MIRROR_NOTE_BRANCH,
+                    "there is no main; the default branch '%s' was taken in", refs->head_ref);
+    return o;
+}
+
 static outcome take_default_branch(exchange *x)
 {
     static const memfs_oid none;
-    _cleanup_(fetched_freep) fetched *f = NULL;
+    transport_refs refs = { .head_ref = "" };
     char hex[MEMFS_OID_HEX + 1];
-    memfs_oid theirs;
-    bool was_there = !oid_is_zero(&x->record.remote_tip);
-    outcome o = x->config->direction == REMOTE_PUSH ? STEP_DONE : fetch(x, "HEAD", &f, &theirs);
+    outcome o = x->config->direction == REMOTE_PUSH ? STEP_ON : find_default_branch(x, &refs);
 
-    if (o == STEP_OVER)
-        return o;
-    if (o == STEP_DONE) {
+    if (o == STEP_ON && !oid_is_zero(&refs.head)) {
+        o = take_branch(x, &refs);
+    } else if (o == STEP_ON && !oid_is_zero(&x->record.remote_tip)) {
         oid_hex(&x->record.remote_tip, hex);
-        if (was_there)
-            record_note(&x->record, MIRROR_NOTE_DELETED, "main, which was at %.10s, is gone", hex);
+        record_note(&x->record, MIRROR_NOTE_DELETED, "main, which was at %.10s, is gone", hex);
+    }
+    if (o == STEP_ON)
         see(x, &none);
-        return STEP_ON;
-    }
-    oid_hex(&theirs, hex);
-    if (!is_part_of(x, &theirs, &x->ours)) {
-        o = take_fetched(x, f, &theirs);
-        if (o != STEP_ON)
-            return o;
-    }
-    record_note(&x->record, MIRROR_NOTE_BRANCH,
-                "there is no main, but the default branch at %.10s was taken in", hex);
-    see(x, &none);
-    return STEP_ON;
+    return o;
 }
 
 /* A fetch cannot help: a remote that is never read has commits of its own. */

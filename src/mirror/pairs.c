@@ -249,7 +249,7 @@ bool pair_drop_if_useless(mirror *m, pair *p)
         m->rooms[l->room].n_pairs--;
         if (l->scout == p) /* else nobody would ask */
             gate_open(m, l);
-    } else if (p->place != IS_HELD) {
+    } else if (p->place == IS_HELD) {
         return false; /* its holder frees it */
     }
     pair_free(p);

@@ -91,3 +91,17 @@ void record_note(mirror_record *r, mirror_note note, const char *fmt, ...)
     snprintf(r->note_text, sizeof(r->note_text), "%s", clean);
     r->note_at_us = clock_wall_us();
 }
+
+bool record_is_of(const remote_set *set, const remote_config *c, const char *agent_id,
+                  const mirror_record *r)
+{
+    remote_target t = REMOTE_TARGET_INIT;
+    memfs_error ignored;
+    char mark[17];
+
+    if (r->mark[0] == '\0' || remote_config_target(set->r, c, agent_id, &t, &ignored) < 0)
+        return true;
+    remote_target_mark(&t, mark);
+    remote_target_dispose(&t);
+    return memcmp(mark, r->mark, 8) == 0;
+}

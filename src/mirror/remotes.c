@@ -591,6 +591,7 @@ memfs_code remote_config_target(const remotes *r, const remote_config *c, const 
     t.ssh_key = t.url.kind == URL_SSH ? c->ssh_key : NULL;
     t.ssh_known_hosts = t.url.kind == URL_SSH ? c->ssh_known_hosts : NULL;
     t.may_http = c->allow_http || url_is_loopback(&t.url);
+    t.is_server = true;
     *ret = t;
     return MEMFS_OK;
 }

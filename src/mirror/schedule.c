@@ -373,23 +373,6 @@ static memfs_code list_agent(const state_agent *row, void *ctx, memfs_error *err
     return MEMFS_OK;
 }
 
-/* Is what a record says about another address than the one that is configured now? */
-static bool is_of_another(const remote_set *set, const remote_config *c, const char *id,
-                          const mirror_record *r)
-{
-    remote_target t = REMOTE_TARGET_INIT;
-    memfs_error ignored;
-    char mark[17];
-    bool is_other = false;
-
-    if (r->mark[0] == '\0' || remote_config_target(set->r, c, id, &t, &ignored) < 0)
-        return false;
-    remote_target_mark(&t, mark);
-    remote_target_dispose(&t);
-    is_other = memcmp(mark, r->mark, 8) != 0;
-    return is_other;
-}
-
 /* What stood when it was last tried holds after a restart, too. */
 static void take_up(mirror *m, pair *p, const mirror_record *r, const memfs_oid *tip, bool is_other)
 {
@@ -426,7 +409,7 @@ static void compare_pair(mirror *m, remote_set *set, const remote_config *c, con
 
     if (record_load(m, a->id, c->name, &r, &ignored) < 0)
         memset(&r, 0, sizeof(r)); /* then it is asked */
-    is_other = is_of_another(set, c, a->id, &r);
+    is_other = !record_is_of(set, c, a->id, &r);
     pthread_mutex_lock(&m->mutex);
     at = m->set == set ? lane_find(m, c->name) : -1;
     if (at >= 0)

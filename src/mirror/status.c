@@ -279,6 +279,8 @@ static memfs_code status_of(row_work *w, const char *agent_id, mirror_row_fn fn,
         rc = record_load(w->m, agent_id, c->name, &w->record, err);
         if (rc < 0)
             return rc;
+        if (!record_is_of(w->set, c, agent_id, &w->record))
+            memset(&w->record, 0, sizeof(w->record));
         fill_row(w, c, agent_id, repo_name, &row);
         *ret_goes_on = fn(&row, ctx);
     }
