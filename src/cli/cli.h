@@ -128,5 +128,6 @@ int cmd_restore(int argc, char **argv);
 int cmd_serve(int argc, char **argv);
 int cmd_token(int argc, char **argv);
 int cmd_verify(int argc, char **argv);
+int cmd_webhook(int argc, char **argv);
 
 #endif

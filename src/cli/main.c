@@ -56,6 +56,7 @@ const cli_command CLI_COMMANDS[] = {
     { "agents", cli_to_server, "list the agents whose memory is here", CLI_SERVER },
     { "blocks", cli_to_server, "list or show the blocks of an agent", CLI_SERVER },
     { "mirror", cli_to_server, "the server's git hosts: status, remotes, what to do", CLI_SERVER },
+    { "webhook", cli_to_server, "let git hosts say at once that somebody pushed", CLI_SERVER },
     { "verify", cli_to_server, "check that blocks equal git and that repositories are whole",
       CLI_SERVER },
     { "rebuild", cli_to_server, "make the blocks anew from git, or all from a remote", CLI_SERVER },
