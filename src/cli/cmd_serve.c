@@ -29,7 +29,19 @@ static bool parse_listen(const char *text, char *address, size_t size, uint16_t 
     return true;
 }
 
-static void on_ready(uint16_t port, void *ctx)
+static void print_remotes(const remotes *r, void *ctx)
+{
+    static const char *const ways[] = {
+        [REMOTE_BOTH] = "both ways", [REMOTE_PUSH] = "pushed to", [REMOTE_PULL] = "read from"
+    };
+
+    (void)ctx;
+    for (size_t i = 0; i < r->n; i++)
+        fprintf(stderr, "  remote       %s, %s: %s\n", r->at[i].name, ways[r->at[i].direction],
+                r->at[i].url);
+}
+
+static void on_ready(const server *s, void *ctx)
 {
     const server_options *options = ctx;
     const char *address = options->address;
@@ -37,17 +49,43 @@ static void on_ready(uint16_t port, void *ctx)
     char base[96];
 
     snprintf(base, sizeof(base), "http%s://%s%s%s:%u", options->tls_cert != NULL ? "s" : "",
-             is_v6 ? "[" : "", address, is_v6 ? "]" : "", (unsigned)port);
+             is_v6 ? "[" : "", address, is_v6 ? "]" : "", (unsigned)server_port(s));
     fprintf(stderr,
             "memfs: listening on %s\n"
             "\n"
             "  a memory     git clone %s/v1/git/AGENT_ID/state.git\n"
             "  its blocks   curl %s/v1/agents/AGENT_ID/core-memory/blocks\n"
-            "  letta-code   export LETTA_MEMFS_BASE_URL=%s LETTA_MEMFS_LOCAL=1\n"
-            "\n"
-            "AGENT_ID is agent-<uuid4>; a new id starts an empty memory.  Ctrl-C stops.\n",
+            "  letta-code   export LETTA_MEMFS_BASE_URL=%s LETTA_MEMFS_LOCAL=1\n",
             base, base, base, base);
+    server_remotes(s, print_remotes, NULL);
+    fputs("\n"
+          "AGENT_ID is agent-<uuid4>; a new id starts an empty memory.  Ctrl-C stops.\n", stderr);
     fflush(stderr);
+}
+
+/*
+ * A secret in --remote was copied; what stays in argv, for every `ps` to see, no longer has it (S3).
+ */
+static void hide_user_info(char *word)
+{
+    char *host = strstr(word, "://"), *at;
+
+    if (host == NULL)
+        return;
+    host += strlen("://");
+    at = memchr(host, '@', strcspn(host, "/"));
+    if (at != NULL)
+        memset(host, 'x', (size_t)(at - host));
+}
+
+/* Caller frees. */
+static char *take_remote(const char *url, int argc, char **argv)
+{
+    char *copy = url != NULL ? mem_strdup(url) : NULL;
+
+    for (int i = 1; i < argc; i++)
+        hide_user_info(argv[i]);
+    return copy;
 }
 
 static policy policy_from(bool is_lenient, bool is_strict)
@@ -61,14 +99,17 @@ static policy policy_from(bool is_lenient, bool is_strict)
 
 int cmd_serve(int argc, char **argv)
 {
-    _cleanup_(mem_freep) char *home_path = NULL;
-    const char *home = NULL, *listen = getenv("MEMFS_LISTEN");
+    _cleanup_(mem_freep) char *home_path = NULL, *remote_url = NULL;
+    const char *home = NULL, *listen = getenv("MEMFS_LISTEN"), *remote = NULL, *token_file = NULL;
     const char *prefixes = getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES");
     const char *tls_cert = NULL, *tls_key = NULL;
     bool is_behind_proxy = false, is_lenient = false, is_strict = false, is_quiet = false;
     const cli_option options[] = {
         { "listen", CLI_TEXT, &listen, "ADDR:PORT", "where to listen (" DEFAULT_LISTEN ")" },
         { "home", CLI_TEXT, &home, "DIR", "the data folder" },
+        { "remote", CLI_TEXT, &remote, "URL",
+          "your git host, with {agentId} in the address ($LETTA_MEMFS_GIT_URL)" },
+        { "remote-token-file", CLI_TEXT, &token_file, "FILE", "the token for it (mode 0600)" },
         { "tls-cert", CLI_TEXT, &tls_cert, "FILE", "certificate and chain (PEM): serve https" },
         { "tls-key", CLI_TEXT, &tls_key, "FILE", "its private key (PEM), mode 0600" },
         { "behind-proxy", CLI_FLAG, &is_behind_proxy, NULL,
@@ -79,13 +120,17 @@ int cmd_serve(int argc, char **argv)
         { "quiet", CLI_FLAG, &is_quiet, NULL, "log warnings and errors only" },
     };
     const cli_usage usage = {
-        "serve [--listen ADDR:PORT] [--home DIR]",
+        "serve [--listen ADDR:PORT] [--home DIR] [--remote URL [--remote-token-file FILE]]",
         "Serves agents' memories: git at /v1/git/AGENT_ID/state.git, blocks and agents at /v1.\n"
         "When a push returns, its blocks are there.  Other machines are served as soon as there is a\n"
         "token ('memfs token create') and --listen names an address of theirs.  A certificate that is\n"
         "renewed on disk is shown within seconds; connections stay.\n"
         "LETTA_MEMFS_BLOCK_PATH_PREFIXES limits which files become blocks.",
-        options, ARRAY_LEN(options), "  memfs serve\n  memfs serve --listen 127.0.0.1:9000\n"
+        options, ARRAY_LEN(options),
+        "  memfs serve\n"
+        "  memfs serve --listen 127.0.0.1:9000\n"
+        "  memfs serve --remote 'https://gitea.example.com/agents/{agentId}.git' \\\n"
+        "      --remote-token-file /run/secrets/gitea\n"
     };
     server_options serve = SERVER_OPTIONS_INIT;
     char address[64];
@@ -102,7 +147,10 @@ int cmd_serve(int argc, char **argv)
         return cli_usage_error(&usage, "--tls-cert and --tls-key go together");
     log_set_level(is_quiet ? LOG_WARN : LOG_INFO);
     home_path = cli_home(home);
+    remote_url = take_remote(remote, argc, argv);
     serve.address = address;
+    serve.remote_url = remote_url;
+    serve.remote_token_file = token_file;
     serve.tls_cert = tls_cert;
     serve.tls_key = tls_key;
     serve.is_behind_proxy = is_behind_proxy;

@@ -78,7 +78,7 @@ typedef struct mirror_outcome {
 } mirror_outcome;
 /*
  * Fetch, converge, push with all remotes of the agent, now; concurrent calls share one exchange.
- * The agent need not be known.
+ * The agent need not be known.  deadline_ms: clock_mono_ms.
  */
 void mirror_sync(mirror *m, const char *agent_id, int64_t deadline_ms, mirror_outcome *ret);
 /*

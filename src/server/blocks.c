@@ -8,10 +8,13 @@
  * Filters by what memfs does not have (templates, identities, projects) are accepted and checked,
  * and match what they would match on a stock server where nobody made any: nothing.
  */
+#include "base/clock.h"
 #include "memory/ids.h"
 #include "server/reply.h"
 #include "server/shape.h"
 #include "sync/materialise.h"
+
+#include <stdio.h>
 
 /* ---- one block ---- */
 
@@ -287,6 +290,7 @@ void blocks_count(http_request *rq, void *ctx)
 /* ---- sync ---- */
 
 #define SYNC_WAIT_MS 30000
+#define SYNC_RETRY_S 30
 
 /* recompile: a bool, or "auto"; there is no prompt here to be compiled, so it is only checked. */
 static void check_recompile(params *p)
@@ -296,6 +300,52 @@ static void check_recompile(params *p)
     if (p->lookup(p->source, "recompile", 0, &text) && str_equal(text, MEMFS_STR("auto")))
         return;
     (void)params_bool(p, "recompile", false);
+}
+
+/*
+ * What the remotes have comes in first.  One that fails keeps nobody from the blocks that are here:
+ * they are answered with 200, and the header says it.  Only of an agent that nobody here knows is
+ * that not enough, as the remote may have it.
+ */
+static void meet_remotes(app *self, memfs_str agent_id, mirror_outcome *ret)
+{
+    char id[IDS_MAX_LEN + 1];
+
+    *ret = (mirror_outcome){ .n_remotes = 0 };
+    if (!mirror_has_remotes(self->mirror))
+        return;
+    snprintf(id, sizeof(id), "%.*s", (int)agent_id.len, agent_id.ptr);
+    mirror_sync(self->mirror, id, clock_mono_ms() + SYNC_WAIT_MS, ret);
+}
+
+/* Fixed words and numbers: what a remote said is in the status and in the log (T20). */
+static void tell_remotes(http_request *rq, const mirror_outcome *o)
+{
+    char text[80];
+
+    if (o->n_remotes == 0)
+        return;
+    if (o->n_failed == 0)
+        snprintf(text, sizeof(text), "ok; remotes=%zu", o->n_remotes);
+    else
+        snprintf(text, sizeof(text), "failed; remotes=%zu; failed=%zu", o->n_remotes, o->n_failed);
+    http_set_header(rq, "X-Memfs-Remote", text);
+}
+
+/* An agent that is unknown here: is it nobody's, or on a remote that could not be asked? */
+static void send_unknown(http_request *rq, memfs_str agent_id, const mirror_outcome *o,
+                         const memfs_error *err)
+{
+    int64_t after_s = o->retry_after_s > 0 ? o->retry_after_s : SYNC_RETRY_S;
+    char text[24];
+
+    if (err->code != MEMFS_ENOTFOUND || o->n_failed == o->n_missing) {
+        reply_agent_failed(rq, agent_id, err);
+        return;
+    }
+    snprintf(text, sizeof(text), "%lld", (long long)after_s);
+    http_set_header(rq, "Retry-After", text);
+    http_send_detail(rq, 503, "This agent is not known here, and its remote could not be asked");
 }
 
 static memfs_code catch_up(app *self, memfs_str agent_id, memfs_error *err)
@@ -316,7 +366,8 @@ static memfs_code catch_up(app *self, memfs_str agent_id, memfs_error *err)
 
 /*
  * The blocks as git has them now, in the order of the tree (http-api 3).  Unlike in stock servers
- * the cache follows every push by itself; this finds what reached the folder another way.
+ * the cache follows every push by itself; this fetches from the agent's remotes, and finds what
+ * reached the folder another way.
  */
 void sync_from_git(http_request *rq, void *ctx)
 {
@@ -324,12 +375,15 @@ void sync_from_git(http_request *rq, void *ctx)
     const block_query q = { .agent_id = reply_agent_id(rq, &p), .show_hidden = true,
                             .order = BLOCK_ORDER_PATH };
     memfs_error err = MEMFS_ERROR_INIT;
+    mirror_outcome outcome;
 
     check_recompile(&p);
     if (!reply_params_good(rq, &p))
         return;
+    meet_remotes(ctx, q.agent_id, &outcome);
+    tell_remotes(rq, &outcome);
     if (catch_up(ctx, q.agent_id, &err) < 0)
-        reply_agent_failed(rq, q.agent_id, &err);
+        send_unknown(rq, q.agent_id, &outcome, &err);
     else
         answer_blocks(rq, ctx, &q);
 }

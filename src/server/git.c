@@ -5,6 +5,7 @@
  * packs are git's: `git upload-pack` makes them, and a pushed one goes through sync/push.h.
  *
  *     agent            refs          fetch              push
+ *     on a remote      is brought here first, within MEET_MS, then as known
  *     unknown          the genesis   the genesis        makes the repository
  *     known, there     main          from it            onto it
  *     known, missing   503           503                503 (H4: nothing is ever made up)
@@ -27,6 +28,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#define MEET_MS 2000 /* a look at the remotes for an id that nobody here knows (design 5) */
 #define UPLOAD_TIMEOUT_MS 300000
 #define QUIET_MS 60000 /* a child that neither reads nor writes for so long hangs (F03) */
 #define EXIT_MS 10000  /* from the end of its output to its exit */
@@ -73,6 +75,21 @@ static memfs_code read_tip(app *a, agent *known, git_target *ret, memfs_error *e
     return rc;
 }
 
+/*
+ * ENOTFOUND: neither here nor, as far as that could be found out in time, on a remote.  On a worker:
+ * it may wait for the network.
+ */
+static memfs_code look_for(app *a, memfs_str id, agent **ret, memfs_error *err)
+{
+    memfs_code rc = home_agent_repo(a->home, id, ret, err);
+    char text[IDS_MAX_LEN + 1];
+
+    if (rc != MEMFS_ENOTFOUND || !mirror_has_remotes(a->mirror))
+        return rc;
+    snprintf(text, sizeof(text), "%.*s", (int)id.len, id.ptr);
+    return mirror_meet(a->mirror, text, MEET_MS) ? home_agent_repo(a->home, id, ret, err) : rc;
+}
+
 static bool find_target(http_request *rq, app *a, git_target *ret)
 {
     memfs_error err = MEMFS_ERROR_INIT;
@@ -82,7 +99,7 @@ static bool find_target(http_request *rq, app *a, git_target *ret)
 
     if (!check_id(rq, &id))
         return false;
-    rc = home_agent_repo(a->home, id, &known, &err);
+    rc = look_for(a, id, &known, &err);
     if (rc == MEMFS_OK)
         rc = read_tip(a, known, ret, &err);
     if (rc == MEMFS_ENOTFOUND) {

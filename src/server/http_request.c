@@ -269,6 +269,14 @@ static void publish(http_request *rq)
     pthread_mutex_unlock(&rq->mutex);
 }
 
+static bool has_set_header(const http_request *rq, const char *name)
+{
+    for (size_t i = 0; i < rq->n_set_headers; i++)
+        if (str_equal(rq->set_headers[i].key, str_of(name)))
+            return true;
+    return false;
+}
+
 static void write_detail(http_request *rq, int status, const char *text)
 {
     json_writer w = JSON_WRITER_INIT(&rq->out);
@@ -277,7 +285,7 @@ static void write_detail(http_request *rq, int status, const char *text)
     jw_object(&w);
     jw_key_text(&w, "detail", text);
     jw_object_end(&w);
-    if (status == 503)
+    if (status == 503 && !has_set_header(rq, "Retry-After"))
         http_set_header(rq, "Retry-After", "1");
     rq->status = status;
     set_type(rq, "application/json");

@@ -370,7 +370,7 @@ static memfs_code sync_now(app *self, const json_t *request, teller *t, memfs_er
         rc = one_agent(request, &agent_id, err);
     if (rc < 0)
         return rc;
-    mirror_sync(self->mirror, agent_id.ptr, SYNC_DEADLINE_MS, &outcome);
+    mirror_sync(self->mirror, agent_id.ptr, clock_mono_ms() + SYNC_DEADLINE_MS, &outcome);
     w = teller_begin(t, "result");
     jw_key_str(&w, "agent", agent_id);
     jw_key_int(&w, "remotes", (int64_t)outcome.n_remotes);

@@ -6,10 +6,12 @@
  *     workers          http.c's pools: handlers that wait for git or the disk
  *     reaper           http_conn.c
  *     background       recovers what was not touched yet, then folds packs as pushes leave them
+ *     mirror           its scheduler and workers (mirror.h)
  *
- * Stopping: no new connections, requests end within GRACE_MS, then the background, then the home. A
- * handler that hangs beyond that keeps the home open until the process ends, which is at once: a
- * killed push is what D1 to D4 are made for.
+ * Stopping: no new connections, requests end within GRACE_MS, then the background, then the mirror
+ * (what it was at is done again by the next start), then the home.  A handler that hangs beyond that
+ * keeps the home open until the process ends, which is at once: a killed push is what D1 to D4 are
+ * made for.
  */
 #include "server/server.h"
 
@@ -24,6 +26,7 @@
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/prctl.h>
@@ -31,12 +34,18 @@
 #include <sys/stat.h>
 
 #define GRACE_MS 20000 /* and 5 s for what was cut off: 25 s in all (F30) */
+#define ALL_GRACE_MS 25000
+#define LEAST_GRACE_MS 500 /* of the mirror, when the requests used all of theirs */
 #define UPKEEP_PAUSE_MS 1000
+#define N_MIRROR_WORKERS 4
 #define WANTED_DESCRIPTORS 4096
 
 struct server {
     app app;
     http_server *http;
+    _Atomic(mirror *) told; /* of moves of main; NULL before it runs and when it ends */
+    char *remote_url, *remote_token_file;
+    pthread_mutex_t reloading; /* one reload of remotes at a time: the last one asked for wins */
     bool is_transient;
     bool has_background;
     pthread_t background;
@@ -48,7 +57,7 @@ struct server {
 
 /* ---- beside the requests ---- */
 
-/* How loud an alarm is; what stands in neither list is a warning. */
+/* How loud an alarm of the home or the mirror is; what stands in neither list is a warning. */
 static log_level level_of_alarm(const char *event)
 {
     static const char *const good_news[] = { "agent_adopted", "agent_unfenced",
@@ -102,8 +111,21 @@ static bool pause_for(server *s, int64_t ms)
 static void refresh_tls(server *s, bool is_asked)
 {
     pthread_mutex_lock(&s->refreshing);
-    http_refresh_tls(s->http, is_asked);
+    if (s->http != NULL)
+        http_refresh_tls(s->http, is_asked);
     pthread_mutex_unlock(&s->refreshing);
+}
+
+/* The front is ended before the background, which must not meet it half gone. */
+static http_server *take_http(server *s)
+{
+    http_server *taken;
+
+    pthread_mutex_lock(&s->refreshing);
+    taken = s->http;
+    s->http = NULL;
+    pthread_mutex_unlock(&s->refreshing);
+    return taken;
 }
 
 static void recover(server *s)
@@ -123,6 +145,7 @@ static void recover(server *s)
     snprintf(ms, sizeof(ms), "%lld", (long long)(clock_mono_ms() - began_ms));
     log_event(LOG_INFO, "recovered", "agents", agents, "ms", ms, NULL);
     atomic_store(&s->app.is_ready, true);
+    mirror_compare_all(s->app.mirror);
 }
 
 static void *run_background(void *arg)
@@ -159,6 +182,97 @@ static void stop_background(server *s)
     s->has_background = false;
 }
 
+/* ---- remotes ---- */
+
+static void on_moved(const char *agent_id, void *ctx)
+{
+    server *s = ctx;
+    mirror *m = atomic_load(&s->told);
+
+    if (m != NULL)
+        mirror_moved(m, agent_id);
+}
+
+static void log_mirror(const char *event, const char *agent_id, const char *remote,
+                       const char *text, void *ctx)
+{
+    (void)ctx;
+    log_event(level_of_alarm(event), event, "agent", agent_id, "remote", remote, "text", text,
+              NULL);
+}
+
+static void log_remote_warning(const char *text, void *ctx)
+{
+    (void)ctx;
+    log_event(LOG_WARN, "remote_configured", "text", text, NULL);
+}
+
+static memfs_code load_remotes(server *s, remotes **ret, memfs_error *err)
+{
+    const remotes_options options = { home_settings(s->app.home)->path, s->remote_url,
+                                      s->remote_token_file, log_remote_warning, NULL };
+
+    return remotes_load(&options, ret, err);
+}
+
+/*
+ * A command about blocks does not fail because of a remote.  One about remotes does: app.h,
+ * remotes_fault.
+ */
+static remotes *no_remotes(server *s, const memfs_error *why)
+{
+    remotes *none = mem_alloc(sizeof(*none));
+
+    snprintf(s->app.remotes_fault, sizeof(s->app.remotes_fault), "%s", why->msg);
+    none->home = mem_strdup(home_settings(s->app.home)->path);
+    return none;
+}
+
+static memfs_code start_mirror(server *s, memfs_error *err)
+{
+    mirror_options options = { .home = s->app.home, .n_workers = N_MIRROR_WORKERS,
+                               .is_manual = s->is_transient, .event = log_mirror };
+    memfs_code rc = load_remotes(s, &options.remotes, err);
+
+    if (rc < 0 && s->is_transient)
+        options.remotes = no_remotes(s, err);
+    else if (rc < 0)
+        return rc;
+    rc = mirror_start(&options, &s->app.mirror, err);
+    if (rc == MEMFS_OK)
+        atomic_store(&s->told, s->app.mirror);
+    return rc;
+}
+
+/* Nobody asks it any more but the home: a move that is not told now is found by the next start. */
+static void stop_mirror(server *s, int64_t grace_ms)
+{
+    mirror *m = s->app.mirror;
+
+    if (m == NULL)
+        return;
+    mirror_stop(m, grace_ms > LEAST_GRACE_MS ? grace_ms : LEAST_GRACE_MS);
+    atomic_store(&s->told, NULL);
+    s->app.mirror = NULL;
+}
+
+memfs_code app_reload_remotes(app *self, memfs_error *err)
+{
+    server *s = (server *)((char *)self - offsetof(server, app));
+    remotes *fresh;
+    memfs_code rc;
+
+    pthread_mutex_lock(&s->reloading);
+    rc = load_remotes(s, &fresh, err);
+    if (rc == MEMFS_OK) {
+        mirror_reload(self->mirror, fresh);
+        if (self->remotes_fault[0] != '\0')
+            self->remotes_fault[0] = '\0';
+    }
+    pthread_mutex_unlock(&s->reloading);
+    return rc;
+}
+
 /* ---- life ---- */
 
 static bool is_loopback(const char *address)
@@ -189,11 +303,16 @@ static server *server_new(const server_options *options)
     pthread_condattr_t attr;
 
     s->is_transient = options->is_transient;
+    s->remote_url = options->remote_url != NULL ? mem_strdup(options->remote_url) : NULL;
+    s->remote_token_file =
+        options->remote_token_file != NULL ? mem_strdup(options->remote_token_file) : NULL;
+    atomic_init(&s->told, NULL);
     s->app.version = MEMFS_VERSION;
     s->app.started_at_us = clock_wall_us();
     s->app.webhooks = webhooks_new(options->home.path);
     atomic_init(&s->app.is_ready, false);
     pthread_mutex_init(&s->mutex, NULL);
+    pthread_mutex_init(&s->reloading, NULL);
     pthread_mutex_init(&s->refreshing, NULL);
     pthread_condattr_init(&attr);
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
@@ -209,6 +328,9 @@ static void server_free(server *s)
     home_close(s->app.home);
     pthread_cond_destroy(&s->changed);
     pthread_mutex_destroy(&s->mutex);
+    pthread_mutex_destroy(&s->reloading);
+    free(s->remote_url);
+    free(s->remote_token_file);
     pthread_mutex_destroy(&s->refreshing);
     free(s);
 }
@@ -271,9 +393,13 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
     memfs_code rc;
 
     home.alarm = log_alarm;
+    home.moved = on_moved;
+    home.moved_ctx = s;
     rc = home_open(&home, &s->app.home, err);
     if (rc == MEMFS_OK)
         rc = open_auth(s, options->address, err);
+    if (rc == MEMFS_OK)
+        rc = start_mirror(s, err);
     if (rc == MEMFS_OK)
         warn_of_clear_text(options);
     if (rc == MEMFS_OK)
@@ -292,6 +418,7 @@ memfs_code server_start(const server_options *options, server **ret, memfs_error
     if (rc < 0) {
         if (s->http != NULL)
             http_stop(s->http, 0, NULL);
+        stop_mirror(s, 0);
         server_free(s);
         return rc;
     }
@@ -304,15 +431,21 @@ uint16_t server_port(const server *s)
     return http_port(s->http);
 }
 
+void server_remotes(const server *s, void (*fn)(const remotes *r, void *ctx), void *ctx)
+{
+    mirror_with_remotes(s->app.mirror, fn, ctx);
+}
+
 size_t server_stop(server *s)
 {
+    int64_t until_ms = clock_mono_ms() + ALL_GRACE_MS;
     char count[24];
     bool is_stuck;
     size_t n_cut;
 
     if (http_drain(s->http, GRACE_MS) > 0)
         process_end_all(); /* a handler that waits for git has nothing to wait for any more */
-    n_cut = http_stop(s->http, 0, &is_stuck);
+    n_cut = http_stop(take_http(s), 0, &is_stuck);
     if (n_cut > 0) {
         snprintf(count, sizeof(count), "%zu", n_cut);
         log_event(LOG_WARN, "requests_cut", "count", count, NULL);
@@ -323,6 +456,7 @@ size_t server_stop(server *s)
         return n_cut;
     }
     stop_background(s);
+    stop_mirror(s, until_ms - clock_mono_ms());
     server_free(s);
     return n_cut;
 }
@@ -367,7 +501,9 @@ static void reload(server *s)
     if (auth_reload(s->app.auth, &err) < 0)
         log_event(LOG_ERROR, "reload_failed", "what", "tokens", "reason", err.msg, NULL);
     refresh_tls(s, true);
-    log_event(LOG_INFO, "reload", "text", "tokens and certificate were read anew", NULL);
+    if (app_reload_remotes(&s->app, &err) < 0)
+        log_event(LOG_ERROR, "reload_failed", "what", "remotes", "reason", err.msg, NULL);
+    log_event(LOG_INFO, "reload", "text", "tokens, certificate and remotes were read anew", NULL);
 }
 
 static int wait_for_signal(server *s)
@@ -386,7 +522,7 @@ static int wait_for_signal(server *s)
     return number;
 }
 
-memfs_code server_run(const server_options *options, void (*ready)(uint16_t port, void *ctx),
+memfs_code server_run(const server_options *options, void (*ready)(const server *s, void *ctx),
                       void *ctx, memfs_error *err)
 {
     sigset_t set;
@@ -402,7 +538,7 @@ memfs_code server_run(const server_options *options, void (*ready)(uint16_t port
     rc = server_start(options, &s, err);
     if (rc < 0)
         return rc;
-    ready(server_port(s), ctx);
+    ready(s, ctx);
     log_event(LOG_INFO, "stopping", "signal", wait_for_signal(s) == SIGTERM ? "TERM" : "INT", NULL);
     server_stop(s);
     return MEMFS_OK;

@@ -11,6 +11,7 @@
 #ifndef MEMFS_SERVER_SERVER_H
 #define MEMFS_SERVER_SERVER_H
 
+#include "mirror/remotes.h"
 #include "server/http.h"
 #include "sync/home.h"
 
@@ -23,21 +24,30 @@ typedef struct server_options {
     const char *tls_cert, *tls_key; /* files, PEM; both or neither */
     bool is_behind_proxy; /* one that does TLS, and speaks for all clients */
     bool is_transient;   /* a command's own short service: no background work, no request log */
+    /* --remote and --remote-token-file; NULL: as the environment and the home's config say */
+    const char *remote_url, *remote_token_file;
 } server_options;
 #define SERVER_OPTIONS_INIT { .home = HOME_OPTIONS_INIT }
 
-/* EDENIED: an address beyond loopback, and no tokens.  EUNAVAIL: the home is owned, or the port taken. */
+/*
+ * EDENIED: an address beyond loopback, and no tokens.  EINVALID: remotes that cannot be read (a
+ * transient service starts all the same, and its routes about remotes say why).  EUNAVAIL: the home
+ * is owned, or the port taken.
+ */
 MEMFS_CHECK memfs_code server_start(const server_options *options, server **ret, memfs_error *err);
 uint16_t server_port(const server *s);
+/* The remotes of this moment; they live during the call. */
+void server_remotes(const server *s, void (*fn)(const remotes *r, void *ctx), void *ctx);
 /* Ends what runs within 25 s; returns how many requests were cut off. */
 size_t server_stop(server *s);
 
 /*
- * Start, ready() once with the port, wait for SIGTERM or SIGINT, stop.  The signals are blocked in
- * all threads before any is started.
+ * Start, ready() once, wait for SIGTERM or SIGINT, stop.  SIGHUP reads anew what may change: tokens,
+ * certificate, remotes; what cannot be read is logged, and what was there before stays.  The signals
+ * are blocked in all threads before any is started.
  */
 MEMFS_CHECK memfs_code server_run(const server_options *options,
-                                  void (*ready)(uint16_t port, void *ctx), void *ctx,
+                                  void (*ready)(const server *s, void *ctx), void *ctx,
                                   memfs_error *err);
 
 #endif
