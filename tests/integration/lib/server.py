@@ -57,6 +57,9 @@ class Server:
         self.rewrites_allowed = False   # purge is the one who may
         self.expected_codes = (0,)
         self.damaged = set()            # agents whose repository a test broke on purpose
+        self.listen = "127.0.0.1:0"
+        self.scheme = "http"            # told by the server when it starts
+        self.secrets = []               # of this server's own tokens, for S3 and S4
         self.sample = None              # only these agents are verified, where there are thousands
         self.watcher = Watcher(self) if watch else None
         os.makedirs(self.folder, exist_ok=True)
@@ -72,12 +75,12 @@ class Server:
                     "UBSAN_OPTIONS", "halt_on_error=1:print_stacktrace=1"),
                 **self.extra_env}
 
-    def spawn(self, listen="127.0.0.1:0"):
+    def spawn(self, listen=None):
         with open(self.log_path, "ab") as log:
             offset = log.tell()
             self.process = subprocess.Popen(
-                [*self.prefix, self.binary, "serve", "--home", self.home, "--listen", listen,
-                 *self.args],
+                [*self.prefix, self.binary, "serve", "--home", self.home, "--listen",
+                 listen or self.listen, *self.args],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=self.environment(),
                 cwd="/", start_new_session=True)
         return offset
@@ -88,9 +91,9 @@ class Server:
         while time.monotonic() < deadline:
             with open(self.log_path, "rb") as log:
                 log.seek(offset)
-                found = re.search(rb"listening on http://127\.0\.0\.1:(\d+)\s", log.read())
+                found = re.search(rb"listening on (https?)://\S+:(\d+)\s", log.read())
             if found:
-                self.port = int(found.group(1))
+                self.scheme, self.port = found.group(1).decode(), int(found.group(2))
                 if self.watcher:
                     self.watcher.start()
                 return self
@@ -104,7 +107,7 @@ class Server:
 
     @property
     def url(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{self.scheme}://127.0.0.1:{self.port}"
 
     @property
     def pid(self):
@@ -179,6 +182,11 @@ class Server:
         assert answer.status == 200, answer
         return answer.json()["value"]
 
+    def value_id(self, agent, label):
+        answer = self.block(agent, label)
+        assert answer.status == 200, answer
+        return answer.json()["id"]
+
     def blocks(self, agent):
         """All blocks of an agent by label."""
         answer = self.get(f"/v1/agents/{agent}/core-memory/blocks?limit=0")
@@ -232,6 +240,13 @@ class Server:
                                  f"{done.stderr.decode('utf-8', 'replace')[-4000:]}")
         return done
 
+    def token(self, scope="admin", *options):
+        """A new token; from then on the canary opens nothing, and the token is one more canary."""
+        made = json.loads(self.cli("token", "create", "--scope", scope, "--json", *options).stdout)
+        basic = base64.b64encode(b"letta:" + made["token"].encode())
+        self.secrets += [made["token"].encode(), basic, basic.rstrip(b"=")]
+        return made
+
     # -- the data folder ---------------------------------------------------------------------------
 
     def repository(self, agent):
@@ -263,6 +278,11 @@ class Server:
         packs = sorted(os.path.basename(p)
                        for p in glob.glob(self.repository(agent) + "/objects/pack/*"))
         return (refs, packs, self.dump([agent]))
+
+    def state_of_repository(self, agent):
+        """Refs and packs on disk, without asking the server."""
+        packs = glob.glob(self.repository(agent) + "/objects/pack/*")
+        return self.git_dir(agent, "for-each-ref").stdout, sorted(map(os.path.basename, packs))
 
     def leftovers(self):
         """What a crash or a refused push may leave for a moment, never for good."""
@@ -310,7 +330,7 @@ class Server:
 
     def check_secrets(self):
         """S3: nothing that a client showed as its key is anywhere at rest or in the log."""
-        patterns = [x for s in SECRETS for x in ("-e", s.decode())]
+        patterns = [x for s in (*SECRETS, *self.secrets) for x in ("-e", s.decode())]
         done = subprocess.run(["grep", "-rlaF", *patterns, "--", self.home, self.log_path],
                               capture_output=True, timeout=300)
         assert done.stdout == b"", f"the canary token is at rest in {done.stdout.decode()}"
@@ -404,7 +424,7 @@ class Watcher:
                     line = f.read()
             except OSError:
                 continue
-            if any(s in line for s in SECRETS):
+            if any(s in line for s in (*SECRETS, *self.server.secrets)):
                 self.faults.append(f"a token in the command line of {pid}")
             digest = hashlib.sha1(line).digest()
             self.seen_commands.add(digest)
