@@ -362,7 +362,7 @@ def test_S2_every_route_answers_without_a_server_error(mem):
         if access == "owner":
             continue
         path = (pattern.replace("{agent}", mem.ada).replace("{id}", block)
-                .replace("{label...}", "system/human"))
+                .replace("{label...}", "system/human").replace("{kind}", "gitea"))
         body = b"0000" if "/git-" in path else b""
         answer = mem.server.request(method, path, body=body if method == "POST" else None)
         assert answer.status < 500 and answer.status != 404, (method, path, answer)
