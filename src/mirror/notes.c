@@ -10,28 +10,29 @@ static const struct {
     [MIRROR_NOTE_NONE] = { "", "" },
     [MIRROR_NOTE_UNRELATED] = { "unrelated",
         "the remote had a history of its own; both were joined and nothing is lost.  Look at the "
-        "files, then 'memfs mirror resolve --keep merge' (or ours, theirs)" },
+        "files, then 'memfs mirror resolve --accept' (or --keep-ours, --keep-theirs)" },
     [MIRROR_NOTE_REWRITTEN] = { "rewritten",
         "somebody rewrote the remote's main; what it had before was joined with it again.  To drop "
-        "commits for good use 'memfs purge', else 'memfs mirror resolve --keep merge'" },
+        "commits for good use 'memfs purge', else 'memfs mirror resolve --accept'" },
     [MIRROR_NOTE_LOST] = { "lost",
         "the remote had lost commits (a backup put back?); they were pushed again.  'memfs mirror "
-        "resolve --keep merge' ends this note" },
+        "resolve --accept' ends this note" },
     [MIRROR_NOTE_DELETED] = { "deleted",
         "main was deleted on the remote and pushed again.  To stop mirroring take the remote out "
-        "of the config file; 'memfs mirror resolve --keep merge' ends this note" },
+        "of the configuration ('memfs mirror remove'); 'memfs mirror resolve --accept' ends this "
+        "note" },
     [MIRROR_NOTE_BRANCH] = { "branch",
         "the remote's default branch is not main: make main the default branch there, then 'memfs "
-        "mirror resolve --keep merge'" },
+        "mirror resolve --accept'" },
     [MIRROR_NOTE_REFUSED] = { "refused",
-        "take the offending file out on the remote, or 'memfs mirror resolve --keep ours', which "
+        "take the offending file out on the remote, or 'memfs mirror resolve --keep-ours', which "
         "joins both histories with our files" },
     [MIRROR_NOTE_REJECTED] = { "rejected",
         "let this account push main on the host (protected branch, hook, secret scanning), then "
         "'memfs mirror retry'" },
     [MIRROR_NOTE_BY_RULE] = { "by-rule",
         "both sides changed the same lines and all of them were kept: look at the commit, then "
-        "'memfs mirror resolve --keep merge'" },
+        "'memfs mirror resolve --accept'" },
     [MIRROR_NOTE_DIVERGED] = { "diverged",
         "this remote is push-only and has commits of others: set 'direction = both' to take them "
         "in, or empty it" },
@@ -94,10 +95,10 @@ const char *failure_advice(const char *answer)
     switch (failure_answer(answer)) {
     case REMOTE_UNAUTHORIZED:
         return "put a good token into the remote's tokenFile (it is tried within seconds), or see "
-               "'memfs remote check'";
+               "'memfs mirror check'";
     case REMOTE_FORBIDDEN:
         return "give the token the right to read and write this repository, then 'memfs mirror "
-               "retry'; 'memfs remote check' says what it may";
+               "retry'; 'memfs mirror check' says what it may";
     case REMOTE_NOT_FOUND:
         return "create the repository on the host, or set 'create = true' for this remote; a "
                "private one that the token cannot see looks the same";

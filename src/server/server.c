@@ -61,7 +61,8 @@ struct server {
 static log_level level_of_alarm(const char *event)
 {
     static const char *const good_news[] = { "agent_adopted", "agent_unfenced",
-                                             "cache_rule_changed", "leftovers_swept" };
+                                             "cache_rule_changed", "leftovers_swept",
+                                             "mirror_recovered" };
     static const char *const bad_news[] = { "agent_fenced", "fence_not_kept", "folder_missing",
                                             "history_rewritten" };
 
