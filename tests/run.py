@@ -1,16 +1,16 @@
 #!/usr/bin/env python3
 """Runs every test of memfs and ends with one count.
 
-    tests/run.py                 all phases, three lanes at a time
+    tests/run.py                 all phases, four lanes at a time
     tests/run.py --only unit     one phase (repeatable)
     tests/run.py --list
 
-Phases are rows of PHASES below.  Lanes "client" and "serve" hold the long integration suites, lane "side"
-all that can run beside them; the builds come first.  Each phase returns its counts; a phase that cannot run is
+Phases are rows of PHASES below.  Lanes "client", "serve" and "mirror" hold the long integration suites (the last
+one mostly waits, for networks that time out), lane "side" all that can run beside them; the builds come first.  Each phase returns its counts; a phase that cannot run is
 a failure, never a silence.  A test that needs what this machine lacks says "skipped" with its reason;
 more skips than MAX_SKIPPED fail the run.
 
-Environment: FUZZ_SECONDS (30 a target), CRASHES, POWER_CUTS, SOAK scale the long suites.
+Environment: FUZZ_SECONDS (30 a target), CRASHES, POWER_CUTS, FLEET_SECONDS, SOAK scale the long suites.
 """
 import argparse
 import json
@@ -160,7 +160,7 @@ def phase_unit():
 
 # What runs more than one thread, under ThreadSanitizer.
 CONCURRENT = ["test_pool", "test_cache_threads", "test_state", "test_home", "test_push",
-              "test_intake", "test_http"]
+              "test_intake", "test_http", "test_mirror"]
 
 
 PROGRAMS = ["memfs", "memfs-server", "memfs-hook", "git-remote-memfs"]
@@ -209,8 +209,12 @@ SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:log_path=stderr",
              "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
 
 # The integration tests of the server; all the others are the client's.
-SERVER = ["attacks", "crash", "durability", "faults", "git_http", "http_front", "main_job", "owner",
-          "policy", "rest", "rest_agents", "rest_blocks", "vectors"]
+SERVER = ["attacks", "auth", "crash", "durability", "faults", "git_http", "http_front", "main_job", "owner",
+          "policy", "rest", "rest_agents", "rest_blocks", "tls", "vectors"]
+
+
+# Those of the mirror: remotes, webhooks, fleets.
+MIRROR = ["fleet", "hosts", "mirror_faults", "proving_ground"]
 
 
 def integration_files():
@@ -225,8 +229,13 @@ def phase_server():
 
 def phase_client():
     files = ["tests/integration/" + name for name in integration_files()
-             if name[len("test_"):-len(".py")] not in SERVER]
+             if name[len("test_"):-len(".py")] not in SERVER + MIRROR]
     return pytest("client", files, "build-asan/memfs", SANITIZED)
+
+
+def phase_mirror():
+    files = ["tests/integration/test_%s.py" % name for name in MIRROR]
+    return pytest("mirror", files, "build-asan/memfs", SANITIZED)
 
 
 def phase_letta():
@@ -241,6 +250,7 @@ PHASES = [  # name, lane, function
     ("build", "first", phase_build),
     ("client", "client", phase_client),
     ("server", "serve", phase_server),
+    ("mirror", "mirror", phase_mirror),
     ("unit", "side", phase_unit),
     ("letta", "side", phase_letta),
     ("clang", "side", phase_clang),
@@ -278,7 +288,7 @@ def main():
     if total.failed == 0:
         lanes = [threading.Thread(target=run_lane, args=([p for p in wanted if p[1] == lane],
                                                          total, lock))
-                 for lane in ("client", "serve", "side")]
+                 for lane in ("client", "serve", "mirror", "side")]
         for lane in lanes:
             lane.start()
         for lane in lanes:

@@ -218,6 +218,9 @@ static memfs_code ask(host_talk *k, const char *url, const char *method, memfs_s
     if (http.failure != HTTPC_FINE)
         return host_refuse(k, MEMFS_EUNAVAIL, err, "the host's API is unreachable (%s)",
                            http.detail);
+    if (http.content_type[0] == '\0' && got.len == 0 && host_is_good(k)) /* curl takes it for whole */
+        return host_refuse(k, MEMFS_EUNAVAIL, err,
+                           "the host's API is unreachable (its answer ended in the middle)");
     read_body(k, &http, buf_str(&got));
     return judge(k, &http, err);
 }
@@ -258,12 +261,6 @@ memfs_code host_odd(host_talk *k, const char *what, memfs_error *err)
                            what, k->status, said);
     return host_refuse(k, k->status == 403 ? MEMFS_EDENIED : MEMFS_EINVALID, err,
                        "could not %s: the host refuses it (HTTP %d%s)", what, k->status, said);
-}
-
-void host_keep_first(host_answer *first, const host_answer *now)
-{
-    if (first->words[0] == '\0' && now->words[0] != '\0')
-        *first = *now;
 }
 
 char *host_owner_path(const host *h, const char *before, const char *after)

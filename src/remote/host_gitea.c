@@ -44,14 +44,9 @@ static char *path_to_create(const host *h, const char *login)
                                             : host_owner_path(h, "/orgs", "/repos");
 }
 
-static memfs_code judge_created(host_talk *k, const char *login, memfs_error *err)
+/* 404: neither an organisation that the token may see nor, as far as is known, its own account. */
+static memfs_code no_owner(host_talk *k, const char *login, const char *what, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *what = mem_printf("create '%s/%s'", k->h->owner, k->h->name);
-
-    if (host_is_good(k) || k->status == 409)
-        return MEMFS_OK;
-    if (k->status != 404)
-        return refused(k, what, err);
     k->answer->is_missing = true;
     if (login[0] == '\0')
         return host_refuse(k, MEMFS_ENOTFOUND, err,
@@ -60,6 +55,15 @@ static memfs_code judge_created(host_talk *k, const char *login, memfs_error *er
     return host_refuse(k, MEMFS_ENOTFOUND, err,
                        "could not %s: '%s' is no organisation that the token of '%s' may see, and "
                        "not its own account", what, k->h->owner, login);
+}
+
+static memfs_code judge_created(host_talk *k, const char *login, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *what = mem_printf("create '%s/%s'", k->h->owner, k->h->name);
+
+    if (host_is_good(k) || k->status == 409)
+        return MEMFS_OK;
+    return k->status == 404 ? no_owner(k, login, what, err) : refused(k, what, err);
 }
 
 static memfs_code create(host_talk *k, memfs_error *err)
@@ -99,6 +103,8 @@ static memfs_code check_create(host_talk *k, host_rights *ret, memfs_error *err)
         ret->may_create = 0;
     if (k->status == 403)
         (void)refused(k, "create repositories there", err);
+    else if (k->status == 404)
+        (void)no_owner(k, ret->login, "create repositories there", err);
     return MEMFS_OK;
 }
 
@@ -142,25 +148,28 @@ static memfs_code check_repository(host_talk *k, host_rights *ret, memfs_error *
     return refused(k, "see the repository", err);
 }
 
+/* What could not be told is a note beside an answer, and gives way to a refusal. */
 static memfs_code check(host_talk *k, host_rights *ret, memfs_error *err)
 {
-    host_answer first = { .http_status = 0 };
+    host_answer answer;
+    char note[sizeof(answer.words)] = "";
     memfs_code rc = ask_login(k, ret->login, sizeof(ret->login), err);
     memfs_error ignored;
 
     if (rc < 0)
         return rc;
-    if (ret->login[0] == '\0')
-        (void)refused(k, "tell whose the token is", &ignored);
-    host_keep_first(&first, k->answer);
+    if (ret->login[0] == '\0' && refused(k, "tell whose the token is", &ignored) < 0)
+        snprintf(note, sizeof(note), "%s", k->answer->words);
     rc = check_repository(k, ret, err);
-    host_keep_first(&first, k->answer);
+    answer = *k->answer;
+    if (rc == MEMFS_OK)
+        memcpy(answer.words, note, sizeof(note));
     if (rc < 0 && rc != MEMFS_ENOTFOUND && rc != MEMFS_EDENIED && rc != MEMFS_EINVALID)
         return rc;
     if (check_create(k, ret, &ignored) == MEMFS_OK && check_member(k, ret, &ignored) == MEMFS_OK &&
         ret->may_create == 0)
         snprintf(ret->create_words, sizeof(ret->create_words), "%s", k->answer->words);
-    *k->answer = first;
+    *k->answer = answer;
     return rc;
 }
 

@@ -73,9 +73,6 @@ memfs_code host_refuse(host_talk *k, memfs_code code, memfs_error *err, const ch
  */
 memfs_code host_odd(host_talk *k, const char *what, memfs_error *err);
 
-/* The first refusal is what a person hears, while the rest is found out all the same. */
-void host_keep_first(host_answer *first, const host_answer *now);
-
 /* One repository, hook, ... of a list; false ends it. */
 typedef bool (*host_row_fn)(const json_t *row, void *ctx);
 /*

@@ -210,7 +210,9 @@ class Gitea(Frame):
         name = (self.c.json or {}).get("name", "")
         full = owner + "/" + name
         if not re.fullmatch(r"[A-Za-z0-9._-]{1,100}", name):
-            self.fail(422, "[Name]: AlphaDashDot")
+            self.fail(422, "[Name]: AlphaDashDot")      # the form is read before rights are looked at
+        if not self.h.may_create(self.c.login, owner):
+            self.fail(403, "Given user is not allowed to create repository in organization.")
         if full.lower() in (k.lower() for k in self.s["repos"]):
             self.fail(409, "The repository with the same name already exists.")
         if len(self.owned(owner)) >= self.s["options"].get("quota", 1 << 30):
@@ -229,8 +231,6 @@ class Gitea(Frame):
         self.need("write:organization", "write:repository")
         if org not in self.s["groups"]:
             self.fail(404, "The target couldn't be found.")
-        if not self.h.may_create(self.c.login, org):
-            self.fail(403, "Given user is not allowed to create repository in organization.")
         return self.create(org)
 
     def org(self, org):
