@@ -12,14 +12,14 @@
 #include "store/store.h"
 
 /*
- * Since when main has something that a copy at `tip` lacks: the time of the oldest entry whose commit
- * tip does not contain.  0: there is none (main is there, or tip is ahead of it).
+ * Since when main has something that a copy at `tip` lacks: the time of the oldest entry whose
+ * commit tip does not contain.  0: there is none (main is there, or tip is ahead of it).
  *
  * Is tip where main once was, that is the entry that moved on from there (one read of the log).
  * Else, as for a tip of another machine that main was merged with, the entries are asked from the
  * newest back whether tip contains them; each contains the one before, so it costs the logarithm of
- * their number.  Zero: the remote has nothing, so the oldest entry after the genesis.  ENOTFOUND: no
- * such commit is here (seen, but not fetched yet): ask with the last one that was taken in.
+ * their number.  Zero: the remote has nothing, so the oldest entry after the genesis.  ENOTFOUND:
+ * no such commit is here (seen, but not fetched yet): ask with the last one that was taken in.
  *
  * Where the log lacks main's last move (a power cut, a hand), the date of the ref's file stands in.
  */

@@ -1,13 +1,14 @@
 #include "store/store_int.h"
 
+#include "base/fs.h"
 #include "base/mem.h"
 #include "store/history.h"
 
 #include <stdio.h>
 
 /*
- * A commit made of its parts.  Unlike a merge's (merge.c) its parents stay in the caller's order: the
- * first is the history that a person follows.
+ * A commit made of its parts.  Unlike a merge's (merge.c) its parents stay in the caller's order:
+ * the first is the history that a person follows.
  */
 
 #define SECONDS_2100 4102444800 /* what no policy would take (memory/policy.h) */
@@ -83,6 +84,25 @@ static memfs_code check_tree(repo *r, const memfs_oid *tree, memfs_error *err)
     return rc;
 }
 
+/*
+ * libgit2 syncs what it writes and the folder that it is in, but not the folder that this one may
+ * have been made in, and nothing of an object that is there already: somebody may have died between
+ * its rename and the sync.  Not in a throw-away repository.
+ */
+static memfs_code sync_object(repo *r, const memfs_oid *id, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *folder = NULL, *objects = NULL;
+    memfs_code rc = MEMFS_OK;
+
+    if (r->path == NULL)
+        return MEMFS_OK;
+    objects = mem_printf("%s/objects", r->path);
+    folder = mem_printf("%s/%02x", objects, id->id[0]);
+    if (fs_is_dir(folder)) /* else it is in a pack */
+        rc = fs_sync_dir(folder, err);
+    return rc == MEMFS_OK ? fs_sync_dir(objects, err) : rc;
+}
+
 memfs_code repo_write(repo *r, git_object_t type, memfs_str bytes, memfs_oid *ret,
                       memfs_error *err)
 {
@@ -92,7 +112,7 @@ memfs_code repo_write(repo *r, git_object_t type, memfs_str bytes, memfs_oid *re
     if (rc < 0)
         return store_fail_git(err, rc, "could not write an object");
     repo_memfs_oid(&id, ret);
-    return MEMFS_OK;
+    return sync_object(r, ret, err);
 }
 
 memfs_code repo_commit_tree(repo *r, const memfs_oid *tree, const memfs_oid *parents,

@@ -21,7 +21,7 @@
  *         objects/info/alternates        the real one's objects, or the genesis'
  *         objects/pack/                  what the remote sent, each fetch one pack
  *         objects/xx/                    what was merged here
- *         refs/heads/main, refs/memfs/meta   where ours is: git tells the remote, so only news travels
+ *         refs/heads/main, refs/memfs/meta   ours: git tells the remote, so only news travels
  *         refs/memfs/incoming/<n>        where the remote's is
  *         accept/                        what goes into the real repository
  *
@@ -31,9 +31,9 @@
  * what is taken in is complete, and it syncs what it writes, which the fetch did not.  Then as
  * incoming.c: pack first, index last, and the folder synced.
  *
- * The real repository may be folded, or come into being, while we fetch without its lock.  The first
- * is what readers.h is for: we are a reader of it as long as we live.  The second is found out when
- * the lock is held (catch_up).
+ * The real repository may be folded, or come into being, while we fetch without its lock.  The
+ * first is what readers.h is for: we are a reader of it as long as we live.  The second is found
+ * out when the lock is held (catch_up).
  */
 
 #define ACCEPT_TIMEOUT_MS 120000

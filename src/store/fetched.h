@@ -34,8 +34,8 @@ const char *fetched_dir(const fetched *f);
 
 /*
  * The remote's `ref` ("refs/heads/main", what its HEAD names, "refs/memfs/meta") into *ret_tip.
- * Errors as transport_fetch_ref.  max_bytes bounds what may come (ELIMIT; 0: 256 MiB).  As a server,
- * whatever t says (transport_target.is_server).
+ * Errors as transport_fetch_ref.  max_bytes bounds what may come (ELIMIT; 0: 256 MiB).  As a
+ * server, whatever t says (transport_target.is_server).
  */
 MEMFS_CHECK memfs_code fetched_fetch(fetched *f, const transport_target *t, const char *ref,
                                      uint64_t max_bytes, int64_t deadline_ms, memfs_oid *ret_tip,
@@ -45,10 +45,10 @@ MEMFS_CHECK memfs_code fetched_fetch(fetched *f, const transport_target *t, cons
  * May `tip` come in beside `ours`?  Judged by the push policy is the tip's tree, of it only what
  * `known` do not have at the same path (vet_tip), so what an import brought along once stops
  * nothing, and whoever takes an offending file out again has mended it for everybody.  Every new
- * commit (of tip's, not of the known ones') is bounded: dates, number, depth, entries, sizes (T13 to
- * T16), so far beyond what the policy takes that only an attack meets it.  Banned objects (purged
- * secrets) are refused wherever they are met.  EDENIED names path and rule.  Known ids that are
- * nowhere here are left out.
+ * commit (of tip's, not of the known ones') is bounded: dates, number, depth, entries, sizes (T13
+ * to T16), so far beyond what the policy takes that only an attack meets it.  Banned objects
+ * (purged secrets) are refused wherever they are met.  EDENIED names path and rule.  Known ids that
+ * are nowhere here are left out.
  */
 typedef struct fetched_vetting {
     const memfs_oid *tip;

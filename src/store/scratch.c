@@ -77,8 +77,8 @@ memfs_code scratch_set_ref(const char *dir, const char *ref, const memfs_oid *id
     char text[MEMFS_OID_HEX + 2];
     memfs_code rc = MEMFS_OK;
 
-    for (const char *at = strchr(ref, '/'); rc == MEMFS_OK && at != NULL; at = strchr(at + 1, '/')) {
-        _cleanup_(mem_freep) char *folder = mem_printf("/%.*s", (int)(at - ref), ref);
+    for (const char *c = strchr(ref, '/'); rc == MEMFS_OK && c != NULL; c = strchr(c + 1, '/')) {
+        _cleanup_(mem_freep) char *folder = mem_printf("/%.*s", (int)(c - ref), ref);
 
         rc = make_folder(dir, folder, err);
     }

@@ -1,7 +1,6 @@
 #include "store/sidecar.h"
 
 #include "base/clock.h"
-#include "base/fs.h"
 #include "base/mem.h"
 #include "store/store_int.h"
 
@@ -131,14 +130,6 @@ static memfs_code find_target(repo *r, const sides *s, const char *file, memfs_s
     return rc;
 }
 
-/* libgit2 syncs an object and its folder; that folder's name is in this one. */
-static memfs_code sync_objects(repo *r, memfs_error *err)
-{
-    _cleanup_(mem_freep) char *objects = mem_printf("%s/objects", r->path);
-
-    return fs_sync_dir(objects, err);
-}
-
 memfs_code sidecar_write(repo *r, const memfs_oid *theirs, const char *file, memfs_str text,
                          memfs_oid *ret, memfs_error *err)
 {
@@ -154,11 +145,8 @@ memfs_code sidecar_write(repo *r, const memfs_oid *theirs, const char *file, mem
         rc = find_target(r, &s, file, text, &target, err);
     if (rc < 0)
         return rc;
-    if (!oid_equal(&target, &s.ours)) {
-        rc = sync_objects(r, err);
-        if (rc == MEMFS_OK)
-            rc = refs_move(r->path, STORE_META, &s.ours, &target, &who, "sidecar", err);
-    }
+    if (!oid_equal(&target, &s.ours))
+        rc = refs_move(r->path, STORE_META, &s.ours, &target, &who, "sidecar", err);
     if (rc == MEMFS_OK)
         *ret = target;
     return rc;

@@ -1,5 +1,5 @@
 /*
- * sidecar.h - refs/memfs/meta: what git does not carry of a memory, as a commit of its own beside it.
+ * sidecar.h - refs/memfs/meta: what git does not carry of a memory, as a commit beside it.
  *
  * A small tree of texts with no history worth keeping apart from main's.  It travels to the remote
  * under the same name, where the host takes it, so that an empty machine gets names and times back.
@@ -21,8 +21,8 @@ MEMFS_CHECK memfs_code sidecar_read(repo *r, const memfs_oid *commit, const char
 /* Where refs/memfs/meta is; zero: there is none. */
 MEMFS_CHECK memfs_code sidecar_tip(repo *r, memfs_oid *ret, memfs_error *err);
 /*
- * A commit with just this file on top of the ref's (or of `theirs` too, when it is not zero: a merge
- * commit, so no push has to force), and the ref moved to it, synced, and read back (ECORRUPT as
+ * A commit with just this file on top of the ref's (or of `theirs` too, when it is not zero: a
+ * merge commit, so no push has to force), and the ref moved to it, synced, and read back (ECORRUPT as
  * repo_ref_move).  theirs was taken in (fetched_accept) before.  Writes no commit when the text is
  * what the ref or theirs has and that contains the other: the ref moves there, if it moves at all.
  * The commit is a pure function of its parents and the text (dates as store/merge.h's; the first of

@@ -94,9 +94,9 @@ typedef struct store_identity {
     int64_t time_s;
 } store_identity;
 /*
- * A commit of this tree with these parents, in their order (one is named once, zero ids not at all),
- * written and synced; no ref moves.  who NULL: memfs <memfs@localhost> at the latest of the parents'
- * committer times, so that it is a pure function of what it is made of.  Of a commit's tree:
+ * A commit of this tree with these parents, in their order (one is named once, zero ids not at
+ * all), written and synced; no ref moves.  who NULL: memfs <memfs@localhost> at the latest of the
+ * parents' committer times, so that it is a pure function of what it is made of.  Of a commit's tree:
  * store/history.h.  ECORRUPT: no such tree or parent.
  */
 MEMFS_CHECK memfs_code repo_commit_tree(repo *r, const memfs_oid *tree, const memfs_oid *parents,

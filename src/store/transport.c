@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #define INCOMING "refs/memfs/incoming/"
+#define MAX_FETCH_BYTES (256u << 20) /* as git_env.c has it for the job */
 
 static bool starts(const char *text, const char *with)
 {
@@ -76,7 +77,7 @@ static memfs_code explain_fetch(const transport_run *r, const transport_want *wa
     if (is_past_bound(r)) {
         ret->cause = TRANSPORT_CAUSE_TOO_LARGE;
         snprintf(ret->said, sizeof(ret->said), "it sends more than %llu bytes at once",
-                 (unsigned long long)want->max_bytes);
+                 (unsigned long long)(want->max_bytes > 0 ? want->max_bytes : MAX_FETCH_BYTES));
         return memfs_fail(err, MEMFS_ELIMIT, "could not fetch from the remote: %s", ret->said);
     }
     return memfs_context(err, "could not fetch from the remote");

@@ -8,12 +8,12 @@
  * through an inherited descriptor to `memfs-hook credential`, the only helper: it is in no argv,
  * environment, file or URL (S3).
  *
- * What travels is refs/heads/main and, as a fetch or a push of its own, refs/memfs/meta; a fetch may
- * name any one branch.  Never forced, never deleting (H5).  A fetch changes one ref of ours and
+ * What travels is refs/heads/main and, as a fetch or a push of its own, refs/memfs/meta; a fetch
+ * may name any one branch.  Never forced, never deleting (H5).  A fetch changes one ref of ours and
  * nothing else: no FETCH_HEAD, no tags, no tracking refs, no gc.
  *
  * ssh is started without the user's ssh configuration (-F /dev/null), never asks, and takes known
- * hosts only.  A server's (is_server) has no home, agent, keys and known hosts but the remote's own.
+ * hosts only.  A server's (is_server) has no home, agent, keys and known hosts but the remote's.
  *
  * Thread: any.
  */
@@ -119,12 +119,12 @@ MEMFS_CHECK memfs_code transport_push_ref(const char *git_dir, const transport_t
 MEMFS_CHECK memfs_code transport_ls(const transport_target *t, int64_t deadline_ms, memfs_oid *ret,
                                     transport_report *report, memfs_error *err);
 /*
- * The same look, at all that matters.  OK also when the remote has nothing (report->is_empty: it has
- * no main); git lists a HEAD only where its branch exists.
+ * The same look, at all that matters.  OK also when the remote has nothing (report->is_empty: it
+ * has no main); git lists a HEAD only where its branch exists.
  */
 typedef struct transport_refs {
     memfs_oid main, meta, head; /* zero: not there */
-    char head_ref[256];         /* the branch that HEAD is, "refs/heads/master"; "": none, or not told */
+    char head_ref[256];         /* the branch that HEAD is; "": none, or not told */
 } transport_refs;
 MEMFS_CHECK memfs_code transport_ls_refs(const transport_target *t, int64_t deadline_ms,
                                          transport_refs *ret, transport_report *report,

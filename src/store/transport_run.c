@@ -13,8 +13,8 @@
 #include <unistd.h>
 
 /*
- * One run of git against a remote (transport_run): what it needs is made in steps, each of which can
- * fail, then the child runs to its end or to the deadline, then what it wrote is read.
+ * One run of git against a remote (transport_run): what it needs is made in steps, each of which
+ * can fail, then the child runs to its end or to the deadline, then what it wrote is read.
  *
  * The address is not an argument: the argument is "memfs-<random>:", and url.<address>.insteadOf
  * says what that is.  So no insteadOf in the repository's own configuration can match it (they

@@ -260,9 +260,9 @@ static const cause_row REFUSALS[] = {
     { "over its size limit", TRANSPORT_CAUSE_DISK_FULL },  /* GitLab, a project's */
     { "over its quota", TRANSPORT_CAUSE_DISK_FULL },
     { "GH009", TRANSPORT_CAUSE_SECRET },
-    { "contain secrets", TRANSPORT_CAUSE_SECRET },         /* GH013: "Push cannot contain secrets" */
+    { "contain secrets", TRANSPORT_CAUSE_SECRET },         /* GH013: "Push cannot contain ..." */
     { "detected secret", TRANSPORT_CAUSE_SECRET },
-    { "Secrets detected", TRANSPORT_CAUSE_SECRET },        /* GitLab: "PUSH BLOCKED: Secrets detected" */
+    { "Secrets detected", TRANSPORT_CAUSE_SECRET },        /* GitLab: "PUSH BLOCKED: ..." */
     { "PUSH PROTECTION", TRANSPORT_CAUSE_SECRET },
     { "GH001", TRANSPORT_CAUSE_TOO_LARGE },                /* "Large files detected" */
     { "exceeds GitHub's file size limit", TRANSPORT_CAUSE_TOO_LARGE },
@@ -294,8 +294,8 @@ static transport_cause find_refusal(memfs_str summary, memfs_str written)
 }
 
 /*
- * The last line of the other side is often a footer ("See https://…", a rule): one that names what
- * decided says more.
+ * The last line of the other side is often a footer ("See https://...", a rule): one that names
+ * what decided says more.
  */
 static memfs_str telling_remote_line(memfs_str written, transport_cause cause)
 {

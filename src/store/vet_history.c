@@ -4,15 +4,15 @@
 /*
  * The commits that a fetch brought (T13 to T16, T23).
  *
- * What an earlier commit holds is not judged by the policy: nobody could ever mend it.  But whatever
- * reads history later (a merge base, a diff, a restore, git itself) must be able to, so its trees
- * have bounds as well, SLACK times the policy's: an honest memory that was once too large passes, and
- * a bomb does not.  Each tree object is opened once for its id, so the cost is that of index-pack,
- * which has read them all just now, and a fraction of it.
+ * What an earlier commit holds is not judged by the policy: nobody could ever mend it.  But
+ * whatever reads history later (a merge base, a diff, a restore, git itself) must be able to, so
+ * its trees have bounds as well, SLACK times the policy's: an honest memory that was once too large
+ * passes, and a bomb does not.  Each tree object is opened once for its id, so the cost is a
+ * fraction of index-pack's, which has read them all just now.
  *
- * Nearly always each new commit has one parent, and the list is the way from the tip down to a known
- * one.  libgit2's walk goes by dates, which are whatever somebody wrote, and may see no end before
- * the root; it is asked about the rest: merges, histories that have parted, and long ways.
+ * Nearly always each new commit has one parent, and the list is the way from the tip down to a
+ * known one.  libgit2's walk goes by dates, which are whatever somebody wrote, and may see no end
+ * before the root; it is asked about the rest: merges, histories that have parted, and long ways.
  */
 
 #define SLACK_DEPTH 4

@@ -1,6 +1,6 @@
 /*
- * vet_int.h - between vet.c, which judges a push as a whole, vet_tip.c and vet_history.c, which judge
- * what was fetched, and vet_tree.c, which judges one tree.
+ * vet_int.h - between vet.c, which judges a push as a whole, vet_tip.c and vet_history.c, which
+ * judge what was fetched, and vet_tree.c, which judges one tree.
  */
 #ifndef MEMFS_STORE_VET_INT_H
 #define MEMFS_STORE_VET_INT_H

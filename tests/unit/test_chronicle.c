@@ -89,7 +89,7 @@ static void test_what_a_copy_lacks_is_as_old_as_the_move_that_left_it(void **sta
     assert_int_equal(left(&s, &s.at[3]), 400); /* main never was there, but has it */
     assert_int_equal(left(&s, &s.at[2]), 400);
     assert_int_equal(left(&s, &s.at[0]), 100);
-    assert_int_equal(left(&s, &none), 100); /* a remote that has nothing: nobody misses the genesis */
+    assert_int_equal(left(&s, &none), 100); /* it has nothing; nobody misses the genesis */
     story_end(&s);
 }
 

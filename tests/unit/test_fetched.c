@@ -658,8 +658,8 @@ static char *only_pack_of(fixture *f, const char *remote)
     process_spec spec = { .argv = argv, .env = env };
     memfs_buf out = MEMFS_BUF_INIT(4096);
 
-    snprintf(script, sizeof(script), "chmod u+w %s/objects/pack/*; printf %%s %s/objects/pack/*.pack",
-             remote, remote);
+    snprintf(script, sizeof(script),
+             "cd %s/objects/pack && chmod u+w * && printf %%s \"$PWD\"/*.pack", remote);
     assert_ok(f, process_run(&spec, MEMFS_STR(""), &out, NULL, 10000, &f->err));
     return buf_take(&out, NULL);
 }
@@ -822,7 +822,7 @@ static void test_F01_what_a_crash_left_is_swept_at_the_next_start(void **state)
 
 static const char *program; /* argv[0], absolute */
 
-/* One exchange in a process of its own, which strace may end: `test_fetched exchange HOME REMOTE`. */
+/* In a process of its own, which strace may end: `test_fetched exchange HOME REMOTE`. */
 static int exchange_once(const char *home, const char *remote)
 {
     fixture f = { .s = NULL };

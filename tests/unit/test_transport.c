@@ -153,7 +153,7 @@ static const refusal_row REFUSALS[] = {
       TRANSPORT_CAUSE_PROTECTED, "GH006" },
     { "[remote rejected] (push declined due to repository rule violations)",
       "remote: error: GH013: Repository rule violations found for refs/heads/main.\n"
-      "remote: Review all repository rules at https://github.com/o/r/rules?ref=refs%2Fheads%2Fmain\n"
+      "remote: Review all repository rules at https://github.com/o/r/rules?ref=refs%2Fheads\n"
       "remote: - GITHUB PUSH PROTECTION\nremote:     - Push cannot contain secrets\n",
       TRANSPORT_CAUSE_SECRET, "Push cannot contain secrets" },
     { "[remote rejected] (push declined due to repository rule violations)",
@@ -163,7 +163,7 @@ static const refusal_row REFUSALS[] = {
       "detected secret" },
     { "[remote rejected] (pre-receive hook declined)",
       "remote: error: GH001: Large files detected. You may want to try Git Large File Storage.\n"
-      "remote: error: File big.bin is 120.00 MB; this exceeds GitHub's file size limit of 100.00 MB\n",
+      "remote: error: File b.bin is 120.00 MB; this exceeds GitHub's file size limit of 100.00 MB\n",
       TRANSPORT_CAUSE_TOO_LARGE, "GH001" },
     { "[remote rejected] (pre-receive hook declined)",
       "remote: GitLab: You are not allowed to push code to protected branches on this project.\n",
@@ -226,8 +226,8 @@ static const cause_row CAUSES[] = {
     { "fatal: unable to access 'https://h/a/': The requested URL returned error: 403\n",
       TRANSPORT_CAUSE_HTTP, 403 },
     { "error: RPC failed; HTTP 429 curl 22\n", TRANSPORT_CAUSE_HTTP, 429 },
-    { "error: inflate: data stream error (invalid distance too far back)\nfatal: pack has bad object "
-      "at offset 12: inflate returned -3\nfatal: fetch-pack: invalid index-pack output\n",
+    { "error: inflate: data stream error (invalid distance too far back)\nfatal: pack has bad "
+      "object at offset 12: inflate returned -3\nfatal: fetch-pack: invalid index-pack output\n",
       TRANSPORT_CAUSE_DAMAGED, 0 },
     { "fatal: pack is corrupted (SHA1 mismatch)\nfatal: fetch-pack: invalid index-pack output\n",
       TRANSPORT_CAUSE_DAMAGED, 0 },
