@@ -611,3 +611,60 @@ def test_S3_remote_check_of_a_host_that_says_back_what_it_got(home, host, agent)
     host.fault(status=403, echo=True)
     got = remote_check(home, a, host, "canary-0123456789-echo-token", 4, "--json")
     assert got["can_read"] is False
+
+
+# -- memfs mirror check --------------------------------------------------------------------------------------
+
+def write_config(server, *sections):
+    os.makedirs(server.home, exist_ok=True)
+    with open(os.path.join(server.home, "config"), "w") as f:
+        f.write("".join(sections))
+
+
+def section(server, host, name, token, **more):
+    path = os.path.join(server.folder, name + ".token")
+    with open(path, "w") as f:
+        f.write(token)
+    os.chmod(path, 0o600)
+    keys = {"url": host.url("agents/{agentId}.git"), "tokenFile": path, **more}
+    return f'[mirror "{name}"]\n' + "".join(f"    {k} = {v}\n" for k, v in keys.items())
+
+
+def checked(server, *args, code):
+    done = server.cli("mirror", "check", *args, "--json", check=False)
+    assert done.returncode == code, done.stdout + done.stderr
+    got = json.loads(done.stdout)
+    return got, {(f["what"], f["kind"]): f["text"] for f in got["findings"]}
+
+
+def test_mirror_check_tells_each_remotes_rights(servers, hosts):
+    """Before there is any agent: what the tokens may is known, and nothing need be there."""
+    s, good, poor = servers(start=False), hosts("gitea"), hosts("gitlab")
+    write_config(s, section(s, good, "good", good.token("bot"), create="true"),
+                 section(s, poor, "poor", poor.token("bot", scopes=["read_api", "read_repository"],
+                                                      expires=days(9)), create="true"))
+    s.start()
+    got, rows = checked(s, code=1)
+    assert got["findings"] and got["agents"] == 2
+    assert "gitea" in rows["good", "host"] and ("good", "can-create") in rows and ("good", "missing") in rows
+    assert "lacks the scope api" in rows["poor", "no-create"] and days(9) in rows["poor", "expires"]
+    assert good.state["repos"] == {} and poor.state["repos"] == {}
+    _, rows = checked(s, "good", code=0)
+    assert {name for name, _ in rows} == {"good"}
+
+
+def test_mirror_check_of_one_agent_and_of_a_remote_that_is_away(servers, hosts, agent):
+    s, h = servers(start=False), hosts("forgejo")
+    a = agent()
+    h.repository("agents/" + a)
+    readers = h.token("bot", scopes=READ_ONLY["forgejo"])
+    write_config(s, section(s, h, "backup", readers), section(s, h, "in", readers, direction="pull"),
+                 f'[mirror "gone"]\n    url = http://127.0.0.1:{closed_port()}/{{agentId}}.git\n')
+    s.start()
+    _, rows = checked(s, "backup", "--agent", a, code=1)
+    assert "403" in rows["backup", "no-push"] and ("backup", "can-read") in rows
+    _, rows = checked(s, "in", "--agent", a, code=0)
+    assert ("in", "no-push") in rows, "told, but nobody wants to push there"
+    _, rows = checked(s, "gone", code=1)
+    assert "connection refused" in rows["gone", "no-read"]
+    assert s.cli("mirror", "check", "nobody", check=False).returncode != 0
