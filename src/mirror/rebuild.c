@@ -153,7 +153,7 @@ static bool on_repository(memfs_str name, void *ctx)
 static memfs_code cannot_list(const rebuilding *r, const char *why, memfs_error *err)
 {
     return memfs_fail(err, MEMFS_EINVALID, "remote '%s' cannot be asked whose memories it has: %s; "
-                                           "give the ids (--agent ID, more than once)",
+                                           "list the ids (--agents FILE)",
                       r->config->name, why);
 }
 
