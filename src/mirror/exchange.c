@@ -45,14 +45,15 @@ typedef enum outcome {
 /* The remote's answer; detail is escaped and redacted where it came from. */
 static outcome fail_remote(exchange *x, remote_answer answer, const char *detail)
 {
-    char words[400];
+    char words[400], kept[sizeof(x->record.detail)];
 
     if (answer == REMOTE_FORBIDDEN && x->retry_after_s > 0)
         answer = REMOTE_TOO_MANY; /* a limit of the host's, not the token's (GitHub) */
     x->answer = answer;
+    snprintf(kept, sizeof(kept), "%s", detail); /* it may be the record's own */
     memset(x->record.detail, 0, sizeof(x->record.detail));
-    snprintf(x->record.detail, sizeof(x->record.detail), "%s", detail);
-    failure_words(remote_class_of(answer)->name, detail, words, sizeof(words));
+    snprintf(x->record.detail, sizeof(x->record.detail), "%s", kept);
+    failure_words(remote_class_of(answer)->name, kept, words, sizeof(words));
     memfs_fail(&x->error, remote_class_of(answer)->code, "%s", words);
     if (x->error.code == MEMFS_OK)
         x->error.code = MEMFS_EUNAVAIL;

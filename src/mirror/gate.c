@@ -74,7 +74,7 @@ static whose whose_failure(remote_answer answer)
     }
 }
 
-/* What was parked goes on: pushes at once, polls as their turn comes. */
+/* What was parked goes on: what is undone at once, behind live pushes; polls as their turn comes. */
 void gate_open(mirror *m, lane *l)
 {
     pair *p;
@@ -86,7 +86,7 @@ void gate_open(mirror *m, lane *l)
     while ((p = l->parked.first) != NULL) {
         p->is_waiting = false;
         if (p->wants != 0)
-            pair_to_queue(m, p, true);
+            pair_to_queue(m, p, false);
         else
             pair_to_heap(m, p, clock_mono_ms() + mirror_chance(schedule_interval_ms(m, p)));
     }

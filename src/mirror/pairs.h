@@ -4,7 +4,8 @@
  * A pair is an agent and a remote.  It is always in exactly one place:
  *
  *     IN_HEAP    waits for due_ms: its next poll, or another try
- *     IN_QUEUE   its lane's prompt queue (pushes, hints, somebody waits) or that of polls
+ *     IN_QUEUE   its lane's prompt queue (pushes, hints, somebody waits) or that of polls and of
+ *                what a comparison or an opened gate finds undone
  *     IS_PARKED  the lane's gate is closed, and another pair asks for all
  *     IS_HELD    a worker, or somebody with pair_hold_take, is at it
  *
@@ -36,18 +37,19 @@ struct pair {
     uint32_t heap_at;
     uint32_t n_begun, n_ended; /* exchanges */
     uint32_t changed_s;  /* clock_mono_ms / 1000: when main last moved on either side */
-    uint32_t told_s;     /* when its trouble was last told */
+    uint32_t told_s;     /* when its trouble was last told; 0: never */
     memfs_oid known;     /* main of the remote, as recorded */
     memfs_oid hinted;    /* by a webhook since it is held; zero: not said */
     uint16_t n_waiting;  /* threads */
     uint8_t lane;
     uint8_t place;       /* pair_place */
     uint8_t wants;
-    uint8_t told_answer; /* remote_answer; REMOTE_UNASKED: nothing was told */
+    uint8_t told_answer; /* remote_answer; as of told_s */
     bool is_prompt : 1;  /* in the first of the two queues */
     bool has_slot : 1;   /* it may ask at due_ms: the rate has room for it */
     bool is_waiting : 1; /* for another try: what comes in does not make it due */
     bool is_failing : 1;
+    bool is_told : 1;
     bool is_fleeting : 1; /* of an agent that may be unknown: goes when nobody needs it */
     bool is_gone : 1;    /* out of the table; freed by the last who uses it */
     char id[];

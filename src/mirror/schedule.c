@@ -160,15 +160,25 @@ static void forget_echo(pair *p)
     memset(&p->hinted, 0, sizeof(p->hinted));
 }
 
+/* The same trouble once a minute at most, also where it comes and goes (L5). */
 static bool is_worth_telling(pair *p, const exchange *x)
 {
     uint32_t now_s = (uint32_t)(clock_mono_ms() / 1000);
-    bool is_new = p->told_answer != (uint8_t)x->answer || !p->is_failing;
+    bool is_new = p->told_s == 0 || p->told_answer != (uint8_t)x->answer;
 
     if (x->error.code == MEMFS_OK || (!is_new && now_s - p->told_s < TELL_S))
         return false;
     p->told_s = now_s;
     p->told_answer = (uint8_t)x->answer;
+    p->is_told = true;
+    return true;
+}
+
+static bool is_recovered(pair *p, const exchange *x)
+{
+    if (x->error.code != MEMFS_OK || !p->is_told)
+        return false;
+    p->is_told = false;
     return true;
 }
 
@@ -190,8 +200,6 @@ typedef struct telling {
 static void conclude(mirror *m, pair *p, const exchange *x, const exchange_result *result,
                      telling *ret)
 {
-    bool was_failing = p->is_failing;
-
     p->n_ended++;
     p->known = x->record.remote_tip;
     if (x->was_moved || x->was_pushed)
@@ -201,8 +209,8 @@ static void conclude(mirror *m, pair *p, const exchange *x, const exchange_resul
     forget_echo(p);
     keep_result(p, result);
     ret->failed = is_worth_telling(p, x);
+    ret->recovered = is_recovered(p, x);
     p->is_failing = x->error.code != MEMFS_OK;
-    ret->recovered = was_failing && !p->is_failing;
     gate_heard(m, p, x);
     if ((x->wait_ms > 0 || x->is_stopped) && !x->is_unknown) /* what is undone is known by the tips */
         p->wants |= x->wants & WANT_PUSH;
@@ -395,7 +403,7 @@ static void take_up(mirror *m, pair *p, const mirror_record *r, const memfs_oid 
         pair_to_heap(m, p, clock_mono_ms() + (wait_ms < MAX_RETRY_AFTER_S * 1000
                                                   ? wait_ms : MAX_RETRY_AFTER_S * 1000));
     } else if (!gate_is_closed(l)) {
-        pair_to_queue(m, p, true);
+        pair_to_queue(m, p, false); /* behind whoever is pushed to now */
     }
 }
 

@@ -7,7 +7,10 @@
 
 #include "mirror/pairs.h"
 
+#include <arpa/inet.h>
+#include <poll.h>
 #include <stdatomic.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 
 #define WAIT_MS 60000
@@ -15,7 +18,7 @@
 
 typedef struct side {
     fixture *f;
-    mirror *m;
+    _Atomic(mirror *) m;   /* its own workers read it, in on_moved */
     pthread_mutex_t mutex; /* guards events */
     memfs_buf events;
 } side;
@@ -31,9 +34,10 @@ typedef struct duo {
 static void on_moved(const char *id, void *ctx)
 {
     side *s = ctx;
+    mirror *m = s->m;
 
-    if (s->m != NULL)
-        mirror_moved(s->m, id);
+    if (m != NULL)
+        mirror_moved(m, id);
 }
 
 static void on_event(const char *event, const char *id, const char *remote, const char *text,
@@ -70,9 +74,8 @@ static void side_begin(side *s)
 
 static void side_stop(side *s)
 {
-    mirror *m = TAKE_PTR(s->m);
-
-    mirror_stop(m, 0);
+    mirror_stop(s->m, 0);
+    s->m = NULL;
 }
 
 static void side_end(side *s)
@@ -870,6 +873,17 @@ static uint32_t n_exchanges(side *s)
     return n;
 }
 
+static bool is_compared(side *s)
+{
+    mirror *m = s->m;
+    bool is_done;
+
+    pthread_mutex_lock(&m->mutex);
+    is_done = m->is_compared;
+    pthread_mutex_unlock(&m->mutex);
+    return is_done;
+}
+
 static void test_F28_a_webhook_of_our_own_push_does_nothing(void **state)
 {
     duo *d = *state;
@@ -1018,6 +1032,206 @@ static void test_a_hold_keeps_everybody_else_off(void **state)
     FAILS(MEMFS_ENOTFOUND, pair_hold_take(d->a.m, ID_A, "nobody", DEADLINE, &hold, &err));
 }
 
+/* a host that says but one thing */
+
+typedef struct fake {
+    int fd;
+    uint16_t port;
+    pthread_t thread;
+    atomic_bool stops;
+    atomic_int n_asked;
+    _Atomic(const char *) answer; /* status line and headers */
+} fake;
+
+static void *serve(void *arg)
+{
+    fake *h = arg;
+    struct pollfd watch = { .fd = h->fd, .events = POLLIN };
+    char head[4096];
+
+    while (!atomic_load(&h->stops)) {
+        int fd = poll(&watch, 1, 20) == 1 ? accept4(h->fd, NULL, NULL, SOCK_CLOEXEC) : -1;
+
+        if (fd < 0)
+            continue;
+        if (read(fd, head, sizeof(head)) > 0) {
+            _cleanup_(mem_freep) char *text =
+                mem_printf("HTTP/1.1 %s\r\nContent-Length: 0\r\nConnection: close\r\n\r\n",
+                           atomic_load(&h->answer));
+
+            atomic_fetch_add(&h->n_asked, 1);
+            assert_true(write(fd, text, strlen(text)) > 0);
+        }
+        close(fd);
+    }
+    return NULL;
+}
+
+static void fake_start(fake *h, const char *answer)
+{
+    struct sockaddr_in at = { .sin_family = AF_INET };
+    socklen_t n = sizeof(at);
+
+    at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    h->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(h->fd, (struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(listen(h->fd, 64), 0);
+    assert_int_equal(getsockname(h->fd, (struct sockaddr *)&at, &n), 0);
+    h->port = ntohs(at.sin_port);
+    atomic_store(&h->answer, answer);
+    assert_int_equal(pthread_create(&h->thread, NULL, serve, h), 0);
+}
+
+static void fake_stop(fake *h)
+{
+    atomic_store(&h->stops, true);
+    pthread_join(h->thread, NULL);
+    close(h->fd);
+}
+
+static void put_token(side *s, const char *token)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/token", s->f->path);
+
+    OK(fs_write_atomic(path, str_of(token), 0600, &err));
+}
+
+static void mirror_to(side *s, const fake *h, const char *more)
+{
+    _cleanup_(mem_freep) char *text =
+        mem_printf("[mirror \"origin\"]\n\turl = http://127.0.0.1:%u/{agentId}.git\n\ttokenFile = "
+                   "%s/token\n%s", h->port, s->f->path, more);
+
+    put_token(s, "first-token\n");
+    configure(s, text);
+}
+
+static void test_F15_a_refused_token_is_not_tried_again_until_it_changes(void **state)
+{
+    fake h = { .fd = -1 };
+    duo *d = *state;
+    int n;
+
+    fake_start(&h, "401 Unauthorized");
+    mirror_to(&d->a, &h, "\tpoll = 1\n");
+    side_start(&d->a, false);
+    edit(&d->a, "system/human.md", "one\n");
+    WAIT_FOR(is_state(&d->a, "auth-failed"));
+    n = atomic_load(&h.n_asked);
+    for (int i = 0; i < 3; i++) {
+        uint32_t before = n_exchanges(&d->a);
+
+        edit(&d->a, "system/human.md", i == 0 ? "a\n" : i == 1 ? "b\n" : "c\n");
+        WAIT_FOR(n_exchanges(&d->a) > before); /* pushes and polls come by, and nobody is asked */
+    }
+    assert_int_equal(atomic_load(&h.n_asked), n);
+    assert_true(strlen(status(&d->a).failure) > 10 && strlen(status(&d->a).advice) > 10);
+    assert_true(has_event(&d->a, "not tried again until the credential changes"));
+    put_token(&d->a, "second-token\n");
+    WAIT_FOR(atomic_load(&h.n_asked) > n);
+    n = atomic_load(&h.n_asked);
+    WAIT_FOR(is_state(&d->a, "auth-failed"));
+    side_stop(&d->a); /* and it stands over a restart */
+    reopen_home(d->a.f);
+    n = atomic_load(&h.n_asked);
+    side_start(&d->a, false);
+    WAIT_FOR(n_exchanges(&d->a) >= 2);
+    assert_int_equal(atomic_load(&h.n_asked), n);
+    fake_stop(&h);
+}
+
+static bool is_gate_closed(side *s)
+{
+    mirror *m = s->m;
+    bool is_closed;
+
+    pthread_mutex_lock(&m->mutex);
+    is_closed = gate_is_closed(&m->lanes[0]);
+    pthread_mutex_unlock(&m->mutex);
+    return is_closed;
+}
+
+static void test_F15_one_refused_token_stops_all_agents_that_have_it(void **state)
+{
+    fake h = { .fd = -1 };
+    duo *d = *state;
+    int n;
+
+    fake_start(&h, "401 Unauthorized");
+    mirror_to(&d->a, &h, "\tpoll = 1\n");
+    side_start(&d->a, false);
+    for (int i = 0; i < 200; i++) {
+        char id[64];
+
+        snprintf(id, sizeof(id), "agent-%08d-1111-4111-8111-111111111111", i);
+        mirror_moved(d->a.m, id);
+    }
+    WAIT_FOR(atomic_load(&h.n_asked) >= 3);
+    WAIT_FOR(is_gate_closed(&d->a));
+    n = atomic_load(&h.n_asked);
+    assert_true(n < 20);
+    put_token(&d->a, "second-token\n");
+    WAIT_FOR(atomic_load(&h.n_asked) > n); /* the gate opened by itself */
+    fake_stop(&h);
+}
+
+static void test_F18_a_host_that_is_overrun_is_left_alone_as_long_as_it_says(void **state)
+{
+    fake h = { .fd = -1 };
+    duo *d = *state;
+    int64_t left_s;
+    seen s;
+
+    fake_start(&h, "429 Too Many Requests\r\nRetry-After: 1200");
+    mirror_to(&d->a, &h, "");
+    side_start(&d->a, false);
+    edit(&d->a, "system/human.md", "one\n");
+    WAIT_FOR(is_state(&d->a, "failing"));
+    s = status(&d->a);
+    left_s = (s.row.next_try_us - clock_wall_us()) / 1000000;
+    assert_true(left_s > 1000 && left_s <= 1200);
+    edit(&d->a, "system/human.md", "two\n");
+    assert_int_equal(atomic_load(&h.n_asked), 1);
+    side_stop(&d->a);
+    reopen_home(d->a.f);
+    side_start(&d->a, false); /* a restart is no reason to ask */
+    WAIT_FOR(is_compared(&d->a));
+    assert_true((status(&d->a).row.next_try_us - clock_wall_us()) / 1000000 > 900);
+    assert_int_equal(atomic_load(&h.n_asked), 1);
+    fake_stop(&h);
+}
+
+static void test_F18_what_is_no_git_server_is_named(void **state)
+{
+    static const struct {
+        const char *answer, *state, *failure;
+    } rows[] = {
+        { "501 Not Implemented", "failing", "not implemented" },
+        { "200 OK\r\nContent-Type: text/html", "failing", "not a git server" },
+        { "502 Bad Gateway\r\nContent-Type: text/html", "failing", "the server fails" },
+        { "403 Forbidden", "auth-failed", "credentials refused" },
+        { "404 Not Found", "missing", "not found" },
+        { "301 Moved Permanently\r\nLocation: https://elsewhere.example/x", "failing",
+          "elsewhere.example" },
+    };
+    fake h = { .fd = -1 };
+    duo *d = *state;
+    seen s;
+
+    fake_start(&h, rows[0].answer);
+    mirror_to(&d->a, &h, "");
+    side_start(&d->a, true);
+    edit(&d->a, "system/human.md", "one\n");
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        atomic_store(&h.answer, rows[i].answer);
+        assert_int_equal(sync_now(&d->a).n_failed, 1);
+        s = status(&d->a);
+        if (strcmp(s.state, rows[i].state) != 0 || strstr(s.failure, rows[i].failure) == NULL)
+            fail_msg("%s: %s, %s", rows[i].answer, s.state, s.failure);
+    }
+    fake_stop(&h);
+}
+
 /* everybody at once */
 
 typedef struct hammer {
@@ -1122,6 +1336,10 @@ int main(void)
         TEST(test_F28_a_webhook_of_our_own_push_does_nothing),
         TEST(test_T22_F26_ten_thousand_webhooks_are_a_handful_of_looks),
         TEST(test_F19_L3_a_host_that_is_away_is_asked_by_one_for_all),
+        TEST(test_F15_a_refused_token_is_not_tried_again_until_it_changes),
+        TEST(test_F15_one_refused_token_stops_all_agents_that_have_it),
+        TEST(test_F18_a_host_that_is_overrun_is_left_alone_as_long_as_it_says),
+        TEST(test_F18_what_is_no_git_server_is_named),
         TEST(test_L3_a_stop_ends_children),
         TEST(test_a_reload_follows_the_file),
         TEST(test_a_file_that_names_another_address_makes_what_is_known_void),
