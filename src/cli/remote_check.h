@@ -1,5 +1,5 @@
 /*
- * remote_check.h - `memfs remote check`: what the remote says, and what its token can and cannot do.
+ * remote_check.h - `memfs remote check`: what the remote says, and what its token can do.
  *
  * Letta's endpoint is asked one question, as a sync asks it; a host of the user's own is asked for
  * everything that host_report.h tells.

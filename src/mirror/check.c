@@ -8,9 +8,9 @@
 #include <string.h>
 
 /*
- * mirror_check: each remote asked for one agent's address.  Nobody's agent is as good as another for
- * what a token may do, so where none is named the first one stands for all; a home that knows none
- * yet uses an id that nobody has, and then it is no fault that nothing is there.
+ * mirror_check: each remote is asked for one agent's address.  For what a token may do one agent is
+ * as good as another, so where none is named the first stands for all; a home that knows none yet
+ * uses an id that nobody has, and then it is no fault that nothing is there.
  */
 
 #define BUDGET_MS 20000
@@ -129,8 +129,9 @@ memfs_code mirror_check(mirror *m, const char *agent_id, const char *remote,
 
     *ret = (upkeep_result){ .n_agents = 0 };
     if (remote != NULL && remote[0] != '\0' && remote_set_find(set, remote) == NULL)
-        rc = memfs_fail(err, MEMFS_ENOTFOUND, "there is no remote '%.40s': the config file has none "
-                                              "of that name", remote);
+        rc = memfs_fail(err, MEMFS_ENOTFOUND,
+                        "there is no remote '%.40s': the config file has none of that name",
+                        remote);
     else
         rc = check_all(m, set, agent_id, remote, &k, err);
     if (rc == MEMFS_OK && ret->n_agents == 0)

@@ -1,9 +1,9 @@
 /*
- * host.h - Gitea, Forgejo, GitHub, GitLab: what their REST APIs are asked (contract: docs/hosts.md).
+ * host.h - Gitea, Forgejo, GitHub, GitLab: what their REST APIs are asked (docs/hosts.md).
  *
  * Which kind it is: said by the caller; by name (github.com, gitlab.com, codeberg.org); else asked:
- * /api/v1/version, /api/v4/version, /api/v3/meta.  A server that is none of them, ssh and plain paths
- * are HOST_PLAIN: git is all that it speaks.
+ * /api/v1/version, /api/v4/version, /api/v3/meta.  A server that is none of them, ssh and plain
+ * paths are HOST_PLAIN: git is all that it speaks.
  *
  * The token goes to the remote's own host only (api.github.com for github.com) and over https, or
  * http where the target may; redirects are not followed.  Texts of the host that reach messages are
@@ -70,8 +70,9 @@ typedef struct host_rights {
     bool is_private;        /* of the repository, when seen */
 } host_rights;
 /*
- * EDENIED: the token is refused.  ENOTFOUND (the repository), EINVALID (it was renamed: answer->words
- * say where to), EDENIED with login or scopes: what could be found out is in *ret all the same.
+ * EDENIED: the token is refused.  ENOTFOUND (the repository), EINVALID (it was renamed:
+ * answer->words say where to), EDENIED with login or scopes: what could be found out is in *ret all
+ * the same.  OK with words: what could not be told, and why.
  * can_push is what the account may do; what the token may, git tells (probe_push).
  */
 MEMFS_CHECK memfs_code host_check(const host *h, int64_t deadline_ms, host_rights *ret,

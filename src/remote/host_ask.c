@@ -161,8 +161,8 @@ static memfs_code judge_credentials(host_talk *k, memfs_error *err)
                            "no token is known for '%s': set one ('memfs remote set', or a token "
                            "file) (HTTP 401%s)", k->h->target->url.host, said);
     return host_refuse(k, MEMFS_EDENIED, err,
-                       "the host refuses the token: it is wrong, expired or revoked; make a new one "
-                       "(HTTP 401%s)", said);
+                       "the host refuses the token: it is wrong, expired or revoked; make a new "
+                       "one (HTTP 401%s)", said);
 }
 
 static memfs_code judge(host_talk *k, const httpc_answer *http, memfs_error *err)
@@ -218,7 +218,8 @@ static memfs_code ask(host_talk *k, const char *url, const char *method, memfs_s
     if (http.failure != HTTPC_FINE)
         return host_refuse(k, MEMFS_EUNAVAIL, err, "the host's API is unreachable (%s)",
                            http.detail);
-    if (http.content_type[0] == '\0' && got.len == 0 && host_is_good(k)) /* curl takes it for whole */
+    /* curl takes the end of the connection for the end of a head */
+    if (http.content_type[0] == '\0' && got.len == 0 && host_is_good(k))
         return host_refuse(k, MEMFS_EUNAVAIL, err,
                            "the host's API is unreachable (its answer ended in the middle)");
     read_body(k, &http, buf_str(&got));
@@ -250,8 +251,8 @@ memfs_code host_odd(host_talk *k, const char *what, memfs_error *err)
     quoted(k, said, sizeof(said));
     if (k->status >= 300 && k->status < 400)
         return host_refuse(k, MEMFS_EINVALID, err,
-                           "could not %s: the host redirects elsewhere (HTTP %d), and a token is not "
-                           "sent after a redirect: give the address that it has now", what,
+                           "could not %s: the host redirects elsewhere (HTTP %d), and a token is "
+                           "not sent after a redirect: give the address that it has now", what,
                            k->status);
     k->answer->is_missing = k->status == 404 || k->status == 410;
     k->answer->is_credentials = k->status == 403;

@@ -12,8 +12,8 @@
  * groups in groups, so what stands before the last part is a prefix for one and an owner for the
  * other; who answers tells which.  Nothing of the three questions holds a token:
  *
- *     /api/v1/version   {"version":"1.26.0"}, of Forgejo with "+gitea-" in it.  One that wants people
- *                       to sign in first says so in JSON whose "url" is its /api/swagger
+ *     /api/v1/version   {"version":"1.26.0"}, of Forgejo with "+gitea-" in it.  One that wants
+ *                       people to sign in first says so in JSON whose "url" is its /api/swagger
  *     /api/v4/version   GitLab: {"version":...}, without a token 401 {"message":"401 Unauthorized"}
  *     /api/v3/meta      GitHub Enterprise: "installed_version"; one in private mode refuses in JSON
  *                       with a "documentation_url"

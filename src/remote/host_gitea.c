@@ -10,8 +10,8 @@
  * Gitea and Forgejo, /api/v1.
  *
  * A call that a token's scopes do not cover is a 403 that names the scope, and it comes before
- * anything else is looked at.  So a POST that names no repository tells whether the token may create:
- * 422 (no name) or 403 (no right), and nothing can come of it.
+ * anything else is looked at.  So a POST that names no repository tells whether the token may
+ * create: 422 (no name) or 403 (no right), and nothing can come of it.
  */
 
 /* What is refused for want of a scope says which; everything else as host_odd. */
@@ -50,8 +50,8 @@ static memfs_code no_owner(host_talk *k, const char *login, const char *what, me
     k->answer->is_missing = true;
     if (login[0] == '\0')
         return host_refuse(k, MEMFS_ENOTFOUND, err,
-                           "could not %s: there is no organisation '%s'; if that is the token's own "
-                           "account, the token lacks write:user", what, k->h->owner);
+                           "could not %s: there is no organisation '%s'; if that is the token's "
+                           "own account, the token lacks write:user", what, k->h->owner);
     return host_refuse(k, MEMFS_ENOTFOUND, err,
                        "could not %s: '%s' is no organisation that the token of '%s' may see, and "
                        "not its own account", what, k->h->owner, login);
@@ -227,7 +227,8 @@ static memfs_code hook(host_talk *k, const char *url, const char *secret, bool *
                        memfs_error *err)
 {
     _cleanup_(buf_dispose) memfs_buf body = MEMFS_BUF_INIT(16 * 1024);
-    _cleanup_(mem_freep) char *path = host_repo_path(k->h, "/repos", "/hooks"), *all = host_repo_path(k->h, "/repos", "/hooks?limit=50");
+    _cleanup_(mem_freep) char *path = host_repo_path(k->h, "/repos", "/hooks");
+    _cleanup_(mem_freep) char *all = host_repo_path(k->h, "/repos", "/hooks?limit=50");
     host_hook_search search = { url, false };
     bool was_refused;
     memfs_code rc = host_pages(k, all, host_hook_is, &search, &was_refused, err);

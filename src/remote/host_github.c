@@ -12,8 +12,8 @@
  * What a token may not see is a 404 there, whatever the reason.  Headers tell more than bodies do:
  * X-OAuth-Scopes what a classic token has and X-Accepted-OAuth-Scopes what the call wants,
  * X-Accepted-GitHub-Permissions the same for a fine-grained one, and
- * github-authentication-token-expiration when it ends.  As on Gitea, a POST that names no repository
- * tells whether it may create one, and makes none.
+ * github-authentication-token-expiration when it ends.  As on Gitea, a POST that names no
+ * repository tells whether it may create one, and makes none.
  */
 
 /* What the head says the token lacks; false: nothing. */
@@ -111,7 +111,8 @@ static memfs_code tell_renamed(host_talk *k, memfs_error *err)
     k->answer->http_status = status;
     if (!host_is_good(k) || host_text(k->json, "full_name")[0] == '\0')
         return host_refuse(k, MEMFS_EINVALID, err,
-                           "the repository was renamed or moved (%s): give its address of now", said);
+                           "the repository was renamed or moved (%s): give the address of now",
+                           said);
     return host_refuse(k, MEMFS_EINVALID, err,
                        "the repository was renamed to '%.120s' (%s): give that address",
                        host_text(k->json, "full_name"), said);
@@ -180,7 +181,9 @@ static memfs_code check(host_talk *k, host_rights *ret, memfs_error *err)
 static memfs_code list(host_talk *k, host_repo_fn fn, void *ctx, memfs_error *err)
 {
     host_names names = { k->h->owner, "name", "full_name", fn, ctx };
-    _cleanup_(mem_freep) char *of_org = host_owner_path(k->h, "/orgs", "/repos?type=all&per_page=100");
+    static const char own[] = "/user/repos?affiliation=owner&visibility=all&per_page=100";
+    _cleanup_(mem_freep) char *of_org =
+        host_owner_path(k->h, "/orgs", "/repos?type=all&per_page=100");
     _cleanup_(mem_freep) char *of_user = host_owner_path(k->h, "/users", "/repos?per_page=100");
     _cleanup_(mem_freep) char *what = mem_printf("list the repositories of '%s'", k->h->owner);
     char login[100];
@@ -189,8 +192,8 @@ static memfs_code list(host_talk *k, host_repo_fn fn, void *ctx, memfs_error *er
 
     if (rc < 0)
         return rc;
-    rc = host_pages(k, is_own(k->h, login) ? "/user/repos?affiliation=owner&visibility=all&per_page=100"
-                                           : of_org, host_name_row, &names, &was_refused, err);
+    rc = host_pages(k, is_own(k->h, login) ? own : of_org, host_name_row, &names, &was_refused,
+                    err);
     if (rc == MEMFS_OK && was_refused && k->status == 404 && !is_own(k->h, login))
         rc = host_pages(k, of_user, host_name_row, &names, &was_refused, err);
     return rc < 0 || !was_refused ? rc : refused(k, what, err);

@@ -12,8 +12,8 @@
  *
  * A path is one segment there ("g%2Fr").  Every token may ask what it may itself
  * (/personal_access_tokens/self), and a call that its scopes do not cover is a 403
- * "insufficient_scope" that lists those that would.  Nothing but `api` creates or adds hooks; the two
- * repository scopes are enough for git, and then the API shows nothing of the repository.
+ * "insufficient_scope" that lists those that would.  Nothing but `api` creates or adds hooks; the
+ * two repository scopes are enough for git, and then the API shows nothing of the repository.
  */
 
 static bool lacks_scope(const host_talk *k, char *out, size_t size)
@@ -104,8 +104,8 @@ static memfs_code judge_created(host_talk *k, memfs_error *err)
     if (k->status == 400 && strstr(k->said, "namespace") != NULL) {
         k->answer->is_credentials = true;
         return host_refuse(k, MEMFS_EDENIED, err,
-                           "could not %s: the token's account may not create projects in '%s' (HTTP "
-                           "400: '%.80s')", what, k->h->owner, k->said);
+                           "could not %s: the token's account may not create projects in '%s' "
+                           "(HTTP 400: '%.80s')", what, k->h->owner, k->said);
     }
     return refused(k, what, err);
 }
@@ -172,7 +172,8 @@ static json_int_t level_of(const json_t *rights, const char *key)
 static void read_rights(const json_t *json, host_rights *ret)
 {
     const json_t *rights = json_object_get(json, "permissions");
-    json_int_t project = level_of(rights, "project_access"), group = level_of(rights, "group_access");
+    json_int_t project = level_of(rights, "project_access");
+    json_int_t group = level_of(rights, "group_access");
     json_int_t level = project > group ? project : group;
 
     ret->is_known = true;
@@ -222,16 +223,16 @@ static memfs_code check_create(host_talk *k, const account *who, host_rights *re
     if (ret->scopes[0] != '\0' && !host_has_any(ret->scopes, "api")) {
         ret->may_create = 0;
         return host_refuse(k, MEMFS_EDENIED, err,
-                           "the token lacks the scope api, without which it creates no project but by "
-                           "a first push");
+                           "the token lacks the scope api, without which it creates no project but "
+                           "by a first push");
     }
     if (!is_own(k->h, who))
         return check_member(k, who, ret, err);
     ret->may_create = who->may_create;
     return who->may_create ? MEMFS_OK
                            : host_refuse(k, MEMFS_EDENIED, err,
-                                         "'%s' may not create projects: its limit is reached, or the "
-                                         "administrator forbids it", who->name);
+                                         "'%s' may not create projects: its limit is reached, or "
+                                         "the administrator forbids it", who->name);
 }
 
 static memfs_code check(host_talk *k, host_rights *ret, memfs_error *err)
@@ -273,7 +274,8 @@ static memfs_code list(host_talk *k, host_repo_fn fn, void *ctx, memfs_error *er
     /* subgroups' projects have another owner, but are not asked for; the names are paths */
     host_names names = { k->h->owner, "path", "path_with_namespace", fn, ctx };
     _cleanup_(mem_freep) char *of_group = host_owner_path(
-        k->h, "/groups", "/projects?include_subgroups=false&with_shared=false&simple=true&per_page=100");
+        k->h, "/groups",
+        "/projects?include_subgroups=false&with_shared=false&simple=true&per_page=100");
     _cleanup_(mem_freep) char *of_user =
         host_owner_path(k->h, "/users", "/projects?simple=true&per_page=100");
     _cleanup_(mem_freep) char *what = mem_printf("list the projects of '%s'", k->h->owner);

@@ -8,8 +8,8 @@
  *     host_gitea.c    Gitea and Forgejo      host_github.c, host_gitlab.c
  *
  * A host is a host_ops: four jobs, each a few REST calls of one host_talk.  What a call found is in
- * the talk until the next one.  A refusal is put in words by who knows what was tried; the words are
- * in talk->answer and, the same, in the error.
+ * the talk until the next one.  A refusal is put in words by who knows what was tried; the words
+ * are in talk->answer and, the same, in the error.
  */
 #ifndef MEMFS_REMOTE_HOST_INT_H
 #define MEMFS_REMOTE_HOST_INT_H
@@ -68,16 +68,16 @@ bool host_is_good(const host_talk *k); /* 2xx */
 memfs_code host_refuse(host_talk *k, memfs_code code, memfs_error *err, const char *fmt, ...)
     MEMFS_PRINTF(4, 5);
 /*
- * An answer that nobody expected, in words: what = "create 'agents/x'".  404: ENOTFOUND, is_missing;
- * 3xx: EINVALID; 403: EDENIED, is_credentials; else EINVALID.
+ * An answer that nobody expected, in words: what = "create 'agents/x'".  404: ENOTFOUND,
+ * is_missing; 3xx: EINVALID; 403: EDENIED, is_credentials; else EINVALID.
  */
 memfs_code host_odd(host_talk *k, const char *what, memfs_error *err);
 
 /* One repository, hook, ... of a list; false ends it. */
 typedef bool (*host_row_fn)(const json_t *row, void *ctx);
 /*
- * All pages of a list.  path holds the query but for the page.  *ret_refused: the first page was not
- * given, and what the talk has says why.  ELIMIT: more pages than anybody has.
+ * All pages of a list.  path holds the query but for the page.  *ret_refused: the first page was
+ * not given, and what the talk has says why.  ELIMIT: more pages than anybody has.
  */
 MEMFS_CHECK memfs_code host_pages(host_talk *k, const char *path, host_row_fn fn, void *ctx,
                                   bool *ret_refused, memfs_error *err);
@@ -107,7 +107,7 @@ char *host_repo_path(const host *h, const char *before, const char *after);
 const char *host_text(const json_t *object, const char *key);
 /* The host's own words in an answer's JSON: message, error_description, error, errors[].message. */
 void host_words(const json_t *json, memfs_buf *out);
-/* "required=[write:organization]" or "required scope(s): [write:x]" in Gitea's words; false: none. */
+/* Of Gitea's "required=[write:organization]" or "required scope(s): [write:x]"; false: none. */
 bool host_gitea_scope(const char *said, char *out, size_t size);
 /* Is every one of the words in wanted ("repo, admin:org") in have?  Any of them is enough. */
 bool host_has_any(const char *have, const char *wanted);

@@ -72,7 +72,7 @@ static void ask_push(const remote_target *t, int64_t deadline_ms, host_report *r
         ret->can_push = 0;
 }
 
-/* The user's own git helpers, where they may be asked: the copy's secret is the caller's to wipe. */
+/* The user's own git helpers, where they may be asked; the caller wipes what they gave. */
 static void lend_helpers(const remote_target *t, int64_t deadline_ms, credential *ret)
 {
     memfs_error ignored;
@@ -235,8 +235,8 @@ static void tell_expiry(const teller *t)
     if (days < 0)
         row(t, true, "expires", "the token expired on %s: make a new one", date);
     else if (days < HOST_EXPIRES_SOON_DAYS)
-        row(t, true, "expires", "the token expires on %s, in %lld days: make a new one before", date,
-            (long long)days);
+        row(t, true, "expires", "the token expires on %s, in %lld days: make a new one before",
+            date, (long long)days);
     else
         row(t, false, "expires", "the token expires on %s", date);
 }
