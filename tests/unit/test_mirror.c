@@ -779,6 +779,68 @@ static void test_a_pair_that_rests_is_small(void **state)
     assert_true(sizeof(struct pair) + sizeof(AGENT_A) <= 200);
 }
 
+static void add_pairs(side *s, int n)
+{
+    char id[64];
+
+    for (int i = 0; i < n; i++) {
+        snprintf(id, sizeof(id), "agent-%08d-1111-4111-8111-111111111111", i);
+        pair_need(s->m, str_of(id), 0);
+    }
+}
+
+static void test_many_quiet_agents_are_asked_more_rarely(void **state)
+{
+    duo *d = *state;
+    mirror *m;
+    pair *p;
+
+    start(d, "", "", true);
+    m = d->a.m;
+    pthread_mutex_lock(&m->mutex);
+    add_pairs(&d->a, 100);
+    p = pairs_first_due(m);
+    p->changed_s -= 7 * 86400;
+    for (int i = 0; i < 100; i++) /* few: everyone every minute */
+        assert_true(schedule_interval_ms(m, p) >= 54000 && schedule_interval_ms(m, p) <= 66000);
+    add_pairs(&d->a, 10000);
+    for (int i = 0; i < 100; i++) { /* many: a quiet one at most every second round of 2,000 s */
+        assert_true(schedule_interval_ms(m, p) >= 3600000);
+        assert_true(schedule_interval_ms(m, p) <= 4400000);
+    }
+    p->changed_s = (uint32_t)(clock_mono_ms() / 1000);
+    assert_true(schedule_interval_ms(m, p) <= 66000); /* one that lives: as ever */
+    assert_int_equal(m->n_pairs, 10000);
+    pthread_mutex_unlock(&m->mutex);
+}
+
+static void test_pairs_come_out_of_the_heap_in_the_order_of_their_times(void **state)
+{
+    int64_t last_ms = 0;
+    duo *d = *state;
+    mirror *m;
+    pair *p;
+
+    start(d, "", "", true);
+    m = d->a.m;
+    pthread_mutex_lock(&m->mutex);
+    add_pairs(&d->a, 3000);
+    for (int i = 0; i < 1000; i++) { /* moved about, parked and brought back */
+        p = m->heap[(size_t)mirror_chance((int64_t)m->n_heap)];
+        if (i % 2 == 0)
+            pair_park(m, p);
+        pair_to_heap(m, p, clock_mono_ms() + mirror_chance(100000));
+    }
+    for (int i = 0; (p = pairs_first_due(m)) != NULL; i++) {
+        assert_true(p->due_ms >= last_ms);
+        last_ms = p->due_ms;
+        pair_to_queue(m, p, i % 2 == 0);
+    }
+    assert_non_null(m->lanes[0].prompt.first);
+    assert_non_null(m->lanes[0].polls.first);
+    pthread_mutex_unlock(&m->mutex);
+}
+
 /* ---- with threads ---- */
 
 static bool is_remote_at(duo *d, memfs_oid tip)
@@ -965,6 +1027,56 @@ static void test_L3_a_stop_ends_children(void **state)
     WAIT_FOR(is_state(&d->a, "mirrored"));
     free(marker);
     free(hook);
+}
+
+#define AGENT_C "agent-33333333-3333-4333-8333-333333333333"
+
+static void make_bare(const char *root, const char *folder, const char *id, const char *hook)
+{
+    _cleanup_(mem_freep) char *dir = mem_printf("%s/%s/%s.git", root, folder, id);
+    _cleanup_(mem_freep) char *path = mem_printf("%s/hooks/pre-receive", dir);
+
+    git(root, "init", "-q", "--bare", "-b", "main", dir);
+    if (hook != NULL)
+        OK(fs_write_atomic(path, str_of(hook), 0755, &err));
+}
+
+static bool has_main(const char *root, const char *folder, const char *id)
+{
+    _cleanup_(mem_freep) char *path =
+        mem_printf("%s/%s/%s.git/refs/heads/main", root, folder, id);
+
+    return fs_exists(path);
+}
+
+static void test_L3_a_host_that_hangs_takes_half_of_the_workers(void **state)
+{
+    static const char *const ids[] = { AGENT_A, AGENT_B, AGENT_C };
+    duo *d = *state;
+    const char *root = d->a.f->root;
+    _cleanup_(mem_freep) char *text =
+        mem_printf("[mirror \"slow\"]\n\turl = %s/slow/{agentId}.git\n"
+                   "[mirror \"quick\"]\n\turl = %s/quick/{agentId}.git\n", root, root);
+    memfs_oid first;
+    size_t n;
+
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+        make_bare(root, "slow", ids[i], "#!/bin/sh\nsleep 100000\n");
+        make_bare(root, "quick", ids[i], NULL);
+    }
+    configure(&d->a, text);
+    side_start(&d->a, false);
+    first = edit(&d->a, "system/human.md", "one\n");
+    for (size_t i = 1; i < ARRAY_LEN(ids); i++)
+        assert_true(try_push(d->a.f, str_of(ids[i]), STORE_GENESIS, first).moved);
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++) {
+        WAIT_FOR(has_main(root, "quick", ids[i]));
+        assert_false(has_main(root, "slow", ids[i]));
+    }
+    pthread_mutex_lock(&d->a.m->mutex);
+    n = d->a.m->rooms[0].n_running;
+    pthread_mutex_unlock(&d->a.m->mutex);
+    assert_true(n <= 2);
 }
 
 static void test_a_reload_follows_the_file(void **state)
@@ -1329,6 +1441,8 @@ int main(void)
         cmocka_unit_test(test_F18_waits_grow_to_a_quarter_of_an_hour_by_chance),
         cmocka_unit_test(test_every_note_has_a_name_and_advice),
         cmocka_unit_test(test_a_pair_that_rests_is_small),
+        TEST(test_many_quiet_agents_are_asked_more_rarely),
+        TEST(test_pairs_come_out_of_the_heap_in_the_order_of_their_times),
         TEST(test_a_push_appears_on_the_remote_by_itself),
         TEST(test_F26_polling_finds_what_no_webhook_told),
         TEST(test_F19_what_a_start_finds_undone_is_done),
@@ -1341,6 +1455,7 @@ int main(void)
         TEST(test_F18_a_host_that_is_overrun_is_left_alone_as_long_as_it_says),
         TEST(test_F18_what_is_no_git_server_is_named),
         TEST(test_L3_a_stop_ends_children),
+        TEST(test_L3_a_host_that_hangs_takes_half_of_the_workers),
         TEST(test_a_reload_follows_the_file),
         TEST(test_a_file_that_names_another_address_makes_what_is_known_void),
         TEST(test_a_hold_keeps_everybody_else_off),
