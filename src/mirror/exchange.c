@@ -209,6 +209,7 @@ static outcome make_repository(exchange *x, const probe_result *heard)
     host h = HOST_INIT;
     host_answer answer = { .http_status = 0 };
     memfs_error err = MEMFS_ERROR_INIT;
+    bool makes_by_push;
     memfs_code rc;
 
     if (!x->config->create || x->config->direction == REMOTE_PULL || oid_is_zero(&x->ours))
@@ -220,9 +221,11 @@ static outcome make_repository(exchange *x, const probe_result *heard)
     }
     if (rc == MEMFS_OK)
         rc = host_create(&h, x->deadline_ms, &answer, &err);
+    /* a token of GitLab for git alone makes a project by its first push */
+    makes_by_push = h.kind == HOST_GITLAB && rc == MEMFS_EDENIED && answer.http_status == 403;
     host_dispose(&h);
     x->retry_after_s = answer.retry_after_s;
-    if (rc == MEMFS_OK)
+    if (rc == MEMFS_OK || makes_by_push)
         return STEP_ON;
     if (answer.is_credentials)
         return fail_remote(x, answer.http_status == 401 ? REMOTE_UNAUTHORIZED : REMOTE_FORBIDDEN,

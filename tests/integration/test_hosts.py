@@ -12,6 +12,7 @@ import pytest
 
 from lib.client import Home
 from lib.fake_remote import FakeRemote, closed_port
+from lib.gitcli import Checkout, Git
 from lib.githost import GitHost
 from lib.tlsgit import Authority
 
@@ -668,3 +669,61 @@ def test_mirror_check_of_one_agent_and_of_a_remote_that_is_away(servers, hosts, 
     _, rows = checked(s, "gone", code=1)
     assert "connection refused" in rows["gone", "no-read"]
     assert s.cli("mirror", "check", "nobody", check=False).returncode != 0
+
+
+# -- memories on each of them --------------------------------------------------------------------------------
+
+def until(what, timeout=60):
+    end = time.monotonic() + timeout
+    while True:
+        got = what()
+        if got or time.monotonic() > end:
+            return got
+        time.sleep(0.05)
+
+
+def put_block(server, agent, label, value):
+    """A push, as an agent's client does it; the commit's id."""
+    git, work = Git(os.path.join(server.folder, "githome")), os.path.join(server.folder, "work-" + agent)
+    c = Checkout(git, work) if os.path.isdir(work) else git.clone(server.git_url(agent), work)
+    return c.save({f"system/{label}.md": value})
+
+
+def test_F16_a_missing_repository_is_made_and_the_memory_pushed(servers, host, agent):
+    s, a = servers(start=False), agent()
+    write_config(s, section(s, host, "origin", host.token("bot"), create="true"))
+    s.start()
+    head = put_block(s, a, "human", "likes tea\n")
+    assert until(lambda: "agents/" + a in host.state["repos"] and host.tip("agents/" + a) == head)
+    assert host.state["repos"]["agents/" + a]["private"]
+    assert host.forced() == []
+
+
+def test_F16_gitlab_makes_a_project_by_the_push_of_a_token_for_git_alone(servers, hosts, agent):
+    s, h, a = servers(start=False), hosts("gitlab"), agent()
+    t = h.token("bot", scopes=["read_repository", "write_repository"])
+    write_config(s, section(s, h, "origin", t, create="true"))
+    s.start()
+    head = put_block(s, a, "human", "likes tea\n")
+    assert until(lambda: "agents/" + a in h.state["repos"] and h.tip("agents/" + a) == head)
+
+
+def test_F17_a_protected_branch_is_told_in_the_hosts_words(servers, host, agent):
+    s, a = servers(start=False), agent()
+    write_config(s, section(s, host, "origin", host.token("bot"), create="true"))
+    host.repository("agents/" + a)
+    host.protect("agents/" + a, "secret")
+    s.start()
+    head = put_block(s, a, "human", "likes tea\n")
+
+    def note():
+        rows = json.loads(s.cli("mirror", "status", "--agent", a, "--json", check=False).stdout or b"{}")
+        text = json.dumps(rows)
+        return "rejected" in text and text
+    told = until(note)
+    assert told and host.tip("agents/" + a) is None
+    if host.kind == "github":
+        assert "GH013" in told or "rule violations" in told, told
+    host.protect("agents/" + a, None)
+    s.cli("mirror", "retry", "--agent", a)
+    assert until(lambda: host.tip("agents/" + a) == head)
