@@ -24,6 +24,7 @@ sys.path.insert(0, HERE)
 
 import report  # noqa: E402
 from client import bench_apply, bench_hook, bench_status  # noqa: E402
+from mirror import bench_away, bench_from_remote, bench_mirror  # noqa: E402
 from reasons import REASONS  # noqa: E402
 from report import Row, median  # noqa: E402
 from rigs import (BUILD, ROOT, Bare, Clone, HttpBackend, Memfs, flat, free_port,  # noqa: E402
@@ -445,6 +446,9 @@ BENCHES = [
     ("apply", bench_apply),
     ("hook", bench_hook),
     ("status", bench_status),
+    ("mirror", bench_mirror),
+    ("away", bench_away),
+    ("from-remote", bench_from_remote),
 ]
 
 

@@ -78,8 +78,8 @@ class RefWatch:
     def _look(self):
         self.n_looks += 1
         for path in repositories(self.root):
-            if path not in self.logged:
-                git_dir(path, "config", "core.logAllRefUpdates", "always")
+            if path not in self.logged and git_dir(     # one that is just being made: next time
+                    path, "config", "core.logAllRefUpdates", "always", check=False).returncode == 0:
                 self.logged.add(path)
             refs = read_refs(path)
             for name, value in refs.items():
