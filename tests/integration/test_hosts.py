@@ -1,6 +1,7 @@
 """What memfs asks of Gitea, Forgejo, GitHub and GitLab (tests/drivers/remote_driver.c is the door, lib/githost.py are
 the hosts): which kind it is, repositories made and listed, rights told, webhooks added, every refusal in words that
 name what is missing, and tokens that nobody but the host ever sees."""
+import base64
 import json
 import os
 import re
@@ -627,6 +628,9 @@ def section(server, host, name, token, **more):
     with open(path, "w") as f:
         f.write(token)
     os.chmod(path, 0o600)
+    server.secrets.append(token.encode())   # in no log, command line, config or database (S3)
+    server.secrets += [base64.b64encode(f"{user}:{token}".encode()).rstrip(b"=")
+                       for user in ("memfs", "oauth2", "x-access-token")]
     keys = {"url": host.url("agents/{agentId}.git"), "tokenFile": path, **more}
     return f'[mirror "{name}"]\n' + "".join(f"    {k} = {v}\n" for k, v in keys.items())
 
@@ -706,6 +710,21 @@ def test_F16_gitlab_makes_a_project_by_the_push_of_a_token_for_git_alone(servers
     s.start()
     head = put_block(s, a, "human", "likes tea\n")
     assert until(lambda: "agents/" + a in h.state["repos"] and h.tip("agents/" + a) == head)
+
+
+def test_S3_T24_a_mirror_with_a_host_that_says_back_what_it_got(servers, host, agent):
+    """git's errors and the API's repeat the token: it is in no log, status, state or command line."""
+    s, a = servers(start=False), agent()
+    write_config(s, section(s, host, "origin", host.token("bot"), create="true"))
+    host.fault(status=403, echo=True)
+    s.start()
+    put_block(s, a, "human", "likes tea\n")
+    assert until(lambda: len(host.requests) > 0)
+    s.cli("mirror", "retry", "--agent", a, check=False)
+    said = b"".join(done.stdout + done.stderr for done in (
+        s.cli("mirror", "status", "--agent", a, "--json", check=False), s.cli("mirror", "status", check=False),
+        s.cli("mirror", "check", "--json", check=False)))
+    assert all(secret not in said for secret in s.secrets)
 
 
 def test_F17_a_protected_branch_is_told_in_the_hosts_words(servers, host, agent):
