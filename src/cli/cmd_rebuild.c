@@ -124,7 +124,8 @@ static cli_exit from_remote(const request *r)
     }
     status = upkeep_run(&(upkeep_job){ .home = r->home, .what = "rebuild",
                                        .route = "/owner/mirror/rebuild", .body = body,
-                                       .as_json = r->as_json, .summary = sum_remote },
+                                       .as_json = r->as_json, .summary = sum_remote,
+                                       .is_remote = true },
                         &n_findings);
     return status == EXIT_GOOD && n_findings > 0 ? EXIT_FAILED : status;
 }

@@ -74,6 +74,17 @@ static void report(const work *w)
     }
 }
 
+/* What the owner could not do, as an exit status; that the owner itself is busy is no remote's. */
+static cli_exit fail(const upkeep_job *job, const memfs_error *err, bool was_connected)
+{
+    cli_exit status = cli_fail(err, job->on_failure);
+
+    if (!job->is_remote || !was_connected)
+        return status;
+    return err->code == MEMFS_EUNAVAIL  ? EXIT_REMOTE_UNAVAILABLE
+           : err->code == MEMFS_EDENIED ? EXIT_CREDENTIALS_REFUSED : status;
+}
+
 cli_exit upkeep_run(const upkeep_job *job, size_t *ret_n_findings)
 {
     _cleanup_(mem_freep) char *home = cli_home(job->home);
@@ -91,7 +102,7 @@ cli_exit upkeep_run(const upkeep_job *job, size_t *ret_n_findings)
     json_decref(w.findings);
     json_decref(w.result);
     json_decref(job->body);
-    return rc == MEMFS_OK ? cli_finish(EXIT_GOOD) : cli_fail(&err, job->on_failure);
+    return rc == MEMFS_OK ? cli_finish(EXIT_GOOD) : fail(job, &err, o != NULL);
 }
 
 int upkeep_main(int argc, char **argv, const upkeep_command *command)

@@ -18,6 +18,7 @@ typedef struct upkeep_job {
     /* One line for people about the result; may be NULL. */
     void (*summary)(const json_t *result, size_t n_findings);
     const char *on_failure; /* the next step to name when it fails; may be NULL */
+    bool is_remote; /* what is away, or refuses, is a git host: exit status 3 and 4 */
 } upkeep_job;
 
 /*
