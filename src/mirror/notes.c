@@ -10,7 +10,8 @@ static const struct {
     [MIRROR_NOTE_NONE] = { "", "" },
     [MIRROR_NOTE_UNRELATED] = { "unrelated",
         "the remote had a history of its own; both were joined and nothing is lost.  Look at the "
-        "files, then 'memfs mirror resolve --accept' (or --keep-ours, --keep-theirs)" },
+        "files ('memfs restore --server --at COMMIT' brings back those of either side), then 'memfs "
+        "mirror resolve --accept'" },
     [MIRROR_NOTE_REWRITTEN] = { "rewritten",
         "somebody rewrote the remote's main; what it had before was joined with it again.  To drop "
         "commits for good use 'memfs purge', else 'memfs mirror resolve --accept'" },
@@ -35,7 +36,7 @@ static const struct {
         "'memfs mirror resolve --accept'" },
     [MIRROR_NOTE_DIVERGED] = { "diverged",
         "this remote is push-only and has commits of others: set 'direction = both' to take them "
-        "in, or empty it" },
+        "in, or 'memfs mirror resolve --keep-ours' (or --keep-theirs), which joins both histories" },
 };
 
 const char *mirror_note_name(mirror_note n)

@@ -318,6 +318,8 @@ typedef struct work {
     int keep;
     const upkeep_watcher *w;
     upkeep_result *ret;
+    ticket *tickets; /* one a pair, in their order */
+    size_t n_begun, n_ended;
 } work;
 
 static void tell(const work *k, const char *agent_id, const char *kind, const char *remote,
@@ -330,47 +332,60 @@ static void tell(const work *k, const char *agent_id, const char *kind, const ch
 
 typedef void (*pair_fn)(work *k, const char *agent_id, const remote_config *c);
 
-static memfs_code for_pairs(work *k, pair_fn fn)
+static void for_pairs(work *k, pair_fn fn, bool is_told)
 {
     for (size_t i = 0; i < k->ids.n; i++) {
         for (size_t j = 0; j < k->set->r->n; j++)
             if (is_chosen(&k->set->r->at[j], k->remote, k->ids.at[i]))
                 fn(k, k->ids.at[i], &k->set->r->at[j]);
-        k->ret->n_agents++;
-        if (k->w != NULL && k->w->progress != NULL &&
+        k->ret->n_agents += is_told;
+        if (is_told && k->w != NULL && k->w->progress != NULL &&
             !k->w->progress(i + 1, k->ids.n, k->ids.at[i], k->w->ctx))
             break;
     }
-    return MEMFS_OK;
 }
 
-static memfs_code do_work(mirror *m, memfs_str agent_id, const char *remote, int keep,
-                          const upkeep_watcher *w, upkeep_result *ret, const pair_fn *steps,
-                          size_t n_steps, memfs_error *err)
+/* first may be NULL: what is done with all pairs before `fn` is, without a word. */
+static memfs_code do_work(work *k, memfs_str agent_id, pair_fn first, pair_fn fn, memfs_error *err)
 {
-    work k = { .m = m, .remote = remote, .keep = keep, .w = w, .ret = ret };
-    memfs_code rc = list_agents(m, agent_id, &k.ids, err);
+    memfs_code rc = list_agents(k->m, agent_id, &k->ids, err);
 
-    *ret = (upkeep_result){ .n_agents = 0 };
-    k.set = mirror_remotes(m);
+    *k->ret = (upkeep_result){ .n_agents = 0 };
+    k->set = mirror_remotes(k->m);
     if (rc == MEMFS_OK)
-        rc = check_remote(k.set, remote, err);
-    for (size_t i = 0; rc == MEMFS_OK && i < n_steps; i++) {
-        ret->n_agents = 0;
-        rc = for_pairs(&k, steps[i]);
-    }
-    mirror_remotes_unref(m, k.set);
-    agent_ids_dispose(&k.ids);
+        rc = check_remote(k->set, k->remote, err);
+    if (rc == MEMFS_OK && first != NULL)
+        for_pairs(k, first, false);
+    if (rc == MEMFS_OK)
+        for_pairs(k, fn, true);
+    while (k->n_ended < k->n_begun) /* told to stop */
+        if (k->tickets[k->n_ended++].pair != NULL)
+            mirror_give_up(k->m, &k->tickets[k->n_ended - 1]);
+    mirror_remotes_unref(k->m, k->set);
+    agent_ids_dispose(&k->ids);
+    free(k->tickets);
     return rc;
 }
 
-static void retry_one(work *k, const char *agent_id, const remote_config *c)
+static void begin_one(work *k, const char *agent_id, const remote_config *c)
 {
-    exchange_result result;
-    memfs_error err;
+    memfs_error ignored;
 
-    if (mirror_exchange(k->m, str_of(agent_id), c->name, WANT_LOOK | WANT_PUSH | WANT_NOW,
-                        clock_mono_ms() + EXCHANGE_MS, &result, &err) < 0) {
+    k->tickets = mem_realloc(k->tickets, k->n_begun + 1, sizeof(*k->tickets));
+    if (mirror_begin(k->m, str_of(agent_id), c->name, WANT_LOOK | WANT_PUSH | WANT_NOW,
+                     &k->tickets[k->n_begun], &ignored) < 0)
+        k->tickets[k->n_begun].pair = NULL;
+    k->n_begun++;
+}
+
+static void end_one(work *k, const char *agent_id, const remote_config *c)
+{
+    ticket *t = &k->tickets[k->n_ended++];
+    exchange_result result = { .code = MEMFS_OK };
+    memfs_error err = { MEMFS_EUNAVAIL, "the remotes were configured anew meanwhile" };
+
+    if (t->pair == NULL ||
+        mirror_end(k->m, t, c->name, clock_mono_ms() + EXCHANGE_MS, &result, &err) < 0) {
         k->ret->n_failed++;
         tell(k, agent_id, "failed", c->name, err.msg, true);
     } else if (result.code != MEMFS_OK) {
@@ -384,17 +399,12 @@ static void retry_one(work *k, const char *agent_id, const remote_config *c)
 }
 
 /* All at once where workers run; one after the other where not. */
-static void want_one(work *k, const char *agent_id, const remote_config *c)
-{
-    mirror_want(k->m, agent_id, c->name, WANT_LOOK | WANT_PUSH | WANT_NOW);
-}
-
 memfs_code mirror_retry(mirror *m, memfs_str agent_id, const char *remote, const upkeep_watcher *w,
                         upkeep_result *ret, memfs_error *err)
 {
-    const pair_fn steps[] = { want_one, retry_one };
+    work k = { .m = m, .remote = remote, .w = w, .ret = ret };
 
-    return do_work(m, agent_id, remote, INTAKE_MERGE, w, ret, steps, ARRAY_LEN(steps), err);
+    return do_work(&k, agent_id, begin_one, end_one, err);
 }
 
 /* ---- ending a note ---- */
@@ -453,6 +463,8 @@ static void resolve_one(work *k, const char *agent_id, const remote_config *c)
     if (record_load(k->m, agent_id, c->name, r, &err) == MEMFS_OK)
         note = r->note;
     free(r);
+    if (note == MIRROR_NOTE_NONE)
+        tell(k, agent_id, "nothing", c->name, "no note stands", false);
     if (note == MIRROR_NOTE_NONE || !join(k, agent_id, c, note))
         return;
     if (end_note(k->m, agent_id, c->name, &err) < 0) {
@@ -466,7 +478,7 @@ static void resolve_one(work *k, const char *agent_id, const remote_config *c)
 memfs_code mirror_resolve(mirror *m, memfs_str agent_id, const char *remote, int keep,
                           const upkeep_watcher *w, upkeep_result *ret, memfs_error *err)
 {
-    const pair_fn steps[] = { resolve_one };
+    work k = { .m = m, .remote = remote, .keep = keep, .w = w, .ret = ret };
 
-    return do_work(m, agent_id, remote, keep, w, ret, steps, ARRAY_LEN(steps), err);
+    return do_work(&k, agent_id, NULL, resolve_one, err);
 }
