@@ -370,19 +370,18 @@ static bool has_ended(const pair *p, uint32_t serial)
 }
 
 /* By a worker. */
-static memfs_code wait_exchange(mirror *m, pair *p, const char *remote, unsigned wants,
+static memfs_code wait_exchange(mirror *m, const ticket *t, const char *remote,
                                 int64_t deadline_ms, exchange_result *ret, memfs_error *err)
 {
-    uint32_t serial = p->n_begun + 1;
+    pair *p = t->pair;
 
-    schedule_want(m, p, wants);
-    while (!has_ended(p, serial) && !p->is_gone && !m->is_stopping) {
+    while (!has_ended(p, t->serial) && !p->is_gone && !m->is_stopping) {
         if (clock_mono_ms() >= deadline_ms)
             return memfs_fail(err, MEMFS_EUNAVAIL, "remote '%.40s': not done in time; it goes on",
                               remote);
         wait_ended(m, deadline_ms);
     }
-    if (has_ended(p, serial) && p->last != NULL) {
+    if (has_ended(p, t->serial) && p->last != NULL) {
         *ret = *p->last;
         return MEMFS_OK;
     }
@@ -390,15 +389,16 @@ static memfs_code wait_exchange(mirror *m, pair *p, const char *remote, unsigned
 }
 
 /* On this thread, unless another one ran one since. */
-static memfs_code run_exchange(mirror *m, pair *p, const char *remote, unsigned wants, int keep,
-                               int64_t deadline_ms, exchange_result *ret, memfs_error *err)
+static memfs_code run_exchange(mirror *m, const ticket *t, const char *remote, unsigned wants,
+                               int keep, int64_t deadline_ms, exchange_result *ret,
+                               memfs_error *err)
 {
-    uint32_t serial = p->n_begun + 1;
+    pair *p = t->pair;
     memfs_code rc = wait_free(m, p, remote, deadline_ms, err);
 
     if (rc < 0)
         return rc;
-    if (keep == INTAKE_MERGE && has_ended(p, serial) && p->last != NULL) {
+    if (keep == INTAKE_MERGE && has_ended(p, t->serial) && p->last != NULL) {
         *ret = *p->last;
         return MEMFS_OK;
     }
@@ -408,34 +408,66 @@ static memfs_code run_exchange(mirror *m, pair *p, const char *remote, unsigned 
     return MEMFS_OK;
 }
 
-memfs_code mirror_exchange(mirror *m, memfs_str agent_id, const char *remote, unsigned wants,
-                           int64_t deadline_ms, exchange_result *ret, memfs_error *err)
+memfs_code mirror_begin(mirror *m, memfs_str agent_id, const char *remote, unsigned wants,
+                        ticket *ret, memfs_error *err)
 {
     memfs_code rc;
     pair *p;
 
+    *ret = (ticket){ .wants = wants };
     pthread_mutex_lock(&m->mutex);
     rc = enter(m, agent_id, remote, &p, err);
     if (rc == MEMFS_OK) {
-        rc = m->n_threads > 0
-                 ? wait_exchange(m, p, remote, wants, deadline_ms, ret, err)
-                 : run_exchange(m, p, remote, wants, INTAKE_MERGE, deadline_ms, ret, err);
-        leave(m, p);
+        ret->pair = p;
+        ret->serial = p->n_begun + 1;
+        schedule_want(m, p, wants);
     }
     pthread_mutex_unlock(&m->mutex);
     return rc;
+}
+
+memfs_code mirror_end(mirror *m, ticket *t, const char *remote, int64_t deadline_ms,
+                      exchange_result *ret, memfs_error *err)
+{
+    memfs_code rc;
+
+    pthread_mutex_lock(&m->mutex);
+    rc = m->n_threads > 0 ? wait_exchange(m, t, remote, deadline_ms, ret, err)
+                          : run_exchange(m, t, remote, t->wants, INTAKE_MERGE, deadline_ms, ret,
+                                         err);
+    leave(m, TAKE_PTR(t->pair));
+    pthread_mutex_unlock(&m->mutex);
+    return rc;
+}
+
+void mirror_give_up(mirror *m, ticket *t)
+{
+    pthread_mutex_lock(&m->mutex);
+    leave(m, TAKE_PTR(t->pair));
+    pthread_mutex_unlock(&m->mutex);
+}
+
+memfs_code mirror_exchange(mirror *m, memfs_str agent_id, const char *remote, unsigned wants,
+                           int64_t deadline_ms, exchange_result *ret, memfs_error *err)
+{
+    ticket t;
+    memfs_code rc = mirror_begin(m, agent_id, remote, wants, &t, err);
+
+    return rc < 0 ? rc : mirror_end(m, &t, remote, deadline_ms, ret, err);
 }
 
 memfs_code mirror_exchange_keeping(mirror *m, memfs_str agent_id, const char *remote, int keep,
                                    int64_t deadline_ms, exchange_result *ret, memfs_error *err)
 {
     memfs_code rc;
+    ticket t;
     pair *p;
 
     pthread_mutex_lock(&m->mutex);
     rc = enter(m, agent_id, remote, &p, err);
     if (rc == MEMFS_OK) {
-        rc = run_exchange(m, p, remote, WANT_LOOK | WANT_PUSH | WANT_NOW, keep, deadline_ms, ret,
+        t = (ticket){ .pair = p, .serial = p->n_begun + 1 };
+        rc = run_exchange(m, &t, remote, WANT_LOOK | WANT_PUSH | WANT_NOW, keep, deadline_ms, ret,
                           err);
         leave(m, p);
     }
@@ -514,33 +546,24 @@ static void add_failure(mirror_outcome *o, remote_answer answer, const char *wor
         o->retry_after_s = retry_after_s;
 }
 
-void mirror_want(mirror *m, const char *agent_id, const char *remote, unsigned wants)
-{
-    memfs_error ignored;
-    pair *p;
-
-    pthread_mutex_lock(&m->mutex);
-    if (m->n_threads > 0 && enter(m, str_of(agent_id), remote, &p, &ignored) == MEMFS_OK) {
-        schedule_want(m, p, wants);
-        leave(m, p);
-    }
-    pthread_mutex_unlock(&m->mutex);
-}
-
+/* All begin before the first is waited for. */
 static void sync_all(mirror *m, const char *agent_id, const name_list *names, int64_t deadline_ms,
                      mirror_outcome *ret)
 {
     const unsigned wants = WANT_LOOK | WANT_PUSH | WANT_NOW;
+    ticket tickets[REMOTES_MAX];
+    memfs_error errs[REMOTES_MAX], *err;
     exchange_result result;
-    memfs_error err;
 
-    for (size_t i = 1; i < names->n; i++) /* all begin before the first is waited for */
-        mirror_want(m, agent_id, names->at[i], wants);
+    for (size_t i = 0; i < names->n; i++)
+        if (mirror_begin(m, str_of(agent_id), names->at[i], wants, &tickets[i], &errs[i]) < 0)
+            tickets[i].pair = NULL;
     for (size_t i = 0; i < names->n; i++) {
+        err = &errs[i];
         ret->n_remotes++;
-        if (mirror_exchange(m, str_of(agent_id), names->at[i], wants, deadline_ms, &result, &err) <
-            0) {
-            add_failure(ret, REMOTE_UNASKED, err.msg, 0);
+        if (tickets[i].pair == NULL ||
+            mirror_end(m, &tickets[i], names->at[i], deadline_ms, &result, err) < 0) {
+            add_failure(ret, REMOTE_UNASKED, err->msg, 0);
             continue;
         }
         ret->moved = ret->moved || result.was_moved;

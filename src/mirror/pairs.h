@@ -142,8 +142,20 @@ int64_t backoff_ms(remote_answer answer, int64_t n_failures, int64_t retry_after
 
 /* ---- mirror.c ---- */
 
-/* Wanted, but not waited for; nothing where no workers run. */
-void mirror_want(mirror *m, const char *agent_id, const char *remote, unsigned wants);
+/*
+ * mirror_exchange in two halves, for who wants many at once: begun (by a worker, where there are
+ * workers), then waited for.  What was begun is ended or given up.
+ */
+typedef struct ticket {
+    pair *pair; /* NULL: not begun */
+    uint32_t serial;
+    unsigned wants;
+} ticket;
+MEMFS_CHECK memfs_code mirror_begin(mirror *m, memfs_str agent_id, const char *remote,
+                                    unsigned wants, ticket *ret, memfs_error *err);
+MEMFS_CHECK memfs_code mirror_end(mirror *m, ticket *t, const char *remote, int64_t deadline_ms,
+                                  exchange_result *ret, memfs_error *err);
+void mirror_give_up(mirror *m, ticket *t);
 
 /* ---- schedule.c ---- */
 

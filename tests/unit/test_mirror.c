@@ -888,6 +888,38 @@ static void test_F26_polling_finds_what_no_webhook_told(void **state)
     WAIT_FOR(same(tip_of(d->a.f, ID_A), tip));
 }
 
+static void on_finding(const char *id, const char *kind, const char *what, const char *text,
+                       void *ctx)
+{
+    (void)id;
+    buf_printf(ctx, "%s %s %s\n", kind, what, text);
+}
+
+static void test_a_retry_says_what_it_did(void **state)
+{
+    _cleanup_(buf_dispose) memfs_buf said = MEMFS_BUF_INIT(4096);
+    upkeep_watcher w = { .finding = on_finding, .ctx = &said };
+    upkeep_result r;
+    duo *d = *state;
+    memfs_oid tip;
+
+    start(d, "\tpoll = 3600\n", "", false);
+    edit(&d->a, "system/human.md", "one\n");
+    WAIT_FOR(is_state(&d->a, "mirrored"));
+    tip = far_commit(d, "system/human.md", "far\n");
+    OK(mirror_retry(d->a.m, MEMFS_STR(""), "", &w, &r, &err));
+    assert_true(same(tip_of(d->a.f, ID_A), tip));
+    assert_string_equal(said.ptr, "mirrored origin taken in\n");
+    assert_int_equal(r.n_agents, 1);
+    buf_clear(&said);
+    OK(fs_remove_tree(d->remote, &err));
+    OK(mirror_retry(d->a.m, ID_A, "origin", &w, &r, &err));
+    assert_int_equal(r.n_failed, 1);
+    assert_non_null(strstr(said.ptr, "failed origin remote 'origin': repository not found"));
+    FAILS(MEMFS_ENOTFOUND, mirror_retry(d->a.m, ID_A, "nobody", &w, &r, &err));
+    FAILS(MEMFS_ENOTFOUND, mirror_retry(d->a.m, ID_B, "origin", &w, &r, &err));
+}
+
 static void test_F19_what_a_start_finds_undone_is_done(void **state)
 {
     duo *d = *state;
@@ -1445,6 +1477,7 @@ int main(void)
         TEST(test_pairs_come_out_of_the_heap_in_the_order_of_their_times),
         TEST(test_a_push_appears_on_the_remote_by_itself),
         TEST(test_F26_polling_finds_what_no_webhook_told),
+        TEST(test_a_retry_says_what_it_did),
         TEST(test_F19_what_a_start_finds_undone_is_done),
         TEST(test_F19_failures_and_the_next_try_survive_a_restart),
         TEST(test_F28_a_webhook_of_our_own_push_does_nothing),
