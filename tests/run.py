@@ -214,7 +214,7 @@ SERVER = ["attacks", "auth", "crash", "durability", "faults", "git_http", "http_
 
 
 # Those of the mirror: remotes, webhooks, fleets.
-MIRROR = ["fleet", "hosts", "mirror_faults", "proving_ground", "rebuild", "webhooks"]
+MIRROR = ["fleet", "hosts", "mirror", "mirror_faults", "proving_ground", "rebuild", "webhooks"]
 
 
 def integration_files():
