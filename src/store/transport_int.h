@@ -3,6 +3,7 @@
  *
  *     transport.c        fetch, push, ls: which arguments, what the answer means
  *     transport_run.c    one run of git: environment, credential, ssh, deadline
+ *     transport_reach.c  is there a way to its host
  *     transport_said.c   what a child that failed said, and why that was
  */
 #ifndef MEMFS_STORE_TRANSPORT_INT_H
@@ -49,6 +50,8 @@ MEMFS_CHECK memfs_code transport_prepare(transport_run *r, const char *git_dir,
 MEMFS_CHECK memfs_code transport_execute(transport_run *r, uint64_t max_bytes,
                                          int64_t deadline_ms, transport_report *ret,
                                          memfs_error *err);
+/* http(s): false when the host is silent for ten seconds, or until the deadline. */
+bool transport_reach(const transport_run *r, int64_t deadline_ms);
 void transport_secrets(const transport_run *r, const char *ret[TRANSPORT_N_SECRETS]);
 /* Overwrites and frees; NULL is fine. */
 void transport_wipe(char *text);

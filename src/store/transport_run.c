@@ -466,12 +466,17 @@ memfs_code transport_execute(transport_run *r, uint64_t max_bytes, int64_t deadl
                              transport_report *ret, memfs_error *err)
 {
     process_spec spec = git_env_spec(r->job, &r->argv, &r->env, max_bytes);
-    int64_t left_ms = deadline_ms - clock_mono_ms();
     const char *secrets[TRANSPORT_N_SECRETS];
     memfs_code rc = MEMFS_EUNAVAIL;
     memfs_error quoted = MEMFS_ERROR_INIT;
+    int64_t left_ms;
 
     spec.handed_fd = r->secret_fd > 0 ? r->secret_fd : 0;
+    if (!transport_reach(r, deadline_ms)) {
+        tell_timeout(ret);
+        return memfs_fail(err, MEMFS_EUNAVAIL, "%s", ret->said);
+    }
+    left_ms = deadline_ms - clock_mono_ms();
     if (left_ms > 0)
         rc = process_run(&spec, MEMFS_STR(""), &r->out, &r->tail, left_ms, &quoted);
     if (rc == MEMFS_OK)
