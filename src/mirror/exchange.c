@@ -4,6 +4,7 @@
 #include "base/escape.h"
 #include "base/mem.h"
 #include "store/history.h"
+#include "store/sidecar.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -242,6 +243,8 @@ static outcome look(exchange *x, probe_result *heard)
     probe(&x->target, budget_ms > 0 ? budget_ms : 1, heard);
     x->was_asked = true;
     x->retry_after_s = heard->retry_after_s;
+    x->knows_meta = heard->knows_meta;
+    x->meta_there = heard->meta;
     if (heard->answer == REMOTE_REFS && !heard->has_main)
         look_by_git(x, heard);
     x->answer = heard->answer;
@@ -345,16 +348,22 @@ static outcome fetch(exchange *x, const char *ref, fetched **ret, memfs_oid *ret
     _cleanup_(mem_freep) char *name =
         x->agent != NULL ? mem_strdup(agent_repo(x->agent))
                          : mem_printf("repository/" IDS_DEFAULT_ORG "/%s/repo.git", x->agent_id);
+    bool with_meta = strcmp(ref, STORE_MAIN) == 0 && mirror_meta_comes(x);
     transport_report report = { .said = "" };
     memfs_error err = MEMFS_ERROR_INIT;
     memfs_code rc = fetched_begin(home_store(h), name, ret, &err);
+    memfs_oid meta;
 
     if (rc == MEMFS_OK)
-        rc = fetched_fetch(*ret, &x->to, ref, home_settings(h)->max_pack_bytes * PACK_FACTOR,
-                           x->deadline_ms, ret_tip, &report, &err);
+        rc = fetched_fetch_with(*ret, &x->to, ref, with_meta ? STORE_META : NULL,
+                                home_settings(h)->max_pack_bytes * PACK_FACTOR, x->deadline_ms,
+                                ret_tip, &meta, &report, &err);
     x->was_fetched = x->was_fetched || rc == MEMFS_OK;
-    if (rc == MEMFS_OK)
+    if (rc == MEMFS_OK) {
+        if (with_meta)
+            mirror_meta_came(x, *ret, &meta);
         return STEP_ON;
+    }
     if (rc == MEMFS_ENOTFOUND)
         return STEP_DONE;
     if (mirror_is_stopping(x->m))
@@ -470,7 +479,7 @@ static outcome take_in(exchange *x, const probe_result *heard)
         see_contained(x, &heard->main);
         return STEP_ON;
     }
-    if (x->config->direction == REMOTE_PUSH)
+    if (x->config->direction == REMOTE_PUSH && x->keep == INTAKE_MERGE) /* else it is read this once */
         return hold_diverged(x, &heard->main);
     return fetch_and_take(x, &heard->main);
 }

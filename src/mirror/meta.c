@@ -88,7 +88,28 @@ static memfs_code read_text(repo *r, const memfs_oid *tip, const char *agent_id,
     return rc == MEMFS_OK ? meta_text_parse(buf_str(&text), agent_id, ret, err) : rc;
 }
 
-/* Into x->meta; once an exchange. */
+bool mirror_meta_comes(exchange *x)
+{
+    return x->knows_meta && x->config->direction != REMOTE_PUSH && !oid_is_zero(&x->meta_there) &&
+           !oid_equal(&x->meta_there, &x->record.meta_tip);
+}
+
+void mirror_meta_came(exchange *x, fetched *f, const memfs_oid *tip)
+{
+    meta *m = meta_of(x);
+    repo *r = fetched_repo(f);
+    memfs_error err = MEMFS_ERROR_INIT;
+
+    m->was_asked = true;
+    meta_text_dispose(&m->text);
+    m->tip = (memfs_oid){ { 0 } };
+    if (r != NULL && read_text(r, tip, x->agent_id, &m->text, &err) == MEMFS_OK)
+        m->tip = *tip;
+    else
+        tell(x, "the remote's could not be read", &err);
+}
+
+/* Once an exchange, and only where there may be news. */
 static void ask(exchange *x, fetched *f)
 {
     meta *m = meta_of(x);
@@ -97,23 +118,19 @@ static void ask(exchange *x, fetched *f)
     memfs_oid tip;
     memfs_code rc;
 
-    if (m->was_asked)
+    if (m->was_asked || (x->knows_meta && !mirror_meta_comes(x)))
         return;
     m->was_asked = true;
     rc = fetched_fetch(f, &x->to, STORE_META, META_FETCH_BYTES, until(x), &tip, &report, &err);
-    if (rc == MEMFS_OK) {
-        repo *r = fetched_repo(f);
-
-        rc = r != NULL ? read_text(r, &tip, x->agent_id, &m->text, &err)
-                       : memfs_fail(&err, MEMFS_EINTERNAL, "could not open what the remote sent");
-    }
     if (rc == MEMFS_OK)
-        m->tip = tip;
+        mirror_meta_came(x, f, &tip);
     else if (rc != MEMFS_ENOTFOUND)
-        tell(x, "the remote's could not be read", &err);
+        tell(x, "the remote's could not be fetched", &err);
 }
 
-static memfs_code merge_into_state(exchange *x, const meta_text *text, memfs_error *err)
+/* Times alone: whose name and tags count is only known when both sidecars are. */
+static memfs_code merge_into_state(exchange *x, const meta_text *text, bool only_times,
+                                   memfs_error *err)
 {
     _cleanup_(buf_dispose) memfs_buf tags = MEMFS_BUF_INIT(META_MAX_BYTES);
     state_birth *births = NULL;
@@ -121,21 +138,27 @@ static memfs_code merge_into_state(exchange *x, const meta_text *text, memfs_err
     memfs_code rc;
 
     meta_text_as_state(text, &tags, &attributes, &births);
+    if (only_times)
+        attributes.name = attributes.tags_json = MEMFS_STR("");
     rc = intake_attributes(mirror_home(x->m), &attributes, births, text->n_births, err);
     free(births);
     return rc;
 }
 
-/* The first rows of an agent that nobody here knows are to be dated right. */
+/*
+ * The first rows of an agent that nobody here knows are to be dated right, and those of labels that
+ * are new: a date that is known before its row costs nothing, one that comes later all rows.
+ */
 void mirror_meta_before(exchange *x, fetched *f)
 {
     memfs_error err = MEMFS_ERROR_INIT;
     meta *m = meta_of(x);
 
-    if (!x->is_unknown || x->config->direction == REMOTE_PUSH)
+    if (x->config->direction == REMOTE_PUSH)
         return;
-    ask(x, f);
-    if (!oid_is_zero(&m->tip) && merge_into_state(x, &m->text, &err) < 0)
+    if (x->is_unknown)
+        ask(x, f);
+    if (!oid_is_zero(&m->tip) && merge_into_state(x, &m->text, true, &err) < 0)
         tell(x, "could not take over its dates", &err);
 }
 
@@ -233,7 +256,7 @@ static void take(exchange *x, fetched *f)
         agent_unlock(x->agent);
     }
     if (rc == MEMFS_OK)
-        rc = merge_into_state(x, &both, &err);
+        rc = merge_into_state(x, &both, false, &err);
     if (rc == MEMFS_OK)
         x->record.meta_tip = meta_of(x)->tip;
     else
@@ -278,6 +301,7 @@ static void catch_up(exchange *x)
     memfs_error err = MEMFS_ERROR_INIT;
 
     mirror_meta_dispose(x);
+    x->knows_meta = false; /* it has moved since */
     if (x->config->direction == REMOTE_PUSH)
         return;
     if (fetched_begin(home_store(mirror_home(x->m)), agent_repo(x->agent), &f, &err) < 0) {
@@ -328,8 +352,16 @@ static bool push_once(exchange *x, const memfs_oid *tip)
     return false;
 }
 
+/* A kill came between main and its sidecar: the look shows one that was never taken in. */
+static bool was_missed(exchange *x)
+{
+    return oid_is_zero(&x->record.meta_tip) && mirror_meta_comes(x) && !meta_of(x)->was_asked;
+}
+
 static bool is_due(const exchange *x)
 {
+    if (x->config->direction == REMOTE_PULL)
+        return false;
     if (oid_equal(&x->record.meta_tip, &REFUSED))
         return (x->wants & WANT_NOW) != 0 && x->was_pushed;
     return x->was_pushed || oid_is_zero(&x->record.meta_tip);
@@ -340,7 +372,9 @@ void mirror_meta_after(exchange *x)
     memfs_error err = MEMFS_ERROR_INIT;
     memfs_oid tip;
 
-    if (x->config->direction == REMOTE_PULL || !is_due(x))
+    if (was_missed(x))
+        catch_up(x);
+    if (!is_due(x))
         return;
     for (int round = 0; round < MAX_ROUNDS && !mirror_is_stopping(x->m); round++) {
         if (write_ours(x, &tip, &err) < 0) {

@@ -89,6 +89,8 @@ typedef struct exchange {
     agent *agent;        /* NULL: not known here (yet), or not to be had (is_unknown tells) */
     bool is_unknown;
     memfs_oid ours;      /* main; zero: unknown here */
+    bool knows_meta;     /* the look told where refs/memfs/meta is: */
+    memfs_oid meta_there; /* zero: there is none */
     void *meta;          /* meta.c's own, until mirror_meta_dispose */
     /* how it ended */
     remote_answer answer;  /* of the remote; REMOTE_UNASKED: it was not asked */
@@ -141,7 +143,11 @@ void pair_hold_release(mirror *m, pair_hold *h);
 
 /* ---- refs/memfs/meta (meta.c): around an exchange; what fails here fails no exchange ---- */
 
-/* f has just fetched their main and is taken in next: fetch theirs, remember what it says. */
+/* Is theirs news that should come with main, by the same question? */
+bool mirror_meta_comes(exchange *x);
+/* It came: f has it. */
+void mirror_meta_came(exchange *x, fetched *f, const memfs_oid *tip);
+/* f has just fetched their main and is taken in next: theirs is here too, or is fetched now. */
 void mirror_meta_before(exchange *x, fetched *f);
 /* f is taken in, and still there: its sidecar becomes part of ours. */
 void mirror_meta_taken(exchange *x, fetched *f);

@@ -6,6 +6,7 @@
 #include "base/httpc.h"
 #include "base/mem.h"
 #include "base/redact.h"
+#include "store/sidecar.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -125,8 +126,8 @@ typedef struct advertisement {
     reading state;
     size_t n_bytes;
     bool had_service, had_flush; /* the flush behind the service line */
-    bool has_main, is_too_long;
-    memfs_oid main;
+    bool has_main, is_too_long, knows_meta;
+    memfs_oid main, meta;
     char words[160]; /* of an ERR packet */
 } advertisement;
 
@@ -142,10 +143,15 @@ static reading read_ref(advertisement *a, memfs_str line)
     if (!str_split(line, ' ', &hex, &name) || !oid_parse(hex, &id))
         return READ_BAD;
     str_split(name, '\0', &name, &capabilities);
-    if (!str_equal(name, MEMFS_STR("refs/heads/main")))
+    if (str_equal(name, MEMFS_STR("refs/heads/main"))) {
+        a->has_main = true;
+        a->main = id;
+    } else if (str_equal(name, MEMFS_STR(STORE_META))) {
+        a->meta = id;
+    }
+    if (!a->has_main || str_compare(name, MEMFS_STR(STORE_META)) < 0)
         return READ_MORE;
-    a->has_main = true;
-    a->main = id;
+    a->knows_meta = true; /* the list is sorted */
     return READ_DONE;
 }
 
@@ -319,6 +325,8 @@ static void judge_list(const advertisement *a, const httpc_answer *http, probe_r
     if (a->has_main) {
         ret->has_main = true;
         ret->main = a->main;
+        ret->knows_meta = a->knows_meta || a->state == READ_DONE; /* or the list ended */
+        ret->meta = a->meta;
         tell(ret, REMOTE_REFS, "");
     } else if (a->state == READ_ERROR) {
         tell(ret, answer_of_words(a->words), a->words);
@@ -499,19 +507,21 @@ static void ask_git(const remote_target *t, const credential *c, int64_t deadlin
 {
     transport_target to;
     transport_report report;
+    transport_refs refs = { .head_ref = "" };
     memfs_error err = MEMFS_ERROR_INIT;
     memfs_code rc;
 
     remote_transport_target(t, &to);
     to.username = c->username;
     to.secret = c->secret;
-    rc = transport_ls(&to, deadline_ms, &ret->main, &report, &err);
-    ret->has_main = rc == MEMFS_OK;
+    rc = transport_ls_refs(&to, deadline_ms, &refs, &report, &err);
+    ret->has_main = rc == MEMFS_OK && !report.is_empty;
+    ret->knows_meta = rc == MEMFS_OK;
+    ret->main = refs.main;
+    ret->meta = refs.meta;
     ret->http_status = ret->http_status != 0 ? ret->http_status : report.http_status;
     if (rc == MEMFS_OK)
-        tell(ret, REMOTE_REFS, "");
-    else if (rc == MEMFS_ENOTFOUND)
-        tell(ret, REMOTE_EMPTY, "");
+        tell(ret, report.is_empty ? REMOTE_EMPTY : REMOTE_REFS, "");
     else
         tell(ret, probe_classify_git(t, &report), report.said[0] != '\0' ? report.said : err.msg);
 }

@@ -64,6 +64,8 @@ typedef struct probe_result {
     int http_status;       /* 0: none */
     bool has_main;
     memfs_oid main;
+    bool knows_meta;       /* refs/memfs/meta was looked for: */
+    memfs_oid meta;        /* zero: it is not there */
     int64_t retry_after_s; /* 0: not said; at most an hour */
     char detail[200];      /* the cause, redacted: "certificate has expired" */
 } probe_result;

@@ -146,8 +146,18 @@ memfs_code fetched_fetch(fetched *f, const transport_target *t, const char *ref,
                          uint64_t max_bytes, int64_t deadline_ms, memfs_oid *ret_tip,
                          transport_report *report, memfs_error *err)
 {
+    return fetched_fetch_with(f, t, ref, NULL, max_bytes, deadline_ms, ret_tip, NULL, report, err);
+}
+
+memfs_code fetched_fetch_with(fetched *f, const transport_target *t, const char *ref,
+                              const char *with_ref, uint64_t max_bytes, int64_t deadline_ms,
+                              memfs_oid *ret_tip, memfs_oid *ret_with, transport_report *report,
+                              memfs_error *err)
+{
     _cleanup_(mem_freep) char *incoming = mem_printf(INCOMING "%u", f->n_fetches++);
-    transport_want want = { .ref = ref, .incoming_ref = incoming, .max_bytes = max_bytes,
+    _cleanup_(mem_freep) char *with = mem_printf(INCOMING "%u", f->n_fetches++);
+    transport_want want = { .ref = ref, .incoming_ref = incoming, .with_ref = with_ref,
+                            .with_incoming_ref = with, .max_bytes = max_bytes,
                             .is_throw_away = true };
     transport_target target = *t;
     memfs_code rc;
@@ -157,6 +167,8 @@ memfs_code fetched_fetch(fetched *f, const transport_target *t, const char *ref,
     rc = transport_fetch_ref(f->dir, &target, &want, deadline_ms, report, err);
     if (rc == MEMFS_OK)
         rc = refs_read(f->dir, incoming, ret_tip, err);
+    if (rc == MEMFS_OK && with_ref != NULL)
+        rc = refs_read(f->dir, with, ret_with, err);
     if (rc == MEMFS_OK && f->view != NULL && git_odb_refresh(f->view->odb) < 0)
         rc = store_fail_git(err, -1, "could not open what the remote sent");
     return rc;

@@ -41,6 +41,13 @@ MEMFS_CHECK memfs_code fetched_fetch(fetched *f, const transport_target *t, cons
                                      uint64_t max_bytes, int64_t deadline_ms, memfs_oid *ret_tip,
                                      transport_report *report, memfs_error *err);
 
+/* The same of two refs by one question: with_ref was seen there just now.  ENOTFOUND: one is gone. */
+MEMFS_CHECK memfs_code fetched_fetch_with(fetched *f, const transport_target *t, const char *ref,
+                                          const char *with_ref, uint64_t max_bytes,
+                                          int64_t deadline_ms, memfs_oid *ret_tip,
+                                          memfs_oid *ret_with, transport_report *report,
+                                          memfs_error *err);
+
 /*
  * May `tip` come in beside `ours`?  Judged by the push policy is the tip's tree, of it only what
  * `known` do not have at the same path (vet_tip), so what an import brought along once stops

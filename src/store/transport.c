@@ -94,13 +94,17 @@ memfs_code transport_fetch_ref(const char *git_dir, const transport_target *t,
     };
     _cleanup_(transport_run_dispose) transport_run r = TRANSPORT_RUN_INIT;
     _cleanup_(mem_freep) char *refspec = mem_printf("+%s:%s", want->ref, want->incoming_ref);
-    const char *refs[] = { refspec, NULL };
+    _cleanup_(mem_freep) char *with =
+        want->with_ref != NULL ? mem_printf("+%s:%s", want->with_ref, want->with_incoming_ref)
+                               : NULL;
+    const char *refs[] = { refspec, with, NULL };
     memfs_code rc;
 
     *ret = (transport_report){ .said = "" };
-    if (!starts(want->incoming_ref, INCOMING))
+    if (!starts(want->incoming_ref, INCOMING) ||
+        (with != NULL && !starts(want->with_incoming_ref, INCOMING)))
         return memfs_fail(err, MEMFS_EINVALID, "a fetch goes to " INCOMING " only");
-    if (!is_sane_ref(want->ref))
+    if (!is_sane_ref(want->ref) || (with != NULL && !is_sane_ref(want->with_ref)))
         return memfs_fail(err, MEMFS_EINVALID, "that is no name of a branch");
     r.t = t;
     r.job = GIT_JOB_FETCH;

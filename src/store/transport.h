@@ -93,6 +93,7 @@ MEMFS_CHECK memfs_code transport_fetch(const char *git_dir, const transport_targ
 typedef struct transport_want {
     const char *ref;          /* "refs/heads/main" */
     const char *incoming_ref;
+    const char *with_ref, *with_incoming_ref; /* another, by the same question; NULL */
     uint64_t max_bytes;       /* of the pack; 0: 256 MiB */
     bool is_depth_one;        /* the commit and its tree, without its history */
     bool is_throw_away;       /* nothing of it has to survive a power cut */
