@@ -108,7 +108,7 @@ static cli_exit create(const char *home, const char *scope, const char *name, in
         cli_talk("--name is not UTF-8 text");
         return EXIT_USAGE;
     }
-    /* the first token is often made before the first start, as a server beyond loopback needs one */
+    /* the first is often made before the first start: a server beyond loopback needs it */
     if (fs_mkdirs(home, &err) < 0 || ask(home, "/owner/token/create", body, &t, &err) < 0)
         return cli_fail(&err, NULL);
     return show_new(t.result, as_json);
@@ -160,7 +160,8 @@ static cli_exit revoke(const char *home, const char *id, bool as_json)
         return EXIT_USAGE;
     }
     if (ask(home, "/owner/token/revoke", body, &t, &err) < 0)
-        return cli_fail(&err, err.code == MEMFS_ENOTFOUND ? "'memfs token list' shows the ids" : NULL);
+        return cli_fail(&err,
+                        err.code == MEMFS_ENOTFOUND ? "'memfs token list' shows the ids" : NULL);
     if (as_json)
         return finish_json(t.result);
     cli_talk("token %s opens nothing any more", text_of(t.result, "id"));
@@ -184,10 +185,10 @@ int cmd_token(int argc, char **argv)
     };
     const cli_usage usage = {
         "token (create [--scope SCOPE] [--name TEXT] [--expires TIME] | list | revoke ID) [--json]",
-        "Tokens for a server that others can reach.  As soon as there was one, every request over TCP\n"
-        "needs one: as Bearer, or as the password of Basic with any user name.\n"
-        "create prints a new token, which is stored as its hash and never shown again.  An agent's\n"
-        "token opens that agent's memory only, rw for reading and writing, ro for reading.\n"
+        "Tokens for a server that others can reach.  As soon as there was one, every request over\n"
+        "TCP needs one: as Bearer, or as the password of Basic with any user name.\n"
+        "create prints a new token, which is stored as its hash and never shown again.  An\n"
+        "agent's token opens that agent's memory only, rw for reading and writing, ro for reading.\n"
         "revoke ends one at once, by the id that create and list name.",
         options, ARRAY_LEN(options),
         "  memfs token create --name laptop --expires 90d\n"

@@ -11,7 +11,8 @@
  * request on a connection that used it.
  *
  * Locks: `reloading` is held from reading the state to putting its table in place, so that no older
- * one replaces a newer; within it `lock`, which guards the table; `failures.mutex` the counts, alone.
+ * one replaces a newer; within it `lock`, which guards the table.  `failures.mutex` guards the
+ * counts, and is taken alone.
  */
 #include "server/auth.h"
 

@@ -5,8 +5,8 @@
  * so that `git push` with a token that may only read ends before it has packed anything.
  *
  *     401   WWW-Authenticate: Basic on git's routes, so that plain git asks its credential helper,
- *           Bearer on others.  No token, a token that never was, one that is revoked or expired: the
- *           same bytes
+ *           Bearer on others.  No token, a token that never was, one that is revoked or expired:
+ *           the same bytes
  *     403   the token is good, and not for this
  *     404   another agent's: what an agent that does not exist is answered, there or not
  *

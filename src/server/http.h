@@ -78,7 +78,7 @@ typedef struct http_options {
     const char *address; /* "127.0.0.1", "::1"; NULL: no TCP */
     uint16_t port;       /* 0: any */
     const char *socket_path; /* NULL: none */
-    const char *tls_cert, *tls_key; /* files, PEM; NULL: plain HTTP.  One server a process has them */
+    const char *tls_cert, *tls_key; /* PEM files; NULL: plain HTTP.  Of one server a process */
     const http_route *routes;
     size_t n_routes;
     void *app; /* handed to the handlers */
@@ -107,8 +107,8 @@ size_t http_drain(http_server *s, int64_t grace_ms);
 size_t http_stop(http_server *s, int64_t grace_ms, bool *ret_is_stuck);
 
 /*
- * Looks whether certificate and key were replaced and shows the new pair from the next handshake on;
- * connections stay.  A pair that is no good is logged, and the old one stays.  is_asked: tries in
+ * Looks whether certificate and key were replaced, and shows the new pair from the next handshake
+ * on; connections stay.  A pair that is no good is logged, and the old one stays.  is_asked: tries in
  * any case.  Without TLS it does nothing.  One thread at a time.
  */
 void http_refresh_tls(http_server *s, bool is_asked);

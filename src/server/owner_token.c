@@ -43,8 +43,8 @@ static memfs_code end_field(const json_t *request, int64_t now_us, int64_t *ret_
     if (value == NULL || json_is_null(value))
         return MEMFS_OK;
     if (!json_is_integer(value) || s < 1 || s > MAX_LIFE_S)
-        return memfs_fail(err, MEMFS_EINVALID, "'expires_in_s' is not a number of seconds from 1 to "
-                          "a hundred years");
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "'expires_in_s' is not a number of seconds from 1 to a hundred years");
     *ret_us = now_us + s * 1000000;
     return MEMFS_OK;
 }
