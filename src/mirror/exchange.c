@@ -538,7 +538,7 @@ static bool has_something_to_push(const exchange *x)
            !oid_equal(&x->ours, &x->record.remote_tip);
 }
 
-/* Where the remote was is part of main: it will take it, unless somebody else was there meanwhile. */
+/* Where the remote was is part of main: it takes main, unless somebody else was there meanwhile. */
 static bool may_push_unseen(const exchange *x)
 {
     return (x->wants & WANT_PUSH) != 0 && x->keep == INTAKE_MERGE && has_something_to_push(x) &&
@@ -576,7 +576,8 @@ static outcome travel(exchange *x)
         if (n_races > MAX_RACES)
             return fail_remote(x, REMOTE_OTHER, "it moved before each of our pushes");
         if (!mirror_pause(x->m, mirror_chance(RACE_WAIT_MS << n_races)) || left_ms(x) <= 0)
-            return fail_here(x, &(memfs_error){ MEMFS_EUNAVAIL, "no time was left for the remote" });
+            return fail_here(x, &(memfs_error){ MEMFS_EUNAVAIL,
+                                                "no time was left for the remote" });
         o = try_once(x, false);
     }
     return o;

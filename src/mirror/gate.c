@@ -14,7 +14,7 @@
  * closes, all pairs of the lane park, and the one that found out is the scout: it alone asks again.
  * When it, or anybody who asks on a person's or a webhook's word, gets through, the gate opens.
  *
- *   at once        nobody listens, no such name, TLS, host key, too many requests: a host's by nature
+ *   at once        nobody listens, no such name, TLS, host key, too many requests: a host's own
  *   the third time timeouts, cuts, 5xx, 401: of different exchanges in a row, with no good one in
  *                  between; they may be one repository's alone
  *
@@ -74,7 +74,7 @@ static whose whose_failure(remote_answer answer)
     }
 }
 
-/* What was parked goes on: what is undone at once, behind live pushes; polls as their turn comes. */
+/* What was parked goes on: the undone at once, behind live pushes; polls as their turn comes. */
 void gate_open(mirror *m, lane *l)
 {
     pair *p;

@@ -581,7 +581,7 @@ void mirror_sync(mirror *m, const char *agent_id, int64_t deadline_ms, mirror_ou
     sync_all(m, agent_id, &names, deadline_ms, ret);
 }
 
-/* A slot of the host's rate within the budget: ids that nobody has cost a host no more than that. */
+/* A slot of the host's rate within the budget: ids that nobody has cost a host no more. */
 static bool may_ask(mirror *m, const char *remote, int64_t budget_ms)
 {
     int64_t now_ms = clock_mono_ms(), at_ms = 0;

@@ -299,7 +299,7 @@ int lane_find(const mirror *m, const char *remote)
     return -1;
 }
 
-/* All pairs as one chain, out of table, heap and lists; none of them is in a place but held ones. */
+/* All pairs as one chain, out of table, heap and lists; only held ones still are in a place. */
 static pair *take_all(mirror *m)
 {
     pair *all = NULL, *p, *next;

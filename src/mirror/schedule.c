@@ -21,8 +21,8 @@
  * agents that nobody has touched for long are asked more rarely, up to twice the time that a round
  * over all of them takes; half of the rate is then left for those that live.
  *
- * What a start finds undone is found by comparison (compare_all): main's tip with what the remote is
- * known to have, one small file and one row an agent.
+ * What a start finds undone is found by comparison (compare_all): main's tip with what the remote
+ * is known to have, one small file and one row an agent.
  */
 
 #define COMPARE_MS (10 * 60 * 1000)
@@ -83,7 +83,7 @@ static void on_due(mirror *m, pair *p, int64_t now_ms)
 
 void schedule_want(mirror *m, pair *p, unsigned wants)
 {
-    bool is_urgent = (wants & (WANT_LOOK | WANT_NOW)) != 0; /* it may be there again, or is told to */
+    bool is_urgent = (wants & (WANT_LOOK | WANT_NOW)) != 0; /* it may be there again */
 
     p->wants |= (uint8_t)wants;
     p->changed_s = (uint32_t)(clock_mono_ms() / 1000);
@@ -212,7 +212,7 @@ static void conclude(mirror *m, pair *p, const exchange *x, const exchange_resul
     ret->recovered = is_recovered(p, x);
     p->is_failing = x->error.code != MEMFS_OK;
     gate_heard(m, p, x);
-    if ((x->wait_ms > 0 || x->is_stopped) && !x->is_unknown) /* what is undone is known by the tips */
+    if ((x->wait_ms > 0 || x->is_stopped) && !x->is_unknown)
         p->wants |= x->wants & WANT_PUSH;
     p->place = IS_PARKED;
     if (!p->is_gone) {
