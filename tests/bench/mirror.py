@@ -86,7 +86,7 @@ def bench_mirror(folder, n=200):
         until(lambda: read_ref(ref) == head_of(here))
         url = host.url("agents/%s.git" % agent).replace("://", "://anna:%s@" % host.token("anna"))
         there = Clone(os.path.join(folder, "mirror-there"), url)
-        alone = Clone(os.path.join(folder, "mirror-alone"), url.replace(agent, new_agent()))
+        alone = Clone(os.path.join(folder, "mirror-alone"), url.replace(agent, "of-nobody"))
         alone.commit_fill(files)
         alone.push()
         out, back, own, pushed = [], [], [], []
@@ -117,7 +117,7 @@ def bench_mirror(folder, n=200):
                " read from its disk, or the block, asked over REST. The host is gitolite (nginx, fcgiwrap, git"
                " http-backend, access checks in Perl) on the same machine, with an access token; its webhook is"
                " sent as soon as its post-receive hook has run. Beside it, in turns, a `git push` of the same size"
-               " straight to the host, into a repository without a webhook.")
+               " straight to the host, into a repository that memfs does not mirror.")
     a = lag(row, "push to memfs → visible on the host", out)
     b = lag(row, "push to the host → visible as a block here", back)
     c = lag(row, "the host's own push", own)

@@ -91,7 +91,8 @@ def machine(folder):
         ("git", first_line("/usr/bin/git", "--version")),
         ("libgit2, libmicrohttpd, SQLite", "%s, %s, %s" % (
             package("libgit2-1.5"), package("libmicrohttpd12"), package("libsqlite3-0"))),
-        ("nginx, fcgiwrap", "%s, %s" % (package("nginx"), package("fcgiwrap"))),
+        ("nginx, fcgiwrap, gitolite", "%s, %s, %s" % (package("nginx"), package("fcgiwrap"),
+                                                      package("gitolite3"))),
         ("compiler", first_line("cc", "--version")),
         ("memfs", "%s, `-Dbuildtype=release`" % open(os.path.join(ROOT, "VERSION")).read().strip()),
     ]
