@@ -43,8 +43,7 @@ static void sum_resolve(const json_t *result, size_t n_findings)
 
 static void sum_verify(const json_t *result, size_t n_findings)
 {
-    cli_talk("agents proven or looked at: %lld, findings: %zu", number(result, "agents"),
-             n_findings);
+    cli_talk("agents: %lld, proofs that are missing: %zu", number(result, "agents"), n_findings);
     if (n_findings > 0)
         cli_talk("what is behind is pushed by itself; 'memfs mirror retry' does it now");
 }
@@ -222,6 +221,32 @@ static bool has_token_in_argv(int argc, char **argv)
     return false;
 }
 
+static const char SYNOPSIS[] =
+    "mirror [status] [--agent ID] [--remote NAME] [--failing] [--json]\n"
+    "       memfs mirror add NAME URL [--agent ID] [--create] [--token-stdin | --token-file FILE]\n"
+    "       memfs mirror list | remove NAME | check [NAME] [--agent ID]\n"
+    "       memfs mirror sync --agent ID | retry [--agent ID] [--remote NAME]\n"
+    "       memfs mirror resolve --agent ID [--remote NAME] (--accept | --keep-ours | --keep-theirs)\n"
+    "       memfs mirror verify [--agent ID] [--remote NAME]";
+
+static const char TEXT[] =
+    "The server's own git hosts: where every memory is pushed to, and where edits come from.\n"
+    "status shows for each agent and remote how far it is, what fails, and what to do. add keeps\n"
+    "the remote in $MEMFS_HOME/config and a token in secrets/; a running server uses it at once.\n"
+    "An address has {agentId} in it, or is for one agent (--agent). check says what the remote and\n"
+    "its token can do. sync brings one agent and its remotes in step, now; retry does that\n"
+    "whatever was refused before. resolve ends what status notes. verify proves that each remote\n"
+    "has the files that are here, and dates the proof.\n"
+    "\n"
+    "Exit status: 3 a remote is away, 4 it refused the credentials, 1 something was found.";
+
+static const char EXAMPLES[] =
+    "  memfs mirror add origin 'https://gitea.example.com/agents/{agentId}.git' --create \\\n"
+    "      --token-file /run/secrets/gitea\n"
+    "  memfs mirror check\n"
+    "  memfs mirror status --failing\n"
+    "  memfs mirror resolve --agent agent-… --accept\n";
+
 int cmd_mirror(int argc, char **argv)
 {
     mirror_args a = { .word = "status" };
@@ -259,27 +284,7 @@ int cmd_mirror(int argc, char **argv)
         { "json", CLI_FLAG, &a.as_json, NULL, "as JSON" },
     };
     const cli_usage usage = {
-        "mirror [status] [--agent ID] [--remote NAME] [--failing] [--json]\n"
-        "       memfs mirror add NAME URL [--agent ID] [--create] [--token-stdin | --token-file FILE]\n"
-        "       memfs mirror list | remove NAME | check [NAME] [--agent ID]\n"
-        "       memfs mirror sync --agent ID | retry [--agent ID] [--remote NAME]\n"
-        "       memfs mirror resolve --agent ID [--remote NAME] (--accept | --keep-ours | --keep-theirs)\n"
-        "       memfs mirror verify [--agent ID] [--remote NAME]",
-        "The server's own git hosts: where every memory is pushed to, and where edits come from.\n"
-        "status shows for each agent and remote how far it is, what fails, and what to do. add keeps\n"
-        "the remote in $MEMFS_HOME/config and a token in secrets/; a running server uses it at once.\n"
-        "An address has {agentId} in it, or is for one agent (--agent). check says what the remote and\n"
-        "its token can do. sync brings one agent and its remotes in step, now; retry does that\n"
-        "whatever was refused before. resolve ends what status notes. verify proves that each remote\n"
-        "has the files that are here, and dates the proof.\n"
-        "\n"
-        "Exit status: 3 a remote is away, 4 it refused the credentials, 1 something was found.",
-        options, ARRAY_LEN(options),
-        "  memfs mirror add origin 'https://gitea.example.com/agents/{agentId}.git' --create \\\n"
-        "      --token-file /run/secrets/gitea\n"
-        "  memfs mirror check\n"
-        "  memfs mirror status --failing\n"
-        "  memfs mirror resolve --agent agent-… --accept\n",
+        SYNOPSIS, TEXT, options, ARRAY_LEN(options), EXAMPLES,
         "status list add remove check retry resolve verify sync"
     };
     const word_row *row;

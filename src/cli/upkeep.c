@@ -70,6 +70,7 @@ static void report(const work *w)
         json_dumpf(w->result, stdout, JSON_COMPACT);
         putchar('\n');
     } else if (w->job->summary != NULL) {
+        fflush(stdout); /* the lines before their sum, where both go to one place */
         w->job->summary(w->result, w->n_findings);
     }
 }

@@ -167,11 +167,14 @@ static void put_age(json_writer *w, const char *key, int64_t now_us, int64_t sin
         jw_key_int(w, key, s > 0 ? s : 0);
 }
 
+/* Equal tips need no counting. */
 static void put_counts(json_writer *w, const mirror_row *row)
 {
-    if (row->is_counted) {
-        jw_key_int(w, "ahead", (int64_t)row->n_ahead);
-        jw_key_int(w, "behind", (int64_t)row->n_behind);
+    bool is_equal = !oid_is_zero(&row->local_tip) && oid_equal(&row->local_tip, &row->remote_tip);
+
+    if (row->is_counted || is_equal) {
+        jw_key_int(w, "ahead", is_equal ? 0 : (int64_t)row->n_ahead);
+        jw_key_int(w, "behind", is_equal ? 0 : (int64_t)row->n_behind);
     } else {
         jw_key_null(w, "ahead");
         jw_key_null(w, "behind");
