@@ -199,6 +199,44 @@ def test_H7_F28_two_servers_that_merge_the_same_make_the_same_commit(fleet, fold
         s.check_clean()
 
 
+def test_H2_H5_criss_cross(fleet, folder):
+    """Two people join the same two sides, each in their own way, on servers that see nothing of each other:
+    what meets afterwards has two common ancestors, neither the better one."""
+    agent = fleet.agents[0]
+    ends = [fleet.servers[n] for n in ("past", "future")]
+    people = [Writer(s, agent, n, 2, folder) for s, n in zip(ends, ("one", "two"))]
+    with ends[0].inside():
+        people[0]._round()
+    fleet.wait_settled(60, agent)
+    for _ in range(2):
+        for s in ends:
+            s.machine.cut()
+        for w in people:
+            with w.server.inside():
+                n = len(w.acked)
+                while len(w.acked) == n:
+                    w._round()
+        sides = [w._do("rev-parse", "HEAD").stdout.decode().strip() for w in people]
+        for w, other, theirs in ((people[0], people[1], sides[1]), (people[1], people[0], sides[0])):
+            with w.server.inside():
+                w._do("fetch", "-q", other.path, "main")
+                w._do("merge", "-q", "-s", "ours", "-m", f"{w.name} joined them", theirs)
+                w._do("push", "-q", "origin", "main")
+                w.acked.append(w._do("rev-parse", "HEAD").stdout.decode().strip())
+        for s in ends:
+            s.machine.heal()
+        fleet.wait_settled(120, agent)
+    repository = fleet.host.repository(fleet.path(agent))
+    commits, merges = history(repository)
+    assert set(people[0].acked + people[1].acked) <= commits
+    assert n_criss_cross(repository, merges) >= 2, merges
+    fleet.watch.stop()
+    fleet.watch.check()
+    for s in fleet.servers.values():
+        s.stop()
+        s.check_clean()
+
+
 # ---- the host is away
 
 class Pusher(Writer):
