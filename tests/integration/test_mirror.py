@@ -37,6 +37,8 @@ class Operated(Server):
 
     def add(self, name, url, *options, token=None):
         more = ["--token-stdin"] if token else []
+        if token:   # from now on no child may show it (lib/server.py's watcher)
+            self.secrets += [token.encode(), base64.b64encode(b"memfs:" + token.encode())]
         return self.mirror("add", name, url, "--poll", "1", *options, *more,
                            input=token.encode() + b"\n" if token else None)
 
@@ -60,6 +62,14 @@ class Operated(Server):
 
     def sync(self, agent, **kw):
         return self.request("POST", f"/v1/agents/{agent}/memory/sync-from-git", **kw)
+
+    def check_secrets(self):
+        """A remote's token has one place where it may be."""
+        tokens, self.secrets = self.secrets, []
+        super().check_secrets()
+        self.secrets = tokens
+        if tokens:
+            self.check_token(*(t.decode() for t in tokens))
 
     def check_token(self, *tokens):
         """S3: in secrets/ and nowhere else; no child has shown it."""
