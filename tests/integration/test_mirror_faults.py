@@ -1,4 +1,4 @@
-"""The mirror and what goes wrong between it and its remotes: rows F10 to F28 of docs/operations.md's faults.
+"""The mirror and what goes wrong between it and its remotes: faults F10 to F28, each by its name.
 
 Every remote here is a listener on a real socket that serves real git: gitolite behind nginx (lib/gitolite.py),
 git http-backend behind a server that breaks on demand (lib/fake_remote.py, lib/tlsgit.py), sshd, and a proxy that
@@ -6,7 +6,7 @@ treats connections as bad networks do (lib/faultproxy.py).  Where many troubles 
 has a remote for each of them, so that they are waited for together.
 
 F10 and F11 for a client that pushes here are test_faults.py's (test_F10_…, test_F04_F11_damaged_packs), F12, F13 and
-F14 without a mirror too; F15 to F18 with each host's own API are test_mirror_hosts.py's.
+F14 without a mirror too; F15 to F18 with each host's own API are test_hosts.py's.
 """
 import os
 import re
