@@ -177,11 +177,11 @@ static memfs_code parse_address(const char *text, remote_url *ret, memfs_error *
 /* As it is written down: without user info, with its placeholder again; caller frees. */
 static char *address_at_rest(const remote_url *url)
 {
-    const char *at = strstr(url->text, STAND_IN);
+    const char *text = url->text != NULL ? url->text : "", *at = strstr(text, STAND_IN);
 
     if (at == NULL)
-        return mem_strdup(url->text);
-    return mem_printf("%.*s" MARK "%s", (int)(at - url->text), url->text, at + strlen(STAND_IN));
+        return mem_strdup(text);
+    return mem_printf("%.*s" MARK "%s", (int)(at - text), text, at + strlen(STAND_IN));
 }
 
 /* To the end; one line, its end is no part of it. */
