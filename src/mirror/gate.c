@@ -15,8 +15,11 @@
  * When it, or anybody who asks on a person's or a webhook's word, gets through, the gate opens.
  *
  *   at once        nobody listens, no such name, TLS, host key, too many requests: a host's own
- *   the third time timeouts, cuts, 5xx, 401: of different exchanges in a row, with no good one in
+ *   the third time timeouts, cuts, 5xx, 401: of different agents in a row, with no good one in
  *                  between; they may be one repository's alone
+ *
+ * Where it may be one repository's fault, or the scout cannot even ask (its token file, its folder
+ * here), the next try is another one's: who is broken for good keeps nobody else waiting.
  *
  * Closed for a refused token the gate has no time to open: the scheduler looks every few seconds
  * whether the credential changed.
@@ -74,13 +77,20 @@ static whose whose_failure(remote_answer answer)
     }
 }
 
+static void forget_unsure(lane *l)
+{
+    l->n_unsure = l->n_refused = 0;
+    l->unsure = NULL;
+}
+
 /* What was parked goes on: the undone at once, behind live pushes; polls as their turn comes. */
 void gate_open(mirror *m, lane *l)
 {
     pair *p;
 
     l->closed_until_ms = 0;
-    l->n_failures = l->n_unsure = 0;
+    l->n_failures = 0;
+    forget_unsure(l);
     l->refused[0] = '\0';
     l->scout = NULL;
     while ((p = l->parked.first) != NULL) {
@@ -92,38 +102,77 @@ void gate_open(mirror *m, lane *l)
     }
 }
 
-static void gate_close(lane *l, pair *p, const exchange *x)
+/* Closed for a while, then p asks for all, or, if it may be p's own fault, who waits longest. */
+static void close_for(mirror *m, lane *l, pair *p, int64_t ms, bool may_be_its_own)
 {
-    bool is_refused = x->answer == REMOTE_UNAUTHORIZED;
+    pair *other = may_be_its_own ? l->parked.first : NULL;
+
+    l->closed_until_ms = clock_mono_ms() + ms;
+    l->n_failures++;
+    l->scout = p;
+    if (other == NULL)
+        return;
+    l->scout = other;
+    other->wants |= WANT_LOOK; /* so that it asks, whatever is known of it */
+    other->is_waiting = true;
+    pair_to_heap(m, other, l->closed_until_ms);
+}
+
+/* Three agents in a row were refused, or there is nobody else who could find out. */
+static bool is_token_refused(const lane *l, const exchange *x)
+{
+    return x->answer == REMOTE_UNAUTHORIZED &&
+           (l->n_refused >= MAX_UNSURE || (gate_is_closed(l) && l->parked.first == NULL));
+}
+
+static void gate_close(mirror *m, lane *l, pair *p, const exchange *x, bool may_be_its_own)
+{
+    bool is_refused = is_token_refused(l, x);
 
     l->why = x->answer;
     snprintf(l->detail, sizeof(l->detail), "%.199s", x->record.detail);
     l->refused[0] = '\0';
-    if (is_refused)
-        snprintf(l->refused, sizeof(l->refused), "%.8s", x->mark + 8);
-    l->closed_until_ms = is_refused ? INT64_MAX
-                                    : clock_mono_ms() + backoff_ms(x->answer, l->n_failures,
-                                                                   x->retry_after_s);
-    l->n_failures++;
-    l->scout = p;
+    close_for(m, l, p, backoff_ms(x->answer, l->n_failures, x->retry_after_s),
+              may_be_its_own && !is_refused);
+    if (!is_refused)
+        return;
+    snprintf(l->refused, sizeof(l->refused), "%.8s", x->mark + 8);
+    l->closed_until_ms = INT64_MAX;
+}
+
+/* The same repository again says nothing new about its host. */
+static void count_unsure(lane *l, const pair *p, remote_answer answer)
+{
+    if (answer != REMOTE_UNAUTHORIZED)
+        l->n_refused = 0;
+    if (l->unsure == p)
+        return;
+    l->unsure = p;
+    l->n_unsure++;
+    l->n_refused += answer == REMOTE_UNAUTHORIZED;
 }
 
 void gate_heard(mirror *m, pair *p, const exchange *x)
 {
     lane *l = &m->lanes[p->lane];
     whose w = whose_failure(x->answer);
+    bool is_scout = gate_is_closed(l) && l->scout == p;
 
-    if (!x->was_asked || p->is_gone)
+    if (p->is_gone)
         return;
+    if (!x->was_asked) {
+        if (is_scout && l->refused[0] == '\0')
+            close_for(m, l, p, backoff_ms(l->why, l->n_failures, 0), true);
+        return;
+    }
     if (w == IS_FINE) {
         if (gate_is_closed(l))
             gate_open(m, l);
-        l->n_unsure = 0;
+        forget_unsure(l);
         return;
     }
     if (w == IS_UNSURE)
-        l->n_unsure++;
-    if (w == IS_HOST || (w == IS_UNSURE && l->n_unsure >= MAX_UNSURE) ||
-        (gate_is_closed(l) && l->scout == p))
-        gate_close(l, p, x);
+        count_unsure(l, p, x->answer);
+    if (w == IS_HOST || (w == IS_UNSURE && l->n_unsure >= MAX_UNSURE) || is_scout)
+        gate_close(m, l, p, x, w != IS_HOST);
 }

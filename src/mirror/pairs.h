@@ -67,7 +67,9 @@ typedef struct lane {
     /* the gate (gate.c) */
     int64_t closed_until_ms; /* 0: open */
     unsigned n_failures;     /* since it is closed */
-    unsigned n_unsure;       /* in a row that may be the host's */
+    unsigned n_unsure;       /* in a row that may be the host's, each of another pair */
+    unsigned n_refused;      /* of these the last ones that were 401 */
+    const pair *unsure;      /* whose was the last; compared with, never looked into */
     remote_answer why;
     char detail[200];
     char refused[9];         /* second half of a mark: the credential; "" */
