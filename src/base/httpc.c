@@ -2,6 +2,7 @@
 
 #include "base/escape.h"
 #include "base/mem.h"
+#include "base/process.h"
 
 #include <curl/curl.h>
 #include <dlfcn.h>
@@ -75,6 +76,7 @@ typedef struct exchange {
     httpc_header_fn header;
     void *header_ctx;
     bool was_stopped;
+    process_waiting waiting;
 } exchange;
 
 static void exchange_dispose(exchange *x)
@@ -92,6 +94,19 @@ static size_t on_data(char *bytes, size_t size, size_t n, void *ctx)
 
     x->was_stopped = !x->fn(str_make(bytes, size * n), x->ctx);
     return x->was_stopped ? 0 : size * n;
+}
+
+/* Called as bytes come and go, and once a second while none do. */
+static int on_progress(void *ctx, curl_off_t to_get, curl_off_t got, curl_off_t to_send,
+                       curl_off_t sent)
+{
+    exchange *x = ctx;
+
+    (void)to_get, (void)got, (void)to_send, (void)sent;
+    if (!process_waiting_is_ended(&x->waiting))
+        return 0;
+    x->was_stopped = true;
+    return 1;
 }
 
 static memfs_str trim(memfs_str s)
@@ -185,6 +200,9 @@ static bool prepare(exchange *x, const httpc_request *rq)
     x->lib->easy_setopt(x->curl, CURLOPT_WRITEFUNCTION, on_data);
     x->lib->easy_setopt(x->curl, CURLOPT_WRITEDATA, x);
     x->lib->easy_setopt(x->curl, CURLOPT_HTTPHEADER, x->headers);
+    x->lib->easy_setopt(x->curl, CURLOPT_NOPROGRESS, 0L);
+    x->lib->easy_setopt(x->curl, CURLOPT_XFERINFOFUNCTION, on_progress);
+    x->lib->easy_setopt(x->curl, CURLOPT_XFERINFODATA, x);
     if (x->header != NULL) {
         x->lib->easy_setopt(x->curl, CURLOPT_HEADERFUNCTION, on_header);
         x->lib->easy_setopt(x->curl, CURLOPT_HEADERDATA, x);
@@ -226,6 +244,7 @@ static httpc_failure failure_of(const exchange *x, CURLcode rc)
     case CURLE_WEIRD_SERVER_REPLY:
         return HTTPC_NOT_HTTP;
     case CURLE_WRITE_ERROR:
+    case CURLE_ABORTED_BY_CALLBACK:
         return x->was_stopped ? HTTPC_STOPPED : HTTPC_OTHER;
     default:
         return HTTPC_OTHER;
@@ -241,7 +260,9 @@ static void tell_failure(const exchange *x, CURLcode rc, httpc_answer *ret)
     long number = 0;
 
     x->lib->easy_getinfo(x->curl, CURLINFO_OS_ERRNO, &number);
-    if (rc == CURLE_OPERATION_TIMEDOUT)
+    if (rc == CURLE_ABORTED_BY_CALLBACK)
+        said = MEMFS_STR("ended, as memfs is stopping");
+    else if (rc == CURLE_OPERATION_TIMEDOUT)
         said = MEMFS_STR("no whole answer in time");
     else if (rc == CURLE_COULDNT_CONNECT && number == ECONNREFUSED)
         said = MEMFS_STR("connection refused");
@@ -304,7 +325,9 @@ void httpc_fetch(const httpc_request *rq, httpc_data_fn fn, void *ctx, httpc_ans
     snprintf(ret->detail, sizeof(ret->detail), "could not set up the HTTP client");
     if (!prepare(&x, rq))
         return;
+    process_waiting_begin(&x.waiting);
     rc = x.lib->easy_perform(x.curl);
+    process_waiting_end(&x.waiting);
     *ret = (httpc_answer){ .failure = failure_of(&x, rc) };
     tell_answer(&x, ret);
     if (rc != CURLE_OK)

@@ -8,6 +8,7 @@
  * No redirect is followed, no proxy, cookie, netrc or user configuration is read, TLS is at least
  * 1.2 and always verified.  timeout_ms is absolute: it covers the name, the connection, TLS and
  * the answer, however slowly they drip (a resolver that hangs is left behind in its own thread).
+ * process_end_of and process_end_all end a request that runs, within a second or so.
  *
  * Thread: any; a call blocks its thread.
  */
@@ -47,7 +48,7 @@ typedef enum httpc_failure {
     HTTPC_TLS,      /* certificate, handshake, version */
     HTTPC_CUT,      /* ended in the middle */
     HTTPC_NOT_HTTP, /* what came is no HTTP */
-    HTTPC_STOPPED,  /* by fn */
+    HTTPC_STOPPED,  /* by fn, or as children are ended (process.h) */
     HTTPC_OTHER,
 } httpc_failure;
 

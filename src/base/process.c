@@ -217,7 +217,8 @@ memfs_code process_secret_fd(memfs_str bytes, int *ret, memfs_error *err)
 
 /*
  * Which children run.  One is taken off the list before it is reaped, and the list is locked while
- * process_end_all() walks it, so no signal goes to a group that got an old number anew.
+ * process_end_all() walks it, so no signal goes to a group that got an old number anew.  Beside
+ * them the waits that can be ended.
  */
 static pthread_mutex_t list_mutex = PTHREAD_MUTEX_INITIALIZER;
 static struct {
@@ -225,6 +226,7 @@ static struct {
     const void *owner;
 } *listed;
 static size_t n_listed, cap_listed;
+static process_waiting *waits;
 static _Thread_local const void *current_owner;
 
 static void list_add(pid_t pid)
@@ -257,6 +259,35 @@ static void end_listed(bool is_all, const void *owner)
     for (size_t i = 0; i < n_listed; i++)
         if (is_all || listed[i].owner == owner)
             kill(-listed[i].pid, SIGKILL);
+    for (process_waiting *w = waits; w != NULL; w = w->next)
+        if (is_all || w->owner == owner)
+            w->is_ended = true;
+    pthread_mutex_unlock(&list_mutex);
+}
+
+void process_waiting_begin(process_waiting *w)
+{
+    w->owner = current_owner;
+    atomic_init(&w->is_ended, false);
+    pthread_mutex_lock(&list_mutex);
+    w->next = waits;
+    waits = w;
+    pthread_mutex_unlock(&list_mutex);
+}
+
+bool process_waiting_is_ended(const process_waiting *w)
+{
+    return w->is_ended;
+}
+
+void process_waiting_end(process_waiting *w)
+{
+    process_waiting **at = &waits;
+
+    pthread_mutex_lock(&list_mutex);
+    while (*at != w)
+        at = &(*at)->next;
+    *at = w->next;
     pthread_mutex_unlock(&list_mutex);
 }
 

@@ -4,7 +4,8 @@
  * posix_spawn of an absolute path with an explicit argv and environment, in its own process
  * group, with pipes for stdin, stdout and stderr and nothing else open but one descriptor if the
  * caller hands one down (a secret: S3).  Limits are set by prlimit right after the start.  On the
- * deadline the group gets SIGTERM, 2 s later SIGKILL (F03).
+ * deadline the group gets SIGTERM, 2 s later SIGKILL (F03).  Whoever stops can end all that runs, or
+ * all that some owner's threads began, waits for the network among it.
  *
  *     process p = PROCESS_INIT;
  *     process_start(&spec, &p, err);          p.in, p.out, p.err are non-blocking pipe ends
@@ -19,6 +20,7 @@
 
 #include "base/buf.h"
 
+#include <stdatomic.h>
 #include <sys/types.h>
 
 /* Under which number a child finds handed_fd; what it starts itself finds it there too. */
@@ -73,6 +75,20 @@ void process_end_all(void);
  */
 void process_mark(const void *owner);
 void process_end_of(const void *owner);
+/*
+ * A wait of this thread's own, for the network say, that the two above are to end as they end
+ * children: it looks at process_waiting_is_ended() every now and then.  The value is
+ * the caller's and lives from begin to end.
+ */
+typedef struct process_waiting {
+    /* not for the caller */
+    const void *owner;
+    struct process_waiting *next;
+    atomic_bool is_ended;
+} process_waiting;
+void process_waiting_begin(process_waiting *w);
+bool process_waiting_is_ended(const process_waiting *w);
+void process_waiting_end(process_waiting *w);
 void process_close_in(process *p);
 /* write() to the child's stdin, without the SIGPIPE that a child gone early would raise. */
 ssize_t process_write(process *p, const void *bytes, size_t n);

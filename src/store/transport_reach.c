@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/process.h"
 
 #include <errno.h>
 #include <netdb.h>
@@ -22,6 +23,7 @@
  */
 
 #define REACH_MS 10000
+#define LOOK_MS 200 /* is it still wanted? */
 #define MAX_ADDRESSES 8
 #define MAX_HOST 256
 
@@ -56,7 +58,26 @@ static int begin(const struct addrinfo *a, bool *ret_is_silent)
     return fd;
 }
 
-/* Did any of them answer?  All of them silent until the end: no. */
+/* True: one of them answered.  All of them silent until the end, or until it is ended: no. */
+static bool wait_answer(struct pollfd *waiting, nfds_t n, int64_t until_ms)
+{
+    process_waiting w;
+    int found = 0;
+
+    process_waiting_begin(&w);
+    while (found == 0 && !process_waiting_is_ended(&w)) {
+        int64_t left_ms = until_ms - clock_mono_ms();
+
+        if (left_ms <= 0)
+            break;
+        found = poll(waiting, n, left_ms < LOOK_MS ? (int)left_ms : LOOK_MS);
+        if (found < 0 && errno == EINTR)
+            found = 0;
+    }
+    process_waiting_end(&w);
+    return found != 0; /* a failure of poll() is no silence of theirs */
+}
+
 static bool any_answers(const struct addrinfo *list, int64_t until_ms)
 {
     struct pollfd waiting[MAX_ADDRESSES];
@@ -71,15 +92,8 @@ static bool any_answers(const struct addrinfo *list, int64_t until_ms)
         if (fd >= 0)
             waiting[n++] = (struct pollfd){ .fd = fd, .events = POLLOUT };
     }
-    while (!answers) {
-        int64_t left_ms = until_ms - clock_mono_ms();
-        int found = left_ms > 0 ? poll(waiting, n, (int)left_ms) : 0;
-
-        if (found < 0 && errno == EINTR)
-            continue;
-        answers = found != 0; /* a failure of poll() is no silence of theirs */
-        break;
-    }
+    if (!answers)
+        answers = wait_answer(waiting, n, until_ms);
     for (nfds_t i = 0; i < n; i++)
         close(waiting[i].fd);
     return answers;

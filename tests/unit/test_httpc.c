@@ -8,6 +8,7 @@
 #include "base/clock.h"
 #include "base/httpc.h"
 #include "base/mem.h"
+#include "base/process.h"
 
 #include <netinet/in.h>
 #include <pthread.h>
@@ -255,6 +256,51 @@ static void test_over_a_unix_socket(void **state)
     rmdir(folder);
 }
 
+typedef struct asker {
+    const void *owner;
+    const char *url;
+    httpc_answer answer;
+    atomic_bool has_ended;
+} asker;
+
+static void *ask_without_limit(void *ctx)
+{
+    asker *a = ctx;
+    httpc_request rq = { .url = a->url, .method = "GET" };
+
+    process_mark(a->owner);
+    httpc_fetch(&rq, refuse, NULL, &a->answer);
+    a->has_ended = true;
+    return NULL;
+}
+
+/* Nothing but the end that somebody puts to it ends this request: the peer is silent for good. */
+static void test_F30_a_request_that_nobody_answers_is_ended_with_its_owners_children(void **state)
+{
+    int ours, others; /* only their addresses matter */
+    server s = { .answer = NULL, .is_holding = true };
+    _cleanup_(mem_freep) char *url = NULL;
+    asker a = { .owner = &ours };
+    pthread_t thread;
+
+    (void)state;
+    start_tcp(&s);
+    url = mem_printf("http://127.0.0.1:%u/", s.port);
+    a.url = url;
+    assert_int_equal(pthread_create(&thread, NULL, ask_without_limit, &a), 0);
+    pthread_join(s.thread, NULL); /* it has come in whole */
+    process_end_of(&others);
+    usleep(1500 * 1000); /* longer than it takes to notice */
+    assert_false(a.has_ended);
+    process_end_of(&ours);
+    pthread_join(thread, NULL);
+    assert_int_equal(a.answer.failure, HTTPC_STOPPED);
+    assert_int_equal(a.answer.status, 0);
+    assert_non_null(strstr(a.answer.detail, "stopping"));
+    close(s.peer);
+    close(s.listener);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -267,6 +313,7 @@ int main(void)
         cmocka_unit_test(test_dates_of_http),
         cmocka_unit_test(test_nobody_listens),
         cmocka_unit_test(test_over_a_unix_socket),
+        cmocka_unit_test(test_F30_a_request_that_nobody_answers_is_ended_with_its_owners_children),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
