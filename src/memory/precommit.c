@@ -102,6 +102,17 @@ static void read_only_of(memfs_str text, memfs_buf *out)
     buf_truncate(out, drop_trailing_newlines(buf_str(out)).len);
 }
 
+bool precommit_is_read_only(memfs_str head)
+{
+    _cleanup_(buf_dispose) memfs_buf said = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    memfs_str text = drop_trailing_newlines(head), first, rest;
+
+    if (!str_split(text, '\n', &first, &rest) || !str_equal(first, DELIMITER))
+        return false; /* the hook would have refused to let it in without front matter */
+    read_only_of(text, &said);
+    return str_equal(buf_str(&said), MEMFS_STR("true"));
+}
+
 static bool is_closed(memfs_str text)
 {
     bool is_done = false;

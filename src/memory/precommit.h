@@ -35,6 +35,8 @@ typedef void (*precommit_fn)(precommit_rule rule, memfs_str detail, void *ctx);
 
 /* Returns the number of violations: 0 accepts. */
 size_t precommit_check(const precommit_file *file, precommit_fn fn, void *ctx);
+/* Would the hook keep a file that HEAD has with this text from being modified? */
+bool precommit_is_read_only(memfs_str head);
 /* "missing-frontmatter", as the vectors name it. */
 const char *precommit_rule_name(precommit_rule rule);
 

@@ -6,7 +6,7 @@
  *     2  the pack (feed, finish)            unpack <reason>, ng        nothing (quarantine goes)
  *     -- the agent's lock --
  *     3  old id is the tip                  ng fetch first             nothing
- *     4  policy, ancestry                   ng <path and rule>         nothing
+ *     4  policy, ancestry, read-only files  ng <path and rule>         nothing
  *     5  rows are planned, warnings told    ng under strict            nothing
  *     6  repository made (first push)       ng                         nothing
  *     7  pack taken in                      ng                         nothing (a made folder goes)
@@ -25,13 +25,17 @@
  */
 #include "sync/push.h"
 
+#include "base/escape.h"
 #include "base/mem.h"
 #include "sync/advance.h"
+#include "sync/read_only.h"
 
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 
 #define LOCK_MS 30000
+#define MAX_LOCKED_TOLD 20
 
 struct push {
     home *h;
@@ -40,6 +44,7 @@ struct push {
     incoming *in; /* NULL: refused before a byte came */
     incoming_talk_fn talk;
     void *talk_ctx;
+    push_read_only read_only;
     bool was_fed;
     memfs_error refused; /* of step 1 */
     memfs_error broken;  /* of step 2 */
@@ -95,6 +100,11 @@ memfs_code push_begin(home *h, memfs_str agent_id, const push_command *command, 
     }
     *ret = TAKE_PTR(p);
     return MEMFS_OK;
+}
+
+void push_set_read_only(push *p, push_read_only rule)
+{
+    p->read_only = rule;
 }
 
 void push_free(push *p)
@@ -159,6 +169,76 @@ static memfs_code vet(push *p, advance *v, memfs_error *err)
     return advance_judged(v, incoming_vet(p->in, &vetting, err), err);
 }
 
+/* ---- 4: what is read-only ---- */
+
+typedef struct locked {
+    const push *p;
+    size_t n;
+    memfs_error first; /* the refusal, of the first file */
+} locked;
+
+static void tell(const push *p, const char *fmt, ...) MEMFS_PRINTF(2, 3);
+
+static void tell(const push *p, const char *fmt, ...)
+{
+    char line[512];
+    va_list ap;
+
+    if (p->talk == NULL)
+        return;
+    va_start(ap, fmt);
+    vsnprintf(line, sizeof(line), fmt, ap);
+    va_end(ap);
+    p->talk(str_of(line), p->talk_ctx);
+}
+
+/*
+ * Each is named on the side band, with what puts it back: an agent's client may know nothing of the
+ * rule, and would otherwise learn of the files one push at a time.
+ */
+static memfs_code note_locked(memfs_str path, bool is_deleted, void *ctx, memfs_error *err)
+{
+    const char *what = is_deleted ? "deleted" : "changed";
+    char shown[240], tip[MEMFS_OID_HEX + 1];
+    locked *l = ctx;
+
+    (void)err;
+    if (l->n++ >= MAX_LOCKED_TOLD)
+        return MEMFS_OK;
+    escape_text(path, shown, sizeof(shown));
+    oid_hex(&l->p->old_id, tip);
+    if (l->p->read_only == PUSH_READ_ONLY_WARN) {
+        tell(l->p, "warning: '%s' is read_only and was %s; an agent's token may not do that", shown,
+             what);
+        return MEMFS_OK;
+    }
+    tell(l->p, "'%s' is read_only and was %s", shown, what);
+    if (l->n == 1)
+        (void)memfs_fail(&l->first, MEMFS_EDENIED,
+                         "'%s' is read_only: put it back with 'git checkout %.10s -- FILE', commit, "
+                         "and push again; an admin token may change it", shown, tip);
+    return MEMFS_OK;
+}
+
+static memfs_code check_read_only(push *p, advance *v, memfs_error *err)
+{
+    locked l = { .p = p, .first = MEMFS_ERROR_INIT };
+    memfs_code rc;
+
+    if (p->read_only == PUSH_READ_ONLY_MAY || !v->exists)
+        return MEMFS_OK;
+    rc = read_only_walk(incoming_repo(p->in), &v->tip, &p->new_id, &p->h->options.policy,
+                        note_locked, &l, err);
+    if (rc < 0)
+        return advance_judged(v, rc, err);
+    if (l.n > MAX_LOCKED_TOLD)
+        tell(p, "and %zu more files that are read_only", l.n - MAX_LOCKED_TOLD);
+    if (l.n == 0 || p->read_only == PUSH_READ_ONLY_WARN)
+        return MEMFS_OK;
+    *err = l.first;
+    return err->code;
+}
+
 static memfs_code accept_pack(void *ctx, memfs_error *err)
 {
     return incoming_accept(((push *)ctx)->in, err);
@@ -173,6 +253,8 @@ static memfs_code advance_main(push *p, advance *v, const store_identity *who, m
     rc = check_old_id(p, v, err);
     if (rc == MEMFS_OK)
         rc = vet(p, v, err);
+    if (rc == MEMFS_OK)
+        rc = check_read_only(p, v, err);
     if (rc < 0)
         return rc;
     step.objects = incoming_repo(p->in);

@@ -24,6 +24,13 @@ typedef struct push_command {
     memfs_str ref;
 } push_command;
 
+/* What becomes of a push that changes or deletes a file that is read-only (sync/read_only.h). */
+typedef enum push_read_only {
+    PUSH_READ_ONLY_MAY,  /* a person with all rights: nothing is said */
+    PUSH_READ_ONLY_WARN, /* who pushes is not known, as nobody is asked for a token */
+    PUSH_READ_ONLY_MUST_NOT,
+} push_read_only;
+
 typedef struct push_verdict {
     bool unpacked;
     char unpack_error[256]; /* when not */
@@ -40,6 +47,8 @@ typedef struct push_verdict {
 MEMFS_CHECK memfs_code push_begin(home *h, memfs_str agent_id, const push_command *command,
                                   bool wants_progress, incoming_talk_fn talk, void *talk_ctx,
                                   push **ret, memfs_error *err);
+/* Before push_finish; a push begins with PUSH_READ_ONLY_MAY. */
+void push_set_read_only(push *p, push_read_only rule);
 /* EINVALID, ELIMIT: the pack is refused; go on to push_finish, which says so in the verdict. */
 MEMFS_CHECK memfs_code push_feed(push *p, const void *bytes, size_t n, memfs_error *err);
 void push_finish(push *p, const store_identity *who, push_verdict *ret);

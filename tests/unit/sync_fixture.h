@@ -171,8 +171,9 @@ static inline void on_talk(memfs_str text, void *ctx)
     buf_putc(talk, '\n');
 }
 
-static inline memfs_code push_pack(home *h, memfs_str id, push_command command, memfs_str pack,
-                                   memfs_buf *talk, push_verdict *ret, memfs_error *err)
+static inline memfs_code push_pack_as(home *h, memfs_str id, push_read_only rule,
+                                      push_command command, memfs_str pack, memfs_buf *talk,
+                                      push_verdict *ret, memfs_error *err)
 {
     store_identity who = { "tester", "t@t", 1700000000 };
     push *p = NULL;
@@ -182,6 +183,7 @@ static inline memfs_code push_pack(home *h, memfs_str id, push_command command, 
     rc = push_begin(h, id, &command, false, on_talk, talk, &p, err);
     if (rc < 0)
         return rc;
+    push_set_read_only(p, rule);
     for (size_t at = 0; at < pack.len; at += 1000) {
         size_t n = pack.len - at < 1000 ? pack.len - at : 1000;
 
@@ -193,17 +195,29 @@ static inline memfs_code push_pack(home *h, memfs_str id, push_command command, 
     return MEMFS_OK;
 }
 
+static inline memfs_code push_pack(home *h, memfs_str id, push_command command, memfs_str pack,
+                                   memfs_buf *talk, push_verdict *ret, memfs_error *err)
+{
+    return push_pack_as(h, id, PUSH_READ_ONLY_MAY, command, pack, talk, ret, err);
+}
+
 /* From the base that the client has; zero bytes when there is nothing to send. */
-static inline push_verdict try_push(fixture *f, memfs_str id, memfs_oid old, memfs_oid new)
+static inline push_verdict try_push_as(fixture *f, memfs_str id, push_read_only rule,
+                                       memfs_oid old, memfs_oid new)
 {
     _cleanup_(buf_dispose) memfs_buf pack = MEMFS_BUF_INIT(64u << 20);
     push_verdict v;
 
     buf_clear(&f->talk);
     make_pack(f->work, &old, &new, &pack);
-    OK(push_pack(f->h, id, (push_command){ old, new, MEMFS_STR(STORE_MAIN) }, buf_str(&pack),
-                 &f->talk, &v, &err));
+    OK(push_pack_as(f->h, id, rule, (push_command){ old, new, MEMFS_STR(STORE_MAIN) },
+                    buf_str(&pack), &f->talk, &v, &err));
     return v;
+}
+
+static inline push_verdict try_push(fixture *f, memfs_str id, memfs_oid old, memfs_oid new)
+{
+    return try_push_as(f, id, PUSH_READ_ONLY_MAY, old, new);
 }
 
 static inline memfs_oid tip_of(fixture *f, memfs_str id)
