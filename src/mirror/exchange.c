@@ -341,8 +341,9 @@ static outcome take_fetched(exchange *x, fetched *f, const memfs_oid *theirs)
     return rc < 0 ? fail_here(x, &err) : STEP_ON;
 }
 
-/* STEP_DONE: the remote has no such ref. */
-static outcome fetch(exchange *x, const char *ref, fetched **ret, memfs_oid *ret_tip)
+/* announced: where it is said to be.  STEP_DONE: the remote has no such ref. */
+static outcome fetch(exchange *x, const char *ref, const memfs_oid *announced, fetched **ret,
+                     memfs_oid *ret_tip)
 {
     home *h = mirror_home(x->m);
     _cleanup_(mem_freep) char *name =
@@ -369,7 +370,7 @@ static outcome fetch(exchange *x, const char *ref, fetched **ret, memfs_oid *ret
     if (mirror_is_stopping(x->m))
         return fail_here(x, &err);
     if (rc == MEMFS_ELIMIT)
-        return fail_intake(x, rc, &x->record.remote_tip, &err);
+        return fail_intake(x, rc, announced, &err);
     if (rc != MEMFS_EUNAVAIL || (report.cause == TRANSPORT_CAUSE_NONE && !report.timed_out))
         return fail_here(x, &err);
     return fail_remote(x, probe_classify_git(&x->target, &report), report.said);
@@ -384,7 +385,7 @@ static outcome fetch_and_take(exchange *x, const memfs_oid *announced)
     if (x->record.note == MIRROR_NOTE_REFUSED && x->keep == INTAKE_MERGE &&
         (x->wants & WANT_NOW) == 0 && oid_equal(announced, &x->record.remote_tip))
         return hold(x, MEMFS_EDENIED);
-    o = fetch(x, STORE_MAIN, &f, &theirs);
+    o = fetch(x, STORE_MAIN, announced, &f, &theirs);
     if (o == STEP_DONE)
         return STEP_RACE; /* it was there a moment ago */
     if (o != STEP_ON)
@@ -416,7 +417,8 @@ static outcome take_branch(exchange *x, const transport_refs *refs)
     outcome o = STEP_ON;
 
     if (!is_part_of(x, &refs->head, &x->ours)) {
-        o = fetch(x, refs->head_ref[0] != '\0' ? refs->head_ref : "HEAD", &f, &theirs);
+        o = fetch(x, refs->head_ref[0] != '\0' ? refs->head_ref : "HEAD", &refs->head, &f,
+                  &theirs);
         if (o == STEP_DONE)
             return STEP_RACE;
         if (o == STEP_ON)

@@ -581,7 +581,10 @@ void mirror_sync(mirror *m, const char *agent_id, int64_t deadline_ms, mirror_ou
     sync_all(m, agent_id, &names, deadline_ms, ret);
 }
 
-/* A slot of the host's rate within the budget: ids that nobody has cost a host no more. */
+/*
+ * A slot within the budget, of a rate of its own (polls may stand in line for hours, and who clones
+ * waits now): ids that nobody has cost a host no more than that.
+ */
 static bool may_ask(mirror *m, const char *remote, int64_t budget_ms)
 {
     int64_t now_ms = clock_mono_ms(), at_ms = 0;
@@ -592,9 +595,9 @@ static bool may_ask(mirror *m, const char *remote, int64_t budget_ms)
     at = lane_find(m, remote);
     if (at >= 0) {
         r = &m->rooms[m->lanes[at].room];
-        at_ms = r->next_slot_ms > now_ms ? r->next_slot_ms : now_ms;
+        at_ms = r->next_meet_ms > now_ms ? r->next_meet_ms : now_ms;
         if (at_ms - now_ms <= budget_ms)
-            r->next_slot_ms = at_ms + 1000 / RATE_PER_S;
+            r->next_meet_ms = at_ms + 1000 / RATE_PER_S;
     }
     pthread_mutex_unlock(&m->mutex);
     return at >= 0 && at_ms - now_ms <= budget_ms;

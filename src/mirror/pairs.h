@@ -80,7 +80,8 @@ typedef struct lane {
 typedef struct room {
     char *name; /* "host:port"; of a path: the remote's name */
     size_t n_running, n_pairs;
-    int64_t next_slot_ms;
+    int64_t next_slot_ms; /* of polls */
+    int64_t next_meet_ms; /* of ids that nobody here knows */
 } room;
 
 struct mirror {

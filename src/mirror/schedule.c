@@ -112,11 +112,16 @@ static void fill_result(const exchange *x, exchange_result *ret)
 
 static void keep_result(pair *p, const exchange_result *result)
 {
+    exchange_result was;
+
     if (p->n_waiting == 0)
         return;
     if (p->last == NULL)
         p->last = mem_alloc(sizeof(*p->last));
+    was = *p->last; /* of one whose waiter has not woken up yet: what it did is done */
     *p->last = *result;
+    p->last->was_moved |= was.was_moved;
+    p->last->was_pushed |= was.was_pushed;
 }
 
 /* Where it goes now that nobody is at it. */
@@ -312,8 +317,22 @@ void schedule_run(mirror *m, pair *p, int64_t deadline_ms, int keep, exchange_re
 
 /* ---- workers ---- */
 
-static pair *first_of(const lane *l)
+/* They were queued before the gate closed: only its scout and who was told to ask go through. */
+static void park_first(mirror *m, lane *l)
 {
+    pair *p;
+
+    while ((p = l->prompt.first) != NULL && p != l->scout &&
+           (p->wants & (WANT_LOOK | WANT_NOW)) == 0)
+        pair_park(m, p);
+    while ((p = l->polls.first) != NULL && p != l->scout)
+        pair_park(m, p);
+}
+
+static pair *first_of(mirror *m, lane *l)
+{
+    if (gate_is_closed(l))
+        park_first(m, l);
     return l->prompt.first != NULL ? l->prompt.first : l->polls.first;
 }
 
@@ -326,7 +345,7 @@ static pair *take_next(mirror *m)
     for (size_t i = 0; i < m->n_lanes; i++) {
         lane *l = &m->lanes[(m->next_lane + i) % m->n_lanes];
 
-        p = m->rooms[l->room].n_running < most ? first_of(l) : NULL;
+        p = m->rooms[l->room].n_running < most ? first_of(m, l) : NULL;
         if (p != NULL && (found == NULL || (p->is_prompt && !found->is_prompt)))
             found = p;
     }

@@ -5,6 +5,7 @@
  */
 #include "sync_fixture.h"
 
+#include "base/hash.h"
 #include "mirror/pairs.h"
 
 #include <arpa/inet.h>
@@ -340,6 +341,19 @@ static void test_an_unknown_agent_is_met_on_the_remote(void **state)
     assert_state(&d->b, "mirrored", MIRROR_NOTE_NONE);
 }
 
+/* A thousand polls stand in line for the host's rate: who clones now does not stand behind them. */
+static void test_an_unknown_agent_is_met_while_polls_queue(void **state)
+{
+    duo *d = *state;
+
+    start(d, "", "", true);
+    edit(&d->a, "system/human.md", "one\n");
+    must_sync(&d->a);
+    d->b.m->rooms[0].next_slot_ms = clock_mono_ms() + 3600000;
+    assert_true(mirror_meet(d->b.m, AGENT_A, WAIT_MS));
+    assert_true(d->b.m->rooms[0].next_slot_ms > clock_mono_ms() + 3500000);
+}
+
 static void test_edits_travel_both_ways(void **state)
 {
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(65536);
@@ -594,6 +608,31 @@ static void test_T23_a_refused_tip_is_noted_and_stops_nothing_here(void **state)
     assert_all_at(d, remote_tip(d));
     assert_string_equal(block(&d->a, "system/persona", &text), "local work");
     assert_state(&d->a, "mirrored", MIRROR_NOTE_NONE);
+}
+
+/* A host may send as much as it likes: what was too much once is not fetched again and again. */
+static void test_T23_what_is_too_large_is_fetched_once(void **state)
+{
+    duo *d = *state;
+    memfs_buf big = MEMFS_BUF_INIT(1u << 20);
+    uint8_t noise[64 << 10];
+    memfs_oid tip;
+
+    close_home(d->a.f);
+    d->a.f->options.max_pack_bytes = 8 << 10;
+    open_home(d->a.f);
+    start(d, "", "", true);
+    edit(&d->a, "system/human.md", "one\n");
+    must_sync(&d->a);
+    hash_random(noise, sizeof(noise));
+    for (size_t i = 0; i < sizeof(noise); i++)
+        buf_printf(&big, "%02x", noise[i]);
+    tip = far_commit(d, "system/big.md", big.ptr);
+    buf_dispose(&big);
+    assert_int_equal(exchange_now(&d->a, WANT_LOOK).code, MEMFS_EDENIED);
+    assert_state(&d->a, "held", MIRROR_NOTE_REFUSED);
+    assert_true(same(status(&d->a).row.remote_tip, tip)); /* so the next look knows it */
+    assert_non_null(strstr(status(&d->a).note_text, "more than 32768 bytes"));
 }
 
 static void test_a_refused_tip_is_joined_with_our_files_by_an_operator(void **state)
@@ -1453,6 +1492,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(test_F16_an_empty_remote_gets_main),
         TEST(test_an_unknown_agent_is_met_on_the_remote),
+        TEST(test_an_unknown_agent_is_met_while_polls_queue),
         TEST(test_edits_travel_both_ways),
         TEST(test_a_push_needs_no_question_where_the_remote_is_known),
         TEST(test_F17_a_lost_race_is_merged_and_pushed),
@@ -1464,6 +1504,7 @@ int main(void)
         TEST(test_F16_a_deleted_main_is_pushed_again),
         TEST(test_another_default_branch_is_taken_in_and_main_is_pushed),
         TEST(test_T23_a_refused_tip_is_noted_and_stops_nothing_here),
+        TEST(test_T23_what_is_too_large_is_fetched_once),
         TEST(test_a_refused_tip_is_joined_with_our_files_by_an_operator),
         TEST(test_F17_a_hosts_refusal_is_kept_with_its_words_escaped),
         TEST(test_F16_a_missing_repository_is_a_state_and_comes_back),

@@ -271,6 +271,51 @@ static void test_L3_a_broken_repository_delays_nobody_elses_push(void **state)
     wait_for_more(&h->n_others, 0);
 }
 
+static size_t n_queued(mirror *m, size_t *ret_n_asked)
+{
+    size_t n = 0;
+
+    *ret_n_asked = 0;
+    pthread_mutex_lock(&m->mutex);
+    for (size_t i = 0; i < m->n_buckets; i++)
+        for (pair *p = m->buckets[i]; p != NULL; p = p->next) {
+            n += p->place == IN_QUEUE;
+            *ret_n_asked += p->n_begun > 0;
+        }
+    pthread_mutex_unlock(&m->mutex);
+    return n;
+}
+
+/* As after a start: all are queued before the first has found out. */
+static void test_F15_who_is_queued_when_the_gate_closes_does_not_ask(void **state)
+{
+    int64_t until_ms = clock_mono_ms() + WAIT_MS;
+    side *s = *state;
+    size_t n_asked;
+    mirror *m;
+
+    side_start(s, 1, false); /* nobody listens there */
+    m = s->m;
+    pthread_mutex_lock(&m->mutex);
+    m->rooms[0].n_running += 100; /* no worker is free */
+    pthread_mutex_unlock(&m->mutex);
+    for (int i = 0; i < 200; i++) {
+        char id[64];
+
+        snprintf(id, sizeof(id), "agent-%08d-1111-4111-8111-111111111111", i);
+        mirror_moved(m, id);
+    }
+    pthread_mutex_lock(&m->mutex);
+    m->rooms[0].n_running -= 100;
+    pthread_cond_broadcast(&m->work);
+    pthread_mutex_unlock(&m->mutex);
+    while (n_queued(m, &n_asked) > 0) {
+        assert_true(clock_mono_ms() < until_ms);
+        clock_sleep_ms(5);
+    }
+    assert_in_range(n_asked, 1, 8);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, side_begin, side_end)
 
 int main(void)
@@ -280,6 +325,7 @@ int main(void)
         TEST(test_a_closed_gate_sends_another_scout),
         TEST(test_one_scouts_401_does_not_close_the_gate_for_good),
         TEST(test_a_scout_that_cannot_ask_hands_over),
+        TEST(test_F15_who_is_queued_when_the_gate_closes_does_not_ask),
         TEST(test_L3_a_broken_repository_delays_nobody_elses_push),
     };
 
