@@ -44,7 +44,7 @@ const auth_principal *app_principal(const http_request *rq);
 /* The one agent whose part of a list may be seen, "" for all of it. */
 memfs_str app_own_agent(const http_request *rq);
 
-/* git.c: smart HTTP */
+/* git.c, git_fetch.c, git_push.c: smart HTTP */
 void git_info_refs(http_request *rq, void *app);
 void git_upload_pack(http_request *rq, void *app);
 void git_receive_pack(http_request *rq, void *app);

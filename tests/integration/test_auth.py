@@ -10,6 +10,7 @@ import re
 import socket
 import subprocess
 import uuid
+from http.client import HTTPConnection
 
 import pytest
 
@@ -105,10 +106,18 @@ def test_S1_the_tag_of_a_list_does_not_tell_that_others_write(world):
 
 def push_as(world, agent, who, changes):
     """One commit on top of what is there -> the report."""
-    server, headers = world.server, world.headers(who)
-    get = http.request(server.port, "GET", f"/v1/git/{agent}/state.git/info/refs"
-                       "?service=git-upload-pack", headers=world.headers("admin"))
-    tip = wire.parse_refs(get.body)[0][wire.MAIN]
+    tip, commit, pack = packed(world.server, agent, changes)
+    return world.server.push_raw(agent, [(tip, commit, wire.MAIN)], pack,
+                                 headers=world.headers(who))
+
+
+def main_of(server, agent):
+    return server.git_dir(agent, "rev-parse", "main").stdout.decode().strip()
+
+
+def packed(server, agent, changes):
+    """One commit on top of what is there -> the tip, its id, its pack."""
+    tip = main_of(server, agent)
     files = {}
     for line in server.git_dir(agent, "ls-tree", "-r", tip).stdout.decode().splitlines():
         meta, path = line.split("\t")
@@ -121,7 +130,7 @@ def push_as(world, agent, who, changes):
     known = {v for v in files.values()}
     commit = objects.commit(objects.tree_of(files), [tip])
     pack = objects.pack([i for i in objects.by_id if i in known or objects.by_id[i][0] != "blob"])
-    return server.push_raw(agent, [(tip, commit, wire.MAIN)], pack, headers=headers)
+    return tip, commit, pack
 
 
 # -- a token's life --------------------------------------------------------------------------------
@@ -302,6 +311,71 @@ def test_real_git_without_a_token_or_for_another_agent(server, plain_git, folder
     pushed = read.push(config=[helper(ro["token"])], check=False)
     assert pushed.returncode != 0 and b"403" in pushed.stderr
     assert server.git_dir(a, "rev-parse", "main").stdout.decode().strip() == c.head
+
+
+# -- what is read_only -----------------------------------------------------------------------------
+
+LOCKED = "---\ndescription: who you are\nread_only: true\n---\nKind.\n"
+CRUEL = LOCKED.replace("Kind", "Cruel")
+
+
+def push_over_the_socket(server, agent, changes):
+    tip, commit, pack = packed(server, agent, changes)
+    connection = HTTPConnection("localhost", timeout=60)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.connect(server.home + "/socket")
+    connection.request("POST", f"/v1/git/{agent}/state.git/git-receive-pack",
+                       body=wire.push_body([(tip, commit, wire.MAIN)], pack),
+                       headers={"Content-Type": "application/x-git-receive-pack-request"})
+    answer = connection.getresponse()
+    report = wire.Report(answer.status, answer.read())
+    connection.close()
+    return report
+
+
+def test_read_only_files_are_not_an_agents_to_change(server, plain_git, folder, agent):
+    """Refused with what to do, which does; a person may, by an admin's token or at the socket."""
+    a = agent()
+    rw, admin = server.token(f"agent:{a}:rw"), server.token("admin")
+    rw, admin = [helper(rw["token"])], [helper(admin["token"])]
+    c = plain_git.clone(server.git_url(a), folder / "one", config=rw)
+    tip = c.save({"system/persona.md": LOCKED, "system/human.md": "tea\n"}, config=rw)
+    c.write("system/persona.md", CRUEL)
+    c.write("system/human.md", "coffee\n")
+    c.commit()
+    refused = c.push(config=rw, check=False)
+    said = refused.stderr.decode()
+    assert refused.returncode == 1 and main_of(server, a) == tip
+    assert "remote: 'system/persona.md' is read_only and was changed" in said
+    hint = re.search(r"! \[remote rejected\] main -> main \('system/persona.md' is read_only: put it "
+                     r"back with 'git (checkout \w{10} -- )FILE', commit, and push again", said)
+    assert hint, said
+
+    c.run(*hint.group(1).split(), "system/persona.md")
+    c.commit()
+    c.push(config=rw)
+    tip = c.head
+    assert main_of(server, a) == tip and server.git_dir(
+        a, "show", "main:system/persona.md").stdout.decode() == LOCKED
+
+    c.run("rm", "-q", "system/persona.md")
+    c.commit()
+    assert b"was deleted" in c.push(config=rw, check=False).stderr and main_of(server, a) == tip
+    assert b"read_only" not in c.push(config=admin).stderr
+    assert main_of(server, a) == c.head
+    for text in (LOCKED, CRUEL):
+        report = push_over_the_socket(server, a, {"system/persona.md": text})
+        assert report.acked and "read_only" not in report.talk, report
+
+
+def test_read_only_files_are_warned_of_where_there_are_no_tokens(server, plain_git, folder, agent):
+    c = plain_git.clone(server.git_url(agent()), folder / "one")
+    c.save({"system/persona.md": LOCKED})
+    c.write("system/persona.md", CRUEL)
+    c.commit()
+    said = c.push().stderr.decode()
+    assert ("remote: warning: 'system/persona.md' is read_only and was changed; an agent's token "
+            "may not do that") in said
 
 
 def test_S1_a_token_that_may_read_cannot_push_by_hand(world):

@@ -1,0 +1,38 @@
+/*
+ * git_int.h - what git.c, git_fetch.c and git_push.c share; of these files only.
+ */
+#ifndef MEMFS_SERVER_GIT_INT_H
+#define MEMFS_SERVER_GIT_INT_H
+
+#include "server/app.h"
+#include "server/git_wire.h"
+
+/* ---- which repository ---- */
+
+typedef struct git_target {
+    const char *name; /* of the repository in the store; NULL: the genesis stands in */
+    memfs_oid tip;
+} git_target;
+
+/* False: the answer is given. */
+bool git_check_id(http_request *rq, memfs_str *ret);
+/* On a worker: it may wait for the network.  False: the answer is given. */
+bool git_find_target(http_request *rq, app *a, git_target *ret);
+/*
+ * On an event thread: one small file is read, nothing is waited for, nothing is decided anew.
+ * False: a worker has to find out.
+ */
+bool git_find_at_hand(http_request *rq, app *a, git_target *ret);
+
+/* ---- requests and answers ---- */
+
+/*
+ * git always says what it sends; somebody who says nothing is not refused for it.  False: the
+ * answer is given.
+ */
+bool git_check_type(http_request *rq, git_service service);
+/* Why the body ended before its time. */
+void git_send_fault(http_request *rq);
+void git_send_no_cache(http_request *rq);
+
+#endif
