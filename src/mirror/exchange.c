@@ -204,35 +204,19 @@ static void look_by_git(exchange *x, probe_result *heard)
     snprintf(heard->detail, sizeof(heard->detail), "%.199s", report.said);
 }
 
-/* May a repository be made for what is here?  STEP_ON: it is there now, and empty. */
+/* STEP_ON: it is there now, and empty, or the push makes it (x->before_hope). */
 static outcome make_repository(exchange *x, const probe_result *heard)
 {
-    host h = HOST_INIT;
-    host_answer answer = { .http_status = 0 };
-    memfs_error err = MEMFS_ERROR_INIT;
-    bool makes_by_push;
-    memfs_code rc;
+    mirror_made made;
 
-    if (!x->config->create || x->config->direction == REMOTE_PULL || oid_is_zero(&x->ours))
-        return fail_remote(x, heard->answer, heard->detail);
-    rc = host_find(&x->target, x->config->kind, x->deadline_ms, &h, &answer, &err);
-    if (rc == MEMFS_OK && h.kind == HOST_PLAIN) { /* some make it when it is pushed to */
-        host_dispose(&h);
-        return STEP_ON;
+    mirror_make(x, heard, &made);
+    if (made.how == MIRROR_NOT_MADE)
+        return fail_remote(x, made.answer, made.detail);
+    if (made.how == MIRROR_MADE_BY_PUSH && x->before_hope == NULL) {
+        x->before_hope = mem_alloc(sizeof(*x->before_hope));
+        *x->before_hope = x->record;
     }
-    if (rc == MEMFS_OK)
-        rc = host_create(&h, x->deadline_ms, &answer, &err);
-    /* a token of GitLab for git alone makes a project by its first push */
-    makes_by_push = h.kind == HOST_GITLAB && rc == MEMFS_EDENIED && answer.http_status == 403;
-    host_dispose(&h);
-    x->retry_after_s = answer.retry_after_s;
-    if (rc == MEMFS_OK || makes_by_push)
-        return STEP_ON;
-    if (answer.is_credentials)
-        return fail_remote(x, answer.http_status == 401 ? REMOTE_UNAUTHORIZED : REMOTE_FORBIDDEN,
-                           answer.words);
-    return fail_remote(x, rc == MEMFS_EUNAVAIL ? REMOTE_FAILING : REMOTE_NOT_FOUND,
-                       answer.words[0] != '\0' ? answer.words : err.msg);
+    return STEP_ON;
 }
 
 /* STEP_ON with REMOTE_REFS and a main, or REMOTE_EMPTY. */
@@ -509,6 +493,23 @@ static outcome fail_push(exchange *x, memfs_code rc, const transport_report *rep
     return fail_remote(x, answer, report->said);
 }
 
+/* The push made no repository: what was known of the one that is missing still is. */
+static void end_hope(exchange *x)
+{
+    _cleanup_(mem_freep) mirror_record *was = TAKE_PTR(x->before_hope);
+
+    if (was == NULL)
+        return;
+    x->record.remote_tip = was->remote_tip;
+    x->record.meta_tip = was->meta_tip;
+    x->record.seen_at_us = was->seen_at_us;
+    if (x->record.note == MIRROR_NOTE_DELETED) {
+        x->record.note = was->note;
+        memcpy(x->record.note_text, was->note_text, sizeof(was->note_text));
+        x->record.note_at_us = was->note_at_us;
+    }
+}
+
 static outcome push(exchange *x)
 {
     _cleanup_(mem_freep) char *dir = repo_path(x);
@@ -519,6 +520,7 @@ static outcome push(exchange *x)
     if (rc < 0) {
         outcome o = fail_push(x, rc, &report, &err);
 
+        end_hope(x);
         x->was_asked = true;
         return o;
     }
@@ -652,5 +654,6 @@ void exchange_run(exchange *x)
     conclude(x, before);
     mirror_meta_dispose(x);
     remote_target_dispose(&x->target);
+    free(x->before_hope);
     free(before);
 }

@@ -69,6 +69,7 @@ static whose whose_failure(remote_answer answer)
     case REMOTE_REFS:
     case REMOTE_EMPTY:
     case REMOTE_NOT_FOUND:
+    case REMOTE_NOT_CREATED:
     case REMOTE_FORBIDDEN:
     case REMOTE_REJECTED:
         return IS_FINE;

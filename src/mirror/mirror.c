@@ -540,7 +540,7 @@ static void add_failure(mirror_outcome *o, remote_answer answer, const char *wor
         o->answer = answer;
         snprintf(o->failure, sizeof(o->failure), "%.299s", words);
     }
-    if (answer == REMOTE_NOT_FOUND)
+    if (answer == REMOTE_NOT_FOUND || answer == REMOTE_NOT_CREATED)
         o->n_missing++;
     if (retry_after_s > o->retry_after_s)
         o->retry_after_s = retry_after_s;

@@ -10,7 +10,7 @@
  *
  *     main moved          push; a lost race: fetch, merge, push again, up to 5 times with jitter (F17)
  *     webhook, poll       one look; news: fetch into a throw-away repository, vet, merge, push back
- *     remote empty        push.   missing: create it, if that is allowed; else state `missing` (F16)
+ *     remote empty        push.   missing: made, unless create = false; else state `missing` (F16)
  *     remote has no main, but its HEAD names another branch: that one is merged, main is pushed, noted
  *     remote lost commits, rewritten, main deleted there: what we have is merged and pushed again, noted
  *     unrelated           merged, both roots kept, noted (H5)

@@ -7,6 +7,7 @@
  *     gate.c        a host that is away, a token that is refused: one pair asks for all
  *     pairs.h       the inside of struct mirror, for these and status.c
  *     exchange.c    one exchange, from the look to the last push
+ *     make.c        a repository that is missing there
  *     record.c      state_mirror rows, as values
  *     notes.c       words: names and advice of notes, failures, states
  *     status.c      mirror_status, mirror_retry, mirror_resolve
@@ -89,6 +90,7 @@ typedef struct exchange {
     agent *agent;        /* NULL: not known here (yet), or not to be had (is_unknown tells) */
     bool is_unknown;
     memfs_oid ours;      /* main; zero: unknown here */
+    mirror_record *before_hope; /* as it was, while only the push can tell whether there is one */
     bool knows_meta;     /* the look told where refs/memfs/meta is: */
     memfs_oid meta_there; /* zero: there is none */
     void *meta;          /* meta.c's own, until mirror_meta_dispose */
@@ -140,6 +142,16 @@ typedef struct pair_hold {
 MEMFS_CHECK memfs_code pair_hold_take(mirror *m, memfs_str agent_id, const char *remote,
                                       int64_t deadline_ms, pair_hold *ret, memfs_error *err);
 void pair_hold_release(mirror *m, pair_hold *h);
+
+/* ---- a repository that is missing (make.c) ---- */
+
+typedef struct mirror_made {
+    enum { MIRROR_NOT_MADE, MIRROR_MADE, MIRROR_MADE_BY_PUSH /* perhaps */ } how;
+    remote_answer answer; /* MIRROR_NOT_MADE: why */
+    char detail[400];
+} mirror_made;
+/* heard: REMOTE_NOT_FOUND. */
+void mirror_make(exchange *x, const probe_result *heard, mirror_made *ret);
 
 /* ---- refs/memfs/meta (meta.c): around an exchange; what fails here fails no exchange ---- */
 

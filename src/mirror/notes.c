@@ -101,8 +101,11 @@ const char *failure_advice(const char *answer)
         return "give the token the right to read and write this repository, then 'memfs mirror "
                "retry'; 'memfs mirror check' says what it may";
     case REMOTE_NOT_FOUND:
-        return "create the repository on the host, or set 'create = true' for this remote; a "
-               "private one that the token cannot see looks the same";
+        return "create the repository on the host, or let memfs do it (without 'create = false'); "
+               "a private one that the token cannot see looks the same";
+    case REMOTE_NOT_CREATED:
+        return "give the token that right, or create the repository there: it is found by itself; "
+               "'memfs mirror check' says what the token may";
     case REMOTE_TLS:
         return "for a private authority set caFile of this remote; verification cannot be switched "
                "off";

@@ -233,7 +233,8 @@ static memfs_code need_config(remotes *r, memfs_str name, remote_config **ret, m
         return memfs_fail(err, MEMFS_EINVALID, "there are more than %d remotes", REMOTES_MAX);
     r->at = mem_realloc(r->at, r->n + 1, sizeof(*r->at));
     *ret = &r->at[r->n++];
-    **ret = (remote_config){ .name = mem_strndup(name.ptr, name.len), .poll_s = POLL_S };
+    **ret = (remote_config){ .name = mem_strndup(name.ptr, name.len), .create = true,
+                             .poll_s = POLL_S };
     return MEMFS_OK;
 }
 

@@ -9,7 +9,7 @@
  *         agent = agent-…             ; only this one (may be given more than once); without it all,
  *                                     ; then url must have {agentId}
  *         kind = gitea                ; gitea forgejo github gitlab plain; asked when absent
- *         create = true               ; make missing repositories through the host's API
+ *         create = false              ; else missing repositories are made (make.c)
  *         username = …  tokenFile = /run/secrets/gitea   ; else credential.h's sources
  *         caFile = …  sshKey = …  sshKnownHosts = …
  *         webhookSecretFile = …

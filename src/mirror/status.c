@@ -153,7 +153,7 @@ static const char *failing_state(const mirror_record *r, const standing *s)
         return "auth-failed";
     if (is_held(r))
         return "held";
-    if (a == REMOTE_NOT_FOUND)
+    if (a == REMOTE_NOT_FOUND || a == REMOTE_NOT_CREATED)
         return "missing";
     return r->answer[0] != '\0' || s->is_closed ? "failing" : NULL;
 }

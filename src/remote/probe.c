@@ -71,6 +71,9 @@ static const remote_class CLASSES[REMOTE_N_ANSWERS] = {
     [REMOTE_REJECTED] = { "rejected", "the remote refused the push",
                           "a hook or a protected branch refuses main there: allow it to be pushed",
                           MEMFS_ECONFLICT, false, RETRY_NEXT_RUN, 0 },
+    [REMOTE_NOT_CREATED] = { "not-created", "the repository is missing and was not created",
+                             "give the token the right to create repositories, or create it there",
+                             MEMFS_EUNAVAIL, false, RETRY_BACKOFF, 5 * MINUTE },
     [REMOTE_OTHER] = { "other", "local-only: the remote failed", "", MEMFS_EUNAVAIL, false,
                        RETRY_BACKOFF, MINUTE },
 };

@@ -39,6 +39,7 @@ typedef enum remote_answer {
     REMOTE_HOST_KEY,        /* ssh: unknown or changed */
     REMOTE_CUT,             /* the connection ended in the middle */
     REMOTE_REJECTED,        /* a push: refused by a hook, a protected branch */
+    REMOTE_NOT_CREATED,     /* a mirror's: it is missing, and could not be made */
     REMOTE_OTHER,
     REMOTE_N_ANSWERS,
 } remote_answer;

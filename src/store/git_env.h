@@ -24,6 +24,7 @@ typedef enum git_job {
     GIT_JOB_FETCH,
     GIT_JOB_PUSH,
     GIT_JOB_LS,         /* ls-remote: no repository */
+    GIT_JOB_INIT,       /* an empty one at a path (bare.h) */
     GIT_JOB_CREDENTIAL, /* `git credential fill` as the user: their configuration and helpers */
     GIT_N_JOBS,
 } git_job;

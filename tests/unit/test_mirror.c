@@ -9,6 +9,7 @@
 #include "mirror/pairs.h"
 
 #include <arpa/inet.h>
+#include <dirent.h>
 #include <poll.h>
 #include <stdatomic.h>
 #include <sys/socket.h>
@@ -704,7 +705,7 @@ static void test_F16_a_missing_repository_is_a_state_and_comes_back(void **state
     seen s;
 
     OK(fs_remove_tree(d->remote, &err));
-    start(d, "", "", true);
+    start(d, "\tcreate = false\n", "", true);
     tip = edit(&d->a, "system/human.md", "one\n");
     assert_int_equal(sync_now(&d->a).n_failed, 1);
     s = status(&d->a);
@@ -715,6 +716,178 @@ static void test_F16_a_missing_repository_is_a_state_and_comes_back(void **state
     must_sync(&d->a);
     assert_all_at(d, tip);
     assert_state(&d->a, "mirrored", MIRROR_NOTE_NONE);
+}
+
+static size_t count_names(const char *folder)
+{
+    DIR *dir = opendir(folder);
+    size_t n = 0;
+
+    assert_non_null(dir);
+    while (readdir(dir) != NULL)
+        n++;
+    closedir(dir);
+    return n - 2;
+}
+
+static void test_F16_a_missing_repository_at_a_path_is_made(void **state)
+{
+    _cleanup_(buf_dispose) memfs_buf head = MEMFS_BUF_INIT(4096);
+    _cleanup_(mem_freep) char *folder = NULL, *head_path = NULL;
+    struct stat st;
+    memfs_oid tip;
+    duo *d = *state;
+
+    folder = mem_printf("%s/remote", d->a.f->root);
+    head_path = mem_printf("%s/HEAD", d->remote);
+    OK(fs_remove_tree(d->remote, &err));
+    start(d, "", "\tdirection = pull\n", true);
+    assert_int_equal(sync_now(&d->b).n_failed, 1); /* it has nothing to put there */
+    assert_int_equal(count_names(folder), 0);
+    tip = edit(&d->a, "system/human.md", "one\n");
+    must_sync(&d->a);
+    assert_all_at(d, tip);
+    assert_state(&d->a, "mirrored", MIRROR_NOTE_NONE);
+    assert_int_equal(count_names(folder), 1);
+    assert_int_equal(stat(d->remote, &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0700);
+    OK(fs_read(head_path, &head, &err));
+    assert_string_equal(head.ptr, "ref: refs/heads/main\n");
+    must_sync(&d->b);
+    assert_true(same(tip_of(d->b.f, ID_A), tip));
+}
+
+static void assert_missing(side *s, const char *words)
+{
+    exchange_result r = exchange_now(s, WANT_LOOK | WANT_PUSH);
+    seen row = status(s);
+
+    assert_int_equal(r.code, MEMFS_EUNAVAIL);
+    assert_string_equal(row.state, "missing");
+    if (strstr(row.failure, words) == NULL)
+        fail_msg("'%s' is not in '%s'", words, row.failure);
+}
+
+static void test_F16_nothing_is_made_where_a_disk_is_not_mounted(void **state)
+{
+    _cleanup_(mem_freep) char *disk = NULL, *away = NULL;
+    memfs_oid tip;
+    duo *d = *state;
+
+    disk = mem_printf("%s/remote", d->a.f->root);
+    away = mem_printf("%s/away", d->a.f->root);
+    start(d, "", "", true);
+    assert_int_equal(rename(disk, away), 0);
+    edit(&d->a, "system/human.md", "one\n");
+    assert_missing(&d->a, "is its disk mounted?"); /* never seen, and no folder to make it in */
+    assert_false(fs_exists(disk));
+    assert_int_equal(rename(away, disk), 0);
+    must_sync(&d->a);
+    assert_int_equal(rename(disk, away), 0);
+    OK(fs_mkdirs(disk, &err)); /* where it is mounted to */
+    tip = edit(&d->a, "system/human.md", "two\n");
+    assert_missing(&d->a, "is its disk mounted?"); /* it was there */
+    assert_int_equal(count_names(disk), 0);
+    assert_int_equal(rmdir(disk), 0);
+    assert_int_equal(rename(away, disk), 0);
+    assert_int_equal(exchange_now(&d->a, WANT_LOOK).code, MEMFS_OK);
+    assert_all_at(d, tip);
+    assert_state(&d->a, "mirrored", MIRROR_NOTE_NONE);
+}
+
+static void test_F16_a_repository_that_is_gone_is_made_anew_on_a_persons_word(void **state)
+{
+    memfs_oid tip;
+    duo *d = *state;
+
+    start(d, "", "", true);
+    edit(&d->a, "system/human.md", "one\n");
+    must_sync(&d->a);
+    OK(fs_remove_tree(d->remote, &err));
+    tip = edit(&d->a, "system/human.md", "two\n");
+    assert_missing(&d->a, "retry");
+    must_sync(&d->a); /* `memfs mirror sync`, or retry */
+    assert_all_at(d, tip);
+    assert_state(&d->a, "mirrored", MIRROR_NOTE_DELETED);
+}
+
+/* ---- what the log and the status say of a trouble ---- */
+
+static size_t count_events(side *s, const char *part)
+{
+    size_t n = 0;
+
+    pthread_mutex_lock(&s->mutex);
+    for (const char *at = s->events.ptr; (at = strstr(at, part)) != NULL; at += strlen(part))
+        n++;
+    pthread_mutex_unlock(&s->mutex);
+    return n;
+}
+
+/* As if that much time had passed since something was told of the pair. */
+static void let_pass(side *s, uint32_t seconds)
+{
+    mirror *m = s->m;
+
+    pthread_mutex_lock(&m->mutex);
+    pair_find(m, ID_A, 0)->told_s -= seconds;
+    pthread_mutex_unlock(&m->mutex);
+}
+
+static void test_L5_a_trouble_is_in_the_log_once_a_minute_and_in_the_status_all_the_time(
+    void **state)
+{
+    duo *d = *state;
+    int64_t now_us;
+    seen s;
+
+    start(d, "\tcreate = false\n", "", true);
+    OK(fs_remove_tree(d->remote, &err));
+    edit(&d->a, "system/human.md", "one\n");
+    for (int i = 0; i < 5; i++)
+        exchange_now(&d->a, WANT_LOOK);
+    assert_int_equal(count_events(&d->a, "mirror_failed " AGENT_A " origin repository not found"),
+                     1);
+    assert_int_equal(count_events(&d->a, "; next try in "), 1);
+    now_us = clock_wall_us();
+    s = status(&d->a);
+    assert_string_equal(s.state, "missing");
+    assert_non_null(strstr(s.failure, "repository not found"));
+    assert_true(s.advice[0] != '\0' && s.row.n_failures == 5 && s.row.next_try_us > now_us);
+    OK(fs_write_atomic(d->remote, MEMFS_STR("no folder"), 0600, &err));
+    let_pass(&d->a, 61);
+    exchange_now(&d->a, WANT_LOOK);
+    exchange_now(&d->a, WANT_LOOK);
+    assert_int_equal(count_events(&d->a, "mirror_failed"), 2);
+    assert_int_equal(unlink(d->remote), 0);
+    make_remote(d);
+    exchange_now(&d->a, WANT_LOOK);
+    assert_int_equal(count_events(&d->a, "mirror_recovered"), 1);
+    assert_int_equal(status(&d->a).row.n_failures, 0);
+    OK(fs_remove_tree(d->remote, &err)); /* it comes and goes */
+    exchange_now(&d->a, WANT_LOOK);
+    assert_int_equal(count_events(&d->a, "mirror_failed"), 2);
+}
+
+static void test_L5_troubles_that_take_turns_are_each_told_once_a_minute(void **state)
+{
+    duo *d = *state;
+
+    start(d, "\tcreate = false\n", "", true);
+    edit(&d->a, "system/human.md", "one\n");
+    for (int i = 0; i < 4; i++) {
+        put_hook(d, "#!/bin/sh\nexit 1\n");
+        exchange_now(&d->a, WANT_LOOK | WANT_PUSH);
+        OK(fs_remove_tree(d->remote, &err));
+        exchange_now(&d->a, WANT_LOOK | WANT_PUSH);
+        make_remote(d);
+    }
+    assert_int_equal(count_events(&d->a, "mirror_failed"), 2);
+    assert_int_equal(count_events(&d->a, "repository not found"), 1);
+    let_pass(&d->a, 61);
+    OK(fs_remove_tree(d->remote, &err));
+    exchange_now(&d->a, WANT_LOOK | WANT_PUSH);
+    assert_int_equal(count_events(&d->a, "repository not found"), 2);
 }
 
 /* ---- directions ---- */
@@ -942,7 +1115,7 @@ static void test_a_retry_says_what_it_did(void **state)
     duo *d = *state;
     memfs_oid tip;
 
-    start(d, "\tpoll = 3600\n", "", false);
+    start(d, "\tpoll = 3600\n\tcreate = false\n", "", false);
     edit(&d->a, "system/human.md", "one\n");
     WAIT_FOR(is_state(&d->a, "mirrored"));
     tip = far_commit(d, "system/human.md", "far\n");
@@ -979,7 +1152,7 @@ static void test_F19_failures_and_the_next_try_survive_a_restart(void **state)
     seen before, after;
 
     OK(fs_remove_tree(d->remote, &err));
-    start(d, "", "", true);
+    start(d, "\tcreate = false\n", "", true);
     edit(&d->a, "system/human.md", "one\n");
     for (int i = 0; i < 3; i++)
         assert_int_equal(sync_now(&d->a).n_failed, 1);
@@ -1508,6 +1681,11 @@ int main(void)
         TEST(test_a_refused_tip_is_joined_with_our_files_by_an_operator),
         TEST(test_F17_a_hosts_refusal_is_kept_with_its_words_escaped),
         TEST(test_F16_a_missing_repository_is_a_state_and_comes_back),
+        TEST(test_F16_a_missing_repository_at_a_path_is_made),
+        TEST(test_F16_nothing_is_made_where_a_disk_is_not_mounted),
+        TEST(test_F16_a_repository_that_is_gone_is_made_anew_on_a_persons_word),
+        TEST(test_L5_a_trouble_is_in_the_log_once_a_minute_and_in_the_status_all_the_time),
+        TEST(test_L5_troubles_that_take_turns_are_each_told_once_a_minute),
         TEST(test_a_push_only_remote_is_never_merged),
         TEST(test_a_pull_only_remote_is_never_pushed_to),
         TEST(test_an_operator_takes_their_files),
