@@ -37,14 +37,14 @@ struct pair {
     uint32_t heap_at;
     uint32_t n_begun, n_ended; /* exchanges */
     uint32_t changed_s;  /* clock_mono_ms / 1000: when main last moved on either side */
-    uint32_t told_s;     /* when its trouble was last told; 0: never */
+    uint32_t told_s;     /* when a trouble of it was last told; 0: never */
+    uint32_t told;       /* which ones since they were told less than a minute apart: 1 << answer */
     memfs_oid known;     /* main of the remote, as recorded */
     memfs_oid hinted;    /* by a webhook since it is held; zero: not said */
     uint16_t n_waiting;  /* threads */
     uint8_t lane;
     uint8_t place;       /* pair_place */
     uint8_t wants;
-    uint8_t told_answer; /* remote_answer; as of told_s */
     bool is_prompt : 1;  /* in the first of the two queues */
     bool has_slot : 1;   /* it may ask at due_ms: the rate has room for it */
     bool is_waiting : 1; /* for another try: what comes in does not make it due */

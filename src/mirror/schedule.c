@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "base/process.h"
 
+#include <assert.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -165,16 +166,20 @@ static void forget_echo(pair *p)
     memset(&p->hinted, 0, sizeof(p->hinted));
 }
 
-/* The same trouble once a minute at most, also where it comes and goes (L5). */
+/* The same trouble once a minute at most, also where it comes and goes, or takes turns (L5). */
 static bool is_worth_telling(pair *p, const exchange *x)
 {
-    uint32_t now_s = (uint32_t)(clock_mono_ms() / 1000);
-    bool is_new = p->told_s == 0 || p->told_answer != (uint8_t)x->answer;
+    uint32_t now_s = (uint32_t)(clock_mono_ms() / 1000), trouble = UINT32_C(1) << x->answer;
 
-    if (x->error.code == MEMFS_OK || (!is_new && now_s - p->told_s < TELL_S))
+    static_assert(REMOTE_N_ANSWERS <= 32, "a bit for each answer");
+    if (x->error.code == MEMFS_OK)
+        return false;
+    if (now_s - p->told_s >= TELL_S)
+        p->told = 0;
+    if ((p->told & trouble) != 0)
         return false;
     p->told_s = now_s;
-    p->told_answer = (uint8_t)x->answer;
+    p->told |= trouble;
     p->is_told = true;
     return true;
 }
