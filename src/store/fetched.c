@@ -3,6 +3,7 @@
 #include "base/escape.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "store/fetched_int.h"
 #include "store/git_child.h"
 #include "store/scratch.h"
 #include "store/sidecar.h"
@@ -11,6 +12,7 @@
 
 #include <dirent.h>
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -25,11 +27,16 @@
  *         refs/memfs/incoming/<n>        where the remote's is
  *         accept/                        what goes into the real repository
  *
- * Taking in does not move the packs that came: they may hold anything beside what is reachable from
+ * Taking in does not move what came as it is: it may hold anything beside what is reachable from
  * the tip that was judged, and protocol v2 would serve it by its id.  git pack-objects writes one
  * pack of what the tip reaches and the real repository lacks.  It fails on whatever is missing, so
  * what is taken in is complete, and it syncs what it writes, which the fetch did not.  Then as
  * incoming.c: pack first, index last, and the folder synced.
+ *
+ * Where the one pack that came is counted to be exactly that (fetched_exact.c), as when an empty
+ * machine is rebuilt, it is synced and moved itself: two children fewer for each of a thousand
+ * agents.  For the same reason the first fetch of what is not here sees no alternate: git would ask
+ * for its refs, twice, by a child each.  All it has to offer are two objects, the genesis.
  *
  * The real repository may be folded, or come into being, while we fetch without its lock.  The
  * first is what readers.h is for: we are a reader of it as long as we live.  The second is found
@@ -47,6 +54,8 @@ struct fetched {
     unsigned n_fetches;
     uint64_t reader;
     repo *view;
+    memfs_oid along; /* zero: none */
+    bool along_is_fit; /* for the tip that was judged last */
 };
 
 /* ---- life cycle ---- */
@@ -74,8 +83,6 @@ static memfs_code name_ours(const fetched *f, memfs_error *err)
     _cleanup_(mem_freep) char *path = store_path(f->s, f->name);
     memfs_code rc = MEMFS_OK;
 
-    if (!f->sees_real)
-        return scratch_set_ref(f->dir, STORE_MAIN, &STORE_GENESIS, err);
     for (size_t i = 0; rc == MEMFS_OK && i < ARRAY_LEN(refs); i++) {
         memfs_oid at;
 
@@ -103,9 +110,9 @@ memfs_code fetched_begin(store *s, const char *name, fetched **ret, memfs_error 
     path = store_path(s, name);
     f->reader = readers_begin(s->readers, path);
     rc = scratch_make(f->dir, err);
-    if (rc == MEMFS_OK)
+    if (rc == MEMFS_OK && f->sees_real)
         rc = look_into_base(f, err);
-    if (rc == MEMFS_OK)
+    if (rc == MEMFS_OK && f->sees_real)
         rc = name_ours(f, err);
     if (rc == MEMFS_OK)
         *ret = TAKE_PTR(f);
@@ -169,6 +176,8 @@ memfs_code fetched_fetch_with(fetched *f, const transport_target *t, const char 
         rc = refs_read(f->dir, incoming, ret_tip, err);
     if (rc == MEMFS_OK && with_ref != NULL)
         rc = refs_read(f->dir, with, ret_with, err);
+    if (rc == MEMFS_OK && !f->sees_real)
+        rc = look_into_base(f, err); /* for what is merged here with the genesis */
     if (rc == MEMFS_OK && f->view != NULL && git_odb_refresh(f->view->odb) < 0)
         rc = store_fail_git(err, -1, "could not open what the remote sent");
     return rc;
@@ -257,6 +266,16 @@ static bool is_here(repo *r, const memfs_oid *id)
     return !oid_is_zero(id) && git_odb_exists(r->odb, &oid) == 1;
 }
 
+/* What comes along is no news of main's: it is judged whole, and alone. */
+static bool is_along_fit(fetched *f, const fetched_vetting *v)
+{
+    incoming_vetting all = { &f->along, &f->along, v->policy, v->banned, v->n_banned };
+    memfs_error ignored;
+
+    return !oid_is_zero(&f->along) && vet_history(f->view, &all, NULL, 0, &ignored) == MEMFS_OK &&
+           vet_tip_with(f->view, &all, NULL, 0, &ignored) == MEMFS_OK;
+}
+
 memfs_code fetched_vet(fetched *f, const fetched_vetting *v, memfs_error *err)
 {
     incoming_vetting all = { v->tip, v->tip, v->policy, v->banned, v->n_banned };
@@ -264,6 +283,7 @@ memfs_code fetched_vet(fetched *f, const fetched_vetting *v, memfs_error *err)
     memfs_code rc = MEMFS_OK;
     size_t n = 0;
 
+    f->along_is_fit = false;
     if (f->view == NULL)
         rc = open_view(f, err);
     if (rc == MEMFS_OK)
@@ -278,13 +298,34 @@ memfs_code fetched_vet(fetched *f, const fetched_vetting *v, memfs_error *err)
         rc = vet_history(f->view, &all, known, n, err);
     if (rc == MEMFS_OK)
         rc = vet_tip_with(f->view, &all, known, n, err);
+    f->along_is_fit = rc == MEMFS_OK && is_along_fit(f, v);
     return rc;
+}
+
+void fetched_bring_along(fetched *f, const memfs_oid *tip)
+{
+    f->along = *tip;
+    f->along_is_fit = false;
 }
 
 /* ---- taking in ---- */
 
+/* What is to be the real repository's. */
+typedef struct wanted {
+    memfs_oid tips[2];
+    size_t n;
+} wanted;
+
+static wanted wanted_of(const fetched *f, const memfs_oid *tip)
+{
+    wanted w = { { *tip, f->along }, 1 };
+
+    w.n += f->along_is_fit && !oid_equal(tip, &f->along);
+    return w;
+}
+
 /* What the real repository has and reaches: the rest is asked of each object (--local). */
-static void add_wanted(const fetched *f, const memfs_oid *tip, memfs_buf *out)
+static void add_wanted(const fetched *f, const wanted *w, memfs_buf *out)
 {
     static const char *const refs[] = { STORE_MAIN, STORE_META };
     _cleanup_(mem_freep) char *path = store_path(f->s, f->name);
@@ -292,8 +333,10 @@ static void add_wanted(const fetched *f, const memfs_oid *tip, memfs_buf *out)
     memfs_error ignored;
     memfs_oid at;
 
-    oid_hex(tip, hex);
-    buf_printf(out, "%s\n", hex);
+    for (size_t i = 0; i < w->n; i++) {
+        oid_hex(&w->tips[i], hex);
+        buf_printf(out, "%s\n", hex);
+    }
     for (size_t i = 0; i < ARRAY_LEN(refs); i++)
         if (refs_read(path, refs[i], &at, &ignored) == MEMFS_OK) {
             oid_hex(&at, hex);
@@ -317,7 +360,7 @@ static memfs_code fail_packing(const fetched *f, memfs_str said, memfs_error *er
 }
 
 /* ret_pack becomes "" when there is nothing that the real repository lacks. */
-static memfs_code write_pack(const fetched *f, const char *folder, const memfs_oid *tip,
+static memfs_code write_pack(const fetched *f, const char *folder, const wanted *w,
                              char ret_pack[MEMFS_OID_HEX + 1], memfs_error *err)
 {
     _cleanup_(mem_freep) char *base = mem_printf("%s/pack", folder);
@@ -332,7 +375,7 @@ static memfs_code write_pack(const fetched *f, const char *folder, const memfs_o
 
     if (mkdir(folder, 0700) < 0 && errno != EEXIST)
         return memfs_fail_errno(err, "could not make room for what a remote sends");
-    add_wanted(f, tip, &input);
+    add_wanted(f, w, &input);
     o.input = buf_str(&input);
     rc = git_child_run(f->s, GIT_JOB_REPACK, &o, &out, &tail, ACCEPT_TIMEOUT_MS, err);
     if (rc < 0)
@@ -374,18 +417,90 @@ static memfs_code publish(const char *from, const char *to, const char *pack, me
     return rc;
 }
 
+/* ---- taking in what came as it is ---- */
+
+/* True: there is one pack, and this is its id; "" when there is none at all. */
+static bool find_pack(const char *folder, char ret_pack[MEMFS_OID_HEX + 1])
+{
+    _cleanup_(closedirp) DIR *dir = opendir(folder);
+    size_t n_others = 0;
+    struct dirent *e;
+
+    ret_pack[0] = '\0';
+    while (dir != NULL && (e = readdir(dir)) != NULL) {
+        memfs_str name = str_of(e->d_name);
+        memfs_oid id;
+
+        if (name.ptr[0] == '.' || str_ends_with(name, MEMFS_STR(".rev")) ||
+            str_ends_with(name, MEMFS_STR(".pack")))
+            continue;
+        if (ret_pack[0] != '\0' || name.len != 5 + MEMFS_OID_HEX + 4 ||
+            !str_starts_with(name, MEMFS_STR("pack-")) ||
+            !str_ends_with(name, MEMFS_STR(".idx")) ||
+            !oid_parse(str_make(name.ptr + 5, MEMFS_OID_HEX), &id))
+            n_others++;
+        else
+            oid_hex(&id, ret_pack);
+    }
+    return dir != NULL && n_others == 0;
+}
+
+/* The packs that came are all that is wanted; *ret_pack as find_pack has it. */
+static bool is_exact(const fetched *f, const char *folder, const wanted *w,
+                     char ret_pack[MEMFS_OID_HEX + 1])
+{
+    _cleanup_(repo_closep) repo *real = NULL;
+    _cleanup_(mem_freep) char *index = NULL;
+    memfs_error ignored;
+
+    if (f->view == NULL || !find_pack(folder, ret_pack) ||
+        repo_open(f->s, f->name, &real, &ignored) < 0)
+        return false;
+    index = mem_printf("%s/pack-%s.idx", folder, ret_pack);
+    return fetched_is_exact(f->view, ret_pack[0] != '\0' ? index : NULL, real, w->tips, w->n);
+}
+
+static memfs_code sync_file(const char *folder, const char *pack, const char *suffix,
+                            memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/pack-%s.%s", folder, pack, suffix);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
+    int rc = fd >= 0 ? fsync(fd) : -1;
+
+    if (rc < 0)
+        memfs_fail_errno(err, "could not sync what the remote sent");
+    if (fd >= 0)
+        close(fd);
+    return rc < 0 ? err->code : MEMFS_OK;
+}
+
+/* Before it has a name where it counts: a failure here has changed nothing. */
+static memfs_code sync_pack(const char *folder, const char *pack, memfs_error *err)
+{
+    memfs_code rc = pack[0] != '\0' ? sync_file(folder, pack, "pack", err) : MEMFS_OK;
+
+    return rc == MEMFS_OK && pack[0] != '\0' ? sync_file(folder, pack, "idx", err) : rc;
+}
+
 memfs_code fetched_accept(fetched *f, const memfs_oid *tip, memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = store_path(f->s, f->name);
     _cleanup_(mem_freep) char *target = mem_printf("%s/objects/pack", path);
+    _cleanup_(mem_freep) char *came = mem_printf("%s/pack", f->objects);
     _cleanup_(mem_freep) char *folder = mem_printf("%s/accept", f->dir);
+    wanted w = wanted_of(f, tip);
     char pack[MEMFS_OID_HEX + 1];
     memfs_code rc;
 
     if (!store_has(f->s, f->name))
         return memfs_fail(err, MEMFS_ENOTFOUND, "there is no repository to take it in");
     rc = catch_up(f, err);
-    if (rc == MEMFS_OK)
-        rc = write_pack(f, folder, tip, pack, err);
+    if (rc < 0)
+        return rc;
+    if (is_exact(f, came, &w, pack)) {
+        rc = sync_pack(came, pack, err);
+        return rc == MEMFS_OK ? publish(came, target, pack, err) : rc;
+    }
+    rc = write_pack(f, folder, &w, pack, err);
     return rc == MEMFS_OK ? publish(folder, target, pack, err) : rc;
 }

@@ -67,6 +67,13 @@ typedef struct fetched_vetting {
 } fetched_vetting;
 MEMFS_CHECK memfs_code fetched_vet(fetched *f, const fetched_vetting *v, memfs_error *err);
 
+/*
+ * Another tip that came, to go in together with the next one: judged by fetched_vet beside it, and
+ * taken in by fetched_accept in the same pack.  What does not pass stays behind and stops nothing:
+ * a fetched_vet of its own says why.  Once it is in, its own fetched_accept costs a look.
+ */
+void fetched_bring_along(fetched *f, const memfs_oid *tip);
+
 /* Handle on the throw-away repository: what is new, and what was there.  Lives as long as f. */
 repo *fetched_repo(fetched *f);
 

@@ -293,6 +293,111 @@ static void test_T28_what_the_tip_does_not_reach_stays_outside(void **state)
     free(remote);
 }
 
+/* A remote with a history, a sidecar, and a branch on top; nobody here knows the agent. */
+static char *begin_elsewhere(fixture *f)
+{
+    char *remote = remote_make(f, "remote");
+
+    work_clone(f, NULL, f->work);
+    work_commit(f, f->work, "system/human.md", "hello\n");
+    work_commit(f, f->work, "notes/deep/a.md", "one\n");
+    push_to(f, f->work, remote);
+    git(f, f->work, "checkout", "-q", "-b", "other");
+    work_commit(f, f->work, "secret.md", "hunter2\n");
+    git(f, f->work, "push", "-q", remote, "other");
+    git(f, f->work, "checkout", "-q", "--orphan", "meta");
+    git(f, f->work, "rm", "-q", "-r", "-f", ".");
+    work_commit(f, f->work, "agent.json", "{}\n");
+    git(f, f->work, "push", "-q", remote, "HEAD:" STORE_META);
+    return remote;
+}
+
+/* Both tips of an empty machine's first fetch are in, by the pack that came, and by no child. */
+static void test_what_came_is_moved_in_where_it_is_exactly_what_is_wanted(void **state)
+{
+    fixture *f = *state;
+    char *remote = begin_elsewhere(f), *packs;
+    _cleanup_(fetched_freep) fetched *in = NULL;
+    transport_target target = remote_target_of(remote);
+    taking t = TAKING_INIT(remote);
+    memfs_oid meta;
+
+    assert_ok(f, fetched_begin(f->s, AGENT, &in, &f->err));
+    assert_ok(f, fetched_fetch_with(in, &target, MAIN, STORE_META, 0, SOON, &t.theirs, &meta,
+                                    &t.report, &f->err));
+    fetched_bring_along(in, &meta);
+    assert_ok(f, taking_vet(f, &t, in));
+    assert_ok(f, taking_finish(f, &t, in));
+    assert_true(has(f, &meta));
+    assert_int_equal(store_pack_count(f->s, AGENT), 1);
+    packs = mem_printf("%s/accept", fetched_dir(in));
+    assert_false(fs_exists(packs)); /* git pack-objects would have needed it */
+    assert_ok(f, taking_vet(f, &(taking){ .theirs = meta, .policy = t.policy }, in));
+    assert_ok(f, fetched_accept(in, &meta, &f->err));
+    assert_false(fs_exists(packs));
+    assert_int_equal(store_pack_count(f->s, AGENT), 1);
+    fetched_freep(&in);
+    assert_whole(f, AGENT);
+    free(packs);
+    free(remote);
+}
+
+/* More in the pack than is wanted, whichever way: it is written anew (T28). */
+static void test_T28_a_first_fetch_brings_nothing_beside_the_tip(void **state)
+{
+    static const char *const MORE[] = { "refs/heads/other", STORE_META };
+
+    for (size_t i = 0; i < ARRAY_LEN(MORE); i++) {
+        fixture *f = *state;
+        char *remote = begin_elsewhere(f);
+        _cleanup_(fetched_freep) fetched *in = NULL;
+        transport_target target = remote_target_of(remote);
+        taking t = TAKING_INIT(remote);
+        memfs_oid more;
+
+        assert_ok(f, fetched_begin(f->s, AGENT, &in, &f->err));
+        assert_ok(f, fetched_fetch_with(in, &target, MAIN, MORE[i], 0, SOON, &t.theirs, &more,
+                                        &t.report, &f->err)); /* one pack with both */
+        assert_ok(f, taking_vet(f, &t, in));
+        assert_ok(f, taking_finish(f, &t, in));
+        assert_false(has(f, &more));
+        assert_true(has(f, &t.theirs));
+        fetched_freep(&in);
+        assert_whole(f, AGENT);
+        free(remote);
+        fixture_teardown(state);
+        fixture_setup(state);
+    }
+}
+
+/* A sidecar that no vetting takes stays behind, and main comes in without it. */
+static void test_T23_what_comes_along_is_judged_too(void **state)
+{
+    fixture *f = *state;
+    char *remote = begin_elsewhere(f);
+    _cleanup_(fetched_freep) fetched *in = NULL;
+    transport_target target = remote_target_of(remote);
+    taking t = TAKING_INIT(remote);
+    memfs_oid meta;
+
+    work_commit(f, f->work, ".memfs.md/con", "x\n");
+    work_commit(f, f->work, "nul.md\\", "x\n");
+    git(f, f->work, "push", "-q", remote, "HEAD:" STORE_META);
+    assert_ok(f, fetched_begin(f->s, AGENT, &in, &f->err));
+    assert_ok(f, fetched_fetch_with(in, &target, MAIN, STORE_META, 0, SOON, &t.theirs, &meta,
+                                    &t.report, &f->err));
+    fetched_bring_along(in, &meta);
+    assert_ok(f, taking_vet(f, &t, in));
+    assert_ok(f, taking_finish(f, &t, in));
+    assert_false(has(f, &meta));
+    assert_true(has(f, &t.theirs));
+    assert_code(f, MEMFS_EDENIED,
+                taking_vet(f, &(taking){ .theirs = meta, .policy = t.policy }, in));
+    fetched_freep(&in);
+    assert_whole(f, AGENT);
+    free(remote);
+}
+
 static void test_a_fold_during_the_fetch_takes_nothing_away(void **state)
 {
     fixture *f = *state;
@@ -927,6 +1032,9 @@ int main(int argc, char **argv)
         TEST(test_H5_rewritten_and_unrelated_histories_are_joined),
         TEST(test_D4_taking_in_again_brings_nothing_twice),
         TEST(test_T28_what_the_tip_does_not_reach_stays_outside),
+        TEST(test_what_came_is_moved_in_where_it_is_exactly_what_is_wanted),
+        TEST(test_T28_a_first_fetch_brings_nothing_beside_the_tip),
+        TEST(test_T23_what_comes_along_is_judged_too),
         TEST(test_a_fold_during_the_fetch_takes_nothing_away),
         TEST(test_a_home_of_any_name_is_looked_into),
         TEST(test_T23_T11_hostile_entries_are_refused_with_path_and_rule),
