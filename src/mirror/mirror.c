@@ -283,7 +283,7 @@ void mirror_hint(mirror *m, const char *remote, memfs_str agent_id, const memfs_
     _cleanup_(mem_freep) char *id = mem_strndup(agent_id.ptr, agent_id.len);
     bool is_known = false;
     memfs_error ignored;
-    pair *p;
+    pair *p = NULL;
     int at;
 
     if (!ids_is_agent(agent_id) ||
@@ -321,7 +321,7 @@ static memfs_code enter(mirror *m, memfs_str agent_id, const char *remote, pair 
 {
     _cleanup_(mem_freep) char *id = mem_strndup(agent_id.ptr, agent_id.len);
     int at = lane_find(m, remote);
-    pair *p;
+    pair *p = NULL;
 
     if (m->is_stopping)
         return fail_stopping(err);
@@ -412,7 +412,7 @@ memfs_code mirror_begin(mirror *m, memfs_str agent_id, const char *remote, unsig
                         ticket *ret, memfs_error *err)
 {
     memfs_code rc;
-    pair *p;
+    pair *p = NULL;
 
     *ret = (ticket){ .wants = wants };
     pthread_mutex_lock(&m->mutex);
@@ -461,7 +461,7 @@ memfs_code mirror_exchange_keeping(mirror *m, memfs_str agent_id, const char *re
 {
     memfs_code rc;
     ticket t;
-    pair *p;
+    pair *p = NULL;
 
     pthread_mutex_lock(&m->mutex);
     rc = enter(m, agent_id, remote, &p, err);
@@ -479,7 +479,7 @@ memfs_code pair_hold_take(mirror *m, memfs_str agent_id, const char *remote, int
                           pair_hold *ret, memfs_error *err)
 {
     memfs_code rc;
-    pair *p;
+    pair *p = NULL;
 
     pthread_mutex_lock(&m->mutex);
     rc = enter(m, agent_id, remote, &p, err);
