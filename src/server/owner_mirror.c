@@ -513,8 +513,8 @@ static memfs_code rebuild(app *self, const json_t *request, teller *t, memfs_err
 {
     const upkeep_watcher watcher = teller_watcher(t);
     upkeep_result result = { 0 };
-    const char **ids, *remote = NULL;
-    size_t n_ids;
+    const char **ids = NULL, *remote = NULL;
+    size_t n_ids = 0;
     memfs_code rc = remote_field(self, request, &remote, err);
 
     if (rc == MEMFS_OK)
