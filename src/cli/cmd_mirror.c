@@ -68,6 +68,24 @@ static cli_exit work(const mirror_args *a, const char *what, json_t *body,
     return status == EXIT_GOOD && n_findings > 0 ? found : status;
 }
 
+static cli_exit exit_of_check(const json_t *result, size_t n_findings)
+{
+    if (number(result, "refused") > 0)
+        return EXIT_CREDENTIALS_REFUSED;
+    if (number(result, "away") > 0)
+        return EXIT_REMOTE_UNAVAILABLE;
+    return n_findings > 0 ? EXIT_FAILED : EXIT_GOOD;
+}
+
+static cli_exit check(const mirror_args *a)
+{
+    return upkeep_run(&(upkeep_job){ .home = a->home, .what = "check",
+                                     .route = "/owner/mirror/check", .body = target_of(a),
+                                     .as_json = a->as_json, .summary = sum_check,
+                                     .exit_of = exit_of_check },
+                      NULL);
+}
+
 static cli_exit resolve(const mirror_args *a)
 {
     json_t *body = target_of(a);
@@ -161,7 +179,7 @@ static bool has_add_option(const mirror_args *a)
 {
     return a->direction || a->kind || a->username || a->token_file || a->from_stdin ||
            a->ca_file || a->ssh_key || a->ssh_known_hosts || a->webhook_secret_file || a->create ||
-           a->allow_http || a->poll_s > 0;
+           a->no_create || a->allow_http || a->poll_s > 0;
 }
 
 static const char *usage_fault(const mirror_args *a, const word_row *row, size_t n_rest)
@@ -181,6 +199,8 @@ static const char *usage_fault(const mirror_args *a, const word_row *row, size_t
         return "whose memory? (--agent ID)";
     if (strcmp(row->word, "add") != 0 && has_add_option(a))
         return "how a remote is reached is said to add";
+    if (a->create && a->no_create)
+        return "--create or --no-create?";
     if (a->from_stdin && a->token_file != NULL)
         return "the token comes from stdin or from a file, not from both";
     if (strcmp(row->word, "resolve") == 0 && n_keeps != 1)
@@ -201,7 +221,7 @@ static cli_exit run(const cli_usage *usage, mirror_args *a)
     if (strcmp(a->word, "remove") == 0)
         return mirror_cmd_remove(a);
     if (strcmp(a->word, "check") == 0)
-        return work(a, "check", target_of(a), sum_check, EXIT_FAILED);
+        return check(a);
     if (strcmp(a->word, "retry") == 0)
         return work(a, "retry", target_of(a), sum_retry, EXIT_REMOTE_UNAVAILABLE);
     if (strcmp(a->word, "resolve") == 0)
@@ -223,7 +243,7 @@ static bool has_token_in_argv(int argc, char **argv)
 
 static const char SYNOPSIS[] =
     "mirror [status] [--agent ID] [--remote NAME] [--failing] [--json]\n"
-    "       memfs mirror add NAME URL [--agent ID] [--create] [--token-stdin | --token-file FILE]\n"
+    "       memfs mirror add NAME URL [--agent ID] [--no-create] [--token-stdin | --token-file FILE]\n"
     "       memfs mirror list | remove NAME | check [NAME] [--agent ID]\n"
     "       memfs mirror sync --agent ID | retry [--agent ID] [--remote NAME]\n"
     "       memfs mirror resolve --agent ID [--remote NAME] (--accept | --keep-ours | --keep-theirs)\n"
@@ -233,15 +253,18 @@ static const char TEXT[] =
     "The server's own git hosts: where every memory is pushed to, and where edits come from.\n"
     "status shows for each agent and remote how far it is, what fails, and what to do. add keeps\n"
     "the remote in $MEMFS_HOME/config and a token in secrets/; a running server uses it at once.\n"
+    "Repositories that are missing there are made (private), unless --no-create says otherwise.\n"
     "An address has {agentId} in it, or is for one agent (--agent). check says what the remote and\n"
     "its token can do. sync brings one agent and its remotes in step, now; retry does that\n"
     "whatever was refused before. resolve ends what status notes. verify proves that each remote\n"
-    "has the files that are here, and dates the proof.\n"
+    "has the files that are here, and dates the proof. remove takes a remote out of the file, its\n"
+    "token and what was known of it away, and leaves what lies there.\n"
     "\n"
-    "Exit status: 3 a remote is away, 4 it refused the credentials, 1 something was found.";
+    "Exit status: 4 a remote refused the credentials, else 3 one is away, else 1 something was\n"
+    "found.";
 
 static const char EXAMPLES[] =
-    "  memfs mirror add origin 'https://gitea.example.com/agents/{agentId}.git' --create \\\n"
+    "  memfs mirror add origin 'https://gitea.example.com/agents/{agentId}.git' \\\n"
     "      --token-file /run/secrets/gitea\n"
     "  memfs mirror check\n"
     "  memfs mirror status --failing\n"
@@ -265,7 +288,9 @@ int cmd_mirror(int argc, char **argv)
           "resolve: both histories, with the files of the remote" },
         { "direction", CLI_TEXT, &a.direction, "both|push|pull",
           "add: push is a backup that is never read, pull is never written (both)" },
-        { "create", CLI_FLAG, &a.create, NULL, "add: make missing repositories, private" },
+        { "no-create", CLI_FLAG, &a.no_create, NULL, "add: never make a missing repository" },
+        { "create", CLI_FLAG, &a.create, NULL,
+          "add: make missing repositories, private (as it does without it)" },
         { "kind", CLI_TEXT, &a.kind, "KIND",
           "add: gitea, forgejo, github, gitlab or plain (asked when it is not said)" },
         { "username", CLI_TEXT, &a.username, "NAME", "add: the user name beside the token" },

@@ -20,7 +20,7 @@ typedef struct mirror_args {
     bool accept, keep_ours, keep_theirs;           /* resolve */
     const char *direction, *kind, *username;       /* add, until the end */
     const char *token_file, *ca_file, *ssh_key, *ssh_known_hosts, *webhook_secret_file;
-    bool from_stdin, create, allow_http;
+    bool from_stdin, create, no_create, allow_http;
     uint64_t poll_s;
 } mirror_args;
 

@@ -42,8 +42,9 @@ static void print_remote(const json_t *r)
     printf("  (%s", n_agents == 0 ? "all agents" : n_agents == 1 ? "one agent" : "some agents");
     if (mirror_text(r, "kind")[0] != '\0')
         printf(", %s", mirror_text(r, "kind"));
-    if (json_is_true(json_object_get(r, "create")))
-        fputs(", creates repositories", stdout);
+    if (json_is_false(json_object_get(r, "create")) &&
+        strcmp(mirror_text(r, "direction"), "pull") != 0)
+        fputs(", creates no repositories", stdout);
     if (fault[0] == '\0')
         printf(", credentials: %s", mirror_text(r, "credential"));
     puts(")");
@@ -65,10 +66,11 @@ static void on_line(const json_t *line, void *ctx)
         print_remote(remote);
 }
 
-static memfs_code ask(const char *home, const char *route, answer *ret, memfs_error *err)
+/* body: given. */
+static memfs_code ask(const char *home, const char *route, json_t *body, answer *ret,
+                      memfs_error *err)
 {
     _cleanup_(owner_closep) owner *o = NULL;
-    json_t *body = json_object();
     memfs_code rc = owner_connect(home, &o, err);
 
     if (rc == MEMFS_OK)
@@ -81,7 +83,7 @@ static cli_exit show_list(const char *home, bool as_json)
 {
     answer a = { as_json ? json_array() : NULL, 0, as_json };
     memfs_error err = MEMFS_ERROR_INIT;
-    memfs_code rc = ask(home, "/owner/mirror/remotes", &a, &err);
+    memfs_code rc = ask(home, "/owner/mirror/remotes", json_object(), &a, &err);
 
     if (rc == MEMFS_OK && as_json) {
         json_dumpf(a.remotes, stdout, JSON_COMPACT);
@@ -280,7 +282,7 @@ static memfs_code write_section(const char *path, const mirror_args *a, const ch
     set(&l, "direction", a->direction);
     set(&l, "agent", a->agent);
     set(&l, "kind", a->kind);
-    set(&l, "create", a->create ? "true" : NULL);
+    set(&l, "create", a->create ? "true" : a->no_create ? "false" : NULL);
     set(&l, "allowHttp", a->allow_http ? "true" : NULL);
     set(&l, "username", a->username);
     set_path(&l, "tokenFile", a->token_file);
@@ -331,7 +333,7 @@ static cli_exit add(const char *home, const mirror_args *a, const remote_url *ur
         return status;
     if (keep_secret(home, a, url, secret, &err) < 0 || write_section(path, a, address, &err) < 0)
         return cli_fail(&err, NULL);
-    if (ask(home, "/owner/mirror/reload", &reloaded, &err) < 0)
+    if (ask(home, "/owner/mirror/reload", json_object(), &reloaded, &err) < 0)
         return take_back(home, path, a, url, &err);
     if (url->secret != NULL)
         cli_talk("the address held a secret: it is kept in secrets/ now, but your shell's history "
@@ -392,7 +394,8 @@ cli_exit mirror_cmd_remove(const mirror_args *a)
     if (drop_section(path, &there, &err) < 0)
         return cli_fail(&err, NULL);
     forget_secret(home, a->name, address);
-    if (ask(home, "/owner/mirror/reload", &reloaded, &err) < 0)
+    if (ask(home, "/owner/mirror/reload", json_pack("{s:s}", "forget", a->name), &reloaded,
+            &err) < 0)
         return cli_fail(&err, "the file was changed; the server goes on with the remotes it had");
     cli_talk("'%s' is no remote any more; what lies there was left as it is", a->name);
     return show_list(home, a->as_json);

@@ -93,6 +93,7 @@ cli_exit upkeep_run(const upkeep_job *job, size_t *ret_n_findings)
     work w = { job, json_array(), NULL, 0 };
     memfs_error err = MEMFS_ERROR_INIT;
     memfs_code rc = owner_connect(home, &o, &err);
+    cli_exit status = EXIT_GOOD;
 
     if (rc == MEMFS_OK)
         rc = owner_run(o, job->route, job->body, on_line, &w, &err);
@@ -100,10 +101,12 @@ cli_exit upkeep_run(const upkeep_job *job, size_t *ret_n_findings)
         report(&w);
     if (ret_n_findings != NULL)
         *ret_n_findings = w.n_findings;
+    if (rc == MEMFS_OK && job->exit_of != NULL)
+        status = job->exit_of(w.result, w.n_findings);
     json_decref(w.findings);
     json_decref(w.result);
     json_decref(job->body);
-    return rc == MEMFS_OK ? cli_finish(EXIT_GOOD) : fail(job, &err, o != NULL);
+    return rc == MEMFS_OK ? cli_finish(status) : fail(job, &err, o != NULL);
 }
 
 int upkeep_main(int argc, char **argv, const upkeep_command *command)

@@ -17,6 +17,8 @@ typedef struct upkeep_job {
     bool as_json;      /* one JSON object on stdout at the end: the result, with its findings */
     /* One line for people about the result; may be NULL. */
     void (*summary)(const json_t *result, size_t n_findings);
+    /* The exit status of work that was done; NULL: good, whatever was found. */
+    cli_exit (*exit_of)(const json_t *result, size_t n_findings);
     const char *on_failure; /* the next step to name when it fails; may be NULL */
     bool is_remote; /* what is away, or refuses, is a git host: exit status 3 and 4 */
 } upkeep_job;

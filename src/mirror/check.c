@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "remote/host_report.h"
+#include "store/bare.h"
 #include "sync/home.h"
 
 #include <stdio.h>
@@ -18,7 +19,7 @@
 
 typedef struct checking {
     const upkeep_watcher *w;
-    upkeep_result *ret;
+    mirror_checked *ret;
     const remote_config *config;
     char agent_id[IDS_MAX_LEN + 1];
     bool is_example;
@@ -26,7 +27,7 @@ typedef struct checking {
 
 static void say(checking *k, bool is_bad, const char *kind, const char *text)
 {
-    k->ret->n_findings += is_bad;
+    k->ret->all.n_findings += is_bad;
     if (k->w->finding != NULL)
         k->w->finding(k->is_example ? "" : k->agent_id, kind, k->config->name, text, k->w->ctx);
 }
@@ -72,6 +73,23 @@ static memfs_code choose_agent(mirror *m, const char *agent_id, checking *k, mem
 
 /* ---- one remote ---- */
 
+/* A folder has no API, and it is us who make repositories in it. */
+static void check_folder(const remote_target *t, host_report *report)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+
+    if (t->url.kind != URL_PATH)
+        return;
+    report->can_create = bare_check(t->url.text, &err) == MEMFS_OK;
+    snprintf(report->rights.create_words, sizeof(report->rights.create_words), "%.299s", err.msg);
+}
+
+static void count_verdict(checking *k, host_verdict v)
+{
+    k->ret->n_refused += v == HOST_REFUSES;
+    k->ret->n_away += v == HOST_AWAY;
+}
+
 static void check_remote(const remote_set *set, checking *k)
 {
     _cleanup_(remote_target_dispose) remote_target t = REMOTE_TARGET_INIT;
@@ -79,18 +97,21 @@ static void check_remote(const remote_set *set, checking *k)
         .push = k->config->direction != REMOTE_PULL,
         .create = k->config->create && k->config->direction != REMOTE_PULL,
         .any = k->is_example,
+        .is_one = strstr(k->config->url, "{agentId}") == NULL,
         .now_s = clock_wall_us() / 1000000,
     };
     host_report report;
     memfs_error err = MEMFS_ERROR_INIT;
 
     if (remote_config_target(set->r, k->config, k->agent_id, &t, &err) < 0) {
-        k->ret->n_failed++;
+        k->ret->all.n_failed++;
         say(k, true, "misconfigured", err.msg);
         return;
     }
     host_report_make(&t, k->config->kind, BUDGET_MS, &report);
+    check_folder(&t, &report);
     host_report_tell(&report, &wants, on_row, k);
+    count_verdict(k, host_report_verdict(&report, &wants));
 }
 
 static bool is_asked(const remote_config *c, const char *remote, const char *agent_id)
@@ -115,26 +136,26 @@ static memfs_code check_all(mirror *m, const remote_set *set, const char *agent_
         if (k->w->progress != NULL && !k->w->progress(i, set->r->n, k->agent_id, k->w->ctx))
             return MEMFS_OK;
         check_remote(set, k);
-        k->ret->n_agents++;
+        k->ret->all.n_agents++;
     }
     return MEMFS_OK;
 }
 
 memfs_code mirror_check(mirror *m, const char *agent_id, const char *remote,
-                        const upkeep_watcher *w, upkeep_result *ret, memfs_error *err)
+                        const upkeep_watcher *w, mirror_checked *ret, memfs_error *err)
 {
     checking k = { .w = w, .ret = ret };
     remote_set *set = mirror_remotes(m);
     memfs_code rc;
 
-    *ret = (upkeep_result){ .n_agents = 0 };
+    *ret = (mirror_checked){ .n_away = 0 };
     if (remote != NULL && remote[0] != '\0' && remote_set_find(set, remote) == NULL)
         rc = memfs_fail(err, MEMFS_ENOTFOUND,
                         "there is no remote '%.40s': the config file has none of that name",
                         remote);
     else
         rc = check_all(m, set, agent_id, remote, &k, err);
-    if (rc == MEMFS_OK && ret->n_agents == 0)
+    if (rc == MEMFS_OK && ret->all.n_agents == 0)
         rc = memfs_fail(err, MEMFS_ENOTFOUND, set->r->n == 0
                             ? "no remote is configured: 'memfs mirror add' adds one"
                             : "no remote is for that agent");

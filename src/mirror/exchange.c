@@ -616,6 +616,16 @@ static void write_failure(exchange *x)
         x->wait_ms = 0;
 }
 
+/* A remote that was removed meanwhile is forgotten (mirror_forget), and stays so. */
+static bool is_configured(const exchange *x)
+{
+    remote_set *set = mirror_remotes(x->m);
+    bool is = remote_set_find(set, x->config->name) != NULL;
+
+    mirror_remotes_unref(x->m, set);
+    return is;
+}
+
 static void conclude(exchange *x, const mirror_record *before)
 {
     memfs_error err = MEMFS_ERROR_INIT;
@@ -629,7 +639,7 @@ static void conclude(exchange *x, const mirror_record *before)
     x->is_new_note = x->record.note != MIRROR_NOTE_NONE &&
                      (x->record.note != before->note ||
                       strcmp(x->record.note_text, before->note_text) != 0);
-    if (x->is_unknown) /* nobody's row */
+    if (x->is_unknown || !is_configured(x)) /* nobody's row */
         return;
     if (record_save(x->m, x->agent_id, x->config->name, before, &x->record, &err) < 0)
         mirror_event(x->m, "mirror_record_failed", x->agent_id, x->config->name, err.msg);

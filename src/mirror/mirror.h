@@ -87,6 +87,9 @@ void mirror_sync(mirror *m, const char *agent_id, int64_t deadline_ms, mirror_ou
  */
 bool mirror_meet(mirror *m, const char *agent_id, int64_t budget_ms);
 
+/* What was learned of a remote that is configured no more.  ECONFLICT: it is. */
+MEMFS_CHECK memfs_code mirror_forget(mirror *m, const char *remote, memfs_error *err);
+
 /* ---- status ---- */
 
 typedef enum mirror_note {
@@ -157,7 +160,11 @@ MEMFS_CHECK memfs_code mirror_rebuild(mirror *m, const char *remote, const char 
  * What a remote and its token can and cannot do, for one agent's address (NULL: any), as findings
  * (bad news: no-read, no-push, no-create, expires, ...) and notes (good ones: can-read, ...).
  */
+typedef struct mirror_checked {
+    upkeep_result all;       /* n_agents: remotes */
+    size_t n_refused, n_away; /* remotes: that refuse the credentials; that do not answer */
+} mirror_checked;
 MEMFS_CHECK memfs_code mirror_check(mirror *m, const char *agent_id, const char *remote,
-                                    const upkeep_watcher *w, upkeep_result *ret, memfs_error *err);
+                                    const upkeep_watcher *w, mirror_checked *ret, memfs_error *err);
 
 #endif

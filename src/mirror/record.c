@@ -105,3 +105,14 @@ bool record_is_of(const remote_set *set, const remote_config *c, const char *age
     remote_target_dispose(&t);
     return memcmp(mark, r->mark, 8) == 0;
 }
+
+memfs_code mirror_forget(mirror *m, const char *remote, memfs_error *err)
+{
+    remote_set *set = mirror_remotes(m);
+    bool is_there = remote_set_find(set, remote) != NULL;
+
+    mirror_remotes_unref(m, set);
+    if (is_there)
+        return memfs_fail(err, MEMFS_ECONFLICT, "remote '%.40s' is configured", remote);
+    return state_mirror_forget(home_state(mirror_home(m)), str_of(remote), err);
+}

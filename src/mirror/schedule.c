@@ -172,8 +172,8 @@ static bool is_worth_telling(pair *p, const exchange *x)
     uint32_t now_s = (uint32_t)(clock_mono_ms() / 1000), trouble = UINT32_C(1) << x->answer;
 
     static_assert(REMOTE_N_ANSWERS <= 32, "a bit for each answer");
-    if (x->error.code == MEMFS_OK)
-        return false;
+    if (x->error.code == MEMFS_OK || (x->is_unknown && x->answer == REMOTE_NOT_FOUND))
+        return false; /* that a new id is nowhere is no trouble */
     if (now_s - p->told_s >= TELL_S)
         p->told = 0;
     if ((p->told & trouble) != 0)

@@ -142,7 +142,7 @@ static void tell_host(const teller *t)
     const host_report *r = t->r;
 
     if (r->kind == HOST_PLAIN)
-        row(t, false, "host", "plain git: repositories and webhooks are made there by hand");
+        row(t, false, "host", "plain git, without an API: webhooks are made there by hand");
     else if (r->kind != HOST_UNKNOWN)
         row(t, false, "host", "%s%s%s", host_kind_name(r->kind), r->version[0] != '\0' ? " " : "",
             r->version);
@@ -202,7 +202,7 @@ static void tell_push(const teller *t)
 static void tell_create(const teller *t)
 {
     const host_report *r = t->r;
-    bool is_wanted = t->wants->create || !r->is_there;
+    bool is_wanted = !r->is_there || (t->wants->create && !t->wants->is_one);
 
     if (r->can_create == 1)
         row(t, false, "can-create", "missing repositories can be created");
@@ -212,6 +212,8 @@ static void tell_create(const teller *t)
                                               : "the token may not create repositories there");
     else if (is_wanted && r->kind != HOST_PLAIN && r->kind != HOST_UNKNOWN)
         row(t, false, "create-unknown", "only trying tells whether a repository can be created");
+    else if (t->wants->create && !r->is_there && r->kind == HOST_PLAIN)
+        row(t, false, "create-unknown", "only a push tells whether the host makes what is missing");
 }
 
 int64_t host_report_days_left(const host_report *r, int64_t now_s)
@@ -265,4 +267,26 @@ void host_report_tell(const host_report *r, const host_wants *wants, host_row_te
     tell_create(&t);
     tell_expiry(&t);
     tell_api(&t);
+}
+
+static void count_bad(bool is_bad, const char *kind, const char *text, void *ctx)
+{
+    (void)kind;
+    (void)text;
+    *(size_t *)ctx += is_bad;
+}
+
+host_verdict host_report_verdict(const host_report *r, const host_wants *wants)
+{
+    size_t n_bad = 0;
+
+    host_report_tell(r, wants, count_bad, &n_bad);
+    if (n_bad == 0)
+        return HOST_FINE;
+    if (remote_class_of(r->read.answer)->is_credentials || r->api.http_status == 401 ||
+        (wants->push && remote_class_of(r->push.answer)->is_credentials))
+        return HOST_REFUSES;
+    if (r->can_read == -1 || (r->api_code == MEMFS_EUNAVAIL && r->api.words[0] != '\0'))
+        return HOST_AWAY;
+    return HOST_FAULT;
 }

@@ -34,6 +34,7 @@ typedef struct host_wants {
     bool push, create; /* is it bad news that it cannot? */
     bool any;          /* the address is an example's: nothing need be there */
     int64_t now_s;
+    bool is_one;       /* of one repository: once it is there, none is created */
 } host_wants;
 /*
  * Rows, in this order; bad ones are for somebody to do something about.
@@ -49,6 +50,14 @@ typedef struct host_wants {
  */
 typedef void (*host_row_tell)(bool is_bad, const char *kind, const char *text, void *ctx);
 void host_report_tell(const host_report *r, const host_wants *wants, host_row_tell fn, void *ctx);
+/* What the bad rows come to, the first that fits. */
+typedef enum host_verdict {
+    HOST_FINE,    /* there are none */
+    HOST_REFUSES, /* the credentials, or that they push where that is wanted */
+    HOST_AWAY,    /* it did not answer, or its API did not */
+    HOST_FAULT,   /* anything else */
+} host_verdict;
+host_verdict host_report_verdict(const host_report *r, const host_wants *wants);
 /* Whole days until the token ends; negative: it has.  INT64_MAX: it does not, or nobody said. */
 int64_t host_report_days_left(const host_report *r, int64_t now_s);
 

@@ -3,7 +3,8 @@
  *
  *     /owner/mirror/status    {"row":{…}} for each agent and remote, then how many are in which state
  *     /owner/mirror/remotes   {"remote":{…}} for each that is configured
- *     /owner/mirror/reload    the configuration is read anew, as on SIGHUP
+ *     /owner/mirror/reload    the configuration is read anew, as on SIGHUP; "forget": what is known of
+ *                             a remote goes, if it is in there no more
  *     /owner/mirror/sync      one agent with its remotes, now: what sync-from-git does
  *     /owner/mirror/retry, resolve, verify, rebuild, check     mirror.h
  *     /owner/restore          sync/intake.h
@@ -350,11 +351,26 @@ static memfs_code list(app *self, const json_t *request, teller *t, memfs_error 
     return MEMFS_OK;
 }
 
+/* A remote of that name may be there still: the environment's. */
+static memfs_code forget(app *self, const json_t *request, memfs_error *err)
+{
+    memfs_str name;
+    memfs_code rc = teller_text(request, "forget", &name, err);
+
+    if (rc < 0 || name.len == 0)
+        return rc;
+    if (memchr(name.ptr, '\0', name.len) != NULL)
+        return memfs_fail(err, MEMFS_EINVALID, "'forget' is not the name of a remote");
+    rc = mirror_forget(self->mirror, name.ptr, err);
+    return rc == MEMFS_ECONFLICT ? MEMFS_OK : rc;
+}
+
 static memfs_code reload(app *self, const json_t *request, teller *t, memfs_error *err)
 {
     memfs_code rc = app_reload_remotes(self, err);
 
-    (void)request;
+    if (rc == MEMFS_OK)
+        rc = forget(self, request, err);
     if (rc == MEMFS_OK)
         tell_count(self, t);
     return rc;
@@ -464,17 +480,25 @@ static memfs_code verify(app *self, const json_t *request, teller *t, memfs_erro
 static memfs_code check(app *self, const json_t *request, teller *t, memfs_error *err)
 {
     const upkeep_watcher watcher = teller_watcher(t);
-    upkeep_result result = { 0 };
+    mirror_checked result = { .n_away = 0 };
     const char *remote = NULL;
     memfs_str agent_id;
+    json_writer w;
     memfs_code rc = target_fields(self, request, &agent_id, &remote, err);
 
     if (rc == MEMFS_OK)
         rc = mirror_check(self->mirror, agent_id.len > 0 ? agent_id.ptr : NULL, remote, &watcher,
                           &result, err);
-    if (rc == MEMFS_OK)
-        teller_result(t, &result);
-    return rc;
+    if (rc < 0)
+        return rc;
+    w = teller_begin(t, "result");
+    jw_key_int(&w, "agents", (int64_t)result.all.n_agents);
+    jw_key_int(&w, "findings", (int64_t)result.all.n_findings);
+    jw_key_int(&w, "failed", (int64_t)result.all.n_failed);
+    jw_key_int(&w, "refused", (int64_t)result.n_refused);
+    jw_key_int(&w, "away", (int64_t)result.n_away);
+    teller_end(t, &w);
+    return MEMFS_OK;
 }
 
 /*

@@ -106,21 +106,39 @@ static memfs_code make_partial(const place *p, int64_t deadline_ms, memfs_error 
     return rc == MEMFS_OK ? fs_sync_tree(p->partial, err) : rc;
 }
 
+static memfs_code check_place(const place *p, memfs_error *err)
+{
+    if (!fs_is_dir(p->above))
+        return memfs_fail(err, MEMFS_ENOTFOUND,
+                          "there is no folder '%s' to make it in; is its disk mounted?", p->above);
+    if (fs_exists(p->path) && !fs_is_dir(p->path))
+        return memfs_fail(err, MEMFS_EEXISTS, "what stands at '%s' is no folder", p->path);
+    return MEMFS_OK;
+}
+
+memfs_code bare_check(const char *path, memfs_error *err)
+{
+    _cleanup_(place_dispose) place p = { NULL, NULL, NULL };
+    memfs_code rc = place_find(path, "/", &p, err);
+
+    if (rc == MEMFS_OK)
+        rc = check_place(&p, err);
+    if (rc == MEMFS_OK && access(p.above, W_OK | X_OK) < 0)
+        rc = memfs_fail(err, MEMFS_EDENIED, "memfs cannot write to '%s': %s", p.above,
+                        strerror(errno));
+    return rc;
+}
+
 memfs_code bare_make(const char *path, const char *maker, int64_t deadline_ms, memfs_error *err)
 {
     _cleanup_(place_dispose) place p = { NULL, NULL, NULL };
     memfs_error ignored;
     memfs_code rc = place_find(path, maker, &p, err);
 
-    if (rc < 0)
+    if (rc == MEMFS_OK)
+        rc = check_place(&p, err);
+    if (rc < 0 || fs_is_dir(p.path))
         return rc;
-    if (!fs_is_dir(p.above))
-        return memfs_fail(err, MEMFS_ENOTFOUND,
-                          "there is no folder '%s' to make it in; is its disk mounted?", p.above);
-    if (fs_is_dir(p.path))
-        return MEMFS_OK;
-    if (fs_exists(p.path))
-        return memfs_fail(err, MEMFS_EEXISTS, "what stands at '%s' is no folder", p.path);
     rc = make_partial(&p, deadline_ms, err);
     if (rc == MEMFS_OK)
         rc = fs_rename(p.partial, p.path, err);

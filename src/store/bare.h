@@ -22,5 +22,7 @@
  */
 MEMFS_CHECK memfs_code bare_make(const char *path, const char *maker, int64_t deadline_ms,
                                  memfs_error *err);
+/* Could one be made there?  The errors of bare_make, EDENIED; nothing is made. */
+MEMFS_CHECK memfs_code bare_check(const char *path, memfs_error *err);
 
 #endif

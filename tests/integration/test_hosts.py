@@ -666,12 +666,18 @@ def test_mirror_check_of_one_agent_and_of_a_remote_that_is_away(servers, hosts, 
     write_config(s, section(s, h, "backup", readers), section(s, h, "in", readers, direction="pull"),
                  f'[mirror "gone"]\n    url = http://127.0.0.1:{closed_port()}/{{agentId}}.git\n')
     s.start()
-    _, rows = checked(s, "backup", "--agent", a, code=1)
+    _, rows = checked(s, "backup", "--agent", a, code=4)
     assert "403" in rows["backup", "no-push"] and ("backup", "can-read") in rows
     _, rows = checked(s, "in", "--agent", a, code=0)
     assert ("in", "no-push") in rows, "told, but nobody wants to push there"
-    _, rows = checked(s, "gone", code=1)
+    _, rows = checked(s, "gone", code=3)
     assert "connection refused" in rows["gone", "no-read"]
+    got, _ = checked(s, "--agent", a, code=4)   # of all that is wrong, what needs a person first
+    assert (got["refused"], got["away"]) == (1, 1)
+    with open(os.path.join(s.folder, "backup.token"), "w") as f:
+        f.write("wrong-" + readers)
+    _, rows = checked(s, "backup", "--agent", a, code=4)
+    assert "401" in rows["backup", "no-read"]
     assert s.cli("mirror", "check", "nobody", check=False).returncode != 0
 
 
@@ -694,13 +700,40 @@ def put_block(server, agent, label, value):
 
 
 def test_F16_a_missing_repository_is_made_and_the_memory_pushed(servers, host, agent):
+    """One setting: an address.  Nobody said that repositories should be made."""
     s, a = servers(start=False), agent()
-    write_config(s, section(s, host, "origin", host.token("bot"), create="true"))
+    write_config(s, section(s, host, "origin", host.token("bot")))
     s.start()
     head = put_block(s, a, "human", "likes tea\n")
     assert until(lambda: "agents/" + a in host.state["repos"] and host.tip("agents/" + a) == head)
     assert host.state["repos"]["agents/" + a]["private"]
     assert host.forced() == []
+
+
+@pytest.mark.parametrize("kind, scopes, lacks", [
+    ("gitea", ["write:repository"], "write:organization"),
+    ("github", ["contents:write", "metadata:read"], "administration=write"),
+])
+def test_F15_F16_a_token_that_may_not_create_is_told_and_another_hand_makes_it(servers, hosts, agent, kind, scopes,
+                                                                              lacks):
+    """The status says which right is missing; the API is not asked again and again; a repository that somebody
+    makes is found, though the token is the same."""
+    s, h, a = servers(start=False), hosts(kind), agent()
+    write_config(s, section(s, h, "origin", h.token("bot", scopes=scopes), kind=kind, poll="1"))
+    s.start()
+    head = put_block(s, a, "human", "likes tea\n")
+
+    def row():
+        return json.loads(s.cli("mirror", "status", "--agent", a, "--json", check=False).stdout)["rows"][0]
+
+    assert until(lambda: row()["failures"] >= 3), row()
+    r = row()
+    assert r["state"] == "missing" and lacks in r["failure"] and r["advice"] and r["next_try_at"], r
+    asked = [rq.target for rq in h.requests if rq.method == "POST" and "git-" not in rq.target]
+    assert len(asked) == 1, asked
+    h.repository("agents/" + a)
+    assert until(lambda: h.tip("agents/" + a) == head and row()["state"] == "mirrored"), row()
+    assert row()["note"] is None
 
 
 def test_F16_gitlab_makes_a_project_by_the_push_of_a_token_for_git_alone(servers, hosts, agent):

@@ -7,17 +7,19 @@ happened, and does the command that it names end it (H5, L4, L5).  What goes wro
 test_mirror_faults.py's.
 """
 import base64
+import contextlib
 import json
 import os
 import re
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
 
 import pytest
 
-from lib.fake_remote import closed_port
+from lib.fake_remote import FakeRemote, closed_port
 from lib.gitcli import GIT, Git, git_env
 from lib.githost import GitHost
 from lib.server import CANARY, Server, new_agent
@@ -131,7 +133,7 @@ def token(host):
 def s(operated, host, token):
     """A server whose agents are on the host; the token was given on stdin and is in secrets/."""
     server = operated(start=False)
-    server.add("origin", host.url("agents/{agentId}.git"), "--create", token=token)
+    server.add("origin", host.url("agents/{agentId}.git"), token=token)
     yield server.start()
     server.check_token(token)
 
@@ -214,12 +216,20 @@ def test_add_writes_the_file_and_the_secret_and_the_running_server_uses_it(opera
     server.check_token(token)
 
 
+def known_of(server, remote):
+    with contextlib.closing(sqlite3.connect(f"file:{server.home}/state.db?mode=ro", uri=True)) as db:
+        return db.execute("SELECT count(*) FROM mirrors WHERE remote = ?", (remote,)).fetchone()[0]
+
+
 def test_remove_forgets_the_remote_and_its_secret_and_touches_nothing_there(s, host, token, agent):
     a = agent()
     m = first(s, a)
     s.wait_mirrored(a)
+    s.mirror("verify")
+    assert known_of(s, "origin") == 1 and s.row(a)["proof_at"]
     s.mirror("remove", "origin")
     assert s.status()["remotes"] == 0 and s.status()["rows"] == []
+    assert known_of(s, "origin") == 0     # nothing of another remote that gets this name is its own
     m.push({"x.md": "later"})
     assert subprocess.run(["grep", "-rqF", token, s.home]).returncode == 1, "the secret stayed"
     assert host.tip(full(a)) != m.tip and host.tip(full(a)) is not None
@@ -240,6 +250,8 @@ def test_remove_forgets_the_remote_and_its_secret_and_touches_nothing_there(s, h
     (("resolve", "--agent", new_agent()), 2, b"--accept"),
     (("resolve", "--accept"), 2, b"whose memory"),
     (("status", "--create"), 2, b"said to add"),
+    (("check", "--no-create"), 2, b"said to add"),
+    (("add", "origin", "https://h/{agentId}.git", "--create", "--no-create"), 2, b"--create or --no-create"),
     (("sync",), 2, b"whose memory"),
     (("retry", "--remote", "nobody"), 1, b"no remote 'nobody'"),
     (("nothing",), 2, b"say one of"),
@@ -255,7 +267,7 @@ def test_what_cannot_be_meant_is_said_and_changes_nothing(server, words, code, s
 def test_S3_T24_a_token_in_an_address_is_split_off_at_every_door(operated, host, token, agent):
     server, a = operated(start=False), agent()
     address = host.url("agents/{agentId}.git").replace("://", f"://bot:{token}@")
-    done = server.add("origin", address, "--create")
+    done = server.add("origin", address)
     assert b"secret" in done.stderr and token.encode() not in done.stdout + done.stderr
     server.start()
     m = first(server, a)
@@ -406,7 +418,7 @@ def test_F15_a_refused_token_is_told_and_its_file_is_read_anew(operated, host, f
     server, a, secret = operated(start=False), agent(), folder / "token"
     secret.write_text("0" * 40)
     secret.chmod(0o600)
-    server.add("origin", host.url("agents/{agentId}.git"), "--create", "--token-file", str(secret))
+    server.add("origin", host.url("agents/{agentId}.git"), "--token-file", str(secret))
     server.start()
     m = first(server, a)
     row = server.wait_row(a, lambda r: r["state"] == "auth-failed")
@@ -628,12 +640,57 @@ def test_an_empty_remote_is_pushed_to_and_a_missing_one_is_made(s, host, agent):
     assert s.row(a)["note"] is None and s.row(b)["note"] is None
 
 
+def test_F16_missing_repositories_are_made_in_a_folder(operated, folder, agent):
+    """One setting, a folder: each agent's repository appears in it, whole and its owner's alone."""
+    server, agents = operated(), [agent() for _ in range(4)]
+    nas = folder / "nas"
+    server.add("nas", f"{nas}/{{agentId}}.git", "--direction", "push")
+    checked = server.mirror("check", "--json", check=False)
+    kinds = {f["kind"]: f["text"] for f in json.loads(checked.stdout)["findings"]}
+    assert checked.returncode == 1 and "is its disk mounted?" in kinds["no-create"]
+    pens = {a: first(server, a) for a in agents}
+    for a in agents:                     # its disk is not mounted: nothing is made
+        row = server.wait_row(a, lambda r: r["state"] == "missing", "nas")
+        assert "is its disk mounted?" in row["failure"] and row["advice"] and row["next_try_at"]
+    assert not nas.exists()
+    nas.mkdir()
+    assert server.mirror("check").returncode == 0
+    server.mirror("retry")
+    for a in agents:
+        server.wait_mirrored(a, "nas")
+        path = nas / f"{a}.git"
+        assert tip_of(path) == pens[a].tip and path.stat().st_mode & 0o7777 == 0o700
+        assert git_dir(path, "symbolic-ref", "HEAD").strip() == "refs/heads/main"
+        assert server.row(a, "nas")["note"] is None
+    assert sorted(os.listdir(nas)) == sorted(f"{a}.git" for a in agents)
+
+
+def test_F16_what_only_a_push_could_have_made_is_not_forgotten(operated, folder, agent):
+    """A host without an API: it is pushed to, says that nothing is there, and what was known of it stays known."""
+    with FakeRemote(root=folder / "remote", token="a-token-of-twenty-bytes", create=True) as r:
+        server, a = operated(), agent()
+        server.add("origin", r.url("{agentId}.git"), token="a-token-of-twenty-bytes")
+        m = first(server, a)             # made by being asked for
+        server.wait_mirrored(a)
+        r.create = False
+        os.rename(r.root + f"/{a}.git", folder / "away")
+        m.push({"later.md": "later"})
+        row = server.wait_row(a, lambda r: r["state"] == "missing" and r["failures"] >= 2)
+        assert row["note"] is None and row["remote_tip"] not in (None, m.tip) and row["ahead"] == 1, row
+        os.rename(folder / "away", r.root + f"/{a}.git")
+        server.wait_mirrored(a)
+        assert tip_of(r.root + f"/{a}.git") == m.tip and server.row(a)["note"] is None
+
+
 def test_F16_a_missing_repository_that_nobody_may_make_is_told(operated, host, token, agent):
     server, a = operated(), agent()
-    server.add("origin", host.url("agents/{agentId}.git"), token=token)
+    server.add("origin", host.url("agents/{agentId}.git"), "--no-create", token=token)
+    assert json.loads(server.mirror("list", "--json").stdout)[0]["create"] is False
+    assert b"creates no repositories" in server.mirror("list").stdout
     m = first(server, a)
     row = server.wait_row(a, lambda r: r["state"] == "missing")
     assert "create" in row["advice"] and row["is_trouble"]
+    assert full(a) not in host.state["repos"]
     host.repository(full(a))
     done = server.mirror("retry", "--agent", a)
     server.wait_mirrored(a)
