@@ -414,22 +414,46 @@ static outcome take_branch(exchange *x, const transport_refs *refs)
     return o;
 }
 
-static outcome take_default_branch(exchange *x)
+/* What was known of it is no more: what is here is pushed anew, the sidecar too. */
+static void see_nothing(exchange *x)
 {
     static const memfs_oid none;
-    transport_refs refs = { .head_ref = "" };
+
+    see(x, &none);
+    x->record.meta_tip = none;
+}
+
+static void note_gone(exchange *x, const char *what)
+{
     char hex[MEMFS_OID_HEX + 1];
+
+    if (oid_is_zero(&x->record.remote_tip))
+        return;
+    oid_hex(&x->record.remote_tip, hex);
+    record_note(&x->record, MIRROR_NOTE_DELETED, "%s at %.10s, is gone", what, hex);
+}
+
+static outcome take_default_branch(exchange *x)
+{
+    transport_refs refs = { .head_ref = "" };
     outcome o = x->config->direction == REMOTE_PUSH ? STEP_ON : find_default_branch(x, &refs);
 
     if (o == STEP_ON && !oid_is_zero(&refs.head)) {
         o = take_branch(x, &refs);
-    } else if (o == STEP_ON && !oid_is_zero(&x->record.remote_tip)) {
-        oid_hex(&x->record.remote_tip, hex);
-        record_note(&x->record, MIRROR_NOTE_DELETED, "main, which was at %.10s, is gone", hex);
+    } else if (o == STEP_ON) {
+        note_gone(x, "main, which was");
     }
     if (o == STEP_ON)
-        see(x, &none);
+        see_nothing(x);
     return o;
+}
+
+/* It was made a moment ago, or the push makes it. */
+static outcome take_new(exchange *x)
+{
+    note_gone(x, "the repository, whose main was");
+    see_nothing(x);
+    return STEP_ON;
 }
 
 /* A fetch cannot help: a remote that is never read has commits of its own. */
@@ -460,7 +484,7 @@ static void see_contained(exchange *x, const memfs_oid *theirs)
 static outcome take_in(exchange *x, const probe_result *heard)
 {
     if (!heard->has_main)
-        return heard->answer == REMOTE_EMPTY ? take_default_branch(x) : STEP_ON;
+        return heard->answer == REMOTE_EMPTY ? take_default_branch(x) : take_new(x);
     if (is_part_of(x, &heard->main, &x->ours)) {
         see_contained(x, &heard->main);
         return STEP_ON;
