@@ -547,10 +547,9 @@ static void add_failure(mirror_outcome *o, remote_answer answer, const char *wor
 }
 
 /* All begin before the first is waited for. */
-static void sync_all(mirror *m, const char *agent_id, const name_list *names, int64_t deadline_ms,
-                     mirror_outcome *ret)
+static void sync_all(mirror *m, const char *agent_id, const name_list *names, unsigned wants,
+                     int64_t deadline_ms, mirror_outcome *ret)
 {
-    const unsigned wants = WANT_LOOK | WANT_PUSH | WANT_NOW;
     ticket tickets[REMOTES_MAX];
     memfs_error errs[REMOTES_MAX], *err;
     exchange_result result;
@@ -578,7 +577,45 @@ void mirror_sync(mirror *m, const char *agent_id, int64_t deadline_ms, mirror_ou
 
     *ret = (mirror_outcome){ .n_remotes = 0 };
     list_remotes(m, agent_id, false, &names);
-    sync_all(m, agent_id, &names, deadline_ms, ret);
+    sync_all(m, agent_id, &names, WANT_LOOK | WANT_PUSH | WANT_NOW, deadline_ms, ret);
+}
+
+/* True: it refused the credential of all agents, or said when it wants to be asked again. */
+static bool wants_rest(mirror *m, const char *remote, mirror_outcome *ret)
+{
+    remote_answer why = REMOTE_UNASKED;
+    char words[300];
+    int64_t left_s = 0;
+    int at;
+
+    pthread_mutex_lock(&m->mutex);
+    at = lane_find(m, remote);
+    if (at >= 0 && gate_is_closed(&m->lanes[at]) &&
+        (m->lanes[at].refused[0] != '\0' || m->lanes[at].why == REMOTE_TOO_MANY))
+        why = m->lanes[at].why;
+    if (why == REMOTE_TOO_MANY)
+        left_s = (m->lanes[at].closed_until_ms - clock_mono_ms() + 999) / 1000;
+    pthread_mutex_unlock(&m->mutex);
+    if (why == REMOTE_UNASKED)
+        return false;
+    snprintf(words, sizeof(words), "remote '%.40s': %s; it is not asked now", remote,
+             remote_class_of(why)->name);
+    ret->n_remotes++;
+    add_failure(ret, why, words, left_s > 0 ? left_s : 0);
+    return true;
+}
+
+void mirror_sync_modestly(mirror *m, const char *agent_id, int64_t deadline_ms,
+                          mirror_outcome *ret)
+{
+    name_list all, names = { .n = 0 };
+
+    *ret = (mirror_outcome){ .n_remotes = 0 };
+    list_remotes(m, agent_id, false, &all);
+    for (size_t i = 0; i < all.n; i++)
+        if (!wants_rest(m, all.at[i], ret))
+            memcpy(names.at[names.n++], all.at[i], sizeof(names.at[0]));
+    sync_all(m, agent_id, &names, WANT_LOOK | WANT_PUSH | WANT_SOON, deadline_ms, ret);
 }
 
 /*

@@ -82,6 +82,12 @@ typedef struct mirror_outcome {
  */
 void mirror_sync(mirror *m, const char *agent_id, int64_t deadline_ms, mirror_outcome *ret);
 /*
+ * The same for an agent, which may ask as often as it likes: a credential that was refused is not
+ * shown again for it (F15), and a host that wants to be left alone is (F18).  Those count as failed.
+ */
+void mirror_sync_modestly(mirror *m, const char *agent_id, int64_t deadline_ms,
+                          mirror_outcome *ret);
+/*
  * An id that nobody here knows is asked for: is it on a remote?  Within budget_ms, and at once when
  * the remotes are known to be away.  True: it is known now.
  */

@@ -71,6 +71,7 @@ typedef enum want {
     WANT_PUSH = 1 << 0,  /* main moved here */
     WANT_LOOK = 1 << 1,  /* the remote may have moved */
     WANT_NOW = 1 << 2,   /* somebody asks: backoff and refused credentials do not count */
+    WANT_SOON = 1 << 3,  /* somebody waits: backoff does not count */
 } want;
 
 typedef struct exchange {

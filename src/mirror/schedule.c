@@ -133,7 +133,7 @@ static void place_again(mirror *m, pair *p, int64_t wait_ms, bool is_stopped)
     bool is_scout = gate_is_closed(l) && l->scout == p;
 
     p->is_waiting = wait_ms > 0 || is_scout;
-    if ((p->wants & WANT_NOW) != 0 && m->n_threads > 0)
+    if ((p->wants & (WANT_NOW | WANT_SOON)) != 0 && m->n_threads > 0)
         pair_to_queue(m, p, true);
     else if (is_scout && l->closed_until_ms != INT64_MAX)
         pair_to_heap(m, p, l->closed_until_ms);

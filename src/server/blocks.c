@@ -9,6 +9,7 @@
  * and match what they would match on a stock server where nobody made any: nothing.
  */
 #include "base/clock.h"
+#include "base/pool.h"
 #include "memory/ids.h"
 #include "server/reply.h"
 #include "server/shape.h"
@@ -315,7 +316,9 @@ static void meet_remotes(app *self, memfs_str agent_id, mirror_outcome *ret)
     if (!mirror_has_remotes(self->mirror))
         return;
     snprintf(id, sizeof(id), "%.*s", (int)agent_id.len, agent_id.ptr);
-    mirror_sync(self->mirror, id, clock_mono_ms() + SYNC_WAIT_MS, ret);
+    pool_wait_begin(); /* a host that hangs keeps no place from other agents (L3) */
+    mirror_sync_modestly(self->mirror, id, clock_mono_ms() + SYNC_WAIT_MS, ret);
+    pool_wait_end();
 }
 
 /* Fixed words and numbers: what a remote said is in the status and in the log (T20). */

@@ -250,6 +250,50 @@ def test_F15_a_right_that_is_missing_is_told(make, host):
     assert host.tip(f"agents/{agent}.git") is None
 
 
+def sync_from_git(s, agent, timeout=90):
+    return s.request("POST", f"/v1/agents/{agent}/memory/sync-from-git", b"", timeout=timeout)
+
+
+def test_F15_F18_an_agent_cannot_make_the_host_be_asked_what_it_refused(make, remote, token_file):
+    """Its token may ask for a sync as often as it likes; accounts are locked by less."""
+    agent = new_agent()
+    remote.token = "another"
+    s = serve_from(make, remote, token_file, poll=3600)
+    first_push(s, agent)
+    s.wait_row(agent, lambda r: r["state"] == "auth-failed")
+    for state, said in (("auth-failed", None), ("failing", Answer(429, headers={"Retry-After": "3000"}))):
+        if said is not None:
+            remote.token, remote.answer = TOKEN, said
+            s.cli("mirror", "retry", check=False)
+        s.wait_row(agent, lambda r: r["state"] == state)
+        n = len(remote.requests)
+        for _ in range(10):
+            answer = sync_from_git(s, agent)
+            assert answer.status == 200 and answer.headers["x-memfs-remote"].startswith("failed"), answer
+        assert len(remote.requests) == n, "the host is asked again and again"
+    remote.mend()
+    s.cli("mirror", "retry")        # the operator may
+    s.wait_row(agent, mirrored)
+    assert sync_from_git(s, agent).headers["x-memfs-remote"].startswith("ok")
+
+
+def test_L3_T17_whoever_waits_for_a_host_that_hangs_holds_nobody_up(make, remote, token_file):
+    s = serve_from(make, remote, token_file, poll=3600)
+    remote.say("hang")
+    answers = []
+    threads = [threading.Thread(target=lambda: answers.append(sync_from_git(s, new_agent())))
+               for _ in range(40)]      # more than there are places
+    for t in threads:
+        t.start()
+    wait(lambda: len(remote.requests) > 0, what="the host is asked")
+    time.sleep(1)                       # the others wait for their turn
+    assert s.get("/v1/agents/count").status == 200 and answers == [], "it waited, too"
+    remote.close()
+    for t in threads:
+        t.join(90)
+    assert len(answers) == 40 and {a.status for a in answers} <= {404, 503}, answers
+
+
 # ---- F16: missing, moved, unborn, deleted
 
 def test_F16_a_missing_repository_is_no_empty_one(make, folder, token_file):
@@ -295,6 +339,24 @@ def test_F16_H5_a_branch_that_was_deleted_there_is_pushed_again(make, remote, to
     row = s.wait_row(agent, lambda r: r["note"] == "deleted")
     assert row["note_advice"], row
     assert s.tip(agent) == m.tip and s.value(agent, "system/human") == "first\n"
+
+
+def test_F16_a_repository_that_vanished_is_missing_until_it_is_filled_again(make, remote, token_file):
+    """Where a push makes repositories, one that is gone may not pass for one that has everything."""
+    agent = new_agent()
+    s = serve_from(make, remote, token_file, poll=1, create="true")
+    m = first_push(s, agent)
+    path = os.path.join(remote.root, agent + ".git")
+    meta = os.path.join(path, "refs/memfs/meta")
+    s.wait_row(agent, mirrored)
+    wait(lambda: os.path.exists(meta), what="the sidecar")
+    remote.create = False
+    os.rename(path, path + ".away")
+    s.wait_row(agent, lambda r: r["state"] == "missing")
+    remote.create = True
+    wait_tip(path, m.tip)
+    s.wait_row(agent, mirrored)
+    wait(lambda: os.path.exists(meta), what="the sidecar again")
 
 
 # ---- F17: not a fast-forward, protected, a hook says no
