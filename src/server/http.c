@@ -260,7 +260,7 @@ static const char *judge_head(http_request *rq, const char *method, const char *
     info = MHD_get_connection_info(rq->mhd, MHD_CONNECTION_INFO_REQUEST_HEADER_SIZE);
     head.fields = list.fields;
     head.n_fields = list.n;
-    head.size = info != NULL ? info->header_size : 0;
+    head.size = rq->head_bytes = info != NULL ? info->header_size : 0;
     fault = http_guard_head(&head);
     if (fault == NULL && rq->server->has_exact_heads && !http_guard_is_exact(&head))
         fault = "the head has a bare LF, a folded line, a NUL or a blank too many";
@@ -408,6 +408,14 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *mhd, const ch
     return on_turn(rq);
 }
 
+/* How long the request was, to the byte; 0: not known. */
+static uint64_t bytes_of(const http_request *rq)
+{
+    bool is_tls = rq->front == &rq->server->tcp && rq->server->tls != NULL;
+
+    return is_tls || rq->is_chunked || rq->head_bytes == 0 ? 0 : rq->head_bytes + rq->n_body;
+}
+
 static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
                          enum MHD_RequestTerminationCode how)
 {
@@ -420,6 +428,7 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
     *context = NULL;
     c = rq->conn;
     http_conn_set_request(rq->server->conns, c, NULL);
+    http_conn_used(c, bytes_of(rq));
     http_conn_set_phase(c, HTTP_PHASE_IDLE);
     atomic_store(&c->is_ours, false);
     pthread_mutex_lock(&rq->mutex);

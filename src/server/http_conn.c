@@ -10,6 +10,11 @@
  *     body     at least min_bytes_per_window in any window of 30 s, and body_limit for all of it
  *     answer   the same rate, counted in bytes that the client has acknowledged
  *
+ * Whether a request has begun is not asked of the library, which tells only of whole lines: it has
+ * when more bytes came than the requests before were long.  Under TLS, and after chunks, how long
+ * they were is not known, and what the kernel has handed out when one is over stands for it; bytes
+ * of the next one that lay in the same record are then seen when more of it comes.
+ *
  * The rate is a leaky bucket: a connection holds at most a window's worth of credit, earns a unit
  * for each byte that moved, and pays the minimum for the time that passed.  Time in which the
  * client waits for us (a worker is busy, a pipe is full) costs nothing.  What moved is what the
@@ -276,13 +281,43 @@ static bool is_paying(http_phase phase)
     return phase == HTTP_PHASE_BODY || phase == HTTP_PHASE_ANSWER;
 }
 
-static void enter_phase(const http_clocks *k, http_connection *c, http_phase phase, const moved *m,
-                        int64_t now)
+void http_conn_used(http_connection *c, uint64_t n_bytes)
 {
-    c->phase_ms = c->counted_ms = now;
+    int before = 0, n_unread = 0;
+    moved m = { 0 };
+
+    if (!c->is_timed)
+        return;
+    if (n_bytes > 0) {
+        atomic_fetch_add(&c->used_bytes, n_bytes);
+        return;
+    }
+    do { /* both of the same moment */
+        before = n_unread;
+        if (!read_moved(c->fd, &m) || ioctl(c->fd, FIONREAD, &n_unread) < 0)
+            return;
+    } while (n_unread != before);
+    atomic_store(&c->used_bytes, m.received - (uint64_t)n_unread);
+}
+
+/* A head's clock runs from its first byte, which came before its first line was seen. */
+static int64_t phase_began(const http_connection *c, http_phase phase, unsigned turn, int64_t now)
+{
+    if (phase != HTTP_PHASE_HEAD || turn != c->seen_turn + 1)
+        return now;
+    if (!c->had_request)
+        return c->phase_ms;
+    return c->head_ms != 0 ? c->head_ms : now;
+}
+
+static void enter_phase(const http_clocks *k, http_connection *c, http_phase phase, unsigned turn,
+                        const moved *m, int64_t now)
+{
+    c->phase_ms = phase_began(c, phase, turn, now);
+    c->seen_turn = turn;
+    c->counted_ms = now;
     c->credit_bytes = k->min_bytes_per_window;
     c->counted_bytes = phase == HTTP_PHASE_ANSWER ? m->acked : m->received;
-    c->mark_bytes = m->received;
     c->head_ms = 0;
     c->had_request = true; /* or there would have been no turn; it may be over already */
 }
@@ -292,7 +327,7 @@ static bool is_head_late(const http_clocks *k, http_connection *c, http_phase ph
                          int64_t now)
 {
     if (phase == HTTP_PHASE_IDLE && c->had_request) {
-        if (c->head_ms == 0 && m->received != c->mark_bytes)
+        if (c->head_ms == 0 && m->received > atomic_load(&c->used_bytes))
             c->head_ms = now;
         return c->head_ms != 0 && now - c->head_ms > k->head_timeout_ms;
     }
@@ -339,8 +374,7 @@ static bool is_too_slow(const http_clocks *k, http_connection *c, int64_t now)
     if (!c->is_timed || !read_moved(c->fd, &m))
         return false;
     if (turn != c->seen_turn) {
-        c->seen_turn = turn;
-        enter_phase(k, c, phase, &m, now);
+        enter_phase(k, c, phase, turn, &m, now);
         return false;
     }
     if (has_left(c, phase, &m))

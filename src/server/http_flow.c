@@ -112,6 +112,7 @@ static bool judge_body(http_request *rq)
     bool is_chunked = http_header_live(rq, "Transfer-Encoding") != NULL;
     uint64_t length = 0;
 
+    rq->is_chunked = is_chunked;
     if (text != NULL && !str_to_u64(str_of(text), INT64_MAX, &length))
         length = 0; /* the guard has refused it before */
     rq->drain_bytes = (rq->is_refused ? 0 : body_max(rq)) + DRAIN_BYTES;

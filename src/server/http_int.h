@@ -134,12 +134,13 @@ typedef struct http_connection {
     atomic_int phase;
     atomic_bool is_ours;                /* waiting for us, not for the client */
     atomic_uint_fast64_t body_limit_ms; /* for the whole body */
+    atomic_uint_fast64_t used_bytes;    /* how much of what came belongs to requests that are over */
     /* the reaper's own */
     unsigned seen_turn;
     bool had_request;
     unsigned n_left; /* ticks in a row in which the client was seen to be gone */
     int64_t phase_ms, head_ms, counted_ms;
-    uint64_t mark_bytes, counted_bytes;
+    uint64_t counted_bytes;
     int64_t credit_bytes;
 } http_connection;
 
@@ -162,6 +163,11 @@ http_connection *http_conns_add(http_conn_table *t, int fd, const struct sockadd
 void http_conns_remove(http_conn_table *t, http_connection *c);
 void http_conn_set_request(http_conn_table *t, http_connection *c, http_request *rq);
 void http_conn_set_phase(http_connection *c, http_phase phase);
+/*
+ * A request is over, which was n_bytes long; 0: nobody knows, as there were chunks or TLS, and the
+ * kernel is asked.  Before the phase becomes IDLE.
+ */
+void http_conn_used(http_connection *c, uint64_t n_bytes);
 /* Ends connections without a request; returns how many have one.  fn (may be NULL) sees each. */
 size_t http_conns_quiesce(http_conn_table *t, void (*fn)(http_request *rq));
 size_t http_conns_count(http_conn_table *t);
@@ -222,6 +228,8 @@ struct http_request {
     char token_id[16];
     http_pair *headers; /* copied when the request leaves the event thread; ends with a NULL key */
     uint64_t drain_bytes;
+    uint64_t head_bytes; /* as they came; 0: not known */
+    bool is_chunked;
 
     /* guards all below; held for a few instructions, never over a call out */
     pthread_mutex_t mutex;

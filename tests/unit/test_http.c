@@ -881,6 +881,78 @@ static void test_T18_a_slow_second_head_is_cut_too(void **state)
     close(fd);
 }
 
+/* Requests that keep their connection; the answer of each ends with the second text. */
+static const char *const kept[][2] = {
+    { "GET /hello HTTP/1.1\r\n" HOST "\r\n", "hello" },
+    { "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nabcde", "abcde" },
+    { "POST /stream HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nabcde", " bytes" },
+    { "GET /hello HTTP/1.1\r\n" HOST "Content-Length: 5\r\n\r\nabcde", "hello" },
+    { "GET /nothing HTTP/1.1\r\n" HOST "\r\n", "Not Found\"}" },
+    { "GET /hello HTTP/1.1\r\n" HOST "\r\n"
+      "POST /echo HTTP/1.1\r\n" HOST "Content-Length: 2\r\n\r\nab",
+      "\r\n\r\nab" },
+    { "POST /echo HTTP/1.1\r\n" HOST "Transfer-Encoding: chunked\r\n\r\n"
+      "2\r\nab\r\n0\r\n\r\n",
+      "\r\n\r\nab" },
+};
+#define N_KEPT ARRAY_LEN(kept)
+#define N_KEPT_COUNTED (N_KEPT - 1) /* without chunks */
+
+static void assert_closed_soon(int fd, int64_t began)
+{
+    assert_true(receive(fd, &answer, NULL));
+    assert_in_range(clock_mono_ms() - began, 0, 4000);
+    close(fd);
+}
+
+static void test_T18_half_a_head_right_behind_an_answer_is_seen(void **state)
+{
+    int fds[2 * N_KEPT];
+    int64_t began = clock_mono_ms();
+
+    (void)state;
+    stop(NULL);
+    start(4, 16, 30000);
+    for (size_t i = 0; i < N_KEPT; i++) {
+        fds[i] = dial();
+        buf_clear(&answer);
+        send_text(fds[i], kept[i][0]);
+        assert_true(receive(fds[i], &answer, kept[i][1]));
+        send_text(fds[i], "GET /hel");
+    }
+    for (size_t i = 0; i < N_KEPT_COUNTED; i++) {
+        char text[512];
+
+        fds[N_KEPT + i] = dial();
+        snprintf(text, sizeof(text), "%sGET /hel", kept[i][0]);
+        buf_clear(&answer);
+        send_text(fds[N_KEPT + i], text);
+        assert_true(receive(fds[N_KEPT + i], &answer, kept[i][1]));
+    }
+    for (size_t i = 0; i < N_KEPT + N_KEPT_COUNTED; i++)
+        assert_closed_soon(fds[i], began);
+}
+
+static void test_silence_between_requests_is_allowed(void **state)
+{
+    int fds[N_KEPT];
+
+    (void)state;
+    for (size_t i = 0; i < N_KEPT; i++)
+        fds[i] = dial();
+    for (int round = 0; round < 3; round++) {
+        for (size_t i = 0; i < N_KEPT; i++) {
+            buf_clear(&answer);
+            send_text(fds[i], kept[i][0]);
+            if (!receive(fds[i], &answer, kept[i][1]))
+                fail_msg("round %d: no answer to %s", round, kept[i][0]);
+        }
+        clock_sleep_ms(1300); /* longer than a head may take */
+    }
+    for (size_t i = 0; i < N_KEPT; i++)
+        close(fds[i]);
+}
+
 static void test_T18_a_slow_body_is_cut_and_a_steady_one_is_not(void **state)
 {
     static const char piece[4096];
@@ -1118,6 +1190,8 @@ int main(void)
         ROW(test_D2_a_cut_answer_has_no_valid_end),
         ROW(test_T18_a_slow_head_is_cut),
         ROW(test_T18_a_slow_second_head_is_cut_too),
+        ROW(test_T18_half_a_head_right_behind_an_answer_is_seen),
+        ROW(test_silence_between_requests_is_allowed),
         ROW(test_T18_a_slow_body_is_cut_and_a_steady_one_is_not),
         ROW(test_T18_a_slow_reader_is_cut),
         ROW(test_T18_waiting_for_us_costs_a_client_nothing),
