@@ -22,7 +22,8 @@ int cmd_backup(int argc, char **argv)
         "backup FOLDER [--json]",
         "Copies every memory and the durable state into FOLDER, which must not exist.  Safe while\n"
         "the server works: the copy is a state that some instant really had.  Blocks are not\n"
-        "copied; they are made from git again.",
+        "copied; they are made from git again.  The configuration comes along, secrets do not:\n"
+        "remotes need their tokens and keys again where it is restored.",
         options, ARRAY_LEN(options), "  memfs backup /backup/memfs-monday\n"
     };
     size_t n_rest, n_findings = 0;

@@ -5,9 +5,11 @@
  *
  *     manifest.json                              written last
  *     state.db                                   taken first, a consistent copy by itself
+ *     config, known_hosts                        as they are, if they are there
  *     repository/<org>/<agent>/repo.git          each taken under its agent's lock
  *
  *     { "format": 1, "memfs": "<version>", "made_at": "<ISO 8601>",
+ *       "settings": [ "config", … ],
  *       "agents":   [ { "id", "org", "tip": "<main>", "files": <regular files below repo.git> } ],
  *       "left_out": [ { "id", "why" } ] }
  *
@@ -15,6 +17,9 @@
  * state has it, and the state learns of an agent after its repository was made; a repository does
  * not change while its lock is held, so its refs and objects belong together.  Agents are
  * independent of one another, so an instant each is enough.
+ *
+ * secrets/ is not copied: a backup is carried about.  config names files that hold secrets and has
+ * none itself; one that seems to hold one all the same stays behind, and it is said.
  *
  * Both ways work on <target>.partial-<pid>-<n>, sync it whole, and rename: a target that exists is
  * complete.  Of two that make the same target at once, the second finds it there.
@@ -24,6 +29,7 @@
 #include "base/clock.h"
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/redact.h"
 #include "store/care.h"
 
 #include <dirent.h>
@@ -35,6 +41,11 @@
 
 #define FORMAT 1
 #define MANIFEST_MAX_BYTES (256u << 20)
+#define SETTINGS_MAX_BYTES (4u << 20)
+#define SETTINGS_NOT_KEPT "it holds a secret: a restart or SIGHUP of the server moves that to secrets/"
+
+/* What an operator has set, beside the memories. */
+static const char *const SETTINGS[] = { "config", "known_hosts" };
 
 /* A name of this work alone: a server may be asked for the same backup twice. */
 static char *partial_path(const char *target)
@@ -107,6 +118,7 @@ static memfs_code make_place(const char *root, const char *org, const char *id, 
 typedef struct copy {
     upkeep_round r;
     const char *staged;
+    bool has_settings[ARRAY_LEN(SETTINGS)];
     memfs_buf agents, left_out; /* JSON arrays, as they grow */
     json_writer agents_json, left_out_json;
 } copy;
@@ -205,6 +217,70 @@ static memfs_code copy_agents(copy *c, const id_list *ids, memfs_error *err)
     return MEMFS_OK;
 }
 
+/* Who logs in to an ssh host is no secret, though it stands where others' are. */
+static void hide_ssh_users(memfs_buf *text)
+{
+    char *at = text->ptr;
+    size_t n;
+
+    while ((at = strstr(at, "ssh://")) != NULL) {
+        at += strlen("ssh://");
+        n = strcspn(at, ":@/ \t\r\n\"");
+        if (at[n] == '@')
+            at[n] = '/';
+    }
+}
+
+static bool holds_secret(memfs_str bytes)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(SETTINGS_MAX_BYTES + 1);
+    _cleanup_(buf_dispose) memfs_buf clean = MEMFS_BUF_INIT(2 * SETTINGS_MAX_BYTES);
+
+    buf_add_str(&text, bytes);
+    hide_ssh_users(&text);
+    redact_add(&clean, buf_str(&text), NULL, 0);
+    return !str_equal(buf_str(&clean), buf_str(&text));
+}
+
+static memfs_code copy_setting(copy *c, size_t i, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *from = mem_printf("%s/%s", c->r.h->path, SETTINGS[i]);
+    _cleanup_(mem_freep) char *to = mem_printf("%s/%s", c->staged, SETTINGS[i]);
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(SETTINGS_MAX_BYTES);
+    memfs_code rc;
+
+    if (!fs_exists(from))
+        return MEMFS_OK;
+    rc = fs_read(from, &text, err);
+    if (rc < 0)
+        return rc;
+    if (holds_secret(buf_str(&text))) {
+        round_finding(&c->r, "", "left-out", SETTINGS[i], "%s", SETTINGS_NOT_KEPT);
+        return MEMFS_OK;
+    }
+    c->has_settings[i] = true;
+    return fs_write_atomic(to, buf_str(&text), 0600, err);
+}
+
+static memfs_code copy_settings(copy *c, memfs_error *err)
+{
+    memfs_code rc = MEMFS_OK;
+
+    for (size_t i = 0; rc == MEMFS_OK && i < ARRAY_LEN(SETTINGS); i++)
+        rc = copy_setting(c, i, err);
+    return rc;
+}
+
+static void put_settings(const copy *c, json_writer *w)
+{
+    jw_key(w, "settings");
+    jw_array(w);
+    for (size_t i = 0; i < ARRAY_LEN(SETTINGS); i++)
+        if (c->has_settings[i])
+            jw_text(w, SETTINGS[i]);
+    jw_array_end(w);
+}
+
 static memfs_code write_manifest(copy *c, memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = mem_printf("%s/manifest.json", c->staged);
@@ -218,6 +294,7 @@ static memfs_code write_manifest(copy *c, memfs_error *err)
     jw_key_int(&w, "format", FORMAT);
     jw_key_text(&w, "memfs", MEMFS_VERSION);
     jw_key_text(&w, "made_at", now);
+    put_settings(c, &w);
     jw_key(&w, "agents");
     jw_raw(&w, buf_str(&c->agents));
     jw_key(&w, "left_out");
@@ -244,6 +321,8 @@ static memfs_code fill_backup(copy *c, memfs_error *err)
     rc = copy_agents(c, &ids, err);
     jw_array_end(&c->agents_json);
     jw_array_end(&c->left_out_json);
+    if (rc == MEMFS_OK)
+        rc = copy_settings(c, err);
     return rc < 0 ? rc : write_manifest(c, err);
 }
 
@@ -437,6 +516,24 @@ static memfs_code check_state(const char *staged, const json_t *manifest, id_lis
     return rc;
 }
 
+static memfs_code restore_settings(const char *from, const char *staged, const json_t *manifest,
+                                   memfs_error *err)
+{
+    const json_t *names = json_object_get(manifest, "settings"); /* older backups have none */
+    memfs_code rc = MEMFS_OK;
+
+    for (size_t i = 0; rc == MEMFS_OK && i < json_array_size(names); i++)
+        for (size_t j = 0; rc == MEMFS_OK && j < ARRAY_LEN(SETTINGS); j++) {
+            const char *name = json_string_value(json_array_get(names, i));
+            _cleanup_(mem_freep) char *source = mem_printf("%s/%s", from, SETTINGS[j]);
+            _cleanup_(mem_freep) char *to = mem_printf("%s/%s", staged, SETTINGS[j]);
+
+            if (name != NULL && strcmp(name, SETTINGS[j]) == 0)
+                rc = fs_copy_tree(source, to, err);
+        }
+    return rc;
+}
+
 static memfs_code fill_home(upkeep_round *r, const char *from, const char *staged,
                             const json_t *manifest, memfs_error *err)
 {
@@ -447,6 +544,8 @@ static memfs_code fill_home(upkeep_round *r, const char *from, const char *stage
     memfs_code rc;
 
     rc = fs_copy_tree(db, to_db, err);
+    if (rc == MEMFS_OK)
+        rc = restore_settings(from, staged, manifest, err);
     if (rc == MEMFS_OK)
         rc = store_open(staged, &s, err);
     if (rc < 0)

@@ -50,7 +50,8 @@ MEMFS_CHECK memfs_code upkeep_repack(home *h, memfs_str agent_id, const upkeep_w
 
 /*
  * A copy of the home that some instant really had (D7): the state first, then each repository under
- * its lock, with a manifest of tips; staged beside `to` and renamed.  EEXISTS: `to` is there.
+ * its lock, with a manifest of tips; staged beside `to` and renamed.  The home's configuration comes
+ * along, secrets/ does not.  EEXISTS: `to` is there.
  */
 MEMFS_CHECK memfs_code upkeep_backup(home *h, const char *to, const upkeep_watcher *w,
                                      upkeep_result *ret, memfs_error *err);

@@ -330,6 +330,65 @@ static void test_D7_a_backup_is_a_home_again(void **state)
     assert_int_equal(f->alarms.len, 0);
 }
 
+#define SETTING                                                                                    \
+    "[mirror \"nas\"]\n\turl = ssh://git@nas.example/{agentId}.git\n\ttokenFile = /run/secrets/x\n"
+
+static void put_setting(const char *root, const char *name, const char *text)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/%s", root, name);
+
+    OK(fs_write_atomic(path, str_of(text), 0600, &err));
+}
+
+static void assert_setting(const char *root, const char *name, const char *want)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/%s", root, name);
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(65536);
+
+    if (want == NULL) {
+        assert_false(fs_exists(path));
+        return;
+    }
+    OK(fs_read(path, &text, &err));
+    assert_string_equal(text.ptr, want);
+}
+
+static void test_D7_S3_a_backup_has_the_configuration_and_no_secret(void **state)
+{
+    fixture *f = *state;
+    _cleanup_(mem_freep) char *secrets = mem_printf("%s/secrets", f->path);
+    _cleanup_(mem_freep) char *to = mem_printf("%s/backup", f->root);
+    _cleanup_(mem_freep) char *kept = mem_printf("%s/config", to);
+    _cleanup_(mem_freep) char *poor = mem_printf("%s/poor", f->root);
+    _cleanup_(mem_freep) char *again = mem_printf("%s/again", f->root);
+    _cleanup_(told_dispose) told t = TOLD_INIT;
+    upkeep_result result;
+
+    fill(f);
+    put_setting(f->path, "config", SETTING);
+    put_setting(f->path, "known_hosts", "nas.example ssh-ed25519 AAAA\n");
+    OK(fs_mkdirs(secrets, &err));
+    put_setting(secrets, "nas.example", "canary-of-the-remote");
+    OK(upkeep_backup(f->h, to, WATCH(&t), &result, &err));
+    assert_int_equal(result.n_findings, 0);
+    OK(upkeep_restore(to, again, NULL, &result, &err));
+    assert_setting(again, "config", SETTING);
+    assert_setting(again, "known_hosts", "nas.example ssh-ed25519 AAAA\n");
+    assert_setting(to, "secrets", NULL);
+    assert_setting(again, "secrets", NULL);
+
+    put_setting(f->path, "config", "[mirror \"o\"]\n\turl = https://u:p4ss@h/{agentId}\n");
+    OK(upkeep_backup(f->h, poor, WATCH(&t), &result, &err));
+    assert_int_equal(result.n_findings, 1);
+    assert_string_equal(t.text.ptr, "left-out config\n");
+    assert_setting(poor, "config", NULL);
+    assert_setting(poor, "known_hosts", "nas.example ssh-ed25519 AAAA\n");
+    OK(fs_remove_tree(again, &err));
+    OK(fs_remove_tree(kept, &err)); /* a backup that lost a part of it */
+    FAILS(MEMFS_ENOTFOUND, upkeep_restore(to, again, NULL, &result, &err));
+    assert_false(fs_exists(again));
+}
+
 typedef struct pusher {
     fixture *f;
     _Atomic bool stop;
@@ -632,6 +691,7 @@ int main(void)
         SYNC_TEST(test_a_round_can_be_stopped_and_names_what_it_cannot_find),
         SYNC_TEST(test_D7_a_backup_is_a_home_again),
         SYNC_TEST(test_D7_a_backup_under_load_is_whole),
+        SYNC_TEST(test_D7_S3_a_backup_has_the_configuration_and_no_secret),
         SYNC_TEST(test_a_restore_refuses_what_is_not_whole),
         SYNC_TEST(test_D7_two_backups_to_one_place_leave_each_other_alone),
         SYNC_TEST(test_a_backup_leaves_a_damaged_agent_out_and_says_so),
