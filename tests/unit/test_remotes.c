@@ -128,7 +128,7 @@ static void test_every_key_is_read(void **state)
     put(f, "config",
         "[mirror \"origin\"]\n\turl = https://git.example.com/a/{agentId}.git\n"
         "[mirror \"one\"]\n\turl = https://h:8443/one.git\n\tdirection = push\n\tagent = " AGENT_A
-        "\n\tkind = gitea\n\tcreate = true\n\tusername = bot\n\ttokenFile = /run/t\n"
+        "\n\tkind = gitea\n\tcreate = false\n\tusername = bot\n\ttokenFile = /run/t\n"
         "\tcaFile = /ca.pem\n\twebhookSecretFile = /run/w\n\tallowHttp = yes\n\tpoll = 7\n"
         "[mirror \"ssh\"]\n\turl = git@h:{agentId}.git\n\tsshKey = /k\n\tsshKnownHosts = /kh\n"
         "\tdirection = pull\n", 0600);
@@ -144,7 +144,8 @@ static void test_every_key_is_read(void **state)
     assert_string_equal(c->url, "https://h:8443/one.git");
     assert_int_equal(c->direction, REMOTE_PUSH);
     assert_int_equal(c->kind, HOST_GITEA);
-    assert_true(c->create && c->allow_http);
+    assert_true(!c->create && c->allow_http);
+    assert_true(f->r->at[0].create); /* nobody said so */
     assert_string_equal(c->username, "bot");
     assert_string_equal(c->token_file, "/run/t");
     assert_string_equal(c->ca_file, "/ca.pem");
@@ -256,7 +257,7 @@ static void test_the_command_line_stands_over_environment_and_file(void **state)
 {
     fixture *f = *state;
 
-    put(f, "config", "[mirror \"origin\"]\n\turl = https://file/{agentId}\n\tcreate = true\n", 0600);
+    put(f, "config", "[mirror \"origin\"]\n\turl = https://file/{agentId}\n\tcreate = false\n", 0600);
     setenv("LETTABOT_MEMFS_REMOTE", "https://bot/{agentId}", 1);
     must_load(f, NULL);
     assert_string_equal(f->r->at[0].url, "https://bot/{agentId}");
@@ -265,7 +266,7 @@ static void test_the_command_line_stands_over_environment_and_file(void **state)
     assert_string_equal(f->r->at[0].url, "https://letta/{agentId}");
     must_load(f, "https://" TOKEN "@line/{agentId}");
     assert_string_equal(f->r->at[0].url, "https://line/{agentId}");
-    assert_true(f->r->at[0].create); /* the file's other keys hold */
+    assert_false(f->r->at[0].create); /* the file's other keys hold */
     assert_non_null(strstr(f->warnings.ptr, "list of processes"));
     assert_int_equal(f->r->n, 1);
 }
