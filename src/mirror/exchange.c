@@ -128,6 +128,23 @@ static memfs_code find_main(exchange *x, memfs_error *err)
     return x->is_unknown ? MEMFS_OK : rc;
 }
 
+/* What was known of the remote was known of what is lost: it begins again as if nobody knew it. */
+static memfs_code find_lost(exchange *x, memfs_code rc, memfs_error *err)
+{
+    memfs_error ignored;
+    agent *lost;
+
+    if (rc != MEMFS_EUNAVAIL || x->keep != INTAKE_REVIVE ||
+        home_agent_lost(mirror_home(x->m), str_of(x->agent_id), &lost, &ignored) < 0)
+        return rc;
+    err->code = MEMFS_OK;
+    x->lost = lost;
+    x->is_unknown = true;
+    memset(&x->record.remote_tip, 0, sizeof(x->record.remote_tip));
+    memset(&x->record.meta_tip, 0, sizeof(x->record.meta_tip));
+    return MEMFS_OK;
+}
+
 static void forget_failure(mirror_record *r)
 {
     memset(r->answer, 0, sizeof(r->answer));
@@ -165,7 +182,7 @@ static memfs_code begin(exchange *x, mirror_record *before, memfs_error *err)
     if (rc < 0)
         return rc;
     memcpy(&x->record, before, sizeof(x->record));
-    rc = find_main(x, err);
+    rc = find_lost(x, find_main(x, err), err);
     if (rc == MEMFS_OK)
         rc = remote_config_target(x->set->r, x->config, x->agent_id, &x->target, err);
     if (rc < 0)
@@ -325,24 +342,34 @@ static outcome take_fetched(exchange *x, fetched *f, const memfs_oid *theirs)
     return rc < 0 ? fail_here(x, &err) : STEP_ON;
 }
 
+static memfs_code begin_fetch(const exchange *x, fetched **ret, memfs_error *err)
+{
+    const agent *a = x->agent != NULL ? x->agent : x->lost;
+    _cleanup_(mem_freep) char *name =
+        a != NULL ? mem_strdup(agent_repo(a))
+                  : mem_printf("repository/" IDS_DEFAULT_ORG "/%s/repo.git", x->agent_id);
+
+    return fetched_begin(home_store(mirror_home(x->m)), name, ret, err);
+}
+
+static uint64_t max_fetch_bytes(const exchange *x)
+{
+    return home_settings(mirror_home(x->m))->max_pack_bytes * PACK_FACTOR;
+}
+
 /* announced: where it is said to be.  STEP_DONE: the remote has no such ref. */
 static outcome fetch(exchange *x, const char *ref, const memfs_oid *announced, fetched **ret,
                      memfs_oid *ret_tip)
 {
-    home *h = mirror_home(x->m);
-    _cleanup_(mem_freep) char *name =
-        x->agent != NULL ? mem_strdup(agent_repo(x->agent))
-                         : mem_printf("repository/" IDS_DEFAULT_ORG "/%s/repo.git", x->agent_id);
     bool with_meta = strcmp(ref, STORE_MAIN) == 0 && mirror_meta_comes(x);
     transport_report report = { .said = "" };
     memfs_error err = MEMFS_ERROR_INIT;
-    memfs_code rc = fetched_begin(home_store(h), name, ret, &err);
+    memfs_code rc = begin_fetch(x, ret, &err);
     memfs_oid meta;
 
     if (rc == MEMFS_OK)
         rc = fetched_fetch_with(*ret, &x->to, ref, with_meta ? STORE_META : NULL,
-                                home_settings(h)->max_pack_bytes * PACK_FACTOR, x->deadline_ms,
-                                ret_tip, &meta, &report, &err);
+                                max_fetch_bytes(x), x->deadline_ms, ret_tip, &meta, &report, &err);
     x->was_fetched = x->was_fetched || rc == MEMFS_OK;
     if (rc == MEMFS_OK) {
         if (with_meta)
@@ -358,6 +385,49 @@ static outcome fetch(exchange *x, const char *ref, const memfs_oid *announced, f
     if (rc != MEMFS_EUNAVAIL || (report.cause == TRANSPORT_CAUSE_NONE && !report.timed_out))
         return fail_here(x, &err);
     return fail_remote(x, probe_classify_git(&x->target, &report), report.said);
+}
+
+/* Both, or main alone. */
+static memfs_code fetch_unseen(exchange *x, fetched *f, memfs_oid *ret_tip, memfs_oid *ret_meta,
+                               memfs_error *err)
+{
+    transport_report report = { .said = "" };
+    memfs_code rc = fetched_fetch_with(f, &x->to, STORE_MAIN, STORE_META, max_fetch_bytes(x),
+                                       x->deadline_ms, ret_tip, ret_meta, &report, err);
+
+    if (rc != MEMFS_ENOTFOUND)
+        return rc;
+    memset(ret_meta, 0, sizeof(*ret_meta));
+    return fetched_fetch(f, &x->to, STORE_MAIN, max_fetch_bytes(x), x->deadline_ms, ret_tip,
+                         &report, err);
+}
+
+/*
+ * An empty machine is rebuilt: what would be looked for is all that there is, so it is fetched at
+ * once.  STEP_RACE: that did not go well, and the look tells why, and what else may be done.
+ */
+static outcome take_unseen(exchange *x)
+{
+    _cleanup_(fetched_freep) fetched *f = NULL;
+    memfs_error err = MEMFS_ERROR_INIT;
+    memfs_oid theirs, meta;
+    outcome o;
+    memfs_code rc = begin_fetch(x, &f, &err);
+
+    if (rc < 0)
+        return fail_here(x, &err);
+    rc = fetch_unseen(x, f, &theirs, &meta, &err);
+    if (rc < 0)
+        return mirror_is_stopping(x->m) ? fail_here(x, &err) : STEP_RACE;
+    x->was_asked = x->was_fetched = x->knows_meta = true;
+    x->answer = REMOTE_REFS;
+    x->meta_there = meta;
+    if (!oid_is_zero(&meta))
+        mirror_meta_came(x, f, &meta);
+    o = take_fetched(x, f, &theirs);
+    if (o == STEP_ON)
+        see(x, &theirs);
+    return o;
 }
 
 static outcome fetch_and_take(exchange *x, const memfs_oid *announced)
@@ -579,18 +649,31 @@ static bool is_in_step(const exchange *x)
            (x->config->direction == REMOTE_PULL || oid_equal(&x->ours, &x->record.remote_tip));
 }
 
-static outcome try_once(exchange *x, bool is_first)
+static bool may_take_unseen(const exchange *x)
+{
+    return (x->wants & WANT_WHOLE) != 0 && x->is_unknown && x->config->direction != REMOTE_PUSH;
+}
+
+static outcome look_and_take(exchange *x)
 {
     probe_result heard;
-    outcome o;
+    outcome o = look(x, &heard);
+
+    return o == STEP_ON ? take_in(x, &heard) : o;
+}
+
+static outcome try_once(exchange *x, bool is_first)
+{
+    outcome o = STEP_RACE;
 
     if (is_first && is_in_step(x))
         return STEP_DONE;
     if (is_first && may_push_unseen(x))
         return push(x);
-    o = look(x, &heard);
-    if (o == STEP_ON)
-        o = take_in(x, &heard);
+    if (is_first && may_take_unseen(x))
+        o = take_unseen(x);
+    if (o == STEP_RACE)
+        o = look_and_take(x);
     if (o != STEP_ON)
         return o;
     return has_something_to_push(x) ? push(x) : STEP_DONE;

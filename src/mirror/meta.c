@@ -103,10 +103,12 @@ void mirror_meta_came(exchange *x, fetched *f, const memfs_oid *tip)
     m->was_asked = true;
     meta_text_dispose(&m->text);
     m->tip = (memfs_oid){ { 0 } };
-    if (r != NULL && read_text(r, tip, x->agent_id, &m->text, &err) == MEMFS_OK)
-        m->tip = *tip;
-    else
+    if (r == NULL || read_text(r, tip, x->agent_id, &m->text, &err) < 0) {
         tell(x, "the remote's could not be read", &err);
+        return;
+    }
+    m->tip = *tip;
+    fetched_bring_along(f, tip); /* one pack with main; whether it is ours is found out after it */
 }
 
 /* Once an exchange, and only where there may be news. */

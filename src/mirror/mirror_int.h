@@ -71,6 +71,7 @@ typedef enum want {
     WANT_PUSH = 1 << 0,  /* main moved here */
     WANT_LOOK = 1 << 1,  /* the remote may have moved */
     WANT_NOW = 1 << 2,   /* somebody asks: backoff and refused credentials do not count */
+    WANT_WHOLE = 1 << 4, /* most likely it is all there, and nothing here: no look before a fetch */
     WANT_SOON = 1 << 3,  /* somebody waits: backoff does not count */
 } want;
 
@@ -90,6 +91,7 @@ typedef struct exchange {
     mirror_record record;
     agent *agent;        /* NULL: not known here (yet), or not to be had (is_unknown tells) */
     bool is_unknown;
+    const agent *lost;   /* known, but its folder is gone; only with INTAKE_REVIVE */
     memfs_oid ours;      /* main; zero: unknown here */
     mirror_record *before_hope; /* as it was, while only the push can tell whether there is one */
     bool knows_meta;     /* the look told where refs/memfs/meta is: */

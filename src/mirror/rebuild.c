@@ -32,6 +32,8 @@
 typedef struct task {
     char agent_id[IDS_MAX_LEN + 1];
     bool was_known, is_known; /* before and after */
+    bool was_lost;            /* known, but its folder was gone */
+    memfs_oid tip;            /* of main, afterwards; zero: not to be had */
     memfs_code code;
     exchange_result result;
 } task;
@@ -41,6 +43,7 @@ typedef struct rebuilding {
     remote_set *set;
     const remote_config *config;
     bool is_asked_for; /* by id: what is not there is a finding */
+    bool may_revive;   /* by the operator, just now: what is lost begins again (H4) */
     const upkeep_watcher *w;
     upkeep_result *ret;
     char (*ids)[IDS_MAX_LEN + 1];
@@ -191,6 +194,7 @@ static memfs_code find_ids(rebuilding *r, const char *const *ids, size_t n_ids, 
     template t;
     memfs_code rc;
 
+    r->may_revive = ids != NULL;
     r->is_asked_for = ids != NULL || r->config->agents != NULL;
     for (size_t i = 0; ids != NULL && i < n_ids; i++)
         add_id(r, str_of(ids[i]));
@@ -222,6 +226,39 @@ static bool is_known(mirror *m, const char *agent_id)
                MEMFS_OK && known;
 }
 
+static bool is_lost(mirror *m, const char *agent_id)
+{
+    memfs_error ignored;
+    agent *lost;
+
+    return home_agent_lost(mirror_home(m), str_of(agent_id), &lost, &ignored) == MEMFS_OK;
+}
+
+static memfs_oid tip_of(mirror *m, const char *agent_id)
+{
+    home *h = mirror_home(m);
+    memfs_oid tip = { { 0 } };
+    memfs_error ignored;
+    agent *a;
+
+    if (home_agent_repo(h, str_of(agent_id), &a, &ignored) < 0 ||
+        store_tip(home_store(h), agent_repo(a), &tip, &ignored) < 0)
+        memset(&tip, 0, sizeof(tip));
+    return tip;
+}
+
+static memfs_code exchange_one(rebuilding *r, task *t, memfs_error *err)
+{
+    int64_t deadline_ms = clock_mono_ms() + AGENT_MS;
+    unsigned wants = WANT_LOOK | WANT_NOW | (t->was_known ? 0 : WANT_WHOLE);
+
+    if (t->was_lost)
+        return mirror_exchange_keeping(r->m, str_of(t->agent_id), r->config->name, INTAKE_REVIVE,
+                                       deadline_ms, &t->result, err);
+    return mirror_exchange(r->m, str_of(t->agent_id), r->config->name, wants, deadline_ms,
+                           &t->result, err);
+}
+
 static void bring(size_t i, void *ctx)
 {
     rebuilding *r = ctx;
@@ -230,13 +267,15 @@ static void bring(size_t i, void *ctx)
 
     memcpy(t->agent_id, r->ids[i], sizeof(t->agent_id));
     t->was_known = is_known(r->m, t->agent_id);
-    t->code = mirror_exchange(r->m, str_of(t->agent_id), r->config->name, WANT_LOOK | WANT_NOW,
-                              clock_mono_ms() + AGENT_MS, &t->result, &err);
+    t->was_lost = t->was_known && r->may_revive && is_lost(r->m, t->agent_id);
+    t->code = exchange_one(r, t, &err);
     if (t->code < 0)
         snprintf(t->result.failure, sizeof(t->result.failure), "%.399s", err.msg);
     else
         t->code = t->result.code;
     t->is_known = is_known(r->m, t->agent_id);
+    if (t->is_known)
+        t->tip = tip_of(r->m, t->agent_id);
 }
 
 /* ---- telling ---- */
@@ -256,6 +295,15 @@ static bool is_of_the_remote(const task *t)
            (c->is_credentials || c->retry == RETRY_BACKOFF);
 }
 
+static void say_brought(rebuilding *r, const task *t, const char *kind, const char *what)
+{
+    char hex[MEMFS_OID_HEX + 1], text[128];
+
+    oid_hex(&t->tip, hex);
+    snprintf(text, sizeof(text), "%s%.10s", what, hex);
+    say(r, t, kind, text, false);
+}
+
 static void judge(rebuilding *r, const task *t)
 {
     if (t->code < 0 && t->result.answer != REMOTE_NOT_FOUND) {
@@ -264,8 +312,12 @@ static void judge(rebuilding *r, const task *t)
     } else if (!t->is_known) {
         say(r, t, "not-there", t->code < 0 ? t->result.failure : "the remote has no memory of it yet",
             r->is_asked_for);
+    } else if (t->was_lost && oid_is_zero(&t->tip)) {
+        say(r, t, "not-there", "its folder is gone, and the remote has no memory of it", true);
+    } else if (t->was_lost) {
+        say_brought(r, t, "revived", "its folder was gone; it begins again, main is at ");
     } else if (!t->was_known) {
-        say(r, t, "brought", "", false);
+        say_brought(r, t, "brought", "main is at ");
     } else if (t->result.was_moved) {
         say(r, t, "joined", "was here, with less than the remote has", false);
     }

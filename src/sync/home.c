@@ -441,6 +441,16 @@ memfs_code home_agent_for_push(home *h, memfs_str id, agent **ret, bool *ret_is_
     return agent_ready(h, *ret, false, err);
 }
 
+memfs_code home_agent_lost(home *h, memfs_str id, agent **ret, memfs_error *err)
+{
+    bool is_known;
+    memfs_code rc = home_entry(h, id, false, ret, &is_known, err);
+
+    if (rc == MEMFS_OK && store_has(h->store, (*ret)->repo))
+        return memfs_fail(err, MEMFS_ENOTFOUND, "the repository of agent '%s' is there", (*ret)->id);
+    return rc;
+}
+
 const char *agent_id(const agent *a)
 {
     return a->id;

@@ -78,6 +78,11 @@ bool home_agent_at_hand(home *h, memfs_str id, agent **ret);
 /* For the first push: the entry of an agent that need not be known yet. */
 MEMFS_CHECK memfs_code home_agent_for_push(home *h, memfs_str id, agent **ret, bool *ret_is_known,
                                            memfs_error *err);
+/*
+ * One that is known and whose repository is gone, for an operator who wants it to begin again with
+ * what a remote has (INTAKE_REVIVE).  ENOTFOUND: it is there, or nobody knows it.
+ */
+MEMFS_CHECK memfs_code home_agent_lost(home *h, memfs_str id, agent **ret, memfs_error *err);
 const char *agent_id(const agent *a);
 const char *agent_repo(const agent *a); /* name of its repository in the store */
 

@@ -161,6 +161,7 @@ def test_D5_K4_an_empty_machine_gets_everything_back(make, place, kind):
     done = json.loads(b.cli("rebuild", "--from-remote", "--json", timeout=300).stdout)
     assert done["agents"] == 9 and done["failed"] == 0, done
     assert sorted(f["agent"] for f in done["findings"] if f["kind"] == "brought") == agents
+    assert {f["agent"]: f["text"] for f in done["findings"]} == {x: "main is at " + tips[x][:10] for x in agents}
     b.start()
     assert {x: b.tip(x) for x in agents} == tips
     assert dump(b, agents) == before
@@ -231,6 +232,46 @@ def test_H5_what_is_here_already_is_merged_never_overwritten(make, place):
     blocks = b.blocks(one)
     assert {"system/only-here", "system/human", "system/b1"} <= set(blocks), sorted(blocks)
     assert b.tip(two) == a.tip(two)
+
+
+@pytest.mark.parametrize("running", [False, True])
+def test_H4_a_lost_folder_begins_again_only_for_who_is_named(make, place, folder, running):
+    """Without a name it stays 503: what the remote has may be older than what was lost."""
+    p = place("path")
+    a = make(start=False, watch=False)     # the watcher would see main begin again
+    a.configure(origin=p.settings(a))
+    a.start()
+    lost, other, never = fill(a, p, 3)
+    set_name(a, lost, "Ada Lovelace", ["x"])
+    Memory_again(a, lost).must_push({"system/more.md": "more\n"})
+    wait(lambda: "Ada Lovelace" in p.git(lost, "show", "refs/memfs/meta:agent.json", check=False), "the name is there")
+    wait(lambda: p.tip(lost) == a.tip(lost), "mirrored")
+    before, tip, meta = dump(a, [lost]), a.tip(lost), p.tip(lost, "refs/memfs/meta")
+    a.stop()
+    for agent in (lost, other):
+        shutil.rmtree(os.path.dirname(a.repository(agent)))
+    a.damaged.add(other)    # it stays lost
+    shutil.rmtree(p.repository(other))      # this one is nowhere any more
+    if running:
+        a.start()
+        assert a.get(f"/v1/agents/{lost}/core-memory/blocks").status == 503
+    everybody = a.cli("rebuild", "--from-remote", "--json", check=False)
+    assert everybody.returncode == 1 and not os.path.exists(a.repository(lost)), everybody.stdout
+    done = json.loads(a.cli("rebuild", "--from-remote", "--agent", lost, "--json").stdout)
+    assert [(f["agent"], f["kind"], f["text"]) for f in done["findings"]] == [
+        (lost, "revived", "its folder was gone; it begins again, main is at " + tip[:10])], done
+    ids = folder / "ids"
+    ids.write_text(f"{lost}\n{other}\n")
+    again = a.cli("rebuild", "--from-remote", "--agents", ids, "--json", check=False)
+    findings = json.loads(again.stdout)["findings"]
+    assert again.returncode == 1 and [f["agent"] for f in findings] == [other], again.stdout
+    assert not os.path.exists(a.repository(other))
+    if not running:
+        a.start()
+    assert a.tip(lost) == tip and dump(a, [lost]) == before
+    assert p.tip(lost) == tip and p.tip(lost, "refs/memfs/meta") == meta
+    Memory_again(a, lost).must_push({"system/more.md": "and more\n"})
+    wait(lambda: p.tip(lost) == a.tip(lost), "mirrored again")
 
 
 def test_single_troubles_are_findings_and_stop_no_other(make, place):
