@@ -92,6 +92,19 @@ ANSWERS = {
 }
 
 
+def stop_listening(listener, thread):
+    """Closes a listener when the thread that accepts on it has ended.  An accept() that still waits
+    may be begun anew, by the number of its descriptor, and then takes a connection of whatever
+    listens under that number by then: of another test."""
+    try:
+        listener.shutdown(socket.SHUT_RDWR)     # wakes it
+    except OSError:
+        pass
+    thread.join(60)
+    assert not thread.is_alive(), "a listener of the tests does not end"
+    listener.close()
+
+
 class Gone(Exception):
     """The connection was broken, as asked."""
 
@@ -110,7 +123,8 @@ class FakeRemote:
         self.connections = set()
         if self.root:
             os.makedirs(self.root, exist_ok=True)
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.thread = threading.Thread(target=self._accept, daemon=True)
+        self.thread.start()
 
     # -- what a test calls ---------------------------------------------------------------------------
 
@@ -140,11 +154,7 @@ class FakeRemote:
 
     def close(self):
         self.stopping.set()
-        try:
-            self.listener.shutdown(socket.SHUT_RDWR)  # wakes the thread that accepts
-        except OSError:
-            pass
-        self.listener.close()
+        stop_listening(self.listener, self.thread)
         with self.lock:
             for c in list(self.connections):
                 try:

@@ -26,6 +26,8 @@ import threading
 import time
 from urllib.parse import urlsplit, urlunsplit
 
+from .fake_remote import stop_listening
+
 KINDS = ("pass", "delay", "refuse", "silent", "cut", "reset", "half-open", "garbage", "flip", "drip")
 
 
@@ -94,16 +96,13 @@ class FaultProxy:
     def _listen(self):
         self.listener = socket.create_server((self.host, self.port), backlog=128)
         self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
+        self.thread = threading.Thread(target=self._accept, args=(self.listener,), daemon=True)
+        self.thread.start()
 
     def _deafen(self):
         listener, self.listener = self.listener, None
         if listener is not None:
-            try:
-                listener.shutdown(socket.SHUT_RDWR)     # wakes the thread that accepts
-            except OSError:
-                pass
-            listener.close()
+            stop_listening(listener, self.thread)
 
     def _accept(self, listener):
         while True:

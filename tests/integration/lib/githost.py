@@ -279,7 +279,8 @@ class GitHost(FakeRemote):
                     raise
                 time.sleep(0.05)
         self.port = self.listener.getsockname()[1]
-        threading.Thread(target=self._accept, daemon=True).start()
+        self.thread = threading.Thread(target=self._accept, daemon=True)
+        self.thread.start()
         return self
 
     def stop(self):

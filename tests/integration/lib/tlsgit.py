@@ -20,7 +20,7 @@ import ssl
 import subprocess
 import threading
 
-from .fake_remote import FakeRemote
+from .fake_remote import FakeRemote, stop_listening
 
 
 def _openssl(*args):
@@ -84,7 +84,8 @@ class HandshakeCut:
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.port = self.listener.getsockname()[1]
         self.kept = []
-        threading.Thread(target=self._run, daemon=True).start()
+        self.thread = threading.Thread(target=self._run, daemon=True)
+        self.thread.start()
 
     def _run(self):
         while True:
@@ -106,6 +107,6 @@ class HandshakeCut:
         return self
 
     def __exit__(self, *_):
-        self.listener.close()
+        stop_listening(self.listener, self.thread)
         for c in self.kept:
             c.close()
