@@ -1,10 +1,9 @@
+#include "mirror/exchange_int.h"
 #include "mirror/pairs.h"
 
 #include "base/clock.h"
-#include "base/escape.h"
 #include "base/mem.h"
 #include "store/history.h"
-#include "store/sidecar.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -31,20 +30,11 @@
 
 #define MAX_RACES 5
 #define RACE_WAIT_MS 200
-#define LOOK_MS 10000
-#define PACK_FACTOR 4 /* of the size of a push: a fetch may bring many */
-
-typedef enum outcome {
-    STEP_ON,   /* go on */
-    STEP_DONE, /* both are in step, or all that may be done is */
-    STEP_RACE, /* the remote moved: look again */
-    STEP_OVER, /* failed; x says why */
-} outcome;
 
 /* ---- failing ---- */
 
 /* The remote's answer; detail is escaped and redacted where it came from. */
-static outcome fail_remote(exchange *x, remote_answer answer, const char *detail)
+outcome exchange_fail_remote(exchange *x, remote_answer answer, const char *detail)
 {
     char words[400], kept[sizeof(x->record.detail)];
 
@@ -62,7 +52,7 @@ static outcome fail_remote(exchange *x, remote_answer answer, const char *detail
     return STEP_OVER;
 }
 
-static outcome fail_here(exchange *x, const memfs_error *err)
+outcome exchange_fail_here(exchange *x, const memfs_error *err)
 {
     x->error = *err;
     if (mirror_is_stopping(x->m))
@@ -71,7 +61,7 @@ static outcome fail_here(exchange *x, const memfs_error *err)
 }
 
 /* Not a failure that goes away by trying: a note says what stands. */
-static outcome hold(exchange *x, memfs_code code)
+outcome exchange_hold(exchange *x, memfs_code code)
 {
     memfs_fail(&x->error, code, "%s", x->record.note_text);
     return STEP_OVER;
@@ -84,7 +74,7 @@ static char *repo_path(const exchange *x)
     return store_path(home_store(mirror_home(x->m)), agent_repo(x->agent));
 }
 
-static bool contains(repo *r, const memfs_oid *commit, const memfs_oid *in)
+bool exchange_contains(repo *r, const memfs_oid *commit, const memfs_oid *in)
 {
     _cleanup_(commit_info_dispose) commit_info info = COMMIT_INFO_INIT;
     memfs_error ignored;
@@ -99,7 +89,7 @@ static bool contains(repo *r, const memfs_oid *commit, const memfs_oid *in)
 }
 
 /* Is it here, and part of `in`? */
-static bool is_part_of(const exchange *x, const memfs_oid *commit, const memfs_oid *in)
+bool exchange_has(const exchange *x, const memfs_oid *commit, const memfs_oid *in)
 {
     _cleanup_(repo_closep) repo *r = NULL;
     memfs_error ignored;
@@ -109,12 +99,12 @@ static bool is_part_of(const exchange *x, const memfs_oid *commit, const memfs_o
     return x->agent != NULL &&
            repo_open(home_store(mirror_home(x->m)), agent_repo(x->agent), &r, &ignored) ==
                MEMFS_OK &&
-           contains(r, commit, in);
+           exchange_contains(r, commit, in);
 }
 
 /* ---- begin ---- */
 
-static memfs_code find_main(exchange *x, memfs_error *err)
+memfs_code exchange_find_main(exchange *x, memfs_error *err)
 {
     home *h = mirror_home(x->m);
     memfs_code rc = home_agent_repo(h, str_of(x->agent_id), &x->agent, err);
@@ -171,7 +161,7 @@ static bool is_still_refused(exchange *x)
 
     if ((x->wants & WANT_NOW) != 0 || a == REMOTE_UNASKED || !remote_class_of(a)->is_credentials)
         return false;
-    fail_remote(x, a, x->record.detail);
+    exchange_fail_remote(x, a, x->record.detail);
     return true;
 }
 
@@ -182,7 +172,7 @@ static memfs_code begin(exchange *x, mirror_record *before, memfs_error *err)
     if (rc < 0)
         return rc;
     memcpy(&x->record, before, sizeof(x->record));
-    rc = find_lost(x, find_main(x, err), err);
+    rc = find_lost(x, exchange_find_main(x, err), err);
     if (rc == MEMFS_OK)
         rc = remote_config_target(x->set->r, x->config, x->agent_id, &x->target, err);
     if (rc < 0)
@@ -194,7 +184,16 @@ static memfs_code begin(exchange *x, mirror_record *before, memfs_error *err)
 
 /* ---- look ---- */
 
-static void see(exchange *x, const memfs_oid *tip)
+void exchange_clear_note(mirror_record *r, mirror_note note)
+{
+    if (r->note != note)
+        return;
+    r->note = MIRROR_NOTE_NONE;
+    memset(r->note_text, 0, sizeof(r->note_text));
+    r->note_at_us = 0;
+}
+
+void exchange_see(exchange *x, const memfs_oid *tip)
 {
     if (oid_equal(&x->record.remote_tip, tip) && x->record.seen_at_us != 0)
         return;
@@ -228,7 +227,7 @@ static outcome make_repository(exchange *x, const probe_result *heard)
 
     mirror_make(x, heard, &made);
     if (made.how == MIRROR_NOT_MADE)
-        return fail_remote(x, made.answer, made.detail);
+        return exchange_fail_remote(x, made.answer, made.detail);
     if (made.how == MIRROR_MADE_BY_PUSH && x->before_hope == NULL) {
         x->before_hope = mem_alloc(sizeof(*x->before_hope));
         *x->before_hope = x->record;
@@ -252,316 +251,9 @@ static outcome look(exchange *x, probe_result *heard)
     if (heard->answer == REMOTE_REFS || heard->answer == REMOTE_EMPTY)
         return STEP_ON;
     if (heard->answer != REMOTE_NOT_FOUND)
-        return fail_remote(x, heard->answer, heard->detail);
+        return exchange_fail_remote(x, heard->answer, heard->detail);
     heard->has_main = false;
     return make_repository(x, heard);
-}
-
-/* ---- take in ---- */
-
-/*
- * What became of what it had before?  theirs is what it has now, in r (both may be).  Called when
- * both differ.
- */
-static void judge_change(exchange *x, repo *r, const memfs_oid *theirs)
-{
-    const memfs_oid *before = &x->record.remote_tip;
-    char from[MEMFS_OID_HEX + 1], to[MEMFS_OID_HEX + 1];
-
-    if (oid_is_zero(before) || !is_part_of(x, before, &x->ours) || contains(r, before, theirs))
-        return;
-    oid_hex(before, from);
-    oid_hex(theirs, to);
-    if (contains(r, theirs, before))
-        record_note(&x->record, MIRROR_NOTE_LOST, "main went back from %.10s to %.10s", from, to);
-    else
-        record_note(&x->record, MIRROR_NOTE_REWRITTEN,
-                    "main went from %.10s to %.10s, which lacks it", from, to);
-}
-
-static void note_intake(exchange *x, const memfs_oid *theirs, const intake_result *in)
-{
-    char hex[MEMFS_OID_HEX + 1], root[MEMFS_OID_HEX + 1];
-
-    oid_hex(&in->tip, hex);
-    oid_hex(theirs, root);
-    if (in->merge.is_unrelated)
-        record_note(&x->record, MIRROR_NOTE_UNRELATED,
-                    "%.10s of the remote shared no history with main; joined as %.10s", root, hex);
-    else if (in->merge.n_notes > 0)
-        record_note(&x->record, MIRROR_NOTE_BY_RULE,
-                    "%zu %s decided by rule in the merge %.10s, the first '%.200s'",
-                    in->merge.n_notes, in->merge.n_notes == 1 ? "file was" : "files were", hex,
-                    in->merge.notes[0].path);
-}
-
-static outcome fail_intake(exchange *x, memfs_code rc, const memfs_oid *theirs,
-                           const memfs_error *err)
-{
-    char hex[MEMFS_OID_HEX + 1];
-
-    if (rc != MEMFS_EDENIED && rc != MEMFS_ELIMIT)
-        return fail_here(x, err);
-    oid_hex(theirs, hex);
-    see(x, theirs);
-    record_note(&x->record, MIRROR_NOTE_REFUSED, "commit %.10s of the remote is not taken in: %s",
-                hex, err->msg);
-    return hold(x, MEMFS_EDENIED);
-}
-
-static void clear_note(mirror_record *r, mirror_note note)
-{
-    if (r->note != note)
-        return;
-    r->note = MIRROR_NOTE_NONE;
-    memset(r->note_text, 0, sizeof(r->note_text));
-    r->note_at_us = 0;
-}
-
-static outcome take_fetched(exchange *x, fetched *f, const memfs_oid *theirs)
-{
-    static const memfs_oid none;
-    _cleanup_(intake_result_dispose) intake_result in = INTAKE_RESULT_INIT;
-    const memfs_oid *seen = is_part_of(x, &x->record.remote_tip, &x->ours) ? &x->record.remote_tip
-                                                                           : &none;
-    memfs_error err = MEMFS_ERROR_INIT;
-    memfs_code rc;
-
-    judge_change(x, fetched_repo(f), theirs);
-    mirror_meta_before(x, f);
-    rc = intake_fetched(mirror_home(x->m), str_of(x->agent_id), f, theirs, seen,
-                        (intake_keep)x->keep, "memfs: mirror", &in, &err);
-    if (rc < 0)
-        return fail_intake(x, rc, theirs, &err);
-    x->was_moved = x->was_moved || in.moved;
-    note_intake(x, theirs, &in);
-    clear_note(&x->record, MIRROR_NOTE_REFUSED);
-    rc = find_main(x, &err);
-    if (rc == MEMFS_OK)
-        mirror_meta_taken(x, f);
-    return rc < 0 ? fail_here(x, &err) : STEP_ON;
-}
-
-static memfs_code begin_fetch(const exchange *x, fetched **ret, memfs_error *err)
-{
-    const agent *a = x->agent != NULL ? x->agent : x->lost;
-    _cleanup_(mem_freep) char *name =
-        a != NULL ? mem_strdup(agent_repo(a))
-                  : mem_printf("repository/" IDS_DEFAULT_ORG "/%s/repo.git", x->agent_id);
-
-    return fetched_begin(home_store(mirror_home(x->m)), name, ret, err);
-}
-
-static uint64_t max_fetch_bytes(const exchange *x)
-{
-    return home_settings(mirror_home(x->m))->max_pack_bytes * PACK_FACTOR;
-}
-
-/* announced: where it is said to be.  STEP_DONE: the remote has no such ref. */
-static outcome fetch(exchange *x, const char *ref, const memfs_oid *announced, fetched **ret,
-                     memfs_oid *ret_tip)
-{
-    bool with_meta = strcmp(ref, STORE_MAIN) == 0 && mirror_meta_comes(x);
-    transport_report report = { .said = "" };
-    memfs_error err = MEMFS_ERROR_INIT;
-    memfs_code rc = begin_fetch(x, ret, &err);
-    memfs_oid meta;
-
-    if (rc == MEMFS_OK)
-        rc = fetched_fetch_with(*ret, &x->to, ref, with_meta ? STORE_META : NULL,
-                                max_fetch_bytes(x), x->deadline_ms, ret_tip, &meta, &report, &err);
-    x->was_fetched = x->was_fetched || rc == MEMFS_OK;
-    if (rc == MEMFS_OK) {
-        if (with_meta)
-            mirror_meta_came(x, *ret, &meta);
-        return STEP_ON;
-    }
-    if (rc == MEMFS_ENOTFOUND)
-        return STEP_DONE;
-    if (mirror_is_stopping(x->m))
-        return fail_here(x, &err);
-    if (rc == MEMFS_ELIMIT)
-        return fail_intake(x, rc, announced, &err);
-    if (rc != MEMFS_EUNAVAIL || (report.cause == TRANSPORT_CAUSE_NONE && !report.timed_out))
-        return fail_here(x, &err);
-    return fail_remote(x, probe_classify_git(&x->target, &report), report.said);
-}
-
-/* Both, or main alone. */
-static memfs_code fetch_unseen(exchange *x, fetched *f, memfs_oid *ret_tip, memfs_oid *ret_meta,
-                               memfs_error *err)
-{
-    transport_report report = { .said = "" };
-    memfs_code rc = fetched_fetch_with(f, &x->to, STORE_MAIN, STORE_META, max_fetch_bytes(x),
-                                       x->deadline_ms, ret_tip, ret_meta, &report, err);
-
-    if (rc != MEMFS_ENOTFOUND)
-        return rc;
-    memset(ret_meta, 0, sizeof(*ret_meta));
-    return fetched_fetch(f, &x->to, STORE_MAIN, max_fetch_bytes(x), x->deadline_ms, ret_tip,
-                         &report, err);
-}
-
-/*
- * An empty machine is rebuilt: what would be looked for is all that there is, so it is fetched at
- * once.  STEP_RACE: that did not go well, and the look tells why, and what else may be done.
- */
-static outcome take_unseen(exchange *x)
-{
-    _cleanup_(fetched_freep) fetched *f = NULL;
-    memfs_error err = MEMFS_ERROR_INIT;
-    memfs_oid theirs, meta;
-    outcome o;
-    memfs_code rc = begin_fetch(x, &f, &err);
-
-    if (rc < 0)
-        return fail_here(x, &err);
-    rc = fetch_unseen(x, f, &theirs, &meta, &err);
-    if (rc < 0)
-        return mirror_is_stopping(x->m) ? fail_here(x, &err) : STEP_RACE;
-    x->was_asked = x->was_fetched = x->knows_meta = true;
-    x->answer = REMOTE_REFS;
-    x->meta_there = meta;
-    if (!oid_is_zero(&meta))
-        mirror_meta_came(x, f, &meta);
-    o = take_fetched(x, f, &theirs);
-    if (o == STEP_ON)
-        see(x, &theirs);
-    return o;
-}
-
-static outcome fetch_and_take(exchange *x, const memfs_oid *announced)
-{
-    _cleanup_(fetched_freep) fetched *f = NULL;
-    memfs_oid theirs;
-    outcome o;
-
-    if (x->record.note == MIRROR_NOTE_REFUSED && x->keep == INTAKE_MERGE &&
-        (x->wants & WANT_NOW) == 0 && oid_equal(announced, &x->record.remote_tip))
-        return hold(x, MEMFS_EDENIED);
-    o = fetch(x, STORE_MAIN, announced, &f, &theirs);
-    if (o == STEP_DONE)
-        return STEP_RACE; /* it was there a moment ago */
-    if (o != STEP_ON)
-        return o;
-    o = take_fetched(x, f, &theirs);
-    if (o == STEP_ON)
-        see(x, &theirs);
-    return o;
-}
-
-/* There is no main: nothing at all, or another branch that is the default there. */
-static outcome find_default_branch(exchange *x, transport_refs *ret)
-{
-    transport_report report = { .said = "" };
-    memfs_error err = MEMFS_ERROR_INIT;
-    memfs_code rc = transport_ls_refs(&x->to, clock_mono_ms() + LOOK_MS, ret, &report, &err);
-
-    if (rc == MEMFS_OK)
-        return oid_is_zero(&ret->main) ? STEP_ON : STEP_RACE;
-    return mirror_is_stopping(x->m)
-               ? fail_here(x, &err)
-               : fail_remote(x, probe_classify_git(&x->target, &report), report.said);
-}
-
-static outcome take_branch(exchange *x, const transport_refs *refs)
-{
-    _cleanup_(fetched_freep) fetched *f = NULL;
-    memfs_oid theirs;
-    outcome o = STEP_ON;
-
-    if (!is_part_of(x, &refs->head, &x->ours)) {
-        o = fetch(x, refs->head_ref[0] != '\0' ? refs->head_ref : "HEAD", &refs->head, &f,
-                  &theirs);
-        if (o == STEP_DONE)
-            return STEP_RACE;
-        if (o == STEP_ON)
-            o = take_fetched(x, f, &theirs);
-    }
-    if (o == STEP_ON)
-        record_note(&x->record, MIRROR_NOTE_BRANCH,
-                    "there is no main; the default branch '%s' was taken in", refs->head_ref);
-    return o;
-}
-
-/* What was known of it is no more: what is here is pushed anew, the sidecar too. */
-static void see_nothing(exchange *x)
-{
-    static const memfs_oid none;
-
-    see(x, &none);
-    x->record.meta_tip = none;
-}
-
-static void note_gone(exchange *x, const char *what)
-{
-    char hex[MEMFS_OID_HEX + 1];
-
-    if (oid_is_zero(&x->record.remote_tip))
-        return;
-    oid_hex(&x->record.remote_tip, hex);
-    record_note(&x->record, MIRROR_NOTE_DELETED, "%s at %.10s, is gone", what, hex);
-}
-
-static outcome take_default_branch(exchange *x)
-{
-    transport_refs refs = { .head_ref = "" };
-    outcome o = x->config->direction == REMOTE_PUSH ? STEP_ON : find_default_branch(x, &refs);
-
-    if (o == STEP_ON && !oid_is_zero(&refs.head)) {
-        o = take_branch(x, &refs);
-    } else if (o == STEP_ON) {
-        note_gone(x, "main, which was");
-    }
-    if (o == STEP_ON)
-        see_nothing(x);
-    return o;
-}
-
-/* It was made a moment ago, or the push makes it. */
-static outcome take_new(exchange *x)
-{
-    note_gone(x, "the repository, whose main was");
-    see_nothing(x);
-    return STEP_ON;
-}
-
-/* A fetch cannot help: a remote that is never read has commits of its own. */
-static outcome hold_diverged(exchange *x, const memfs_oid *theirs)
-{
-    char hex[MEMFS_OID_HEX + 1];
-
-    oid_hex(theirs, hex);
-    see(x, theirs);
-    record_note(&x->record, MIRROR_NOTE_DIVERGED,
-                "the remote is at %.10s, which is not part of main, and it is push-only", hex);
-    return hold(x, MEMFS_ECONFLICT);
-}
-
-static void see_contained(exchange *x, const memfs_oid *theirs)
-{
-    _cleanup_(repo_closep) repo *r = NULL;
-    memfs_error ignored;
-
-    if (!oid_equal(theirs, &x->record.remote_tip) &&
-        repo_open(home_store(mirror_home(x->m)), agent_repo(x->agent), &r, &ignored) == MEMFS_OK)
-        judge_change(x, r, theirs);
-    see(x, theirs);
-    clear_note(&x->record, MIRROR_NOTE_REFUSED);
-    clear_note(&x->record, MIRROR_NOTE_DIVERGED);
-}
-
-static outcome take_in(exchange *x, const probe_result *heard)
-{
-    if (!heard->has_main)
-        return heard->answer == REMOTE_EMPTY ? take_default_branch(x) : take_new(x);
-    if (is_part_of(x, &heard->main, &x->ours)) {
-        see_contained(x, &heard->main);
-        return STEP_ON;
-    }
-    if (x->config->direction == REMOTE_PUSH && x->keep == INTAKE_MERGE) /* else it is read this once */
-        return hold_diverged(x, &heard->main);
-    return fetch_and_take(x, &heard->main);
 }
 
 /* ---- push ---- */
@@ -572,19 +264,19 @@ static outcome fail_push(exchange *x, memfs_code rc, const transport_report *rep
     remote_answer answer;
 
     if (mirror_is_stopping(x->m))
-        return fail_here(x, err);
+        return exchange_fail_here(x, err);
     if (rc == MEMFS_ECONFLICT && report->was_moved)
         return STEP_RACE;
     if (rc == MEMFS_ECONFLICT) {
         record_note(&x->record, MIRROR_NOTE_REJECTED, "the host refused main: %s", report->said);
-        return fail_remote(x, REMOTE_REJECTED, report->said);
+        return exchange_fail_remote(x, REMOTE_REJECTED, report->said);
     }
     if (rc != MEMFS_EUNAVAIL || (report->cause == TRANSPORT_CAUSE_NONE && !report->timed_out))
-        return fail_here(x, err);
+        return exchange_fail_here(x, err);
     answer = probe_classify_git(&x->target, report);
     if (answer == REMOTE_NOT_FOUND && !x->was_asked)
         return STEP_RACE; /* it was there once: the look knows what to do about it */
-    return fail_remote(x, answer, report->said);
+    return exchange_fail_remote(x, answer, report->said);
 }
 
 /* The push made no repository: what was known of the one that is missing still is. */
@@ -607,10 +299,13 @@ static void end_hope(exchange *x)
 static outcome push(exchange *x)
 {
     _cleanup_(mem_freep) char *dir = repo_path(x);
+    _cleanup_(repo_closep) repo *reader = NULL; /* git's packs stay as long as it is open (F13) */
     transport_report report = { .said = "" };
     memfs_error err = MEMFS_ERROR_INIT;
-    memfs_code rc = transport_push(dir, &x->to, &x->ours, x->deadline_ms, &report, &err);
+    memfs_code rc = repo_open(home_store(mirror_home(x->m)), agent_repo(x->agent), &reader, &err);
 
+    if (rc == MEMFS_OK)
+        rc = transport_push(dir, &x->to, &x->ours, x->deadline_ms, &report, &err);
     if (rc < 0) {
         outcome o = fail_push(x, rc, &report, &err);
 
@@ -621,10 +316,10 @@ static outcome push(exchange *x)
     x->was_asked = true;
     x->was_pushed = true;
     x->answer = REMOTE_REFS;
-    see(x, &x->ours);
+    exchange_see(x, &x->ours);
     x->record.pushed_at_us = clock_wall_us();
-    clear_note(&x->record, MIRROR_NOTE_REJECTED);
-    clear_note(&x->record, MIRROR_NOTE_DIVERGED);
+    exchange_clear_note(&x->record, MIRROR_NOTE_REJECTED);
+    exchange_clear_note(&x->record, MIRROR_NOTE_DIVERGED);
     return STEP_DONE;
 }
 
@@ -640,7 +335,7 @@ static bool has_something_to_push(const exchange *x)
 static bool may_push_unseen(const exchange *x)
 {
     return (x->wants & WANT_PUSH) != 0 && x->keep == INTAKE_MERGE && has_something_to_push(x) &&
-           is_part_of(x, &x->record.remote_tip, &x->ours);
+           exchange_has(x, &x->record.remote_tip, &x->ours);
 }
 
 static bool is_in_step(const exchange *x)
@@ -659,7 +354,7 @@ static outcome look_and_take(exchange *x)
     probe_result heard;
     outcome o = look(x, &heard);
 
-    return o == STEP_ON ? take_in(x, &heard) : o;
+    return o == STEP_ON ? exchange_take_in(x, &heard) : o;
 }
 
 static outcome try_once(exchange *x, bool is_first)
@@ -671,7 +366,7 @@ static outcome try_once(exchange *x, bool is_first)
     if (is_first && may_push_unseen(x))
         return push(x);
     if (is_first && may_take_unseen(x))
-        o = take_unseen(x);
+        o = exchange_take_unseen(x);
     if (o == STEP_RACE)
         o = look_and_take(x);
     if (o != STEP_ON)
@@ -685,9 +380,9 @@ static outcome travel(exchange *x)
 
     for (int n_races = 1; o == STEP_RACE; n_races++) {
         if (n_races > MAX_RACES)
-            return fail_remote(x, REMOTE_OTHER, "it moved before each of our pushes");
+            return exchange_fail_remote(x, REMOTE_OTHER, "it moved before each of our pushes");
         if (!mirror_pause(x->m, mirror_chance(RACE_WAIT_MS << n_races)) || left_ms(x) <= 0)
-            return fail_here(x, &(memfs_error){ MEMFS_EUNAVAIL,
+            return exchange_fail_here(x, &(memfs_error){ MEMFS_EUNAVAIL,
                                                 "no time was left for the remote" });
         o = try_once(x, false);
     }
@@ -759,7 +454,7 @@ void exchange_run(exchange *x)
 
     x->target = (remote_target)REMOTE_TARGET_INIT;
     if (begin(x, before, &err) < 0)
-        fail_here(x, &err);
+        exchange_fail_here(x, &err);
     else if (is_still_refused(x)) {
         x->answer = REMOTE_UNASKED; /* not asked: the gate hears nothing */
         remote_target_dispose(&x->target);

@@ -336,8 +336,11 @@ static bool push_once(exchange *x, const memfs_oid *tip)
         store_path(home_store(mirror_home(x->m)), agent_repo(x->agent));
     transport_report report = { .said = "" };
     memfs_error err = MEMFS_ERROR_INIT;
-    memfs_code rc = transport_push_ref(dir, &x->to, STORE_META, tip, until(x), &report, &err);
+    _cleanup_(repo_closep) repo *reader = NULL; /* as for main (F13) */
+    memfs_code rc = repo_open(home_store(mirror_home(x->m)), agent_repo(x->agent), &reader, &err);
 
+    if (rc == MEMFS_OK)
+        rc = transport_push_ref(dir, &x->to, STORE_META, tip, until(x), &report, &err);
     if (rc == MEMFS_OK) {
         x->record.meta_tip = *tip;
         return false;

@@ -7,6 +7,7 @@
  *     gate.c        a host that is away, a token that is refused: one pair asks for all
  *     pairs.h       the inside of struct mirror, for these and status.c
  *     exchange.c    one exchange, from the look to the last push
+ *     take.c        what the remote has becomes part of ours
  *     make.c        a repository that is missing there
  *     record.c      state_mirror rows, as values
  *     notes.c       words: names and advice of notes, failures, states
