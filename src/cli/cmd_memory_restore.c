@@ -161,8 +161,9 @@ static cli_exit run_on_server(const cli_usage *usage, const request *r, size_t n
 {
     _cleanup_(mem_freep) char *seconds = NULL;
     const char *agent = cli_agent(r->agent), *at = r->at;
-    char *argv[9] = { (char[]){ "restore" }, (char[]){ "--agent" }, (char *)agent,
-                      (char[]){ "--at" } };
+    char name[] = "restore", agent_is[] = "--agent", at_is[] = "--at", home_is[] = "--home";
+    char as_json[] = "--json";
+    char *argv[9] = { name, agent_is, (char *)agent, at_is };
     int64_t time_s;
     int n = 4;
 
@@ -177,11 +178,11 @@ static cli_exit run_on_server(const cli_usage *usage, const request *r, size_t n
         at = seconds = mem_printf("@%lld", (long long)time_s);
     argv[n++] = (char *)at;
     if (r->home != NULL) {
-        argv[n++] = (char[]){ "--home" };
+        argv[n++] = home_is;
         argv[n++] = (char *)r->home;
     }
     if (r->as_json)
-        argv[n++] = (char[]){ "--json" };
+        argv[n++] = as_json;
     argv[n] = NULL;
     return cli_to_server(n, argv);
 }
