@@ -73,6 +73,8 @@ class Server:
                 "TZ": "UTC", "ASAN_OPTIONS": "quarantine_size_mb=16:" + asan,
                 "UBSAN_OPTIONS": os.environ.get(
                     "UBSAN_OPTIONS", "halt_on_error=1:print_stacktrace=1"),
+                "TSAN_OPTIONS": os.environ.get(
+                    "TSAN_OPTIONS", "halt_on_error=1:second_deadlock_stack=1"),
                 **self.extra_env}
 
     def spawn(self, listen=None):
