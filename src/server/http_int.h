@@ -223,13 +223,13 @@ struct http_request {
     unsigned method;
     bool is_head_method, has_head, must_close, is_gzip, is_http_10;
     bool is_refused; /* by the gate, which has answered */
+    bool is_chunked;
     const http_route *route;
     _Alignas(max_align_t) unsigned char principal[HTTP_PRINCIPAL_BYTES];
     char token_id[16];
     http_pair *headers; /* copied when the request leaves the event thread; ends with a NULL key */
     uint64_t drain_bytes;
     uint64_t head_bytes; /* as they came; 0: not known */
-    bool is_chunked;
 
     /* guards all below; held for a few instructions, never over a call out */
     pthread_mutex_t mutex;
