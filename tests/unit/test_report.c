@@ -285,6 +285,8 @@ static const struct {
       "local-only: the remote refused the push ([remote rejected] (pre-receive hook declined) (the "
       "remote says: not here)); " },
     { REMOTE_REJECTED, "it moved before each of our pushes", "" },
+    { REMOTE_NOT_CREATED, "the token lacks write:organization",
+      "local-only: the repository is missing and was not created (the token lacks write:organization); " },
     { REMOTE_OTHER, "libcurl is not installed (libcurl.so.4; Debian: libcurl4)",
       "local-only: the remote failed (libcurl is not installed (libcurl.so.4; Debian: libcurl4))" },
     { REMOTE_OTHER, "HTTP 418", "local-only: the remote failed (HTTP 418)" },
