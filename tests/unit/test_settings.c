@@ -153,14 +153,14 @@ static void the_higher_level_wins_and_is_named(void **state)
 {
     const fixture *f = *state;
     _cleanup_(mem_freep) char *system_config = mem_printf("%s/etc/config", f->home);
-    _cleanup_(mem_freep) char *work = mem_printf("%s/work", f->home);
+    _cleanup_(mem_freep) char *work = mem_printf("%s/mine", f->home);
     static const struct {
         const char *file, *text, *value, *origin_end;
     } steps[] = {
         /* from the lowest to the highest */
         { "etc/config", "[memfs]\n\tbackend = none\n", "none", "/etc/config" },
         { ".memfs/config", "[memfs]\n\tbackend = cloud\n", "cloud", "/.memfs/config" },
-        { "work/.git/config", "[memfs]\n\tbackend = local\n", "local", "/work/.git/config" },
+        { "mine/.git/config", "[memfs]\n\tbackend = local\n", "local", "/mine/.git/config" },
     };
 
     setenv("MEMFS_SYSTEM_CONFIG", system_config, 1);
