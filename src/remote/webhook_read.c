@@ -347,8 +347,10 @@ static void conclude(const webhook_proof *proof, const said *s, webhook_hint *re
     const char *change = change_of(proof, s), *after = s->after;
     bool is_whole = strncmp(s->ref, branches, sizeof(branches) - 1) == 0;
 
-    if (change[0] == '\0' || s->ref[0] == '\0' || (!is_whole && change[0] == 'p'))
+    if (change[0] == '\0' || (!is_whole && change[0] == 'p'))
         return; /* a tag, or something else altogether */
+    if (s->ref[is_whole ? sizeof(branches) - 1 : 0] == '\0')
+        return; /* a branch without a name */
     if (change[0] != 'p')
         after = change[0] == 'c' ? s->sha : "";
     ret->is_change = true;

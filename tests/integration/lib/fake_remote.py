@@ -233,7 +233,7 @@ class FakeRemote:
             self._send(c, answer.bytes(), answer.then)
             return
         if not self._may(headers):
-            c.sendall(ANSWERS["401"].bytes())
+            self._send(c, ANSWERS["401"].bytes(), "close")
             return
         self._real_git(c, method, target, headers, body)
 
@@ -302,11 +302,11 @@ class FakeRemote:
             if repository.endswith(end):
                 repository = repository[:-len(end)]
         if not self.root or ".." in inside.split("/"):
-            c.sendall(ANSWERS["404"].bytes())
+            self._send(c, ANSWERS["404"].bytes(), "close")
             return
         if not os.path.isdir(os.path.join(self.root, repository.lstrip("/"))):
             if not self.create:
-                c.sendall(ANSWERS["404"].bytes())
+                self._send(c, ANSWERS["404"].bytes(), "close")
                 return
             with self.lock:
                 self.repository(repository.lstrip("/"))
