@@ -470,6 +470,7 @@ static void other_events_are_no_change(void **state)
         { HOST_GITHUB, "issues", "{\"ref\":\"refs/heads/main\"}" },
         { HOST_GITEA, "delete", "{\"ref\":\"v1\",\"ref_type\":\"tag\"}" },
         { HOST_GITEA, "delete", "{\"ref_type\":\"branch\"}" },
+        { HOST_GITEA, "push", "{\"ref\":\"refs/heads/\"}" },
         { HOST_GITLAB, "push", "{\"ref\":\"refs/heads/main\"}" },
         { HOST_GITHUB, "push", " { } " },
     };
