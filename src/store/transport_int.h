@@ -52,6 +52,9 @@ MEMFS_CHECK memfs_code transport_execute(transport_run *r, uint64_t max_bytes,
                                          memfs_error *err);
 /* http(s): false when the host is silent for ten seconds, or until the deadline. */
 bool transport_reach(const transport_run *r, int64_t deadline_ms);
+/* One of them connects, or all fail.  False: one is silent until then, and none connects. */
+struct addrinfo;
+bool transport_any_answers(const struct addrinfo *list, int64_t until_ms);
 void transport_secrets(const transport_run *r, const char *ret[TRANSPORT_N_SECRETS]);
 /* Overwrites and frees; NULL is fine. */
 void transport_wipe(char *text);

@@ -17,9 +17,10 @@
  * libcurl's is five minutes: a host whose cable was pulled would be waited for that long, with
  * nothing to tell meanwhile (F19).  So a connection is made and dropped before git is started.
  *
- * Only silence is judged here.  Everything that answers, a refusal too, is left to git, whose words
- * are known; so is a name that cannot be resolved.  All addresses of a name are tried at once, as
- * one of them may lead nowhere while another is fine.
+ * Only silence is judged here.  What is refused everywhere is left to git, whose words are known; so
+ * is a name that cannot be resolved.  All addresses of a name are tried at once, as one of them may
+ * lead nowhere while another is fine.  An address that fails says nothing of the others: a machine
+ * without a way to IPv6 learns that at once, while the IPv4 address may be silent.
  */
 
 #define REACH_MS 10000
@@ -49,54 +50,91 @@ static bool split_host(memfs_str address, const char *usual_port, char host[MAX_
     return host[0] != '\0' && port[0] != '\0';
 }
 
-/* *ret_is_silent: it has neither connected nor failed yet. */
-static int begin(const struct addrinfo *a, bool *ret_is_silent)
-{
-    int fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
+typedef enum contact { IS_SILENT, HAS_FAILED, HAS_CONNECTED } contact;
 
-    *ret_is_silent = fd >= 0 && connect(fd, a->ai_addr, a->ai_addrlen) < 0 && errno == EINPROGRESS;
-    return fd;
+static contact begin(const struct addrinfo *a, struct pollfd *ret)
+{
+    *ret = (struct pollfd){ .events = POLLOUT };
+    ret->fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, a->ai_protocol);
+    if (ret->fd < 0)
+        return HAS_FAILED;
+    if (connect(ret->fd, a->ai_addr, a->ai_addrlen) == 0)
+        return HAS_CONNECTED;
+    return errno == EINPROGRESS ? IS_SILENT : HAS_FAILED;
 }
 
-/* True: one of them answered.  All of them silent until the end, or until it is ended: no. */
-static bool wait_answer(struct pollfd *waiting, nfds_t n, int64_t until_ms)
+/* Nobody polls it any more. */
+static void end(struct pollfd *p)
+{
+    if (p->fd >= 0)
+        close(p->fd);
+    p->fd = -1;
+}
+
+/* Of what poll() told: the failed are ended.  HAS_FAILED: all are. */
+static contact judge(struct pollfd *at, nfds_t n)
+{
+    contact all = HAS_FAILED;
+
+    for (nfds_t i = 0; i < n; i++) {
+        int failure = 0;
+        socklen_t size = sizeof(failure);
+
+        if (at[i].fd >= 0 && at[i].revents != 0) {
+            if (getsockopt(at[i].fd, SOL_SOCKET, SO_ERROR, &failure, &size) == 0 && failure == 0)
+                return HAS_CONNECTED;
+            end(&at[i]);
+        }
+        if (at[i].fd >= 0)
+            all = IS_SILENT;
+    }
+    return all;
+}
+
+/* IS_SILENT: until the end, or until it is ended. */
+static contact wait_contact(struct pollfd *at, nfds_t n, int64_t until_ms)
 {
     process_waiting w;
-    int found = 0;
+    contact c = IS_SILENT;
 
     process_waiting_begin(&w);
-    while (found == 0 && !process_waiting_is_ended(&w)) {
+    while (c == IS_SILENT && !process_waiting_is_ended(&w)) {
         int64_t left_ms = until_ms - clock_mono_ms();
+        int found;
 
         if (left_ms <= 0)
             break;
-        found = poll(waiting, n, left_ms < LOOK_MS ? (int)left_ms : LOOK_MS);
-        if (found < 0 && errno == EINTR)
-            found = 0;
+        found = poll(at, n, left_ms < LOOK_MS ? (int)left_ms : LOOK_MS);
+        if (found > 0)
+            c = judge(at, n);
+        else if (found < 0 && errno != EINTR)
+            c = HAS_FAILED; /* that is no silence of theirs */
     }
     process_waiting_end(&w);
-    return found != 0; /* a failure of poll() is no silence of theirs */
+    return c;
 }
 
-static bool any_answers(const struct addrinfo *list, int64_t until_ms)
+bool transport_any_answers(const struct addrinfo *list, int64_t until_ms)
 {
-    struct pollfd waiting[MAX_ADDRESSES];
+    struct pollfd at[MAX_ADDRESSES];
+    contact all = HAS_FAILED;
     nfds_t n = 0;
-    bool answers = false, is_silent;
 
-    for (const struct addrinfo *a = list; a != NULL && n < MAX_ADDRESSES && !answers;
-         a = a->ai_next) {
-        int fd = begin(a, &is_silent);
+    for (const struct addrinfo *a = list;
+         a != NULL && n < MAX_ADDRESSES && all != HAS_CONNECTED; a = a->ai_next) {
+        contact c = begin(a, &at[n]);
 
-        answers = !is_silent;
-        if (fd >= 0)
-            waiting[n++] = (struct pollfd){ .fd = fd, .events = POLLOUT };
+        if (c == HAS_FAILED)
+            end(&at[n]);
+        else
+            all = c;
+        n++;
     }
-    if (!answers)
-        answers = wait_answer(waiting, n, until_ms);
+    if (all == IS_SILENT)
+        all = wait_contact(at, n, until_ms);
     for (nfds_t i = 0; i < n; i++)
-        close(waiting[i].fd);
-    return answers;
+        end(&at[i]);
+    return all != IS_SILENT;
 }
 
 bool transport_reach(const transport_run *r, int64_t deadline_ms)
@@ -112,7 +150,7 @@ bool transport_reach(const transport_run *r, int64_t deadline_ms)
     if (!split_host(transport_host_of(r->t->url), r->kind == TO_HTTP ? "80" : "443", host, port) ||
         getaddrinfo(host, port, &hints, &list) != 0)
         return true;
-    answers = any_answers(list, until_ms < deadline_ms ? until_ms : deadline_ms);
+    answers = transport_any_answers(list, until_ms < deadline_ms ? until_ms : deadline_ms);
     freeaddrinfo(list);
     return answers;
 }

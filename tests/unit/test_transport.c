@@ -5,7 +5,12 @@
 #include "remote_support.h"
 
 #include "store/sidecar.h"
+#include "base/clock.h"
 #include "store/transport_int.h"
+
+#include <arpa/inet.h>
+#include <netdb.h>
+#include <sys/socket.h>
 
 #define MAIN "refs/heads/main"
 
@@ -309,6 +314,81 @@ static void test_F21_a_servers_ssh_has_nothing_of_its_users(void **state)
     unsetenv("SSH_AUTH_SOCK");
 }
 
+/* ---- is there a way ---- */
+
+typedef enum way { LISTENS, REFUSES, IS_AWAY /* no route: it fails at once */, SAYS_NOTHING } way;
+
+typedef struct place {
+    int fd, others[4];
+    struct sockaddr_in at;
+} place;
+
+static int dial(const struct sockaddr_in *at, int flags)
+{
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | flags, 0);
+
+    assert_true(fd >= 0);
+    if (connect(fd, (const struct sockaddr *)at, sizeof(*at)) < 0)
+        assert_int_equal(flags, SOCK_NONBLOCK);
+    return fd;
+}
+
+/* Whose queue is full answers nobody. */
+static void place_make(place *p, way how)
+{
+    socklen_t n = sizeof(p->at);
+
+    *p = (place){ .others = { -1, -1, -1, -1 }, .at = { .sin_family = AF_INET } };
+    p->at.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+    p->fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    assert_int_equal(bind(p->fd, (struct sockaddr *)&p->at, sizeof(p->at)), 0);
+    assert_int_equal(getsockname(p->fd, (struct sockaddr *)&p->at, &n), 0);
+    if (how == IS_AWAY)
+        p->at.sin_addr.s_addr = inet_addr("224.0.0.1");
+    if (how == LISTENS || how == SAYS_NOTHING)
+        assert_int_equal(listen(p->fd, how == LISTENS ? 8 : 0), 0);
+    for (size_t i = 0; how == SAYS_NOTHING && i < ARRAY_LEN(p->others); i++)
+        p->others[i] = dial(&p->at, i == 0 ? 0 : SOCK_NONBLOCK);
+}
+
+static void place_close(place *p)
+{
+    for (size_t i = 0; i < ARRAY_LEN(p->others); i++)
+        if (p->others[i] >= 0)
+            close(p->others[i]);
+    close(p->fd);
+}
+
+static bool answers(way first, way second)
+{
+    place a, b;
+    bool does;
+    struct addrinfo y = { .ai_family = AF_INET, .ai_addrlen = sizeof(b.at) };
+    struct addrinfo x = { .ai_family = AF_INET, .ai_addrlen = sizeof(a.at), .ai_next = &y };
+
+    place_make(&a, first);
+    place_make(&b, second);
+    x.ai_addr = (struct sockaddr *)&a.at;
+    y.ai_addr = (struct sockaddr *)&b.at;
+    does = transport_any_answers(&x, clock_mono_ms() + 300);
+    place_close(&a);
+    place_close(&b);
+    return does;
+}
+
+static void test_F19_an_address_that_fails_does_not_speak_for_one_that_is_silent(void **state)
+{
+    (void)state;
+    assert_false(answers(IS_AWAY, SAYS_NOTHING)); /* no way to IPv6, say: git would wait for ever */
+    assert_false(answers(SAYS_NOTHING, IS_AWAY));
+    assert_false(answers(REFUSES, SAYS_NOTHING));
+    assert_false(answers(SAYS_NOTHING, SAYS_NOTHING));
+    assert_true(answers(IS_AWAY, LISTENS));
+    assert_true(answers(SAYS_NOTHING, LISTENS));
+    assert_true(answers(IS_AWAY, REFUSES)); /* git says it at once, in known words */
+    assert_true(answers(IS_AWAY, IS_AWAY));
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 
 int main(void)
@@ -322,6 +402,7 @@ int main(void)
         TEST(test_each_failure_has_its_cause),
         TEST(test_F17_a_remote_that_takes_no_more_bytes_says_so),
         TEST(test_F21_a_servers_ssh_has_nothing_of_its_users),
+        TEST(test_F19_an_address_that_fails_does_not_speak_for_one_that_is_silent),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
