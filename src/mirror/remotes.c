@@ -309,18 +309,21 @@ static char *replaced(const char *text, const char *what, const char *with)
 memfs_code remotes_parse(const char *text, remote_url *ret, char **ret_clean, memfs_error *err)
 {
     _cleanup_(mem_freep) char *whole = NULL;
+    const char *at_rest, *path;
     memfs_code rc = url_expand(text, STAND_IN, &whole, err);
 
     if (rc == MEMFS_OK)
         rc = url_parse(whole, ret, err);
     if (rc < 0)
         return rc;
-    if (strstr(text, MARK) != NULL && strstr(ret->path, STAND_IN) == NULL) {
+    at_rest = ret->text != NULL ? ret->text : ""; /* never NULL; the analyzer cannot see that */
+    path = ret->path != NULL ? ret->path : "";
+    if (strstr(text, MARK) != NULL && strstr(path, STAND_IN) == NULL) {
         url_dispose(ret);
         return memfs_fail(err, MEMFS_EINVALID, MARK " can stand in the path of an address only");
     }
-    *ret_clean = strstr(text, MARK) != NULL ? replaced(ret->text, STAND_IN, MARK)
-                                            : mem_strdup(ret->text);
+    *ret_clean = strstr(text, MARK) != NULL ? replaced(at_rest, STAND_IN, MARK)
+                                            : mem_strdup(at_rest);
     return MEMFS_OK;
 }
 
