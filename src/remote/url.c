@@ -108,6 +108,26 @@ static char *decode(memfs_str s)
     return buf_take(&out, NULL);
 }
 
+/*
+ * "." or ".." as a part of the path, also escaped: hosts, proxies and curl fold them, so the
+ * address would mean another repository than it says, and one template the same for two agents.
+ */
+static memfs_code check_dots(memfs_str path, bool has_escapes, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *text = has_escapes ? decode(path) : take(path);
+    memfs_str part, rest = str_of(text);
+    bool has_more;
+
+    do {
+        has_more = str_split(rest, '/', &part, &rest);
+        if (!has_more)
+            part = rest;
+        if (str_equal(part, MEMFS_STR(".")) || str_equal(part, MEMFS_STR("..")))
+            return refuse(err, "has '.' or '..' as a part of its path: say the path that is meant");
+    } while (has_more);
+    return MEMFS_OK;
+}
+
 static bool is_alnum(char c)
 {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
@@ -456,6 +476,8 @@ memfs_code url_parse(const char *text, remote_url *ret, memfs_error *err)
     rc = check_bytes(s, s.ptr[0] != '/', err);
     if (rc == MEMFS_OK)
         rc = parse_kind(s, &url, err);
+    if (rc == MEMFS_OK)
+        rc = check_dots(str_of(url.path), url.kind != URL_PATH, err);
     if (rc < 0)
         return rc;
     *ret = url;

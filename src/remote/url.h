@@ -5,7 +5,8 @@
  * user@host:path, host:path, file:///path and plain absolute paths.  Refused, with the reason:
  * everything else (ext::, git://, a leading '-', control bytes and backslashes, also
  * percent-encoded ones, blanks except inside a plain path, bytes that are no UTF-8, an empty or
- * odd host, an option where a host, user or path should be, a query or fragment).
+ * odd host, an option where a host, user or path should be, '.' or '..' as a part of the path, a
+ * query or fragment).
  *
  * User info is split off here and nowhere else: `text` never holds a secret, so it may be stored,
  * logged and shown.  A user name without a password stays part of an ssh address.  In http(s)

@@ -178,6 +178,9 @@ static void test_what_is_wrong_is_named(void **state)
         { "[mirror \"a\"]\n\turl = https://{agentId}.h/x\n", "path of an address" },
         { "[mirror \"a\"]\n\turl = http://example.com/{agentId}\n", "allowHttp" },
         { "[mirror \"a\"]\n\turl = ext::sh -c x {agentId}\n", "'a'" },
+        { "[mirror \"a\"]\n\turl = https://h/../{agentId}\n", "'.' or '..'" },
+        { "[mirror \"a\"]\n\turl = https://h/{agentId}/%2e%2e\n", "'.' or '..'" },
+        { "[mirror \"a\"]\n\turl = /srv/{agentId}/..\n", "'.' or '..'" },
         { "[mirror \"A_b\"]\n\turl = https://h/{agentId}\n", "a-z" },
         { "[mirror]\n\turl = https://h/{agentId}\n", "a-z" },
     };

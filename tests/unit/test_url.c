@@ -61,6 +61,8 @@ static const good_row GOOD[] = {
     { "file:///srv/with%20blank/a", URL_PATH, "/srv/with blank/a", "", "/srv/with blank/a", NULL,
       NULL },
     { "file://localhost/srv/a", URL_PATH, "/srv/a", "", "/srv/a", NULL, NULL },
+    { "https://h/..a/b../...git", URL_HTTPS, "https://h/..a/b../...git", "https://h",
+      "/..a/b../...git", NULL, NULL },
     { "https://h/\xC3\xA9.git", URL_HTTPS, "https://h/\xC3\xA9.git", "https://h", "/\xC3\xA9.git",
       NULL, NULL },
 };
@@ -171,6 +173,18 @@ static const bad_row BAD[] = {
     { "~/a.git", "relative" },
     { "/srv/a\nb", "control" },
     { "/srv/a\\b", "backslash" },
+    { "https://h/../a", "part of its path" },
+    { "https://h/x/..", "part of its path" },
+    { "https://h/./a", "part of its path" },
+    { "https://h/a/.", "part of its path" },
+    { "https://h/x/%2e%2E/a", "part of its path" },
+    { "https://h/x/.%2e/a", "part of its path" },
+    { "https://h/x%2f..%2fa", "part of its path" },
+    { "ssh://h/x/../a", "part of its path" },
+    { "me@h:../a.git", "part of its path" },
+    { "/srv/x/../a", "part of its path" },
+    { "/srv/.", "part of its path" },
+    { "file:///srv/%2e%2e/a", "part of its path" },
 };
 
 static void test_T06_what_is_no_address_is_refused_with_the_reason(void **state)
