@@ -14,7 +14,7 @@
  *     [section]  [section "sub\"section"]  [section.sub]     names without case, "sub" with case
  *     key = value                          key alone is true; key and section: letters, digits, '-'
  *     value: blanks around it are dropped; "…" keeps them; \n \t \b \\ \" ; a backslash at the end
- *     of a line continues it; # and ; begin a comment outside quotes
+ *     of a line continues it; # and ; begin a comment outside quotes; no NUL anywhere
  *
  * A file is parsed into entries that remember which bytes they came from.  Changing means cutting
  * those bytes out and putting a line in, so that comments and the order of everything else stay.
@@ -295,6 +295,19 @@ static memfs_code parse_lines(parser *p, memfs_error *err)
     return rc;
 }
 
+/* Keys and values are handed out as C strings: what stands behind a NUL would be lost unseen. */
+static memfs_code check_nul(const parser *p, memfs_error *err)
+{
+    const char *nul = memchr(p->at, '\0', (size_t)(p->end - p->at));
+    parser at_nul = { .line = p->line };
+
+    if (nul == NULL)
+        return MEMFS_OK;
+    for (const char *c = p->at; c < nul; c++)
+        at_nul.line += *c == '\n';
+    return bad_line(&at_nul, "it holds a NUL byte", err);
+}
+
 static memfs_code parse(gitconfig *c, memfs_error *err)
 {
     parser p = { .c = c,
@@ -306,7 +319,9 @@ static memfs_code parse(gitconfig *c, memfs_error *err)
 
     if (c->text.len >= 3 && memcmp(c->text.ptr, "\xef\xbb\xbf", 3) == 0)
         p.at += 3;
-    rc = parse_lines(&p, err);
+    rc = check_nul(&p, err);
+    if (rc == MEMFS_OK)
+        rc = parse_lines(&p, err);
     buf_dispose(&p.section);
     return rc;
 }

@@ -120,6 +120,26 @@ static void test_what_git_cannot_read_is_named_by_its_line(void **state)
     }
 }
 
+/* A value would end there, and a remote would have half of its address. */
+static void test_a_nul_byte_is_refused_with_its_line(void **state)
+{
+    static const char text[] = "[a]\n\tk = v\n[b]\n\turl = https://h/x\0y\n\tk = v\n";
+    work *w = *state;
+    _cleanup_(mem_freep) char *path = config_path(w);
+    const gitconfig_change change = { "a.k", "other" };
+    _cleanup_(gitconfig_closep) gitconfig *c = NULL;
+    _cleanup_(buf_dispose) memfs_buf after = MEMFS_BUF_INIT(1000);
+
+    assert_code(w, MEMFS_OK,
+                fs_write_atomic(path, str_make(text, sizeof(text) - 1), 0600, &w->err));
+    assert_code(w, MEMFS_EINVALID, gitconfig_open(path, &c, &w->err));
+    assert_says(w, "line 4 ");
+    assert_says(w, "NUL");
+    assert_code(w, MEMFS_EINVALID, gitconfig_apply(path, &change, 1, &w->err));
+    assert_code(w, MEMFS_OK, fs_read(path, &after, &w->err));
+    assert_true(str_equal(buf_str(&after), str_make(text, sizeof(text) - 1)));
+}
+
 static void test_no_file_reads_as_empty(void **state)
 {
     work *w = *state;
@@ -340,6 +360,7 @@ int main(void)
         TEST(test_values_are_read_as_git_reads_them),
         TEST(test_a_key_alone_is_true_and_the_last_value_counts),
         TEST(test_what_git_cannot_read_is_named_by_its_line),
+        TEST(test_a_nul_byte_is_refused_with_its_line),
         TEST(test_no_file_reads_as_empty),
         TEST(test_git_reads_what_was_changed),
         TEST(test_everything_else_stays_as_it_was),
