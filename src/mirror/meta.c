@@ -11,6 +11,12 @@
  * Every server that sees the same two sides writes the same text, so the same commit (sidecar.h),
  * and a fleet settles.
  *
+ * Births are taken and written of blocks that are in a tree, and of no others: a remote that tells
+ * of other labels each time would fill the state.  A block that was deleted and is restored keeps its
+ * date all the same, as a birth that was seen here stays in the state (K4), and the servers that saw
+ * it tell each other when the block is there again.  Only a machine that is rebuilt between the two
+ * dates it anew.
+ *
  * It costs a question only where there is news: theirs is fetched when main was, ours is written and
  * pushed when main was pushed and the text changed.  A host that takes no such ref is remembered in
  * the record (REFUSED) and left alone until somebody asks for an exchange by hand, or the address
@@ -20,7 +26,7 @@
  */
 #include "base/clock.h"
 #include "base/mem.h"
-#include "mirror/meta_text.h"
+#include "mirror/meta_living.h"
 #include "mirror/mirror_int.h"
 #include "store/sidecar.h"
 
@@ -147,11 +153,28 @@ static memfs_code merge_into_state(exchange *x, const meta_text *text, bool only
     return rc;
 }
 
+/* Their tree was not judged yet: what it may bring in is as much as a judged one. */
+static memfs_code date_before(exchange *x, fetched *f, const memfs_oid *theirs, memfs_error *err)
+{
+    _cleanup_(meta_text_dispose) meta_text living = META_TEXT_INIT;
+    const policy *p = &home_settings(mirror_home(x->m))->policy;
+    const memfs_oid tips[] = { x->ours, *theirs };
+    const meta_text *told = &meta_of(x)->text;
+    memfs_error ignored;
+    memfs_code rc;
+
+    meta_text_follow(told, told, &living);
+    if (meta_keep_living(fetched_repo(f), p, tips, ARRAY_LEN(tips), &living, &ignored) < 0)
+        return MEMFS_OK; /* a tree that cannot be walked is refused next, and that is told */
+    rc = meta_keep_few(home_state(mirror_home(x->m)), p->max_entries, &living, err);
+    return rc == MEMFS_OK ? merge_into_state(x, &living, true, err) : rc;
+}
+
 /*
  * The first rows of an agent that nobody here knows are to be dated right, and those of labels that
  * are new: a date that is known before its row costs nothing, one that comes later all rows.
  */
-void mirror_meta_before(exchange *x, fetched *f)
+void mirror_meta_before(exchange *x, fetched *f, const memfs_oid *theirs)
 {
     memfs_error err = MEMFS_ERROR_INIT;
     meta *m = meta_of(x);
@@ -160,18 +183,27 @@ void mirror_meta_before(exchange *x, fetched *f)
         return;
     if (x->is_unknown)
         ask(x, f);
-    if (!oid_is_zero(&m->tip) && merge_into_state(x, &m->text, true, &err) < 0)
+    if (x->record.note == MIRROR_NOTE_REFUSED)
+        return; /* most likely it is refused again */
+    if (!oid_is_zero(&m->tip) && date_before(x, f, theirs, &err) < 0)
         tell(x, "could not take over its dates", &err);
 }
 
 /* ---- joining both, under the agent's lock ---- */
 
-static memfs_code write_text(repo *r, const memfs_oid *theirs, meta_text *text, memfs_oid *ret,
-                             memfs_error *err)
+/* text loses the births of what is not in main. */
+static memfs_code write_text(exchange *x, repo *r, const memfs_oid *theirs, meta_text *text,
+                             memfs_oid *ret, memfs_error *err)
 {
     _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(META_MAX_BYTES);
-    memfs_code rc;
+    home *h = mirror_home(x->m);
+    memfs_oid tip;
+    memfs_code rc = store_tip(home_store(h), agent_repo(x->agent), &tip, err);
 
+    if (rc == MEMFS_OK)
+        rc = meta_keep_living(r, &home_settings(h)->policy, &tip, 1, text, err);
+    if (rc < 0)
+        return rc;
     meta_text_write(text, &out);
     rc = buf_check(&out, META_FILE, err);
     return rc == MEMFS_OK ? sidecar_write(r, theirs, META_FILE, buf_str(&out), ret, err) : rc;
@@ -235,7 +267,7 @@ static memfs_code join_locked(exchange *x, fetched *f, meta_text *ret, memfs_err
     if (rc == MEMFS_OK)
         rc = join(r, theirs, &now, ret, err);
     if (rc == MEMFS_OK)
-        rc = write_text(r, &theirs->tip, ret, &tip, err);
+        rc = write_text(x, r, &theirs->tip, ret, &tip, err);
     return rc;
 }
 
@@ -291,7 +323,7 @@ static memfs_code write_ours(exchange *x, memfs_oid *ret, memfs_error *err)
     if (rc == MEMFS_OK)
         rc = meta_text_load(home_state(h), x->agent_id, &now, err);
     if (rc == MEMFS_OK)
-        rc = write_text(r, &none, &now, ret, err);
+        rc = write_text(x, r, &none, &now, ret, err);
     agent_unlock(x->agent);
     return rc;
 }

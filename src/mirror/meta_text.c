@@ -1,6 +1,7 @@
 #include "mirror/meta_text.h"
 
 #include "base/clock.h"
+#include "base/escape.h"
 #include "base/json.h"
 #include "base/mem.h"
 #include "memory/ids.h"
@@ -130,14 +131,17 @@ static bool read_time(const char *text, int64_t *ret_us)
     return *ret_us > 0 && strcmp(again, text) == 0; /* no 31st of February */
 }
 
+/* One line that no terminal acts on: the rule for names of files (policy.h), labels among them. */
 static bool is_word(const char *s, size_t max)
 {
-    size_t n = strlen(s);
+    memfs_str text = str_of(s);
+    size_t pos = 0;
+    uint32_t cp;
 
-    for (size_t i = 0; i < n; i++)
-        if ((unsigned char)s[i] < 0x20 || s[i] == 0x7F)
+    while (pos < text.len)
+        if (!str_utf8_next(text, &pos, &cp) || escape_is_control(cp))
             return false;
-    return n > 0 && n <= max;
+    return text.len > 0 && text.len <= max;
 }
 
 static bool read_word(const json_t *value, size_t max, const char **ret)
@@ -333,6 +337,8 @@ static memfs_code take_agent(const state_agent *agent, void *ctx, memfs_error *e
     (void)err;
     t->agent_id = mem_strndup(agent->id.ptr, agent->id.len);
     t->name = is_default ? mem_strdup("") : mem_strndup(agent->name.ptr, agent->name.len);
+    if (t->name[0] != '\0' && !is_word(t->name, META_MAX_NAME)) /* nobody would take it */
+        t->name[0] = '\0';
     t->created_at_us = agent->created_at_us;
     if (!read_tags(tags, t)) { /* more than travels: none of them */
         for (size_t i = 0; i < t->n_tags; i++)

@@ -164,7 +164,7 @@ bool mirror_meta_comes(exchange *x);
 /* It came: f has it. */
 void mirror_meta_came(exchange *x, fetched *f, const memfs_oid *tip);
 /* f has just fetched their main and is taken in next: theirs is here too, or is fetched now. */
-void mirror_meta_before(exchange *x, fetched *f);
+void mirror_meta_before(exchange *x, fetched *f, const memfs_oid *theirs);
 /* f is taken in, and still there: its sidecar becomes part of ours. */
 void mirror_meta_taken(exchange *x, fetched *f);
 /*

@@ -78,7 +78,7 @@ static outcome take_fetched(exchange *x, fetched *f, const memfs_oid *theirs)
     memfs_code rc;
 
     judge_change(x, fetched_repo(f), theirs);
-    mirror_meta_before(x, f);
+    mirror_meta_before(x, f, theirs);
     rc = intake_fetched(mirror_home(x->m), str_of(x->agent_id), f, theirs, seen,
                         (intake_keep)x->keep, "memfs: mirror", &in, &err);
     if (rc < 0)

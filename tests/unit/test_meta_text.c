@@ -92,7 +92,12 @@ static void what_this_server_would_not_write_is_refused(void **state)
         "{\"agent_id\":\"" ID "\",\"version\":1}",
         START ",\"version\":1}", /* twice */
         START ",\"name\":7}", START ",\"name\":\"\"}", START ",\"name\":\"a\\u0000b\"}",
-        START ",\"name\":\"a\\u001bb\"}", START ",\"tags\":\"a\"}", START ",\"tags\":[1]}",
+        START ",\"name\":\"a\\u001bb\"}",
+        START ",\"name\":\"a\\u202eb\"}", START ",\"name\":\"a\\u0085b\"}",
+        START ",\"name\":\"a\\u2028b\"}", START ",\"name\":\"a\\u2066b\"}",
+        START ",\"name\":\"\\ufeffa\"}", START ",\"tags\":[\"a\",\"\\u200fb\"]}",
+        START ",\"births\":{\"a\\u202eb\":\"2026-01-01T00:00:00Z\"}}",
+        START ",\"tags\":\"a\"}", START ",\"tags\":[1]}",
         START ",\"tags\":[\"\"]}", START ",\"births\":[]}", START ",\"births\":{\"a\":1}}",
         START ",\"births\":{\"\":\"2026-01-01T00:00:00Z\"}}",
         START ",\"births\":{\"a\\nb\":\"2026-01-01T00:00:00Z\"}}",

@@ -1,0 +1,257 @@
+/*
+ * refs/memfs/meta of a remote that is hostile or broken (T23): what it may write here, and who hears of
+ * it.  One home and one bare repository; each exchange is run by hand.
+ */
+#include "sync_fixture.h"
+
+#include "mirror/mirror_int.h"
+#include "store/sidecar.h"
+
+#define DEADLINE (clock_mono_ms() + 60000)
+#define OLD "2020-01-01T00:00:00Z"
+#define OLD_US (INT64_C(1577836800) * 1000000)
+
+typedef struct bed {
+    fixture *f;
+    mirror *m;
+    char *remote; /* the bare repository of AGENT_A */
+    char *far;    /* somebody else's clone of it */
+    memfs_buf events;
+} bed;
+
+static void on_event(const char *event, const char *id, const char *remote, const char *text,
+                     void *ctx)
+{
+    bed *b = ctx;
+
+    (void)id;
+    (void)remote;
+    buf_printf(&b->events, "%s %s\n", event, text); /* by hand: on this thread */
+}
+
+static int bed_begin(void **state)
+{
+    bed *b = mem_alloc(sizeof(*b));
+    _cleanup_(mem_freep) char *folder = NULL, *config = NULL, *text = NULL;
+    remotes_options ro;
+    mirror_options o = { .is_manual = true, .event = on_event, .event_ctx = b };
+
+    fixture_begin((void **)&b->f);
+    b->events = (memfs_buf)MEMFS_BUF_INIT(1u << 20);
+    folder = mem_printf("%s/remote", b->f->root);
+    OK(fs_mkdirs(folder, &err));
+    b->remote = mem_printf("%s/" AGENT_A ".git", folder);
+    b->far = mem_printf("%s/far", b->f->root);
+    git(b->f->root, "init", "-q", "--bare", "-b", "main", b->remote);
+    config = mem_printf("%s/config", b->f->path);
+    text = mem_printf("[mirror \"origin\"]\n\turl = %s/{agentId}.git\n", folder);
+    OK(fs_write_atomic(config, str_of(text), 0600, &err));
+    ro = (remotes_options){ .home = b->f->path };
+    OK(remotes_load(&ro, &o.remotes, &err));
+    o.home = b->f->h;
+    OK(mirror_start(&o, &b->m, &err));
+    *state = b;
+    return 0;
+}
+
+static int bed_end(void **state)
+{
+    bed *b = *state;
+
+    mirror_stop(b->m, 0);
+    fixture_end((void **)&b->f);
+    buf_dispose(&b->events);
+    free(b->remote);
+    free(b->far);
+    free(b);
+    return 0;
+}
+
+#define BED_TEST(name) cmocka_unit_test_setup_teardown(name, bed_begin, bed_end)
+
+/* ---- doing ---- */
+
+/* A client's commit here; text NULL: the file goes. */
+static void edit(bed *b, const char *path, const char *text)
+{
+    _cleanup_(mem_freep) char *repo = mem_printf("%s/" REPO_A, b->f->path);
+
+    if (fs_exists(repo)) {
+        git(b->f->work, "fetch", "-q", repo, "main");
+        git(b->f->work, "reset", "-q", "--hard", "FETCH_HEAD");
+    }
+    if (text != NULL)
+        put_file(b->f->work, path, str_of(text));
+    else
+        drop_file(b->f->work, path);
+    push_work(b->f, ID_A);
+}
+
+static exchange_result exchange_now(bed *b, unsigned wants)
+{
+    exchange_result r;
+
+    OK(mirror_exchange(b->m, ID_A, "origin", wants, DEADLINE, &r, &err));
+    return r;
+}
+
+static void must_sync(bed *b)
+{
+    exchange_result r = exchange_now(b, WANT_NOW);
+
+    if (r.code != MEMFS_OK)
+        fail_msg("%s", r.failure);
+}
+
+/* Somebody else's commit on the remote's main. */
+static void far_commit(bed *b, const char *path, const char *text)
+{
+    if (!fs_exists(b->far))
+        git(b->f->root, "clone", "-q", b->remote, b->far);
+    git(b->far, "fetch", "-q", "origin");
+    git(b->far, "checkout", "-q", "-B", "main", "origin/main");
+    put_file(b->far, path, str_of(text));
+    commit_all(b->far, "far");
+    git(b->far, "push", "-q", "origin", "HEAD:refs/heads/main");
+}
+
+/* The remote's sidecar gets another agent.json, on top of what it has. */
+static void far_meta(bed *b, const char *text)
+{
+    if (!fs_exists(b->far))
+        git(b->f->root, "clone", "-q", b->remote, b->far);
+    git(b->far, "fetch", "-q", "origin", STORE_META);
+    git(b->far, "checkout", "-q", "--detach", "FETCH_HEAD");
+    put_file(b->far, "agent.json", str_of(text));
+    commit_all(b->far, "meta");
+    git(b->far, "push", "-q", "origin", "HEAD:" STORE_META);
+}
+
+#define META_START "{\"agent_id\":\"" AGENT_A "\",\"version\":1,\"created_at\":\"" OLD "\""
+
+/* ---- looking ---- */
+
+static memfs_code count_birth(const state_birth *birth, void *ctx, memfs_error *err)
+{
+    (void)birth;
+    (void)err;
+    ++*(size_t *)ctx;
+    return MEMFS_OK;
+}
+
+static size_t n_births(bed *b)
+{
+    size_t n = 0;
+
+    OK(state_births(home_state(b->f->h), ID_A, MEMFS_STR(""), count_birth, &n, &err));
+    return n;
+}
+
+static memfs_code take_date(const state_birth *birth, void *ctx, memfs_error *err)
+{
+    (void)err;
+    *(int64_t *)ctx = birth->created_at_us;
+    return MEMFS_OK;
+}
+
+/* 0: never seen */
+static int64_t birth_of(bed *b, const char *label)
+{
+    int64_t at_us = 0;
+
+    OK(state_births(home_state(b->f->h), ID_A, str_of(label), take_date, &at_us, &err));
+    return at_us;
+}
+
+static bool is_in_meta(const char *git_dir, const char *text)
+{
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1u << 20);
+    const char *const args[] = { "cat-file", "blob", STORE_META ":agent.json", NULL };
+
+    OK(git_in(git_dir, MEMFS_STR(""), &out, args));
+    return strstr(out.ptr, text) != NULL;
+}
+
+/* ---- births ---- */
+
+static void test_T23_births_of_other_labels_each_time_are_no_rows(void **state)
+{
+    bed *b = *state;
+    size_t n;
+
+    edit(b, "system/human.md", "one\n");
+    must_sync(b);
+    n = n_births(b);
+    for (int i = 0; i < 3; i++) {
+        _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(1u << 20);
+        _cleanup_(mem_freep) char *path = mem_printf("notes/%d.md", i);
+
+        buf_puts(&text, META_START ",\"births\":{\"system/human\":\"" OLD "\"");
+        for (int k = 0; k < 100; k++)
+            buf_printf(&text, ",\"junk/%d-%d\":\"" OLD "\"", i, k);
+        buf_printf(&text, ",\"notes/%d\":\"" OLD "\"}}", i);
+        far_meta(b, text.ptr);
+        far_commit(b, path, "x\n");
+        must_sync(b);
+        assert_int_equal(n_births(b), n + (size_t)i + 1); /* the block that came with it */
+    }
+    assert_true(birth_of(b, "system/human") == OLD_US);
+    assert_true(birth_of(b, "notes/2") == OLD_US);
+    edit(b, "system/human.md", "two\n");
+    must_sync(b);
+    assert_false(is_in_meta(b->remote, "junk"));
+    assert_true(is_in_meta(b->remote, "notes/2"));
+}
+
+/* Of a tree that is refused: what it may bring is bounded, and does not come again. */
+static void test_T23_births_of_a_refused_tree_are_few(void **state)
+{
+    bed *b = *state;
+    size_t n;
+
+    edit(b, "system/human.md", "one\n");
+    must_sync(b);
+    n = n_births(b);
+    for (int i = 0; i < 3; i++) {
+        _cleanup_(mem_freep) char *path = mem_printf("notes/%d.md", i);
+        _cleanup_(mem_freep) char *text =
+            mem_printf(META_START ",\"births\":{\"notes/%d\":\"" OLD "\"}}", i);
+
+        far_meta(b, text);
+        far_commit(b, "bad\\name.md", path);
+        far_commit(b, path, "x\n");
+        assert_int_equal(exchange_now(b, WANT_NOW).code, MEMFS_EDENIED);
+        assert_true(n_births(b) <= n + 1);
+    }
+}
+
+static void test_K4_a_deleted_block_that_is_restored_keeps_its_date(void **state)
+{
+    bed *b = *state;
+    int64_t born_us;
+
+    edit(b, "system/human.md", "one\n");
+    edit(b, "notes/a.md", "one\n");
+    must_sync(b);
+    assert_true(is_in_meta(b->remote, "notes/a"));
+    born_us = birth_of(b, "notes/a");
+    edit(b, "notes/a.md", NULL);
+    must_sync(b);
+    assert_false(is_in_meta(b->remote, "notes/a"));
+    assert_true(birth_of(b, "notes/a") == born_us);
+    edit(b, "notes/a.md", "again\n");
+    must_sync(b);
+    assert_true(birth_of(b, "notes/a") == born_us);
+    assert_true(is_in_meta(b->remote, "notes/a"));
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        BED_TEST(test_T23_births_of_other_labels_each_time_are_no_rows),
+        BED_TEST(test_T23_births_of_a_refused_tree_are_few),
+        BED_TEST(test_K4_a_deleted_block_that_is_restored_keeps_its_date),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
