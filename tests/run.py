@@ -159,24 +159,30 @@ def phase_unit():
 
 
 # What runs more than one thread, under ThreadSanitizer.
-CONCURRENT = ["test_pool", "test_cache_threads", "test_state", "test_home", "test_push",
+CONCURRENT = ["test_pool", "test_cache_threads", "test_state", "test_home", "test_push", "test_read_only",
               "test_intake", "test_http", "test_mirror"]
+
+# Of the server, where the mirror's threads meet each other, a reload, a host that is away, and webhooks.
+CONCURRENT_MIRROR = ("test_webhooks and not ten_thousand or test_mirror and (F15 or F30 or D1 or L3"
+                     " or several_remotes or together or two_servers or rebuild)")
 
 
 PROGRAMS = ["memfs", "memfs-server", "memfs-hook", "git-remote-memfs"]
 
 
 def phase_tsan():
-    """The concurrent unit tests, and what the client does with threads: many memories, the watcher."""
+    """The concurrent unit tests, what the client does with threads (many memories, the watcher), the mirror."""
     counts = build("build-tsan", ["-Db_sanitize=thread", "-Db_lundef=false"],
                    targets=["tests/unit/" + name for name in CONCURRENT] + PROGRAMS)
     if counts.failed:
         return counts
     commands = [[os.path.join(ROOT, "build-tsan/tests/unit", name)] for name in CONCURRENT]
     counts.add(cmocka_counts(commands, UNIT_ENV, "tsan-"))
+    env = {"TSAN_OPTIONS": UNIT_ENV["TSAN_OPTIONS"]}
     files = ["tests/integration/test_%s.py" % name for name in ("sync", "watch")]
-    return counts.add(pytest("tsan-client", files, "build-tsan/memfs",
-                             {"TSAN_OPTIONS": UNIT_ENV["TSAN_OPTIONS"]}))
+    counts.add(pytest("tsan-client", files, "build-tsan/memfs", env))
+    files = ["tests/integration/test_%s.py" % name for name in ("mirror", "webhooks")]
+    return counts.add(pytest("tsan-mirror", files + ["-k", CONCURRENT_MIRROR], "build-tsan/memfs", env))
 
 
 def phase_fuzz():
