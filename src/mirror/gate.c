@@ -12,7 +12,8 @@
  * The gate of a lane.  When a host is away, or refuses a token, it is so for all agents alike: ten
  * thousand of them need not find out one by one (and accounts get locked by that).  So the gate
  * closes, all pairs of the lane park, and the one that found out is the scout: it alone asks again.
- * When it, or anybody who asks on a person's or a webhook's word, gets through, the gate opens.
+ * When it, or anybody who asks on a person's or a webhook's word, gets through, the gate opens; and
+ * it does when a person wants all of them tried again, until the first few find out.
  *
  *   at once        nobody listens, no such name, TLS, host key, too many requests: a host's own
  *   the third time timeouts, cuts, 5xx, 401: of different agents in a row, with no good one in
@@ -101,6 +102,13 @@ void gate_open(mirror *m, lane *l)
         else
             pair_to_heap(m, p, clock_mono_ms() + mirror_chance(schedule_interval_ms(m, p)));
     }
+}
+
+void gate_open_all(mirror *m, const char *remote)
+{
+    for (size_t i = 0; i < m->n_lanes; i++)
+        if (remote == NULL || remote[0] == '\0' || strcmp(m->lanes[i].config->name, remote) == 0)
+            gate_open(m, &m->lanes[i]);
 }
 
 /* Closed for a while, then p asks for all, or, if it may be p's own fault, who waits longest. */

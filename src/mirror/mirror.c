@@ -369,13 +369,31 @@ static bool has_ended(const pair *p, uint32_t serial)
     return (int32_t)(p->n_ended - serial) >= 0;
 }
 
+/* One of many does not ask on its own word. */
+static memfs_code check_gate(const mirror *m, const ticket *t, const char *remote,
+                             memfs_error *err)
+{
+    const pair *p = t->pair;
+    const lane *l = &m->lanes[p->lane];
+
+    if (!t->is_in_turn || !gate_is_closed(l) || p->place == IS_HELD ||
+        (p->place == IN_QUEUE && p->is_prompt))
+        return MEMFS_OK;
+    return memfs_fail(err, MEMFS_EUNAVAIL, "remote '%.40s': %s, as others found; it was not asked "
+                                           "again", remote, remote_class_of(l->why)->name);
+}
+
 /* By a worker. */
 static memfs_code wait_exchange(mirror *m, const ticket *t, const char *remote,
                                 int64_t deadline_ms, exchange_result *ret, memfs_error *err)
 {
     pair *p = t->pair;
+    memfs_code rc;
 
     while (!has_ended(p, t->serial) && !p->is_gone && !m->is_stopping) {
+        rc = check_gate(m, t, remote, err);
+        if (rc < 0)
+            return rc;
         if (clock_mono_ms() >= deadline_ms)
             return memfs_fail(err, MEMFS_EUNAVAIL, "remote '%.40s': not done in time; it goes on",
                               remote);
@@ -408,22 +426,37 @@ static memfs_code run_exchange(mirror *m, const ticket *t, const char *remote, u
     return MEMFS_OK;
 }
 
-memfs_code mirror_begin(mirror *m, memfs_str agent_id, const char *remote, unsigned wants,
-                        ticket *ret, memfs_error *err)
+typedef void (*want_fn)(mirror *m, pair *p, unsigned wants);
+
+static memfs_code begin_ticket(mirror *m, memfs_str agent_id, const char *remote, want_fn want,
+                               ticket *ret, memfs_error *err)
 {
     memfs_code rc;
     pair *p = NULL;
 
-    *ret = (ticket){ .wants = wants };
     pthread_mutex_lock(&m->mutex);
     rc = enter(m, agent_id, remote, &p, err);
     if (rc == MEMFS_OK) {
         ret->pair = p;
         ret->serial = p->n_begun + 1;
-        schedule_want(m, p, wants);
+        want(m, p, ret->wants);
     }
     pthread_mutex_unlock(&m->mutex);
     return rc;
+}
+
+memfs_code mirror_begin(mirror *m, memfs_str agent_id, const char *remote, unsigned wants,
+                        ticket *ret, memfs_error *err)
+{
+    *ret = (ticket){ .wants = wants };
+    return begin_ticket(m, agent_id, remote, schedule_want, ret, err);
+}
+
+memfs_code mirror_begin_in_turn(mirror *m, memfs_str agent_id, const char *remote, unsigned wants,
+                                ticket *ret, memfs_error *err)
+{
+    *ret = (ticket){ .wants = wants, .is_in_turn = true };
+    return begin_ticket(m, agent_id, remote, schedule_want_in_turn, ret, err);
 }
 
 memfs_code mirror_end(mirror *m, ticket *t, const char *remote, int64_t deadline_ms,
@@ -501,11 +534,11 @@ memfs_code pair_hold_take(mirror *m, memfs_str agent_id, const char *remote, int
 void pair_hold_release(mirror *m, pair_hold *h)
 {
     process_mark(NULL);
+    mirror_remotes_unref(m, h->set); /* before: once it left, a stop may end the mirror */
     pthread_mutex_lock(&m->mutex);
     schedule_release(m, h->pair);
     leave(m, h->pair);
     pthread_mutex_unlock(&m->mutex);
-    mirror_remotes_unref(m, h->set);
     *h = (pair_hold){ NULL, NULL, NULL };
 }
 

@@ -63,8 +63,7 @@ void mirror_remotes_unref(mirror *m, remote_set *set);
 const remote_config *remote_set_find(const remote_set *set, const char *remote);
 
 /* Was it learned at the address that is configured now? */
-bool record_is_of(const remote_set *set, const remote_config *c, const char *agent_id,
-                  const mirror_record *r);
+bool record_is_of(const remote_config *c, const char *agent_id, const mirror_record *r);
 
 /* ---- one exchange (exchange.c) ---- */
 

@@ -216,6 +216,7 @@ pair *pair_need(mirror *m, memfs_str id, size_t lane_at)
         return p;
     p = pair_new(m, id, lane_at);
     p->changed_s = (uint32_t)(clock_mono_ms() / 1000);
+    p->is_new = true;
     pair_to_heap(m, p, clock_mono_ms() + mirror_chance(schedule_interval_ms(m, p)));
     return p;
 }

@@ -4,8 +4,8 @@
  * A pair is an agent and a remote.  It is always in exactly one place:
  *
  *     IN_HEAP    waits for due_ms: its next poll, or another try
- *     IN_QUEUE   its lane's prompt queue (pushes, hints, somebody waits) or that of polls and of
- *                what a comparison or an opened gate finds undone
+ *     IN_QUEUE   its lane's prompt queue (pushes, hints, somebody waits) or that of polls, of what
+ *                a comparison or an opened gate finds undone, and of a retry of all
  *     IS_PARKED  the lane's gate is closed, and another pair asks for all
  *     IS_HELD    a worker, or somebody with pair_hold_take, is at it
  *
@@ -39,6 +39,7 @@ struct pair {
     uint32_t changed_s;  /* clock_mono_ms / 1000: when main last moved on either side */
     uint32_t told_s;     /* when a trouble of it was last told; 0: never */
     uint32_t told;       /* which ones since they were told less than a minute apart: 1 << answer */
+    int64_t answered_at_us; /* when the remote last told its refs; 0: not since the start */
     memfs_oid known;     /* main of the remote, as recorded */
     memfs_oid hinted;    /* by a webhook since it is held; zero: not said */
     uint16_t n_waiting;  /* threads */
@@ -51,6 +52,7 @@ struct pair {
     bool is_failing : 1;
     bool is_told : 1;
     bool is_fleeting : 1; /* of an agent that may be unknown: goes when nobody needs it */
+    bool is_new : 1;     /* nothing changed since it was made, nor was its record looked at */
     bool is_gone : 1;    /* out of the table; freed by the last who uses it */
     char id[];
 };
@@ -80,6 +82,7 @@ typedef struct lane {
 typedef struct room {
     char *name; /* "host:port"; of a path: the remote's name */
     size_t n_running, n_pairs;
+    bool is_silent;       /* the last that was asked was a timeout */
     int64_t next_slot_ms; /* of polls */
     int64_t next_meet_ms; /* of ids that nobody here knows */
 } room;
@@ -103,7 +106,8 @@ struct mirror {
     pthread_t scheduler, *workers;
     size_t n_threads;    /* workers that run; 0: is_manual */
     bool has_scheduler, is_stopping, wants_compare, is_compared;
-    size_t n_running;   /* exchanges */
+    size_t n_running;    /* exchanges */
+    size_t n_busy;       /* workers that are at one */
     size_t n_callers;    /* threads inside mirror_exchange, pair_hold_take, ... */
     int64_t compare_at_ms, check_at_ms;
 };
@@ -133,6 +137,8 @@ bool pair_drop_if_useless(mirror *m, pair *p);
 /* After an exchange that asked. */
 void gate_heard(mirror *m, pair *p, const exchange *x);
 void gate_open(mirror *m, lane *l);
+/* Somebody says that it is worth another try.  remote: NULL or "" for all. */
+void gate_open_all(mirror *m, const char *remote);
 static inline bool gate_is_closed(const lane *l)
 {
     return l->closed_until_ms != 0;
@@ -153,9 +159,16 @@ typedef struct ticket {
     pair *pair; /* NULL: not begun */
     uint32_t serial;
     unsigned wants;
+    bool is_in_turn;
 } ticket;
 MEMFS_CHECK memfs_code mirror_begin(mirror *m, memfs_str agent_id, const char *remote,
                                     unsigned wants, ticket *ret, memfs_error *err);
+/*
+ * The same for one of many: behind pushes and hints, and not at all while the gate is closed
+ * (mirror_end then fails).
+ */
+MEMFS_CHECK memfs_code mirror_begin_in_turn(mirror *m, memfs_str agent_id, const char *remote,
+                                            unsigned wants, ticket *ret, memfs_error *err);
 MEMFS_CHECK memfs_code mirror_end(mirror *m, ticket *t, const char *remote, int64_t deadline_ms,
                                   exchange_result *ret, memfs_error *err);
 void mirror_give_up(mirror *m, ticket *t);
@@ -168,6 +181,8 @@ void *schedule_work(void *mirror);
 int64_t schedule_interval_ms(const mirror *m, const pair *p);
 /* Something is wanted of a pair: where it goes now. */
 void schedule_want(mirror *m, pair *p, unsigned wants);
+/* The same for one of many: behind pushes and hints, and nothing is said to have changed. */
+void schedule_want_in_turn(mirror *m, pair *p, unsigned wants);
 /* A pair that is held: run, conclude, released.  The mutex is not held. */
 void schedule_run(mirror *m, pair *p, int64_t deadline_ms, int keep, exchange_result *ret);
 /* Held no longer (the mutex is held). */

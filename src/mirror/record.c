@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/escape.h"
+#include "base/mem.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -40,9 +41,27 @@ static memfs_code take_row(const state_mirror *row, void *ctx, memfs_error *err)
 memfs_code record_load(mirror *m, const char *agent_id, const char *remote, mirror_record *ret,
                        memfs_error *err)
 {
-    memset(ret, 0, sizeof(*ret)); /* padding too: records are compared as bytes */
+    memset(ret, 0, sizeof(*ret));
     return state_mirrors(home_state(mirror_home(m)), str_of(agent_id), str_of(remote), take_row,
                          ret, err);
+}
+
+/* What was learned. */
+static bool is_same_standing(const mirror_record *a, const mirror_record *b)
+{
+    return strcmp(a->mark, b->mark) == 0 && oid_equal(&a->remote_tip, &b->remote_tip) &&
+           oid_equal(&a->meta_tip, &b->meta_tip) && oid_equal(&a->proof_tree, &b->proof_tree) &&
+           a->seen_at_us == b->seen_at_us && a->pushed_at_us == b->pushed_at_us &&
+           a->proof_at_us == b->proof_at_us;
+}
+
+/* What fails, and what is noted. */
+static bool is_same_trouble(const mirror_record *a, const mirror_record *b)
+{
+    return strcmp(a->answer, b->answer) == 0 && strcmp(a->detail, b->detail) == 0 &&
+           a->n_failures == b->n_failures && a->failed_at_us == b->failed_at_us &&
+           a->next_try_us == b->next_try_us && a->note == b->note &&
+           strcmp(a->note_text, b->note_text) == 0 && a->note_at_us == b->note_at_us;
 }
 
 memfs_code record_save(mirror *m, const char *agent_id, const char *remote,
@@ -68,7 +87,7 @@ memfs_code record_save(mirror *m, const char *agent_id, const char *remote,
         .note_at_us = now->note_at_us,
     };
 
-    if (before != NULL && memcmp(before, now, sizeof(*now)) == 0)
+    if (before != NULL && is_same_standing(before, now) && is_same_trouble(before, now))
         return MEMFS_OK;
     return state_mirror_put(home_state(mirror_home(m)), &row, err);
 }
@@ -92,18 +111,24 @@ void record_note(mirror_record *r, mirror_note note, const char *fmt, ...)
     r->note_at_us = clock_wall_us();
 }
 
-bool record_is_of(const remote_set *set, const remote_config *c, const char *agent_id,
-                  const mirror_record *r)
+/* The first half of a mark is the address alone, so no credential is read for it. */
+bool record_is_of(const remote_config *c, const char *agent_id, const mirror_record *r)
 {
+    _cleanup_(mem_freep) char *text = NULL;
     remote_target t = REMOTE_TARGET_INIT;
     memfs_error ignored;
     char mark[17];
+    bool is_it = true;
 
-    if (r->mark[0] == '\0' || remote_config_target(set->r, c, agent_id, &t, &ignored) < 0)
+    if (r->mark[0] == '\0')
         return true;
-    remote_target_mark(&t, mark);
+    if (url_expand(c->url, agent_id, &text, &ignored) == MEMFS_OK &&
+        url_parse(text, &t.url, &ignored) == MEMFS_OK) {
+        remote_target_mark(&t, mark);
+        is_it = memcmp(mark, r->mark, 8) == 0;
+    }
     remote_target_dispose(&t);
-    return memcmp(mark, r->mark, 8) == 0;
+    return is_it;
 }
 
 memfs_code mirror_forget(mirror *m, const char *remote, memfs_error *err)

@@ -12,7 +12,8 @@
 /*
  * When.  The scheduler's thread moves pairs whose time has come from the heap into their lane's
  * queues; workers take from there, one lane after the other, pushes and hints before polls, and at
- * most half of them for one host.
+ * most half of them for one host.  The last free worker is for a host that answers: none that was
+ * silent last gets it, and none that has one already while there is such a host without any.
  *
  * A poll needs a slot of its host's rate: the first time it is due it gets the next free one, and
  * goes back into the heap until then.  So ten thousand polls that are due at once come out as an
@@ -82,12 +83,25 @@ static void on_due(mirror *m, pair *p, int64_t now_ms)
     pair_to_queue(m, p, (p->wants & ~(unsigned)WANT_LOOK) != 0);
 }
 
+static void set_changed(pair *p)
+{
+    p->changed_s = (uint32_t)(clock_mono_ms() / 1000);
+    p->is_new = false;
+}
+
+void schedule_want_in_turn(mirror *m, pair *p, unsigned wants)
+{
+    p->wants |= (uint8_t)wants;
+    if (p->place != IS_HELD && p->place != IN_QUEUE && m->n_threads > 0)
+        pair_to_queue(m, p, false);
+}
+
 void schedule_want(mirror *m, pair *p, unsigned wants)
 {
     bool is_urgent = (wants & (WANT_LOOK | WANT_NOW)) != 0; /* it may be there again */
 
     p->wants |= (uint8_t)wants;
-    p->changed_s = (uint32_t)(clock_mono_ms() / 1000);
+    set_changed(p);
     if (p->place == IS_HELD || (p->place == IN_QUEUE && p->is_prompt))
         return;
     if (!is_urgent && (p->is_waiting || gate_is_closed(&m->lanes[p->lane])))
@@ -206,14 +220,24 @@ typedef struct telling {
     int64_t next_ms;
 } telling;
 
+/* Of its host, and of its own repository there. */
+static void hear_answer(room *r, pair *p, const exchange *x)
+{
+    r->is_silent = x->answer == REMOTE_TIMEOUT;
+    if (x->answer == REMOTE_REFS || x->answer == REMOTE_EMPTY)
+        p->answered_at_us = clock_wall_us();
+}
+
 /* The mutex is held. */
 static void conclude(mirror *m, pair *p, const exchange *x, const exchange_result *result,
                      telling *ret)
 {
     p->n_ended++;
     p->known = x->record.remote_tip;
+    if (x->was_asked && !p->is_gone)
+        hear_answer(&m->rooms[m->lanes[p->lane].room], p, x);
     if (x->was_moved || x->was_pushed)
-        p->changed_s = (uint32_t)(clock_mono_ms() / 1000);
+        set_changed(p);
     if (!x->is_unknown)
         p->is_fleeting = false;
     forget_echo(p);
@@ -341,16 +365,36 @@ static pair *first_of(mirror *m, lane *l)
     return l->prompt.first != NULL ? l->prompt.first : l->polls.first;
 }
 
+/* Somebody answers, and nobody is there. */
+static bool has_idle_room(const mirror *m)
+{
+    for (size_t i = 0; i < m->n_rooms; i++)
+        if (m->rooms[i].n_running == 0 && !m->rooms[i].is_silent)
+            return true;
+    return false;
+}
+
+/* Hosts that hang, however many they are, leave one worker to those that do not. */
+static bool has_worker(const mirror *m, const room *r)
+{
+    size_t most = m->n_threads / 2 > 0 ? m->n_threads / 2 : 1;
+
+    if (r->n_running >= most)
+        return false;
+    if (m->n_threads == 1 || m->n_busy + 1 < m->n_threads)
+        return true;
+    return !r->is_silent && (r->n_running == 0 || !has_idle_room(m));
+}
+
 /* Of all lanes the first prompt pair, else the first poll; lanes take turns. */
 static pair *take_next(mirror *m)
 {
-    size_t most = m->n_threads / 2 > 0 ? m->n_threads / 2 : 1;
     pair *found = NULL, *p;
 
     for (size_t i = 0; i < m->n_lanes; i++) {
         lane *l = &m->lanes[(m->next_lane + i) % m->n_lanes];
 
-        p = m->rooms[l->room].n_running < most ? first_of(m, l) : NULL;
+        p = has_worker(m, &m->rooms[l->room]) ? first_of(m, l) : NULL;
         if (p != NULL && (found == NULL || (p->is_prompt && !found->is_prompt)))
             found = p;
     }
@@ -369,10 +413,14 @@ void *schedule_work(void *arg)
     pthread_mutex_lock(&m->mutex);
     while (!m->is_stopping) {
         p = take_next(m);
-        if (p != NULL)
-            schedule_run(m, p, clock_mono_ms() + EXCHANGE_MS, INTAKE_MERGE, NULL);
-        else
+        if (p == NULL) {
             pthread_cond_wait(&m->work, &m->mutex);
+            continue;
+        }
+        m->n_busy++;
+        schedule_run(m, p, clock_mono_ms() + EXCHANGE_MS, INTAKE_MERGE, NULL);
+        m->n_busy--;
+        pthread_cond_signal(&m->work); /* who waits was told too early */
     }
     pthread_mutex_unlock(&m->mutex);
     return NULL;
@@ -403,6 +451,22 @@ static memfs_code list_agent(const state_agent *row, void *ctx, memfs_error *err
     snprintf(l->at[l->n].id, sizeof(l->at->id), "%.*s", (int)row->id.len, row->id.ptr);
     snprintf(l->at[l->n++].org, sizeof(l->at->org), "%.*s", (int)row->org_id.len, row->org_id.ptr);
     return MEMFS_OK;
+}
+
+/* A memory that has been quiet for weeks was so before the start, and is asked as rarely. */
+static void take_up_quiet(mirror *m, pair *p, const mirror_record *r)
+{
+    int64_t last_us = r->seen_at_us > r->pushed_at_us ? r->seen_at_us : r->pushed_at_us;
+    int64_t quiet_s = (clock_wall_us() - last_us) / 1000000;
+
+    if (!p->is_new)
+        return;
+    p->is_new = false;
+    if (last_us == 0 || quiet_s <= 0)
+        return;
+    p->changed_s -= (uint32_t)(quiet_s < INT32_MAX ? quiet_s : INT32_MAX);
+    if (p->place == IN_HEAP)
+        pair_to_heap(m, p, clock_mono_ms() + mirror_chance(schedule_interval_ms(m, p)));
 }
 
 /* What stood when it was last tried holds after a restart, too. */
@@ -437,15 +501,20 @@ static void compare_pair(mirror *m, remote_set *set, const remote_config *c, con
     mirror_record r;
     memfs_error ignored;
     bool is_other;
+    pair *p;
     int at;
 
     if (record_load(m, a->id, c->name, &r, &ignored) < 0)
         memset(&r, 0, sizeof(r)); /* then it is asked */
-    is_other = !record_is_of(set, c, a->id, &r);
+    is_other = !record_is_of(c, a->id, &r);
     pthread_mutex_lock(&m->mutex);
     at = m->set == set ? lane_find(m, c->name) : -1;
-    if (at >= 0)
-        take_up(m, pair_need(m, str_of(a->id), (size_t)at), &r, tip, is_other);
+    if (at >= 0) {
+        p = pair_need(m, str_of(a->id), (size_t)at);
+        if (!is_other)
+            take_up_quiet(m, p, &r);
+        take_up(m, p, &r, tip, is_other);
+    }
     pthread_mutex_unlock(&m->mutex);
 }
 
@@ -462,6 +531,34 @@ static void compare_agent(mirror *m, remote_set *set, const known_agent *a)
             compare_pair(m, set, &set->r->at[i], a, &tip);
 }
 
+static void move_due(mirror *m)
+{
+    int64_t now_ms = clock_mono_ms();
+    pair *p;
+
+    while ((p = pairs_first_due(m)) != NULL && p->due_ms <= now_ms)
+        on_due(m, p, now_ms);
+}
+
+/* Ten thousand agents take a while, and what comes due meanwhile does not wait for the last. */
+static void compare_next(mirror *m, remote_set *set, const known_agent *a)
+{
+    compare_agent(m, set, a);
+    pthread_mutex_lock(&m->mutex);
+    move_due(m);
+    pthread_mutex_unlock(&m->mutex);
+}
+
+/* How many there are decides how often each is asked, so all are there before the first is. */
+static void need_pairs(mirror *m, const known_agent *a)
+{
+    pthread_mutex_lock(&m->mutex);
+    for (size_t i = 0; i < m->n_lanes; i++)
+        if (remote_is_for(m->lanes[i].config, a->id))
+            pair_need(m, str_of(a->id), i);
+    pthread_mutex_unlock(&m->mutex);
+}
+
 static void compare_all(mirror *m)
 {
     agent_query all = { .limit = 0 };
@@ -472,8 +569,10 @@ static void compare_all(mirror *m)
     if (set->r->n > 0 &&
         state_agents(home_state(m->options.home), &all, list_agent, &list, &err) < 0)
         mirror_event(m, "mirror_compare_failed", NULL, NULL, err.msg);
+    for (size_t i = 0; i < list.n; i++)
+        need_pairs(m, &list.at[i]);
     for (size_t i = 0; i < list.n && !mirror_is_stopping(m); i++)
-        compare_agent(m, set, &list.at[i]);
+        compare_next(m, set, &list.at[i]);
     free(list.at);
     mirror_remotes_unref(m, set);
 }
@@ -562,7 +661,6 @@ void *schedule_thread(void *arg)
 {
     mirror *m = arg;
     int64_t now_ms;
-    pair *p;
 
     pthread_mutex_lock(&m->mutex);
     while (!m->is_stopping) {
@@ -573,8 +671,7 @@ void *schedule_thread(void *arg)
             m->check_at_ms = now_ms + CHECK_MS;
             check_refused(m);
         }
-        while ((p = pairs_first_due(m)) != NULL && p->due_ms <= now_ms)
-            on_due(m, p, now_ms);
+        move_due(m);
         if (!m->is_stopping && !m->wants_compare && next_time_ms(m) > clock_mono_ms())
             wait_until(m, next_time_ms(m));
     }

@@ -80,6 +80,7 @@ typedef struct standing {
     bool is_closed, is_refused, is_due;
     remote_answer why;
     char detail[200];
+    int64_t answered_at_us;
     int64_t next_ms; /* INT64_MAX: not planned */
 } standing;
 
@@ -100,6 +101,7 @@ static void look_at_pair(mirror *m, const char *agent_id, const char *remote, st
         ret->is_refused = l->refused[0] != '\0';
         ret->why = l->why;
         snprintf(ret->detail, sizeof(ret->detail), "%s", l->detail);
+        ret->answered_at_us = p->answered_at_us;
         ret->next_ms = p->place == IN_HEAP ? p->due_ms
                        : p->place == IS_PARKED ? l->closed_until_ms : now_ms;
     }
@@ -194,6 +196,21 @@ static void fill_failure(row_work *w, const standing *s, mirror_row *row)
                                       : failure_advice(answer);
 }
 
+/*
+ * When it is asked next.  Of a refused credential no time is told: polls come by, see that it is
+ * the same still, and ask nobody.
+ */
+static int64_t next_try_us(const row_work *w, const standing *s, const mirror_row *row)
+{
+    int64_t left_ms = s->next_ms - clock_mono_ms();
+
+    if (strcmp(row->state, "auth-failed") == 0)
+        return 0;
+    if (s->next_ms != INT64_MAX)
+        return clock_wall_us() + (left_ms > 0 ? left_ms : 0) * 1000;
+    return w->m->n_threads == 0 ? w->record.next_try_us : 0;
+}
+
 static void fill_times(const row_work *w, const standing *s, const char *repo_name, mirror_row *row)
 {
     const mirror_record *r = &w->record;
@@ -201,12 +218,11 @@ static void fill_times(const row_work *w, const standing *s, const char *repo_na
     memfs_error ignored;
 
     row->seen_at_us = r->seen_at_us;
+    if (r->seen_at_us != 0 && s->answered_at_us > r->seen_at_us)
+        row->seen_at_us = s->answered_at_us; /* the record is written when it had news */
     row->pushed_at_us = r->pushed_at_us;
     row->proof_at_us = r->proof_at_us;
-    if (s->next_ms != INT64_MAX)
-        row->next_try_us = clock_wall_us() + (s->next_ms - clock_mono_ms()) * 1000;
-    else if (w->m->n_threads == 0)
-        row->next_try_us = r->next_try_us;
+    row->next_try_us = next_try_us(w, s, row);
     if (row->direction == REMOTE_PULL || oid_is_zero(&row->local_tip) ||
         oid_equal(&row->local_tip, &row->remote_tip))
         return;
@@ -279,7 +295,7 @@ static memfs_code status_of(row_work *w, const char *agent_id, mirror_row_fn fn,
         rc = record_load(w->m, agent_id, c->name, &w->record, err);
         if (rc < 0)
             return rc;
-        if (!record_is_of(w->set, c, agent_id, &w->record))
+        if (!record_is_of(c, agent_id, &w->record))
             memset(&w->record, 0, sizeof(w->record));
         fill_row(w, c, agent_id, repo_name, &row);
         *ret_goes_on = fn(&row, ctx);
@@ -316,6 +332,7 @@ typedef struct work {
     agent_ids ids;
     const char *remote;
     int keep;
+    bool is_all;
     const upkeep_watcher *w;
     upkeep_result *ret;
     ticket *tickets; /* one a pair, in their order */
@@ -370,10 +387,13 @@ static memfs_code do_work(work *k, memfs_str agent_id, pair_fn first, pair_fn fn
 static void begin_one(work *k, const char *agent_id, const remote_config *c)
 {
     memfs_error ignored;
+    unsigned wants = WANT_LOOK | WANT_PUSH | WANT_NOW;
+    ticket *t;
 
     k->tickets = mem_realloc(k->tickets, k->n_begun + 1, sizeof(*k->tickets));
-    if (mirror_begin(k->m, str_of(agent_id), c->name, WANT_LOOK | WANT_PUSH | WANT_NOW,
-                     &k->tickets[k->n_begun], &ignored) < 0)
+    t = &k->tickets[k->n_begun];
+    if ((k->is_all ? mirror_begin_in_turn(k->m, str_of(agent_id), c->name, wants, t, &ignored)
+                   : mirror_begin(k->m, str_of(agent_id), c->name, wants, t, &ignored)) < 0)
         k->tickets[k->n_begun].pair = NULL;
     k->n_begun++;
 }
@@ -398,12 +418,21 @@ static void end_one(work *k, const char *agent_id, const remote_config *c)
     }
 }
 
-/* All at once where workers run; one after the other where not. */
+/*
+ * All at once where workers run; one after the other where not.  One agent is somebody's wish, and
+ * goes first.  All of them are work as any: they stay behind pushes, and where the first few find
+ * the host still away or refusing, the gate closes and the others are told so.
+ */
 memfs_code mirror_retry(mirror *m, memfs_str agent_id, const char *remote, const upkeep_watcher *w,
                         upkeep_result *ret, memfs_error *err)
 {
-    work k = { .m = m, .remote = remote, .w = w, .ret = ret };
+    work k = { .m = m, .remote = remote, .is_all = agent_id.len == 0, .w = w, .ret = ret };
 
+    if (k.is_all) {
+        pthread_mutex_lock(&m->mutex);
+        gate_open_all(m, remote);
+        pthread_mutex_unlock(&m->mutex);
+    }
     return do_work(&k, agent_id, begin_one, end_one, err);
 }
 

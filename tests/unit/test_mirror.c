@@ -325,6 +325,25 @@ static void test_F16_an_empty_remote_gets_main(void **state)
     assert_true(status(&d->a).row.pushed_at_us > 0);
 }
 
+static void test_seen_at_is_when_the_remote_last_told_its_refs(void **state)
+{
+    duo *d = *state;
+    int64_t seen_at_us;
+
+    start(d, "", "", true);
+    edit(&d->a, "system/human.md", "one\n");
+    must_sync(&d->a);
+    seen_at_us = status(&d->a).row.seen_at_us;
+    assert_true(seen_at_us > 0);
+    clock_sleep_ms(2);
+    exchange_now(&d->a, WANT_LOOK); /* no news */
+    assert_true(status(&d->a).row.seen_at_us > seen_at_us);
+    assert_int_equal(status(&d->a).row.pushed_at_us / 1000000, seen_at_us / 1000000);
+    side_stop(&d->a);
+    side_start(&d->a, true);
+    assert_in_range(status(&d->a).row.seen_at_us, 1, seen_at_us); /* of the last news */
+}
+
 static void test_an_unknown_agent_is_met_on_the_remote(void **state)
 {
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(65536);
@@ -1323,6 +1342,44 @@ static void test_L3_a_host_that_hangs_takes_half_of_the_workers(void **state)
     assert_true(n <= 2);
 }
 
+/* However many hang, and whether that is known already or not. */
+static void hang_beside(duo *d, size_t n_slow, bool is_known)
+{
+    static const char *const ids[] = { AGENT_A, AGENT_B, AGENT_C };
+    static const char *const folders[] = { "slow0", "slow1", "slow2", "quick" };
+    const char *root = d->a.f->root;
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(65536);
+    memfs_oid first;
+
+    for (size_t i = 3 - n_slow; i < ARRAY_LEN(folders); i++) {
+        buf_printf(&text, "[mirror \"%s\"]\n\turl = %s/%s/{agentId}.git\n", folders[i], root,
+                   folders[i]);
+        for (size_t j = 0; j < ARRAY_LEN(ids); j++)
+            make_bare(root, folders[i], ids[j], i < 3 ? "#!/bin/sh\nsleep 100000\n" : NULL);
+    }
+    configure(&d->a, text.ptr);
+    side_start(&d->a, false);
+    pthread_mutex_lock(&d->a.m->mutex);
+    for (size_t i = 0; i < n_slow; i++)
+        d->a.m->rooms[i].is_silent = is_known;
+    pthread_mutex_unlock(&d->a.m->mutex);
+    first = edit(&d->a, "system/human.md", "one\n");
+    for (size_t i = 1; i < ARRAY_LEN(ids); i++)
+        assert_true(try_push(d->a.f, str_of(ids[i]), STORE_GENESIS, first).moved);
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++)
+        WAIT_FOR(has_main(root, "quick", ids[i]));
+}
+
+static void test_L3_two_hosts_that_hang_leave_a_worker_to_a_third(void **state)
+{
+    hang_beside(*state, 2, false);
+}
+
+static void test_L3_hosts_that_are_known_to_hang_leave_a_worker_to_others(void **state)
+{
+    hang_beside(*state, 3, true);
+}
+
 static void test_a_reload_follows_the_file(void **state)
 {
     duo *d = *state;
@@ -1481,6 +1538,7 @@ static void test_F15_a_refused_token_is_not_tried_again_until_it_changes(void **
         WAIT_FOR(n_exchanges(&d->a) > before); /* pushes and polls come by, and nobody is asked */
     }
     assert_int_equal(atomic_load(&h.n_asked), n);
+    assert_int_equal(status(&d->a).row.next_try_us, 0); /* no time: a credential is waited for */
     assert_true(strlen(status(&d->a).failure) > 10 && strlen(status(&d->a).advice) > 10);
     assert_true(has_event(&d->a, "not tried again until the credential changes"));
     put_token(&d->a, "second-token\n");
@@ -1708,6 +1766,9 @@ int main(void)
         TEST(test_F18_what_is_no_git_server_is_named),
         TEST(test_L3_a_stop_ends_children),
         TEST(test_L3_a_host_that_hangs_takes_half_of_the_workers),
+        TEST(test_L3_two_hosts_that_hang_leave_a_worker_to_a_third),
+        TEST(test_L3_hosts_that_are_known_to_hang_leave_a_worker_to_others),
+        TEST(test_seen_at_is_when_the_remote_last_told_its_refs),
         TEST(test_a_reload_follows_the_file),
         TEST(test_a_file_that_names_another_address_makes_what_is_known_void),
         TEST(test_a_hold_keeps_everybody_else_off),

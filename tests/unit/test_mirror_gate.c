@@ -1,6 +1,6 @@
 /*
  * The gate of a lane: what closes it, who asks for all while it is closed, and that one agent's
- * repository stops nobody else's.
+ * repository stops nobody else's; and what a start takes up.
  */
 #include "sync_fixture.h"
 
@@ -316,6 +316,214 @@ static void test_F15_who_is_queued_when_the_gate_closes_does_not_ask(void **stat
     assert_in_range(n_asked, 1, 8);
 }
 
+/* ---- a retry of all ---- */
+
+static void name_agent(char id[64], int i)
+{
+    snprintf(id, 64, "agent-%08d-1111-4111-8111-111111111111", i);
+}
+
+static void hold_workers(mirror *m, bool is_held)
+{
+    pthread_mutex_lock(&m->mutex);
+    m->rooms[0].n_running += is_held ? 100 : (size_t)-100;
+    pthread_cond_broadcast(&m->work);
+    pthread_mutex_unlock(&m->mutex);
+}
+
+static bool is_in_ordinary_queue(mirror *m, const char *id)
+{
+    bool is;
+    pair *p;
+
+    pthread_mutex_lock(&m->mutex);
+    p = pair_find(m, str_of(id), 0);
+    is = p != NULL && p->place == IN_QUEUE && !p->is_prompt;
+    pthread_mutex_unlock(&m->mutex);
+    return is;
+}
+
+static void test_F15_a_retry_of_all_stays_behind_pushes_and_within_the_gate(void **state)
+{
+    enum { N = 100 };
+    side *s = *state;
+    ticket t[N];
+    exchange_result result;
+    int n_refused = 0;
+    char id[64];
+
+    side_start(s, 1, false); /* nobody listens there */
+    hold_workers(s->m, true);
+    for (int i = 0; i < N; i++) {
+        name_agent(id, i);
+        pthread_mutex_lock(&s->m->mutex);
+        pair_need(s->m, str_of(id), 0); /* of an agent that is known */
+        pthread_mutex_unlock(&s->m->mutex);
+        OK(mirror_begin_in_turn(s->m, str_of(id), "origin", WANT_LOOK | WANT_NOW, &t[i], &err));
+        assert_true(is_in_ordinary_queue(s->m, id));
+    }
+    hold_workers(s->m, false);
+    for (int i = 0; i < N; i++) { /* the first find out, and the others hear of it at once */
+        memfs_error err = MEMFS_ERROR_INIT;
+
+        if (mirror_end(s->m, &t[i], "origin", clock_mono_ms() + WAIT_MS, &result, &err) == 0)
+            continue;
+        assert_int_equal(err.code, MEMFS_EUNAVAIL);
+        assert_non_null(strstr(err.msg, "was not asked again"));
+        n_refused++;
+    }
+    assert_in_range(N - n_refused, 1, 8);
+}
+
+static void test_F15_a_retry_of_all_opens_the_gate_for_the_first_few(void **state)
+{
+    static const char *const ids[] = { "agent-00000001-1111-4111-8111-111111111111",
+                                       "agent-00000002-1111-4111-8111-111111111111",
+                                       "agent-00000003-1111-4111-8111-111111111111" };
+    side *s = *state;
+    pair *p[3];
+    lane *l;
+
+    side_start(s, 1, true);
+    l = &s->m->lanes[0];
+    for (size_t i = 0; i < 3; i++)
+        p[i] = need(s->m, str_of(ids[i]));
+    for (int round = 0; round < 2; round++) {
+        for (size_t i = 0; i < 3; i++)
+            hear(s->m, p[i], REMOTE_UNAUTHORIZED, true);
+        assert_true(l->closed_until_ms == INT64_MAX);
+        gate_open_all(s->m, "another");
+        assert_true(gate_is_closed(l));
+        gate_open_all(s->m, round == 0 ? "" : "origin");
+        assert_false(gate_is_closed(l));
+        assert_null(l->parked.first);
+    }
+}
+
+/* ---- hosts that are silent ---- */
+
+static void test_L3_a_host_is_silent_until_it_answers(void **state)
+{
+    side *s = *state;
+    fake *h = &s->h;
+    exchange_result result;
+    int fd;
+
+    fake_start(h);
+    atomic_store(&h->stops, true); /* connections are made, and nobody reads them */
+    pthread_join(h->thread, NULL);
+    side_start(s, h->port, true);
+    OK(mirror_exchange(s->m, ID_B, "origin", WANT_LOOK, clock_mono_ms() + 300, &result, &err));
+    assert_int_equal(result.answer, REMOTE_TIMEOUT);
+    assert_true(s->m->rooms[0].is_silent);
+    fd = accept4(h->fd, NULL, NULL, SOCK_CLOEXEC);
+    close(fd);
+    atomic_store(&h->stops, false);
+    assert_int_equal(pthread_create(&h->thread, NULL, serve, h), 0);
+    OK(mirror_exchange(s->m, ID_B, "origin", WANT_LOOK, clock_mono_ms() + WAIT_MS, &result, &err));
+    assert_int_equal(result.answer, REMOTE_NOT_FOUND);
+    assert_false(s->m->rooms[0].is_silent);
+}
+
+/* ---- a start ---- */
+
+static void put_record(side *s, memfs_str id, const char *mark, int64_t seen_days_ago)
+{
+    state_mirror row = { .agent_id = id, .remote = MEMFS_STR("origin"), .mark = str_of(mark),
+                         .remote_tip = tip_of(s->f, id), .answer = MEMFS_STR(""),
+                         .detail = MEMFS_STR(""), .note = MEMFS_STR(""),
+                         .note_text = MEMFS_STR("") };
+
+    row.seen_at_us = clock_wall_us() - seen_days_ago * 86400 * 1000000;
+    row.pushed_at_us = row.seen_at_us - 1;
+    OK(state_mirror_put(home_state(s->f->h), &row, &err));
+}
+
+static bool is_compared(mirror *m)
+{
+    bool is;
+
+    pthread_mutex_lock(&m->mutex);
+    is = m->is_compared;
+    m->is_compared = false;
+    pthread_mutex_unlock(&m->mutex);
+    return is;
+}
+
+static void compare_twice(mirror *m)
+{
+    int64_t until_ms = clock_mono_ms() + WAIT_MS;
+
+    for (int i = 0; i < 2; i++) {
+        mirror_compare_all(m);
+        while (!is_compared(m)) {
+            assert_true(clock_mono_ms() < until_ms);
+            clock_sleep_ms(5);
+        }
+    }
+}
+
+static int64_t quiet_days(mirror *m, memfs_str id)
+{
+    uint32_t quiet_s;
+
+    pthread_mutex_lock(&m->mutex);
+    quiet_s = (uint32_t)(clock_mono_ms() / 1000) - pair_find(m, id, 0)->changed_s;
+    pthread_mutex_unlock(&m->mutex);
+    return (quiet_s + 3600) / 86400;
+}
+
+static void test_a_memory_that_was_quiet_before_a_start_is_so_after_it(void **state)
+{
+    side *s = *state;
+    memfs_oid tip;
+
+    put_file(s->f->work, "system/human.md", MEMFS_STR("one\n"));
+    tip = push_work(s->f, ID_A);
+    assert_true(try_push(s->f, ID_B, STORE_GENESIS, tip).moved);
+    put_record(s, ID_A, "", 30);
+    put_record(s, ID_B, "", 30);
+    side_start(s, 1, false);
+    hold_workers(s->m, true);
+    mirror_moved(s->m, AGENT_B);
+    compare_twice(s->m); /* the second finds the pairs that the first made */
+    assert_int_equal(quiet_days(s->m, ID_A), 30);
+    assert_int_equal(quiet_days(s->m, ID_B), 0);
+    mirror_moved(s->m, AGENT_A);
+    assert_int_equal(quiet_days(s->m, ID_A), 0);
+    hold_workers(s->m, false);
+}
+
+static bool keep_seen(const mirror_row *row, void *ctx)
+{
+    *(int64_t *)ctx = row->seen_at_us;
+    return true;
+}
+
+/* Ten thousand pairs are compared, and shown, by their address alone. */
+static void test_whose_a_record_is_can_be_told_without_the_credential(void **state)
+{
+    _cleanup_(mem_freep) char *path = NULL, *text = NULL;
+    side *s = *state;
+    remotes_options ro = { .home = s->f->path };
+    mirror_options o = { .home = s->f->h, .is_manual = true };
+    int64_t seen_at_us = -1;
+    mirror *m = NULL;
+
+    put_file(s->f->work, "system/human.md", MEMFS_STR("one\n"));
+    push_work(s->f, ID_A);
+    put_record(s, ID_A, "0000000011111111", 1); /* learned of another address */
+    path = mem_printf("%s/config", s->f->path);
+    text = mem_printf("[mirror \"origin\"]\n\turl = http://127.0.0.1:1/{agentId}.git\n"
+                      "\ttokenFile = %s/not-there\n", s->f->path);
+    OK(fs_write_atomic(path, str_of(text), 0600, &err));
+    OK(remotes_load(&ro, &o.remotes, &err));
+    OK(mirror_start(&o, &m, &err));
+    s->m = m;
+    OK(mirror_status(m, ID_A, false, keep_seen, &seen_at_us, &err));
+    assert_int_equal(seen_at_us, 0);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, side_begin, side_end)
 
 int main(void)
@@ -327,6 +535,11 @@ int main(void)
         TEST(test_a_scout_that_cannot_ask_hands_over),
         TEST(test_F15_who_is_queued_when_the_gate_closes_does_not_ask),
         TEST(test_L3_a_broken_repository_delays_nobody_elses_push),
+        TEST(test_F15_a_retry_of_all_stays_behind_pushes_and_within_the_gate),
+        TEST(test_F15_a_retry_of_all_opens_the_gate_for_the_first_few),
+        TEST(test_L3_a_host_is_silent_until_it_answers),
+        TEST(test_a_memory_that_was_quiet_before_a_start_is_so_after_it),
+        TEST(test_whose_a_record_is_can_be_told_without_the_credential),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
