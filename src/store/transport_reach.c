@@ -17,10 +17,10 @@
  * libcurl's is five minutes: a host whose cable was pulled would be waited for that long, with
  * nothing to tell meanwhile (F19).  So a connection is made and dropped before git is started.
  *
- * Only silence is judged here.  What is refused everywhere is left to git, whose words are known; so
- * is a name that cannot be resolved.  All addresses of a name are tried at once, as one of them may
- * lead nowhere while another is fine.  An address that fails says nothing of the others: a machine
- * without a way to IPv6 learns that at once, while the IPv4 address may be silent.
+ * Only silence is judged here.  What is refused everywhere is left to git, whose words are known;
+ * so is a name that cannot be resolved.  All addresses of a name are tried at once, as one of them
+ * may lead nowhere while another is fine.  An address that fails says nothing of the others: a
+ * machine without a way to IPv6 learns that at once, while the IPv4 address may be silent.
  */
 
 #define REACH_MS 10000
