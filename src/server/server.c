@@ -9,9 +9,9 @@
  *     mirror           its scheduler and workers (mirror.h)
  *
  * Stopping: no new connections, requests end within GRACE_MS, then the background, then the mirror
- * (what it was at is done again by the next start), then the home.  A handler that hangs beyond that
- * keeps the home open until the process ends, which is at once: a killed push is what D1 to D4 are
- * made for.
+ * (MIRROR_GRACE_MS; what it was at is done again by the next start), then the home.  A handler that
+ * hangs beyond that keeps the home open until the process ends, which is at once: a killed push is
+ * what D1 to D4 are made for.
  */
 #include "server/server.h"
 
@@ -36,6 +36,7 @@
 #define GRACE_MS 20000 /* and 5 s for what was cut off: 25 s in all (F30) */
 #define ALL_GRACE_MS 25000
 #define LEAST_GRACE_MS 500 /* of the mirror, when the requests used all of theirs */
+#define MIRROR_GRACE_MS 3000 /* for a push to end; a host that hangs is not waited for */
 #define UPKEEP_PAUSE_MS 1000
 #define N_MIRROR_WORKERS 4
 #define WANTED_DESCRIPTORS 4096
@@ -245,15 +246,20 @@ static memfs_code start_mirror(server *s, memfs_error *err)
     return rc;
 }
 
-/* Nobody asks it any more but the home: a move that is not told now is found by the next start. */
+/*
+ * Nobody asks it any more but the home, in the mirror's own threads: a move that is not told now is
+ * found by the next start.
+ */
 static void stop_mirror(server *s, int64_t grace_ms)
 {
     mirror *m = s->app.mirror;
 
     if (m == NULL)
         return;
-    mirror_stop(m, grace_ms > LEAST_GRACE_MS ? grace_ms : LEAST_GRACE_MS);
+    if (grace_ms > MIRROR_GRACE_MS)
+        grace_ms = MIRROR_GRACE_MS;
     atomic_store(&s->told, NULL);
+    mirror_stop(m, grace_ms > LEAST_GRACE_MS ? grace_ms : LEAST_GRACE_MS);
     s->app.mirror = NULL;
 }
 

@@ -294,6 +294,19 @@ def test_L3_T17_whoever_waits_for_a_host_that_hangs_holds_nobody_up(make, remote
     assert len(answers) == 40 and {a.status for a in answers} <= {404, 503}, answers
 
 
+def test_F30_a_stop_does_not_wait_for_a_host_that_hangs(make, remote, token_file):
+    agent = new_agent()
+    s = serve_from(make, remote, token_file, poll=3600)
+    remote.say("hang")
+    first_push(s, agent)
+    wait(lambda: len(remote.requests) > 0, what="the host is asked")
+    s.stop()
+    assert "answer in time" not in s.log(), "the question's whole time was waited for"
+    remote.mend()
+    s.start()
+    s.wait_row(agent, mirrored)         # what it was at is done again
+
+
 # ---- F16: missing, moved, unborn, deleted
 
 def test_F16_a_missing_repository_is_no_empty_one(make, folder, token_file):
