@@ -1,5 +1,6 @@
 #include "cli/cmd_mirror.h"
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "cli/owner.h"
@@ -23,6 +24,9 @@
 #define STAND_IN "agent-00000000-0000-4000-8000-000000000000"
 #define TOKEN_MAX 8192
 #define MAX_CHANGES 16
+/* Others at the same home or file are waited for: each is done within a second. */
+#define PATIENCE_MS 20000
+#define PAUSE_MS 50
 
 /* ---- asking the owner ---- */
 
@@ -66,16 +70,52 @@ static void on_line(const json_t *line, void *ctx)
         print_remote(remote);
 }
 
-/* body: given. */
-static memfs_code ask(const char *home, const char *route, json_t *body, answer *ret,
-                      memfs_error *err)
+static bool should_try_again(memfs_code rc, int64_t until_ms)
+{
+    if (rc != MEMFS_EUNAVAIL || clock_mono_ms() >= until_ms)
+        return false;
+    clock_sleep_ms(PAUSE_MS);
+    return true;
+}
+
+static memfs_code ask_once(const char *home, const char *route, const json_t *body, answer *ret,
+                           memfs_error *err)
 {
     _cleanup_(owner_closep) owner *o = NULL;
     memfs_code rc = owner_connect(home, &o, err);
 
-    if (rc == MEMFS_OK)
-        rc = owner_run(o, route, body, on_line, ret, err);
+    return rc == MEMFS_OK ? owner_run(o, route, body, on_line, ret, err) : rc;
+}
+
+/*
+ * body: given.  Where no server runs, who answers is another command for its own short life, and may
+ * be gone before it hears us; what is asked here can be asked twice, but not told twice.
+ */
+static memfs_code ask(const char *home, const char *route, json_t *body, answer *ret,
+                      memfs_error *err)
+{
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    memfs_code rc;
+
+    do {
+        *err = (memfs_error)MEMFS_ERROR_INIT;
+        rc = ask_once(home, route, body, ret, err);
+    } while (ret->n == 0 && should_try_again(rc, until_ms));
     json_decref(body);
+    return rc;
+}
+
+/* A file that another command is writing is waited for. */
+static memfs_code apply(const char *path, const gitconfig_change *changes, size_t n,
+                        memfs_error *err)
+{
+    int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
+    memfs_code rc;
+
+    do {
+        *err = (memfs_error)MEMFS_ERROR_INIT;
+        rc = gitconfig_apply(path, changes, n, err);
+    } while (should_try_again(rc, until_ms));
     return rc;
 }
 
@@ -159,7 +199,7 @@ static memfs_code drop_section(const char *path, const section *s, memfs_error *
 
     for (size_t i = 0; i < s->n_keys; i++)
         changes[i] = (gitconfig_change){ s->keys[i], NULL };
-    return gitconfig_apply(path, changes, s->n_keys, err);
+    return apply(path, changes, s->n_keys, err);
 }
 
 /* ---- the address and its secret ---- */
@@ -292,7 +332,7 @@ static memfs_code write_section(const char *path, const mirror_args *a, const ch
     set_path(&l, "webhookSecretFile", a->webhook_secret_file);
     if (a->poll_s > 0)
         set(&l, "poll", hold(&l, mem_printf("%llu", (unsigned long long)a->poll_s)));
-    return gitconfig_apply(path, l.at, l.n, err);
+    return apply(path, l.at, l.n, err);
 }
 
 static cli_exit take_back(const char *home, const char *path, const mirror_args *a,

@@ -264,6 +264,23 @@ def test_what_cannot_be_meant_is_said_and_changes_nothing(server, words, code, s
     assert not os.path.exists(server.home + "/secrets") or os.listdir(server.home + "/secrets") == []
 
 
+@pytest.mark.parametrize("serves", [False, True])
+def test_many_that_add_at_once_wait_for_each_other(operated, folder, serves):
+    server = operated(start=serves)
+    done, threads = [], []
+    for i in range(10):
+        threads.append(threading.Thread(target=lambda i=i: done.append(
+            server.mirror("add", f"r{i}", f"{folder}/r{i}/{{agentId}}.git", check=False))))
+        threads[-1].start()
+    for thread in threads:
+        thread.join(120)
+    assert [d.returncode for d in done] == [0] * 10, [d.stderr for d in done]
+    if not serves:
+        server.start()
+    listed = json.loads(server.mirror("list", "--json").stdout)
+    assert sorted(r["name"] for r in listed) == [f"r{i}" for i in range(10)]
+
+
 def test_S3_T24_a_token_in_an_address_is_split_off_at_every_door(operated, host, token, agent):
     server, a = operated(start=False), agent()
     address = host.url("agents/{agentId}.git").replace("://", f"://bot:{token}@")
