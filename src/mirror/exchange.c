@@ -1,5 +1,6 @@
 #include "mirror/exchange_int.h"
 #include "mirror/pairs.h"
+#include "mirror/rarely.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
@@ -444,7 +445,7 @@ static void conclude(exchange *x, const mirror_record *before)
     if (x->is_unknown || !is_configured(x)) /* nobody's row */
         return;
     if (record_save(x->m, x->agent_id, x->config->name, before, &x->record, &err) < 0)
-        mirror_event(x->m, "mirror_record_failed", x->agent_id, x->config->name, err.msg);
+        mirror_event_rarely(x, "mirror_record_failed", "", err.msg);
 }
 
 void exchange_run(exchange *x)

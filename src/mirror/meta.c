@@ -26,8 +26,9 @@
  */
 #include "base/clock.h"
 #include "base/mem.h"
+#include "mirror/exchange_int.h"
 #include "mirror/meta_living.h"
-#include "mirror/mirror_int.h"
+#include "mirror/rarely.h"
 #include "store/sidecar.h"
 
 #include <stdlib.h>
@@ -42,11 +43,14 @@
 static const memfs_oid REFUSED = { { 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff,
                                      0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff } };
 
+static const memfs_oid NONE;
+
 /* exchange.meta: what came with main */
 typedef struct meta {
     memfs_oid tip; /* zero: the remote has none, or none that can be used */
     meta_text text;
     bool was_asked;
+    bool is_spoilt;
 } meta;
 
 static meta *meta_of(exchange *x)
@@ -77,10 +81,36 @@ static int64_t until(const exchange *x)
 /* For the log: names and dates are late, nothing is lost. */
 static void tell(exchange *x, const char *what, const memfs_error *err)
 {
-    _cleanup_(mem_freep) char *text = mem_printf("%s: %s", what, err->msg);
-
     if (!mirror_is_stopping(x->m))
-        mirror_event(x->m, "mirror_meta_failed", x->agent_id, x->config->name, text);
+        mirror_event_rarely(x, "mirror_meta_failed", what, err->msg);
+}
+
+/*
+ * Theirs is none that can be used, and will not be by itself: the status shows it as long as it is
+ * so, and the note is told once.  Any other note says more, and stays.  tip: zero where the fetch
+ * did not tell.  It counts as seen, so that it is not fetched again and again.
+ */
+static void spoil(exchange *x, const memfs_oid *tip, const memfs_error *err)
+{
+    mirror_note stands = x->record.note;
+    char hex[MEMFS_OID_HEX + 1];
+
+    meta_of(x)->is_spoilt = true;
+    if (!oid_is_zero(tip))
+        x->record.meta_tip = *tip;
+    oid_hex(&x->record.meta_tip, hex);
+    if (stands == MIRROR_NOTE_NONE || stands == MIRROR_NOTE_META)
+        record_note(&x->record, MIRROR_NOTE_META, STORE_META " of the remote (%.10s) is not taken "
+                                                  "in: %s", hex, err->msg);
+    else
+        tell(x, "the remote's is not taken in", err);
+}
+
+/* Is it the remote's fault, and no passing one? */
+static bool is_verdict(memfs_code rc)
+{
+    return rc == MEMFS_EINVALID || rc == MEMFS_EDENIED || rc == MEMFS_ELIMIT ||
+           rc == MEMFS_ENOTFOUND || rc == MEMFS_ECORRUPT;
 }
 
 /* ---- theirs ---- */
@@ -109,8 +139,16 @@ void mirror_meta_came(exchange *x, fetched *f, const memfs_oid *tip)
     m->was_asked = true;
     meta_text_dispose(&m->text);
     m->tip = (memfs_oid){ { 0 } };
-    if (r == NULL || read_text(r, tip, x->agent_id, &m->text, &err) < 0) {
+    if (r == NULL) {
+        memfs_fail(&err, MEMFS_EUNAVAIL, "what it sent cannot be opened");
         tell(x, "the remote's could not be read", &err);
+        return;
+    }
+    if (read_text(r, tip, x->agent_id, &m->text, &err) < 0) {
+        if (is_verdict(err.code))
+            spoil(x, tip, &err);
+        else
+            tell(x, "the remote's could not be read", &err);
         return;
     }
     m->tip = *tip;
@@ -132,6 +170,8 @@ static void ask(exchange *x, fetched *f)
     rc = fetched_fetch(f, &x->to, STORE_META, META_FETCH_BYTES, until(x), &tip, &report, &err);
     if (rc == MEMFS_OK)
         mirror_meta_came(x, f, &tip);
+    else if (rc == MEMFS_ELIMIT || report.cause == TRANSPORT_CAUSE_DAMAGED)
+        spoil(x, x->knows_meta ? &x->meta_there : &NONE, &err);
     else if (rc != MEMFS_ENOTFOUND)
         tell(x, "the remote's could not be fetched", &err);
 }
@@ -254,12 +294,9 @@ static memfs_code join_locked(exchange *x, fetched *f, meta_text *ret, memfs_err
     _cleanup_(repo_closep) repo *r = NULL;
     home *h = mirror_home(x->m);
     const meta *theirs = x->meta;
-    const fetched_vetting v = { .tip = &theirs->tip, .policy = &home_settings(h)->policy };
     memfs_oid tip;
-    memfs_code rc = fetched_vet(f, &v, err);
+    memfs_code rc = fetched_accept(f, &theirs->tip, err);
 
-    if (rc == MEMFS_OK)
-        rc = fetched_accept(f, &theirs->tip, err);
     if (rc == MEMFS_OK)
         rc = repo_open(home_store(h), agent_repo(x->agent), &r, err);
     if (rc == MEMFS_OK)
@@ -283,18 +320,28 @@ static void take(exchange *x, fetched *f)
 {
     _cleanup_(meta_text_dispose) meta_text both = META_TEXT_INIT;
     memfs_error err = MEMFS_ERROR_INIT;
-    memfs_code rc = lock(x, &err);
+    const fetched_vetting v = { .tip = &meta_of(x)->tip,
+                                .policy = &home_settings(mirror_home(x->m))->policy };
+    memfs_code rc = lock(x, &err), verdict = MEMFS_OK;
 
     if (rc == MEMFS_OK) {
-        rc = join_locked(x, f, &both, &err);
+        rc = verdict = fetched_vet(f, &v, &err);
+        if (rc == MEMFS_OK)
+            rc = join_locked(x, f, &both, &err);
         agent_unlock(x->agent);
     }
     if (rc == MEMFS_OK)
         rc = merge_into_state(x, &both, false, &err);
-    if (rc == MEMFS_OK)
-        x->record.meta_tip = meta_of(x)->tip;
-    else
+    if (verdict == MEMFS_EDENIED || verdict == MEMFS_ELIMIT) {
+        spoil(x, &meta_of(x)->tip, &err);
+        return;
+    }
+    if (rc < 0) {
         tell(x, "the remote's could not be taken in", &err);
+        return;
+    }
+    x->record.meta_tip = meta_of(x)->tip;
+    exchange_clear_note(&x->record, MIRROR_NOTE_META);
 }
 
 void mirror_meta_taken(exchange *x, fetched *f)
@@ -311,7 +358,6 @@ void mirror_meta_taken(exchange *x, fetched *f)
 /* What our sidecar is; written anew where something has changed. */
 static memfs_code write_ours(exchange *x, memfs_oid *ret, memfs_error *err)
 {
-    static const memfs_oid none;
     _cleanup_(meta_text_dispose) meta_text now = META_TEXT_INIT;
     _cleanup_(repo_closep) repo *r = NULL;
     home *h = mirror_home(x->m);
@@ -323,7 +369,7 @@ static memfs_code write_ours(exchange *x, memfs_oid *ret, memfs_error *err)
     if (rc == MEMFS_OK)
         rc = meta_text_load(home_state(h), x->agent_id, &now, err);
     if (rc == MEMFS_OK)
-        rc = write_text(x, r, &none, &now, ret, err);
+        rc = write_text(x, r, &NONE, &now, ret, err);
     agent_unlock(x->agent);
     return rc;
 }
@@ -335,7 +381,6 @@ static void catch_up(exchange *x)
     memfs_error err = MEMFS_ERROR_INIT;
 
     mirror_meta_dispose(x);
-    x->knows_meta = false; /* it has moved since */
     if (x->config->direction == REMOTE_PUSH)
         return;
     if (fetched_begin(home_store(mirror_home(x->m)), agent_repo(x->agent), &f, &err) < 0) {
@@ -375,6 +420,7 @@ static bool push_once(exchange *x, const memfs_oid *tip)
         rc = transport_push_ref(dir, &x->to, STORE_META, tip, until(x), &report, &err);
     if (rc == MEMFS_OK) {
         x->record.meta_tip = *tip;
+        exchange_clear_note(&x->record, MIRROR_NOTE_META);
         return false;
     }
     if (rc == MEMFS_ECONFLICT && report.was_moved)
@@ -389,16 +435,32 @@ static bool push_once(exchange *x, const memfs_oid *tip)
     return false;
 }
 
-/* A kill came between main and its sidecar: the look shows one that was never taken in. */
+/*
+ * A kill came between main and its sidecar: the look shows one that was never taken in.  Or somebody
+ * has put another in the place of one that could not be used.
+ */
 static bool was_missed(exchange *x)
 {
-    return oid_is_zero(&x->record.meta_tip) && mirror_meta_comes(x) && !meta_of(x)->was_asked;
+    bool is_waited_for = oid_is_zero(&x->record.meta_tip) || x->record.note == MIRROR_NOTE_META;
+
+    return is_waited_for && mirror_meta_comes(x) && !meta_of(x)->was_asked;
+}
+
+/* What could not be used was deleted there: ours is pushed as if none had ever been. */
+static void forget_spoilt(exchange *x)
+{
+    if (x->record.note != MIRROR_NOTE_META || !x->knows_meta || !oid_is_zero(&x->meta_there))
+        return;
+    x->record.meta_tip = NONE;
+    exchange_clear_note(&x->record, MIRROR_NOTE_META);
 }
 
 static bool is_due(const exchange *x)
 {
     if (x->config->direction == REMOTE_PULL)
         return false;
+    if (x->record.note == MIRROR_NOTE_META) /* nothing is forced: no push could succeed */
+        return (x->wants & WANT_NOW) != 0;
     if (oid_equal(&x->record.meta_tip, &REFUSED))
         return (x->wants & WANT_NOW) != 0 && x->was_pushed;
     return x->was_pushed || oid_is_zero(&x->record.meta_tip);
@@ -409,6 +471,7 @@ void mirror_meta_after(exchange *x)
     memfs_error err = MEMFS_ERROR_INIT;
     memfs_oid tip;
 
+    forget_spoilt(x);
     if (was_missed(x))
         catch_up(x);
     if (!is_due(x))
@@ -420,6 +483,9 @@ void mirror_meta_after(exchange *x)
         }
         if (oid_equal(&tip, &x->record.meta_tip) || !push_once(x, &tip))
             return;
+        x->knows_meta = false; /* it has moved since */
         catch_up(x);
+        if (meta_of(x)->is_spoilt)
+            return;
     }
 }

@@ -109,6 +109,7 @@ typedef enum mirror_note {
     MIRROR_NOTE_REJECTED,  /* ours, by the host (protected branch, hook, secret scanning) */
     MIRROR_NOTE_BY_RULE,   /* a merge decided by rule, see the commit */
     MIRROR_NOTE_DIVERGED,  /* a push-only remote has commits of its own: nothing is pushed */
+    MIRROR_NOTE_META,      /* refs/memfs/meta there is none that can be used; main travels */
     MIRROR_N_NOTES,
 } mirror_note;
 const char *mirror_note_name(mirror_note n);   /* "unrelated": stable */

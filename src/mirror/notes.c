@@ -37,6 +37,9 @@ static const struct {
     [MIRROR_NOTE_DIVERGED] = { "diverged",
         "this remote is push-only and has commits of others: set 'direction = both' to take them "
         "in, or 'memfs mirror resolve --keep-ours' (or --keep-theirs), which joins both histories" },
+    [MIRROR_NOTE_META] = { "meta",
+        "memories travel, but name, tags and dates do not: find out who wrote refs/memfs/meta there "
+        "and delete it ('git push ADDRESS :refs/memfs/meta'); memfs pushes its own again" },
 };
 
 const char *mirror_note_name(mirror_note n)

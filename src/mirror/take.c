@@ -102,6 +102,12 @@ static memfs_code begin_fetch(const exchange *x, fetched **ret, memfs_error *err
     return fetched_begin(home_store(mirror_home(x->m)), name, ret, err);
 }
 
+/* Both came by one question, and what is no good of them may be the sidecar alone. */
+static bool may_be_meta(memfs_code rc, const transport_report *report)
+{
+    return rc == MEMFS_ELIMIT || rc == MEMFS_ENOTFOUND || report->cause == TRANSPORT_CAUSE_DAMAGED;
+}
+
 static uint64_t max_fetch_bytes(const exchange *x)
 {
     return home_settings(mirror_home(x->m))->max_pack_bytes * PACK_FACTOR;
@@ -120,6 +126,15 @@ static outcome fetch(exchange *x, const char *ref, const memfs_oid *announced, f
     if (rc == MEMFS_OK)
         rc = fetched_fetch_with(*ret, &x->to, ref, with_meta ? STORE_META : NULL,
                                 max_fetch_bytes(x), x->deadline_ms, ret_tip, &meta, &report, &err);
+    if (rc < 0 && with_meta && *ret != NULL && may_be_meta(rc, &report)) {
+        with_meta = false;
+        report = (transport_report){ .said = "" };
+        fetched_freep(ret);
+        rc = begin_fetch(x, ret, &err);
+        if (rc == MEMFS_OK)
+            rc = fetched_fetch(*ret, &x->to, ref, max_fetch_bytes(x), x->deadline_ms, ret_tip,
+                               &report, &err);
+    }
     x->was_fetched = x->was_fetched || rc == MEMFS_OK;
     if (rc == MEMFS_OK) {
         if (with_meta)

@@ -127,6 +127,22 @@ static void far_meta(bed *b, const char *text)
     git(b->far, "push", "-q", "origin", "HEAD:" STORE_META);
 }
 
+/* A ref of the remote's that names a file; git's own commands would not set a branch so. */
+static void point_at_blob(bed *b, const char *ref)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/%s", b->remote, ref);
+    _cleanup_(mem_freep) char *folder = mem_strndup(path, (size_t)(strrchr(path, '/') - path));
+    char text[MEMFS_OID_HEX + 2];
+    memfs_oid blob;
+
+    git(b->f->work, "push", "-q", b->remote, "HEAD:refs/heads/side");
+    blob = git_id(b->remote, "refs/heads/side:system/human.md");
+    oid_hex(&blob, text);
+    strcat(text, "\n");
+    OK(fs_mkdirs(folder, &err));
+    OK(fs_write_atomic(path, str_of(text), 0600, &err));
+}
+
 #define META_START "{\"agent_id\":\"" AGENT_A "\",\"version\":1,\"created_at\":\"" OLD "\""
 
 /* ---- looking ---- */
@@ -245,12 +261,161 @@ static void test_K4_a_deleted_block_that_is_restored_keeps_its_date(void **state
     assert_true(is_in_meta(b->remote, "notes/a"));
 }
 
+/* ---- a sidecar that is none ---- */
+
+typedef struct row {
+    mirror_note note;
+    char state[20], text[400], advice[300], failure[400];
+} row;
+
+static bool keep_row(const mirror_row *r, void *ctx)
+{
+    row *to = ctx;
+
+    to->note = r->note;
+    snprintf(to->state, sizeof(to->state), "%s", r->state);
+    snprintf(to->text, sizeof(to->text), "%s", r->note_text);
+    snprintf(to->advice, sizeof(to->advice), "%s", mirror_note_advice(r->note));
+    snprintf(to->failure, sizeof(to->failure), "%s", r->failure);
+    return true;
+}
+
+static row status(bed *b)
+{
+    row r = { .note = MIRROR_NOTE_NONE };
+
+    OK(mirror_status(b->m, ID_A, false, keep_row, &r, &err));
+    return r;
+}
+
+static size_t n_events(bed *b, const char *part)
+{
+    size_t n = 0;
+
+    for (const char *at = b->events.ptr; at != NULL && (at = strstr(at, part)) != NULL; at++)
+        n++;
+    return n;
+}
+
+/* Shown while it stands, told once, main travels, and what takes its place ends it. */
+static void assert_spoilt(bed *b, const char *why)
+{
+    row r;
+
+    for (int i = 0; i < 3; i++) {
+        _cleanup_(mem_freep) char *text = mem_printf("%s %d\n", why, i);
+
+        edit(b, "system/human.md", text);
+        must_sync(b);
+        assert_int_equal(exchange_now(b, WANT_LOOK).code, MEMFS_OK);
+    }
+    r = status(b);
+    if (r.note != MIRROR_NOTE_META || strstr(r.text, why) == NULL || r.advice[0] == '\0')
+        fail_msg("note '%s': %s", mirror_note_name(r.note), r.text);
+    assert_string_equal(r.state, "mirrored");
+    assert_int_equal(n_events(b, "mirror_note meta"), 1);
+    assert_int_equal(n_events(b, "mirror_meta_failed"), 0);
+}
+
+static void test_L5_a_sidecar_of_others_is_shown_and_told_once(void **state)
+{
+    bed *b = *state;
+
+    edit(b, "system/human.md", "one\n");
+    must_sync(b);
+    far_meta(b, "{\"name\": 7}");
+    far_commit(b, "notes/far.md", "x\n");
+    assert_spoilt(b, "agent.json");
+    far_meta(b, META_START ",\"name\":\"Ada\"}");
+    assert_int_equal(exchange_now(b, WANT_LOOK).code, MEMFS_OK); /* a poll finds out */
+    assert_int_equal(status(b).note, MIRROR_NOTE_NONE);
+    edit(b, "system/human.md", "last\n");
+    must_sync(b);
+    assert_true(is_in_meta(b->remote, "Ada"));
+    assert_true(is_in_meta(b->remote, "system/human"));
+}
+
+static void test_L5_a_sidecar_that_is_deleted_is_pushed_again(void **state)
+{
+    bed *b = *state;
+
+    edit(b, "system/human.md", "one\n");
+    must_sync(b);
+    far_meta(b, META_START ",\"name\":\"a\\u202eb\"}");
+    far_commit(b, "notes/far.md", "x\n");
+    assert_spoilt(b, "agent.json");
+    git(b->remote, "update-ref", "-d", STORE_META);
+    assert_int_equal(exchange_now(b, WANT_LOOK).code, MEMFS_OK);
+    assert_int_equal(status(b).note, MIRROR_NOTE_NONE);
+    assert_true(is_in_meta(b->remote, "system/human"));
+}
+
+/* From the first look on, where nothing was ever known of it: a blob, not even a commit. */
+static void test_L5_a_sidecar_that_is_no_commit(void **state)
+{
+    bed *b = *state;
+
+    edit(b, "system/human.md", "one\n");
+    point_at_blob(b, STORE_META);
+    assert_spoilt(b, "commit");
+}
+
+/* It comes by one question with main, and fsck takes none of both: main comes alone. */
+static void test_T23_a_sidecar_that_is_damaged_keeps_no_main_away(void **state)
+{
+    static const char *const args[] = { "hash-object", "-t", "commit", "-w", "--stdin",
+                                        "--literally", NULL };
+    bed *b = *state;
+    _cleanup_(buf_dispose) memfs_buf id = MEMFS_BUF_INIT(100);
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(1000);
+    _cleanup_(mem_freep) char *path = mem_printf("%s/" STORE_META, b->remote);
+    char tree[MEMFS_OID_HEX + 1];
+    memfs_oid tree_id;
+
+    edit(b, "system/human.md", "one\n");
+    must_sync(b);
+    tree_id = git_id(b->remote, "main^{tree}");
+    oid_hex(&tree_id, tree);
+    buf_printf(&text, "tree %s\nauthor nobody\ncommitter nobody\n\nx\n", tree);
+    OK(git_in(b->remote, buf_str(&text), &id, args));
+    OK(fs_write_atomic(path, buf_str(&id), 0600, &err));
+    far_commit(b, "notes/far.md", "x\n");
+    must_sync(b);
+    assert_true(birth_of(b, "notes/far") > 0);
+    assert_int_equal(status(b).note, MIRROR_NOTE_META);
+    assert_null(strstr(status(b).text, "has no")); /* it did not come at all */
+    assert_string_equal(status(b).state, "mirrored");
+}
+
+/* The policy refuses it: a file that no memory may have. */
+static void test_T23_a_sidecar_that_the_policy_refuses(void **state)
+{
+    bed *b = *state;
+
+    edit(b, "system/human.md", "one\n");
+    must_sync(b);
+    if (!fs_exists(b->far))
+        git(b->f->root, "clone", "-q", b->remote, b->far);
+    git(b->far, "fetch", "-q", "origin", STORE_META);
+    git(b->far, "checkout", "-q", "--detach", "FETCH_HEAD");
+    put_file(b->far, "bad\\name", MEMFS_STR("x\n"));
+    commit_all(b->far, "meta");
+    git(b->far, "push", "-q", "origin", "HEAD:" STORE_META);
+    far_commit(b, "notes/far.md", "x\n");
+    assert_spoilt(b, "name");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         BED_TEST(test_T23_births_of_other_labels_each_time_are_no_rows),
         BED_TEST(test_T23_births_of_a_refused_tree_are_few),
         BED_TEST(test_K4_a_deleted_block_that_is_restored_keeps_its_date),
+        BED_TEST(test_L5_a_sidecar_of_others_is_shown_and_told_once),
+        BED_TEST(test_L5_a_sidecar_that_is_deleted_is_pushed_again),
+        BED_TEST(test_L5_a_sidecar_that_is_no_commit),
+        BED_TEST(test_T23_a_sidecar_that_is_damaged_keeps_no_main_away),
+        BED_TEST(test_T23_a_sidecar_that_the_policy_refuses),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
