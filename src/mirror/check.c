@@ -90,6 +90,11 @@ static void count_verdict(checking *k, host_verdict v)
     k->ret->n_away += v == HOST_AWAY;
 }
 
+static const char *advice(remote_answer answer)
+{
+    return failure_advice(remote_class_of(answer)->name);
+}
+
 static void check_remote(const remote_set *set, checking *k)
 {
     _cleanup_(remote_target_dispose) remote_target t = REMOTE_TARGET_INIT;
@@ -99,6 +104,7 @@ static void check_remote(const remote_set *set, checking *k)
         .any = k->is_example,
         .is_one = strstr(k->config->url, "{agentId}") == NULL,
         .now_s = clock_wall_us() / 1000000,
+        .advice = advice,
     };
     host_report report;
     memfs_error err = MEMFS_ERROR_INIT;

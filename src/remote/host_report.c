@@ -124,11 +124,12 @@ static void row(const teller *t, bool is_bad, const char *kind, const char *fmt,
 }
 
 /* The class's words are a client's; what is told here is the remote's. */
-static void answer_words(const probe_result *r, char *out, size_t size)
+static void answer_words(const teller *t, const probe_result *r, char *out, size_t size)
 {
     _cleanup_(buf_dispose) memfs_buf said = MEMFS_BUF_INIT(8192);
     memfs_str start = MEMFS_STR("local-only: "), text;
-    const char *advice = remote_class_of(r->answer)->advice;
+    const char *advice = t->wants->advice != NULL ? t->wants->advice(r->answer)
+                                                  : remote_class_of(r->answer)->advice;
 
     remote_answer_say(&said, r->answer, str_of(r->detail));
     text = buf_str(&said);
@@ -169,7 +170,7 @@ static void tell_read(const teller *t)
 
     if (is_renamed(r))
         row(t, true, "renamed", "%s", r->api.words);
-    answer_words(&r->read, words, sizeof(words));
+    answer_words(t, &r->read, words, sizeof(words));
     if (r->can_read == 1)
         row(t, false, "can-read", "%s",
             r->read.answer == REMOTE_EMPTY ? "the repository is there and empty" : "git answers");
@@ -187,7 +188,7 @@ static void tell_push(const teller *t)
     const host_report *r = t->r;
     char words[400];
 
-    answer_words(&r->push, words, sizeof(words));
+    answer_words(t, &r->push, words, sizeof(words));
     if (r->can_push == 1)
         row(t, false, "can-push", "git lets a push in; branch rules are met by the push itself");
     else if (r->can_push == 0 && verdict(&r->push) == 1)

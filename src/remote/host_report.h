@@ -35,6 +35,7 @@ typedef struct host_wants {
     bool any;          /* the address is an example's: nothing need be there */
     int64_t now_s;
     bool is_one;       /* of one repository: once it is there, none is created */
+    const char *(*advice)(remote_answer answer); /* NULL: a client's, that of the table */
 } host_wants;
 /*
  * Rows, in this order; bad ones are for somebody to do something about.

@@ -677,7 +677,8 @@ def test_mirror_check_of_one_agent_and_of_a_remote_that_is_away(servers, hosts, 
     with open(os.path.join(s.folder, "backup.token"), "w") as f:
         f.write("wrong-" + readers)
     _, rows = checked(s, "backup", "--agent", a, code=4)
-    assert "401" in rows["backup", "no-read"]
+    assert "401" in rows["backup", "no-read"] and "tokenFile" in rows["backup", "no-read"]
+    assert "memfs remote" not in str(rows), "a client's command sets nothing of the server's"
     assert s.cli("mirror", "check", "nobody", check=False).returncode != 0
 
 
