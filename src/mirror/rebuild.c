@@ -376,10 +376,12 @@ memfs_code mirror_rebuild(mirror *m, const char *remote, const char *const *ids,
 
     *ret = (upkeep_result){ .n_agents = 0 };
     r.config = choose(r.set, remote);
-    if (r.config == NULL)
-        rc = memfs_fail(err, MEMFS_ENOTFOUND, "there is no remote '%.40s' to rebuild from: "
-                                              "'memfs mirror add' adds one",
-                        remote != NULL ? remote : "");
+    if (r.config == NULL && (remote == NULL || remote[0] == '\0'))
+        rc = memfs_fail(err, MEMFS_ENOTFOUND, "no remote is configured to rebuild from: 'memfs "
+                                              "mirror add' adds one");
+    else if (r.config == NULL)
+        rc = memfs_fail(err, MEMFS_ENOTFOUND, "there is no remote '%.40s' to rebuild from: 'memfs "
+                                              "mirror list' shows those that there are", remote);
     else if (r.config->direction == REMOTE_PUSH)
         rc = memfs_fail(err, MEMFS_EINVALID, "remote '%s' is push-only, it is never read: set its "
                                              "direction to both or pull first", r.config->name);

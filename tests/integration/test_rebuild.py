@@ -346,6 +346,10 @@ def test_ids_are_asked_for_where_a_remote_lists_nothing(make, place, folder):
     assert found == {agents[1]: "brought", stranger: "not-there"} and run.returncode == 1
     push_only = c.cli("rebuild", "--from-remote", "--remote", "other", check=False)
     assert push_only.returncode == 2 and b"push-only" in push_only.stderr
+    unknown = b.cli("rebuild", "--from-remote", "--remote", "nobody", check=False)
+    assert unknown.returncode == 1 and b"no remote 'nobody'" in unknown.stderr
+    nowhere = make("nowhere", start=False).cli("rebuild", "--from-remote", check=False)
+    assert nowhere.returncode == 1 and b"no remote is configured to rebuild from" in nowhere.stderr
 
 
 # ---- the sidecar
