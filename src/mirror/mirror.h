@@ -25,9 +25,9 @@
  * more than RATE questions a second for that, agents whose memory has not changed for long are asked
  * more rarely.  Webhooks make it prompt.
  *
- * Threads: one scheduler, n_workers that exchange; at most half of them for one host.  Calls are
- * from any thread.  Lock order: the mirror's mutex is innermost; never held over a child, a file or
- * the network.
+ * Threads: one scheduler, n_workers that exchange; at most half of them for one host, the last free
+ * one for a host that answers.  Calls are from any thread.  Lock order: the mirror's mutex is
+ * innermost; never held over a child, a file or the network.
  */
 #ifndef MEMFS_MIRROR_MIRROR_H
 #define MEMFS_MIRROR_MIRROR_H
@@ -122,7 +122,8 @@ typedef struct mirror_row {
     memfs_oid local_tip, remote_tip; /* zero: none, or never seen */
     bool is_counted;
     size_t n_ahead, n_behind;        /* when is_counted */
-    int64_t seen_at_us, pushed_at_us, proof_at_us; /* 0: never */
+    int64_t seen_at_us;              /* when it last told its refs; 0: never */
+    int64_t pushed_at_us, proof_at_us; /* 0 */
     int64_t oldest_unmirrored_us;    /* when the oldest commit arrived that it lacks; 0: none */
     int64_t next_try_us;             /* 0: not planned */
     unsigned n_failures;
@@ -138,7 +139,10 @@ MEMFS_CHECK memfs_code mirror_status(mirror *m, memfs_str agent_id, bool count, 
 
 /* ---- an operator's work: told line by line, as sync/upkeep.h ---- */
 
-/* Tries now, whatever the backoff or a refused credential says. */
+/*
+ * Tries now, whatever the backoff or a refused credential says.  All agents at once stay behind
+ * pushes, and are not asked for when the first few find the host away or refusing still.
+ */
 MEMFS_CHECK memfs_code mirror_retry(mirror *m, memfs_str agent_id, const char *remote,
                                     const upkeep_watcher *w, upkeep_result *ret, memfs_error *err);
 /*
