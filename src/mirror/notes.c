@@ -98,8 +98,8 @@ const char *failure_advice(const char *answer)
 {
     switch (failure_answer(answer)) {
     case REMOTE_UNAUTHORIZED:
-        return "put a good token into the remote's tokenFile (it is tried within seconds), or see "
-               "'memfs mirror check'";
+        return "put a good token into the remote's tokenFile (the next poll tries it, 'memfs "
+               "mirror retry' at once)";
     case REMOTE_FORBIDDEN:
         return "give the token the right to read and write this repository, then 'memfs mirror "
                "retry'; 'memfs mirror check' says what it may";
