@@ -402,7 +402,8 @@ static memfs_code parse_path(memfs_str path, bool is_url, remote_url *ret, memfs
 {
     if (path.len == 0 || path.ptr[0] != '/')
         return refuse(err, is_url ? "names a host in file://, which memfs does not take"
-                                  : "is a relative path: say the whole one, beginning with '/'");
+                                  : "is a relative path: a folder's begins with '/', a host's with "
+                                    "https:// or ssh://");
     ret->kind = URL_PATH;
     ret->path = is_url ? decode(path) : take(path);
     if (has_controls(str_of(ret->path)))

@@ -196,10 +196,13 @@ static memfs_code add_all(adding *a, memfs_error *err)
         mirror_with_remotes(a->self->mirror, add_at_each, a);
         a->result.n_agents++;
     }
-    if (rc == MEMFS_OK && a->n_ids > 0 && a->n_remotes == 0)
-        return memfs_fail(err, MEMFS_ENOTFOUND, "there is no remote '%s' to get webhooks from",
-                          a->remote != NULL ? a->remote : "that is read");
-    return rc;
+    if (rc < 0 || a->n_ids == 0 || a->n_remotes > 0)
+        return rc;
+    if (a->remote == NULL)
+        return memfs_fail(err, MEMFS_ENOTFOUND, "no remote is read here, so there is none to get "
+                                                "webhooks from: 'memfs mirror list'");
+    return memfs_fail(err, MEMFS_ENOTFOUND, "there is no remote '%s' to get webhooks from",
+                      a->remote);
 }
 
 static memfs_code add(app *self, const json_t *request, teller *t, memfs_error *err)

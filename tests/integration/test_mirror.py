@@ -240,6 +240,7 @@ def test_remove_forgets_the_remote_and_its_secret_and_touches_nothing_there(s, h
 @pytest.mark.parametrize("words, code, said", [
     (("add", "origin", "https://h/one.git"), 2, b"{agentId}"),
     (("add", "Origin", "https://h/{agentId}.git"), 2, b"name"),
+    (("add", "origin", "git.example.com/{agentId}.git"), 2, b"https://"),
     (("add", "origin", "ext::sh -c {agentId}"), 2, b"remote helper"),
     (("add", "origin", "http://git.example.com/{agentId}.git"), 2, b"http"),
     (("add", "origin", "https://h/{agentId}.git", "--direction", "up"), 2, b"direction"),

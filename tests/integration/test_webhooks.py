@@ -456,6 +456,9 @@ def test_webhook_add_says_what_is_wrong(place):
     assert bad.returncode == 2 and b"https" in bad.stderr
     gone = p.s.cli("webhook", "add", "--all", "--url", url, "--remote", "nobody", check=False)
     assert gone.returncode == 1 and b"nobody" in gone.stderr
+    p.s.cli("mirror", "remove", "origin")
+    none = p.s.cli("webhook", "add", "--all", "--url", url, check=False)
+    assert none.returncode == 1 and b"no remote is read here" in none.stderr
 
 
 def test_webhook_test_shows_that_the_configuration_works(place):
