@@ -113,6 +113,27 @@ static uint64_t max_fetch_bytes(const exchange *x)
     return home_settings(mirror_home(x->m))->max_pack_bytes * PACK_FACTOR;
 }
 
+static const char *short_name(const char *ref)
+{
+    const char *prefix = "refs/heads/";
+
+    return strncmp(ref, prefix, strlen(prefix)) == 0 ? ref + strlen(prefix) : ref;
+}
+
+/* Nothing that could be joined; it is looked at again when it has moved. */
+static outcome refuse_object(exchange *x, const char *ref, const memfs_oid *theirs)
+{
+    char hex[MEMFS_OID_HEX + 1];
+
+    oid_hex(theirs, hex);
+    if (strcmp(ref, STORE_MAIN) == 0)
+        exchange_see(x, theirs);
+    record_note(&x->record, MIRROR_NOTE_REFUSED,
+                "the remote's branch '%s' is no commit but another object (%.10s); let it name a "
+                "commit there, or delete it", short_name(ref), hex);
+    return exchange_hold(x, MEMFS_EDENIED);
+}
+
 /* announced: where it is said to be.  STEP_DONE: the remote has no such ref. */
 static outcome fetch(exchange *x, const char *ref, const memfs_oid *announced, fetched **ret,
                      memfs_oid *ret_tip)
@@ -139,7 +160,7 @@ static outcome fetch(exchange *x, const char *ref, const memfs_oid *announced, f
     if (rc == MEMFS_OK) {
         if (with_meta)
             mirror_meta_came(x, *ret, &meta);
-        return STEP_ON;
+        return fetched_is_commit(*ret, ret_tip) ? STEP_ON : refuse_object(x, ref, ret_tip);
     }
     if (rc == MEMFS_ENOTFOUND)
         return STEP_DONE;
@@ -187,6 +208,8 @@ outcome exchange_take_unseen(exchange *x)
     x->was_asked = x->was_fetched = x->knows_meta = true;
     x->answer = REMOTE_REFS;
     x->meta_there = meta;
+    if (!fetched_is_commit(f, &theirs))
+        return refuse_object(x, STORE_MAIN, &theirs);
     if (!oid_is_zero(&meta))
         mirror_meta_came(x, f, &meta);
     o = take_fetched(x, f, &theirs);
@@ -236,7 +259,7 @@ static outcome take_branch(exchange *x, const transport_refs *refs)
     outcome o = STEP_ON;
 
     if (!exchange_has(x, &refs->head, &x->ours)) {
-        o = fetch(x, refs->head_ref[0] != '\0' ? refs->head_ref : "HEAD", &refs->head, &f, &theirs);
+        o = fetch(x, refs->head_ref, &refs->head, &f, &theirs);
         if (o == STEP_DONE)
             return STEP_RACE;
         if (o == STEP_ON)
@@ -254,6 +277,7 @@ static void see_nothing(exchange *x)
     static const memfs_oid none;
 
     exchange_see(x, &none);
+    exchange_clear_note(&x->record, MIRROR_NOTE_REFUSED);
     x->record.meta_tip = none;
 }
 
@@ -267,12 +291,18 @@ static void note_gone(exchange *x, const char *what)
     record_note(&x->record, MIRROR_NOTE_DELETED, "%s at %.10s, is gone", what, hex);
 }
 
+/* A HEAD that names nothing, itself, a tag or what is no branch either, is none. */
+static bool has_default_branch(const transport_refs *refs)
+{
+    return refs->head_ref[0] != '\0' && !oid_is_zero(&refs->head);
+}
+
 static outcome take_default_branch(exchange *x)
 {
     transport_refs refs = { .head_ref = "" };
     outcome o = x->config->direction == REMOTE_PUSH ? STEP_ON : find_default_branch(x, &refs);
 
-    if (o == STEP_ON && !oid_is_zero(&refs.head)) {
+    if (o == STEP_ON && has_default_branch(&refs)) {
         o = take_branch(x, &refs);
     } else if (o == STEP_ON) {
         note_gone(x, "main, which was");

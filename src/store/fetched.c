@@ -230,6 +230,18 @@ repo *fetched_repo(fetched *f)
     return f->view;
 }
 
+bool fetched_is_commit(fetched *f, const memfs_oid *tip)
+{
+    repo *r = fetched_repo(f);
+    git_object_t type = GIT_OBJECT_INVALID;
+    size_t size;
+    git_oid oid;
+
+    repo_git_oid(tip, &oid);
+    return r != NULL && git_odb_read_header(&size, &type, r->odb, &oid) == 0 &&
+           type == GIT_OBJECT_COMMIT;
+}
+
 /* ---- judging ---- */
 
 static void closedirp(DIR **dir)

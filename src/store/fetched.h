@@ -77,6 +77,9 @@ void fetched_bring_along(fetched *f, const memfs_oid *tip);
 /* Handle on the throw-away repository: what is new, and what was there.  Lives as long as f. */
 repo *fetched_repo(fetched *f);
 
+/* Is it here, and a commit?  A remote's branch may name anything. */
+bool fetched_is_commit(fetched *f, const memfs_oid *tip);
+
 /*
  * As incoming_accept; the real repository must exist by now.  ECORRUPT: not durable (F05).  What is
  * there already is not brought again; may be called for several tips, and again after a crash.

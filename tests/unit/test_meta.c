@@ -405,6 +405,109 @@ static void test_T23_a_sidecar_that_the_policy_refuses(void **state)
     assert_spoilt(b, "name");
 }
 
+/* ---- refs of the remote that are not what their names say ---- */
+
+static void set_ref(bed *b, const char *ref, const char *text)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/%s", b->remote, ref);
+    _cleanup_(mem_freep) char *folder = mem_strndup(path, (size_t)(strrchr(path, '/') - path));
+
+    OK(fs_mkdirs(folder, &err));
+    OK(fs_write_atomic(path, str_of(text), 0600, &err));
+}
+
+static void assert_no_commit(bed *b, const char *what)
+{
+    row r;
+
+    assert_int_equal(exchange_now(b, WANT_LOOK).code, MEMFS_EDENIED);
+    r = status(b);
+    if (r.note != MIRROR_NOTE_REFUSED || strstr(r.failure, "no commit") == NULL ||
+        strstr(r.failure, what) == NULL)
+        fail_msg("%s, note '%s': %s", r.state, mirror_note_name(r.note), r.failure);
+    assert_string_equal(r.state, "held");
+}
+
+static void test_T23_a_main_that_is_no_commit_is_told_as_such(void **state)
+{
+    bed *b = *state;
+
+    edit(b, "system/human.md", "one\n");
+    must_sync(b);
+    point_at_blob(b, "refs/heads/main");
+    assert_no_commit(b, "branch 'main'");
+    edit(b, "system/human.md", "two\n"); /* local work goes on */
+    assert_no_commit(b, "branch 'main'");
+    git(b->remote, "update-ref", "-d", "refs/heads/main");
+    must_sync(b);
+    assert_string_equal(status(b).state, "mirrored");
+    assert_int_equal(status(b).note, MIRROR_NOTE_DELETED);
+}
+
+static void test_T23_a_main_that_is_a_tag_is_told_as_such(void **state)
+{
+    bed *b = *state;
+    char hex[MEMFS_OID_HEX + 1];
+    memfs_oid tag;
+
+    edit(b, "system/human.md", "one\n");
+    must_sync(b);
+    git(b->f->work, "tag", "-a", "-m", "x", "v1");
+    git(b->f->work, "push", "-q", b->remote, "v1");
+    tag = git_id(b->remote, "refs/tags/v1");
+    oid_hex(&tag, hex);
+    set_ref(b, "refs/heads/main", hex);
+    assert_no_commit(b, "branch 'main'");
+}
+
+/* What HEAD says is only asked where there is no main; then main is pushed beside it. */
+static void test_T23_an_odd_HEAD_stops_nothing(void **state)
+{
+    char detached[MEMFS_OID_HEX + 1];
+    const char *const heads[] = {
+        "ref: refs/heads/nothing\n", "ref: refs/heads/loop\n", "ref: refs/tags/v1\n",
+        "ref: refs/memfs/meta\n", "ref: refs/odd/x\n", "ref: refs/tags/blob\n", detached,
+    };
+    bed *b = *state;
+    memfs_oid ours;
+
+    edit(b, "system/human.md", "one\n");
+    must_sync(b);
+    ours = git_id(b->remote, "refs/heads/main");
+    oid_hex(&ours, detached);
+    point_at_blob(b, "refs/tags/blob");
+    git(b->f->work, "tag", "v1");
+    git(b->f->work, "push", "-q", b->remote, "v1", "HEAD:refs/odd/x");
+    set_ref(b, "refs/heads/loop", "ref: refs/heads/loop\n");
+    for (size_t i = 0; i < ARRAY_LEN(heads); i++) {
+        set_ref(b, "HEAD", heads[i]);
+        git(b->remote, "update-ref", "-d", "refs/heads/main");
+        must_sync(b);
+        ours = git_id(b->remote, "refs/heads/main");
+        assert_string_equal(status(b).state, "mirrored");
+        assert_int_equal(n_blocks(b->f, ID_A), 1);
+        assert_null(strstr(status(b).text, "''"));
+        assert_false(oid_is_zero(&ours));
+    }
+}
+
+static void test_T23_a_default_branch_that_is_no_commit_is_told_as_such(void **state)
+{
+    bed *b = *state;
+
+    edit(b, "system/human.md", "one\n");
+    must_sync(b);
+    point_at_blob(b, "refs/heads/odd");
+    set_ref(b, "HEAD", "ref: refs/heads/odd\n");
+    git(b->remote, "update-ref", "-d", "refs/heads/main");
+    assert_no_commit(b, "branch 'odd'");
+    point_at_blob(b, "refs/tags/odd");
+    set_ref(b, "HEAD", "ref: refs/tags/odd\n"); /* no branch: as if it were none */
+    must_sync(b);
+    assert_string_equal(status(b).state, "mirrored");
+    assert_int_equal(status(b).note, MIRROR_NOTE_DELETED);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -416,6 +519,10 @@ int main(void)
         BED_TEST(test_L5_a_sidecar_that_is_no_commit),
         BED_TEST(test_T23_a_sidecar_that_is_damaged_keeps_no_main_away),
         BED_TEST(test_T23_a_sidecar_that_the_policy_refuses),
+        BED_TEST(test_T23_a_main_that_is_no_commit_is_told_as_such),
+        BED_TEST(test_T23_a_main_that_is_a_tag_is_told_as_such),
+        BED_TEST(test_T23_an_odd_HEAD_stops_nothing),
+        BED_TEST(test_T23_a_default_branch_that_is_no_commit_is_told_as_such),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
