@@ -278,21 +278,28 @@ static void hint(mirror *m, pair *p, const memfs_oid *after)
     schedule_want(m, p, WANT_LOOK);
 }
 
+/* It has just moved there, so it is there: only how many of those are told of is bounded. */
+static bool may_hint(mirror *m, memfs_str agent_id, size_t lane, bool is_known)
+{
+    if (!is_known)
+        stranger_forget(m, lane, agent_id);
+    return is_known || stranger_ask(m, lane, agent_id) == STRANGER_ASK;
+}
+
 void mirror_hint(mirror *m, const char *remote, memfs_str agent_id, const memfs_oid *after)
 {
     _cleanup_(mem_freep) char *id = mem_strndup(agent_id.ptr, agent_id.len);
-    bool is_known = false;
-    memfs_error ignored;
+    bool is_known;
     pair *p = NULL;
     int at;
 
-    if (!ids_is_agent(agent_id) ||
-        state_agent_known(home_state(m->options.home), agent_id, &is_known, &ignored) < 0)
+    if (!ids_is_agent(agent_id))
         return;
+    is_known = mirror_knows(m, agent_id);
     pthread_mutex_lock(&m->mutex);
     at = lane_find(m, remote);
     if (at >= 0 && !m->is_stopping && m->lanes[at].config->direction != REMOTE_PUSH &&
-        remote_is_for(m->lanes[at].config, id)) {
+        remote_is_for(m->lanes[at].config, id) && may_hint(m, agent_id, (size_t)at, is_known)) {
         p = pair_find(m, agent_id, (size_t)at);
         if (p == NULL) {
             p = pair_need(m, agent_id, (size_t)at);
@@ -638,39 +645,36 @@ static bool wants_rest(mirror *m, const char *remote, mirror_outcome *ret)
     return true;
 }
 
+/* True: an agent that nobody here knows is not looked for there now; *ret tells. */
+static bool is_put_off(mirror *m, const char *remote, const char *agent_id, mirror_outcome *ret)
+{
+    stranger_verdict v = stranger_ask_at(m, remote, agent_id);
+    char words[120];
+
+    if (v == STRANGER_ASK)
+        return false;
+    ret->n_remotes++;
+    if (v == STRANGER_ABSENT)
+        return true; /* what it answered a moment ago */
+    snprintf(words, sizeof(words), "remote '%.40s': too many agents that nobody here knows are "
+                                   "looked for", remote);
+    add_failure(ret, REMOTE_UNASKED, words, 1);
+    return true;
+}
+
 void mirror_sync_modestly(mirror *m, const char *agent_id, int64_t deadline_ms,
                           mirror_outcome *ret)
 {
     name_list all, names = { .n = 0 };
+    bool is_known = mirror_knows(m, str_of(agent_id));
 
     *ret = (mirror_outcome){ .n_remotes = 0 };
     list_remotes(m, agent_id, false, &all);
     for (size_t i = 0; i < all.n; i++)
-        if (!wants_rest(m, all.at[i], ret))
+        if (!wants_rest(m, all.at[i], ret) &&
+            (is_known || !is_put_off(m, all.at[i], agent_id, ret)))
             memcpy(names.at[names.n++], all.at[i], sizeof(names.at[0]));
     sync_all(m, agent_id, &names, WANT_LOOK | WANT_PUSH | WANT_SOON, deadline_ms, ret);
-}
-
-/*
- * A slot within the budget, of a rate of its own (polls may stand in line for hours, and who clones
- * waits now): ids that nobody has cost a host no more than that.
- */
-static bool may_ask(mirror *m, const char *remote, int64_t budget_ms)
-{
-    int64_t now_ms = clock_mono_ms(), at_ms = 0;
-    room *r;
-    int at;
-
-    pthread_mutex_lock(&m->mutex);
-    at = lane_find(m, remote);
-    if (at >= 0) {
-        r = &m->rooms[m->lanes[at].room];
-        at_ms = r->next_meet_ms > now_ms ? r->next_meet_ms : now_ms;
-        if (at_ms - now_ms <= budget_ms)
-            r->next_meet_ms = at_ms + 1000 / RATE_PER_S;
-    }
-    pthread_mutex_unlock(&m->mutex);
-    return at >= 0 && at_ms - now_ms <= budget_ms;
 }
 
 bool mirror_meet(mirror *m, const char *agent_id, int64_t budget_ms)
@@ -683,13 +687,11 @@ bool mirror_meet(mirror *m, const char *agent_id, int64_t budget_ms)
 
     list_remotes(m, agent_id, true, &names);
     for (size_t i = 0; i < names.n && !is_known && clock_mono_ms() < deadline_ms; i++) {
-        if (!may_ask(m, names.at[i], budget_ms / 2) ||
+        if (stranger_ask_at(m, names.at[i], agent_id) != STRANGER_ASK ||
             mirror_exchange(m, str_of(agent_id), names.at[i], WANT_LOOK, deadline_ms, &result,
                             &ignored) < 0)
             continue;
-        if (state_agent_known(home_state(m->options.home), str_of(agent_id), &is_known, &ignored) <
-            0)
-            is_known = false;
+        is_known = mirror_knows(m, str_of(agent_id));
     }
     return is_known;
 }

@@ -84,6 +84,8 @@ void mirror_sync(mirror *m, const char *agent_id, int64_t deadline_ms, mirror_ou
 /*
  * The same for an agent, which may ask as often as it likes: a credential that was refused is not
  * shown again for it (F15), and a host that wants to be left alone is (F18).  Those count as failed.
+ * An id that nobody here knows is looked for only now and then (strangers.c), as by mirror_meet and
+ * mirror_hint: that one was not there a moment ago is an answer, one too many counts as failed.
  */
 void mirror_sync_modestly(mirror *m, const char *agent_id, int64_t deadline_ms,
                           mirror_outcome *ret);

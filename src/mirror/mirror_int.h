@@ -4,6 +4,7 @@
  *     mirror.c      life cycle, what is told and asked from outside
  *     pairs.c       the table of pairs (agent x remote), where each waits, who holds it
  *     schedule.c    the scheduler thread and the workers: when which pair is exchanged
+ *     strangers.c   ids that nobody here knows, however many are asked for
  *     gate.c        a host that is away, a token that is refused: one pair asks for all
  *     pairs.h       the inside of struct mirror, for these and status.c
  *     exchange.c    one exchange, from the look to the last push
@@ -181,6 +182,8 @@ bool mirror_is_stopping(mirror *m);
 /* For the log.  remote may be NULL. */
 void mirror_event(mirror *m, const char *event, const char *agent_id, const char *remote,
                   const char *text);
+/* Is it an agent of this home?  false when that could not be found out. */
+bool mirror_knows(mirror *m, memfs_str agent_id);
 /* Waits, but not longer than until the mirror stops (then false). */
 bool mirror_pause(mirror *m, int64_t ms);
 /* Random, 0 to n - 1. */

@@ -151,7 +151,7 @@ void pair_pick(mirror *m, pair *p)
 
 /* ---- table ---- */
 
-static size_t bucket_of(const mirror *m, memfs_str id, size_t n)
+uint64_t pair_hash(const mirror *m, memfs_str id)
 {
     uint64_t x = m->seed;
 
@@ -159,7 +159,12 @@ static size_t bucket_of(const mirror *m, memfs_str id, size_t n)
         x = (x ^ (uint8_t)id.ptr[i]) * 0x9e3779b97f4a7c15u;
         x ^= x >> 29;
     }
-    return (size_t)(x & (n - 1));
+    return x;
+}
+
+static size_t bucket_of(const mirror *m, memfs_str id, size_t n)
+{
+    return (size_t)(pair_hash(m, id) & (n - 1));
 }
 
 pair *pair_find(mirror *m, memfs_str id, size_t lane_at)
@@ -350,6 +355,7 @@ static void make_lanes(mirror *m)
     m->n_lanes = 0;
     m->next_lane = 0;
     m->generation++;
+    strangers_forget_all(m);
     for (size_t i = 0; i < m->set->r->n; i++) {
         lane *l = &m->lanes[m->n_lanes++];
 

@@ -77,6 +77,7 @@ typedef struct lane {
     char refused[9];         /* second half of a mark: the credential; "" */
     pair *scout;
     bool is_told;
+    uint32_t strange_told_s, strange_told; /* as a pair's, for all that nobody here knows */
 } lane;
 
 typedef struct room {
@@ -86,6 +87,13 @@ typedef struct room {
     int64_t next_slot_ms; /* of polls */
     int64_t next_meet_ms; /* of ids that nobody here knows */
 } room;
+
+/* An agent that nobody here knows, and that a remote did not have a moment ago. */
+typedef struct stranger {
+    uint64_t key; /* of agent and lane; 0: none */
+    int64_t until_ms;
+} stranger;
+#define N_STRANGERS 1024
 
 struct mirror {
     mirror_options options;
@@ -101,6 +109,7 @@ struct mirror {
     pair **buckets;
     size_t n_buckets, n_pairs;
     uint64_t seed;
+    stranger strangers[N_STRANGERS];
     pair **heap;
     size_t n_heap, cap_heap;
     pthread_t scheduler, *workers;
@@ -119,6 +128,7 @@ void pairs_dispose(mirror *m);
 /* Lanes and rooms of m->set; every pair finds its new lane, or goes.  All gates are open. */
 void pairs_use_set(mirror *m);
 int lane_find(const mirror *m, const char *remote); /* -1: none */
+uint64_t pair_hash(const mirror *m, memfs_str id);
 pair *pair_find(mirror *m, memfs_str id, size_t lane);
 /* A new one waits in the heap for its first poll. */
 pair *pair_need(mirror *m, memfs_str id, size_t lane);
@@ -131,6 +141,22 @@ pair *pairs_first_due(mirror *m); /* NULL: the heap is empty */
 void pair_pick(mirror *m, pair *p);
 /* Gone pairs, and those of agents that nobody knows, are freed; true: it was. */
 bool pair_drop_if_useless(mirror *m, pair *p);
+
+/* ---- strangers.c: ids that nobody here knows, however many are asked for ---- */
+
+typedef enum stranger_verdict {
+    STRANGER_ASK,    /* it may be looked for; that was counted */
+    STRANGER_ABSENT, /* it was not there a moment ago */
+    STRANGER_LATER,  /* too many are looked for at that host */
+} stranger_verdict;
+stranger_verdict stranger_ask(mirror *m, size_t lane, memfs_str id);
+/* The same by name, with the mutex not held. */
+stranger_verdict stranger_ask_at(mirror *m, const char *remote, const char *agent_id);
+/* A look has found that it is not there. */
+void stranger_absent(mirror *m, size_t lane, memfs_str id);
+/* There is news of it. */
+void stranger_forget(mirror *m, size_t lane, memfs_str id);
+void strangers_forget_all(mirror *m);
 
 /* ---- gate.c ---- */
 

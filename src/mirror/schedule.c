@@ -181,20 +181,23 @@ static void forget_echo(pair *p)
 }
 
 /* The same trouble once a minute at most, also where it comes and goes, or takes turns (L5). */
-static bool is_worth_telling(pair *p, const exchange *x)
+static bool is_worth_telling(mirror *m, pair *p, const exchange *x)
 {
+    lane *l = &m->lanes[p->lane];
+    uint32_t *told_s = x->is_unknown ? &l->strange_told_s : &p->told_s;
+    uint32_t *told = x->is_unknown ? &l->strange_told : &p->told; /* there is no end of strangers */
     uint32_t now_s = (uint32_t)(clock_mono_ms() / 1000), trouble = UINT32_C(1) << x->answer;
 
     static_assert(REMOTE_N_ANSWERS <= 32, "a bit for each answer");
     if (x->error.code == MEMFS_OK || (x->is_unknown && x->answer == REMOTE_NOT_FOUND))
         return false; /* that a new id is nowhere is no trouble */
-    if (now_s - p->told_s >= TELL_S)
-        p->told = 0;
-    if ((p->told & trouble) != 0)
+    if (now_s - *told_s >= TELL_S)
+        *told = 0;
+    if ((*told & trouble) != 0)
         return false;
-    p->told_s = now_s;
-    p->told |= trouble;
-    p->is_told = true;
+    *told_s = now_s;
+    *told |= trouble;
+    p->is_told = !x->is_unknown;
     return true;
 }
 
@@ -240,9 +243,11 @@ static void conclude(mirror *m, pair *p, const exchange *x, const exchange_resul
         set_changed(p);
     if (!x->is_unknown)
         p->is_fleeting = false;
+    else if (!p->is_gone && (x->answer == REMOTE_NOT_FOUND || x->answer == REMOTE_EMPTY))
+        stranger_absent(m, p->lane, str_of(p->id));
     forget_echo(p);
     keep_result(p, result);
-    ret->failed = is_worth_telling(p, x);
+    ret->failed = is_worth_telling(m, p, x);
     ret->recovered = is_recovered(p, x);
     p->is_failing = x->error.code != MEMFS_OK;
     gate_heard(m, p, x);

@@ -820,6 +820,23 @@ def test_sync_from_git_calls_that_come_together_share_an_exchange(s, host, agent
     assert len(asked) < 12 * 2, f"{len(asked)} fetches for 12 calls"
 
 
+def test_T22_made_up_ids_do_not_reach_the_host_one_for_one(s, host, agent):
+    def looks(name=""):
+        return [r for r in host.requests if "upload-pack" in r.target and name in r.target]
+
+    a, began = agent(), time.monotonic()
+    for _ in range(5):
+        assert s.sync(a).status == 404
+    assert len(looks(a)) < 5 or time.monotonic() - began > 3
+    n_before, began = len(looks()), time.monotonic()
+    answers = [s.sync(agent()) for _ in range(60)]
+    allowed = 12 + 5 * (time.monotonic() - began)
+    assert len(looks()) - n_before <= allowed
+    for answer in answers:
+        assert answer.status in (404, 503) and (answer.status == 404 or answer.headers["retry-after"])
+    assert len([x for x in answers if x.status == 404]) <= allowed
+
+
 def test_the_first_clone_of_an_unknown_id_finds_the_remotes_memory(s, host, agent, folder, git):
     a, nobody = agent(), agent()
     foreign = unrelated(host.repository(full(a)), {"system/human.md": "met\n"}, folder)

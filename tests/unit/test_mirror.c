@@ -361,6 +361,58 @@ static void test_an_unknown_agent_is_met_on_the_remote(void **state)
     assert_state(&d->b, "mirrored", MIRROR_NOTE_NONE);
 }
 
+static mirror_outcome sync_modestly(side *s, const char *agent_id)
+{
+    mirror_outcome o;
+
+    mirror_sync_modestly(s->m, agent_id, clock_mono_ms() + WAIT_MS, &o);
+    return o;
+}
+
+/* Made-up ids have used up what a host is asked for them: no door leads to it, known agents go on. */
+static void test_too_many_unknown_ids_cost_a_host_nothing(void **state)
+{
+    const memfs_oid none = { { 0 } };
+    duo *d = *state;
+    mirror_outcome o;
+
+    start(d, "", "", true);
+    edit(&d->a, "system/human.md", "one\n");
+    d->a.m->rooms[0].next_meet_ms = d->b.m->rooms[0].next_meet_ms = clock_mono_ms() + 3600000;
+    assert_int_equal(sync_modestly(&d->a, AGENT_A).n_failed, 0);
+    o = sync_modestly(&d->b, AGENT_A);
+    assert_int_equal(o.n_failed, 1);
+    assert_int_equal(o.n_missing, 0);
+    assert_true(o.retry_after_s > 0);
+    assert_false(mirror_meet(d->b.m, AGENT_A, WAIT_MS));
+    mirror_hint(d->b.m, "origin", ID_A, &none);
+    assert_null(pair_find(d->b.m, ID_A, 0));
+    d->b.m->rooms[0].next_meet_ms = 0;
+    assert_int_equal(sync_modestly(&d->b, AGENT_A).n_failed, 0);
+    assert_true(same(tip_of(d->b.f, ID_A), tip_of(d->a.f, ID_A)));
+}
+
+static void test_an_id_that_was_not_there_is_looked_for_later(void **state)
+{
+    const memfs_oid none = { { 0 } };
+    duo *d = *state;
+
+    start(d, "", "", true);
+    assert_int_equal(sync_modestly(&d->b, AGENT_A).n_failed, 0); /* it is nobody's */
+    for (size_t i = 0; i < N_STRANGERS; i++)
+        d->b.m->strangers[i].until_ms += 3600000;
+    edit(&d->a, "system/human.md", "one\n");
+    must_sync(&d->a);
+    d->b.m->rooms[0].next_meet_ms = 0;
+    assert_int_equal(sync_modestly(&d->b, AGENT_A).n_failed, 0);
+    assert_false(mirror_knows(d->b.m, ID_A));
+    assert_false(mirror_meet(d->b.m, AGENT_A, WAIT_MS));
+    assert_int_equal(d->b.m->rooms[0].next_meet_ms, 0); /* none of these was a look */
+    mirror_hint(d->b.m, "origin", ID_A, &none); /* it is there now, the host says */
+    assert_int_equal(sync_modestly(&d->b, AGENT_A).n_failed, 0);
+    assert_true(same(tip_of(d->b.f, ID_A), tip_of(d->a.f, ID_A)));
+}
+
 /* A thousand polls stand in line for the host's rate: who clones now does not stand behind them. */
 static void test_an_unknown_agent_is_met_while_polls_queue(void **state)
 {
@@ -1724,6 +1776,8 @@ int main(void)
         TEST(test_F16_an_empty_remote_gets_main),
         TEST(test_an_unknown_agent_is_met_on_the_remote),
         TEST(test_an_unknown_agent_is_met_while_polls_queue),
+        TEST(test_too_many_unknown_ids_cost_a_host_nothing),
+        TEST(test_an_id_that_was_not_there_is_looked_for_later),
         TEST(test_edits_travel_both_ways),
         TEST(test_a_push_needs_no_question_where_the_remote_is_known),
         TEST(test_F17_a_lost_race_is_merged_and_pushed),
