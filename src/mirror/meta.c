@@ -12,10 +12,10 @@
  * and a fleet settles.
  *
  * Births are taken and written of blocks that are in a tree, and of no others: a remote that tells
- * of other labels each time would fill the state.  A block that was deleted and is restored keeps its
- * date all the same, as a birth that was seen here stays in the state (K4), and the servers that saw
- * it tell each other when the block is there again.  Only a machine that is rebuilt between the two
- * dates it anew.
+ * of other labels each time would fill the state.  A block that was deleted and is restored keeps
+ * its date all the same, as a birth that was seen here stays in the state (K4), and the servers
+ * that saw it tell each other when the block is there again.  Only a machine that is rebuilt between the
+ * two dates it anew.
  *
  * It costs a question only where there is news: theirs is fetched when main was, ours is written and
  * pushed when main was pushed and the text changed.  A host that takes no such ref is remembered in
@@ -436,8 +436,8 @@ static bool push_once(exchange *x, const memfs_oid *tip)
 }
 
 /*
- * A kill came between main and its sidecar: the look shows one that was never taken in.  Or somebody
- * has put another in the place of one that could not be used.
+ * A kill came between main and its sidecar: the look shows one that was never taken in.  Or
+ * somebody has put another in the place of one that could not be used.
  */
 static bool was_missed(exchange *x)
 {

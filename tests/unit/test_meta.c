@@ -1,6 +1,6 @@
 /*
- * refs/memfs/meta of a remote that is hostile or broken (T23): what it may write here, and who hears of
- * it.  One home and one bare repository; each exchange is run by hand.
+ * refs/memfs/meta of a remote that is hostile or broken (T23): what it may write here, and who
+ * hears of it.  One home and one bare repository; each exchange is run by hand.
  */
 #include "sync_fixture.h"
 
