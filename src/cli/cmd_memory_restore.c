@@ -223,7 +223,8 @@ int cmd_memory_restore(int argc, char **argv)
         "committed, nothing is restored.\n"
         "\n"
         "About the memory that a server has, with --server, or where this machine has no checkout of that\n"
-        "agent but serves it: all files as they were, in one new commit on top, pushed on to its remotes.\n"
+        "agent but serves it: all files as they were, in one new commit on top, pushed on to its remotes;\n"
+        "--at is then a time or a commit's id.\n"
         "\n"
         "About a server otherwise: makes a data folder from a backup, after checking every repository of\n"
         "it.  Never touches a data folder that holds anything.",

@@ -4,11 +4,15 @@
 #include "base/mem.h"
 #include "server/server.h"
 
+#include <errno.h>
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #define DEFAULT_LISTEN "127.0.0.1:8285"
+
 /* "127.0.0.1:8285" or "[::1]:8285" */
 static bool parse_listen(const char *text, char *address, size_t size, uint16_t *ret_port)
 {
@@ -41,22 +45,34 @@ static void print_remotes(const remotes *r, void *ctx)
                 r->at[i].url);
 }
 
+/* Caller frees. */
+static char *base_of(const server *s, bool is_tls, const char *name)
+{
+    bool is_v6 = strchr(name, ':') != NULL;
+
+    return mem_printf("http%s://%s%s%s:%u", is_tls ? "s" : "", is_v6 ? "[" : "", name,
+                      is_v6 ? "]" : "", (unsigned)server_port(s));
+}
+
 static void on_ready(const server *s, void *ctx)
 {
     const server_options *options = ctx;
     const char *address = options->address;
-    bool is_v6 = strchr(address, ':') != NULL;
-    char base[96];
+    bool is_any = strcmp(address, "0.0.0.0") == 0 || strcmp(address, "::") == 0;
+    char name[HOST_NAME_MAX + 1] = "";
+    _cleanup_(mem_freep) char *own = base_of(s, options->tls_cert != NULL, address);
+    _cleanup_(mem_freep) char *base = NULL;
 
-    snprintf(base, sizeof(base), "http%s://%s%s%s:%u", options->tls_cert != NULL ? "s" : "",
-             is_v6 ? "[" : "", address, is_v6 ? "]" : "", (unsigned)server_port(s));
+    if (is_any && gethostname(name, HOST_NAME_MAX) == 0)
+        address = name; /* what others may know this machine by */
+    base = base_of(s, options->tls_cert != NULL, address);
     fprintf(stderr,
             "memfs: listening on %s\n"
             "\n"
             "  a memory     git clone %s/v1/git/AGENT_ID/state.git\n"
             "  its blocks   curl %s/v1/agents/AGENT_ID/core-memory/blocks\n"
             "  letta-code   export LETTA_MEMFS_BASE_URL=%s LETTA_MEMFS_LOCAL=1\n",
-            base, base, base, base);
+            own, base, base, base);
     server_remotes(s, print_remotes, NULL);
     fputs("\n"
           "AGENT_ID is agent-<uuid4>; a new id starts an empty memory.  Ctrl-C stops.\n", stderr);
@@ -145,6 +161,8 @@ int cmd_serve(int argc, char **argv)
         return cli_usage_error(&usage, "--listen needs ADDR:PORT, not '%s'", listen);
     if ((tls_cert == NULL) != (tls_key == NULL))
         return cli_usage_error(&usage, "--tls-cert and --tls-key go together");
+    if (token_file != NULL && access(token_file, R_OK) < 0)
+        cli_talk("the token file '%s' cannot be read yet: %s", token_file, strerror(errno));
     log_set_level(is_quiet ? LOG_WARN : LOG_INFO);
     home_path = cli_home(home);
     remote_url = take_remote(remote, argc, argv);

@@ -219,8 +219,8 @@ void mirror_meta_before(exchange *x, fetched *f, const memfs_oid *theirs)
     memfs_error err = MEMFS_ERROR_INIT;
     meta *m = meta_of(x);
 
-    if (x->config->direction == REMOTE_PUSH)
-        return;
+    if (x->config->direction == REMOTE_PUSH || x->keep == INTAKE_REVIVE)
+        return; /* of one whose folder is gone all dates are still here */
     if (x->is_unknown)
         ask(x, f);
     if (x->record.note == MIRROR_NOTE_REFUSED)

@@ -32,7 +32,7 @@
 typedef struct task {
     char agent_id[IDS_MAX_LEN + 1];
     bool was_known, is_known; /* before and after */
-    bool was_lost;            /* known, but its folder was gone */
+    bool was_lost;            /* known, but its folder was gone; begins again only if it may */
     memfs_oid tip;            /* of main, afterwards; zero: not to be had */
     memfs_code code;
     exchange_result result;
@@ -252,7 +252,7 @@ static memfs_code exchange_one(rebuilding *r, task *t, memfs_error *err)
     int64_t deadline_ms = clock_mono_ms() + AGENT_MS;
     unsigned wants = WANT_LOOK | WANT_NOW | (t->was_known ? 0 : WANT_WHOLE);
 
-    if (t->was_lost)
+    if (t->was_lost && r->may_revive)
         return mirror_exchange_keeping(r->m, str_of(t->agent_id), r->config->name, INTAKE_REVIVE,
                                        deadline_ms, &t->result, err);
     return mirror_exchange(r->m, str_of(t->agent_id), r->config->name, wants, deadline_ms,
@@ -267,7 +267,7 @@ static void bring(size_t i, void *ctx)
 
     memcpy(t->agent_id, r->ids[i], sizeof(t->agent_id));
     t->was_known = is_known(r->m, t->agent_id);
-    t->was_lost = t->was_known && r->may_revive && is_lost(r->m, t->agent_id);
+    t->was_lost = t->was_known && is_lost(r->m, t->agent_id);
     t->code = exchange_one(r, t, &err);
     if (t->code < 0)
         snprintf(t->result.failure, sizeof(t->result.failure), "%.399s", err.msg);
@@ -306,7 +306,11 @@ static void say_brought(rebuilding *r, const task *t, const char *kind, const ch
 
 static void judge(rebuilding *r, const task *t)
 {
-    if (t->code < 0 && t->result.answer != REMOTE_NOT_FOUND) {
+    if (t->was_lost && !r->may_revive) {
+        r->ret->n_failed++;
+        say(r, t, "lost", "it was here, and its folder is gone; if the disk is the right one, the "
+                          "same command with --agent begins it again from the remote", true);
+    } else if (t->code < 0 && t->result.answer != REMOTE_NOT_FOUND) {
         r->ret->n_failed++;
         say(r, t, "failed", t->result.failure, true);
     } else if (!t->is_known) {

@@ -428,6 +428,8 @@ static memfs_code take_named(loading *l, memfs_error *err)
     remote_config *c;
     memfs_code rc;
 
+    if (url == NULL && l->o->token_file != NULL)
+        warn(l, "--remote-token-file is given, but no --remote that it is for");
     if (url == NULL)
         return MEMFS_OK;
     rc = need_config(l->r, MEMFS_STR(NAMED), &c, err);

@@ -257,7 +257,10 @@ def test_H4_a_lost_folder_begins_again_only_for_who_is_named(make, place, folder
         assert a.get(f"/v1/agents/{lost}/core-memory/blocks").status == 503
     everybody = a.cli("rebuild", "--from-remote", "--json", check=False)
     assert everybody.returncode == 1 and not os.path.exists(a.repository(lost)), everybody.stdout
+    told = {f["agent"]: f for f in json.loads(everybody.stdout)["findings"]}
+    assert told[lost]["kind"] == "lost" and "--agent" in told[lost]["text"], told
     done = json.loads(a.cli("rebuild", "--from-remote", "--agent", lost, "--json").stdout)
+    assert not running or "could not take over its dates" not in a.log()
     assert [(f["agent"], f["kind"], f["text"]) for f in done["findings"]] == [
         (lost, "revived", "its folder was gone; it begins again, main is at " + tip[:10])], done
     ids = folder / "ids"
