@@ -9,6 +9,7 @@ Every server that a test starts is stopped with SIGTERM, must exit with 0 and is
 import os
 import pathlib
 import shutil
+import signal
 import tempfile
 
 import pytest
@@ -18,6 +19,8 @@ pytest.register_assert_rewrite("lib.server", "lib.writer")
 from lib import summary
 from lib.gitcli import Git
 from lib.server import CANARY, Server, new_agent
+
+signal.signal(signal.SIGHUP, signal.SIG_DFL)   # under nohup it would be ignored by all that is tested
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SOAK = os.environ.get("SOAK") == "1"
