@@ -5,9 +5,9 @@
     tests/run.py --only unit     one phase (repeatable)
     tests/run.py --list
 
-Phases are rows of PHASES below.  Lanes "client", "serve" and "mirror" hold the long integration suites (the last
-one mostly waits, for networks that time out), lane "side" all that can run beside them; the builds come first.  Each phase returns its counts; a phase that cannot run is
-a failure, never a silence.  A test that needs what this machine lacks says "skipped" with its reason;
+Phases are rows of PHASES below, in lanes that take about the same time; the builds come first.  Lane "client" is
+the longest, as it mostly waits, for networks that time out.  Each phase returns its counts; a phase that cannot
+run is a failure, never a silence.  A test that needs what this machine lacks says "skipped" with its reason;
 more skips than MAX_SKIPPED fail the run.
 
 Environment: FUZZ_SECONDS (30 a target), CRASHES, POWER_CUTS, FLEET_SECONDS, SOAK scale the long suites.
@@ -258,10 +258,10 @@ PHASES = [  # name, lane, function
     ("server", "serve", phase_server),
     ("mirror", "mirror", phase_mirror),
     ("unit", "side", phase_unit),
-    ("letta", "side", phase_letta),
+    ("letta", "mirror", phase_letta),
     ("clang", "side", phase_clang),
     ("fuzz", "side", phase_fuzz),
-    ("tsan", "side", phase_tsan),
+    ("tsan", "serve", phase_tsan),
 ]
 
 
