@@ -207,8 +207,7 @@ pool *pool_new(size_t n_threads, size_t max_queued)
     p->max_threads = n_threads + POOL_MAX_WAITING;
     p->threads = mem_alloc(p->max_threads * sizeof(*p->threads));
     pthread_mutex_lock(&p->mutex);
-    for (size_t i = 0; i < n_threads; i++)
-        add_thread(p);
+    add_thread(p); /* the others when there is work for them: each costs the memory of its stack */
     pthread_mutex_unlock(&p->mutex);
     if (p->n_threads == 0)
         abort(); /* no thread at all: the machine is out of them, and nothing could ever run */

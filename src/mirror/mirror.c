@@ -110,8 +110,31 @@ static remote_set *set_new(remotes *given)
     return set;
 }
 
+/* The first remote brings the threads: most servers have none, and a thread costs its stack. */
+static memfs_code start_threads(mirror *m, memfs_error *err)
+{
+    size_t n = m->options.n_workers > 0 ? m->options.n_workers : 4;
+    bool are_there;
+
+    pthread_mutex_lock(&m->mutex);
+    are_there = m->options.is_manual || m->has_scheduler || m->n_lanes == 0;
+    if (!are_there && m->workers == NULL)
+        m->workers = mem_alloc(n * sizeof(*m->workers));
+    while (!are_there && m->n_threads < n &&
+           pthread_create(&m->workers[m->n_threads], NULL, schedule_work, m) == 0)
+        m->n_threads++;
+    if (!are_there && m->n_threads == n)
+        are_there = m->has_scheduler =
+            pthread_create(&m->scheduler, NULL, schedule_thread, m) == 0;
+    pthread_mutex_unlock(&m->mutex);
+    return are_there ? MEMFS_OK
+                     : memfs_fail(err, MEMFS_EUNAVAIL,
+                                  "could not start the threads that mirror memories");
+}
+
 void mirror_reload(mirror *m, remotes *given)
 {
+    memfs_error err;
     remote_set *old;
 
     pthread_mutex_lock(&m->mutex);
@@ -124,6 +147,8 @@ void mirror_reload(mirror *m, remotes *given)
     pthread_cond_signal(&m->time);
     pthread_mutex_unlock(&m->mutex);
     mirror_remotes_unref(m, old);
+    if (start_threads(m, &err) < 0)
+        mirror_event(m, "mirror_stopped", NULL, NULL, err.msg);
 }
 
 bool mirror_has_remotes(const mirror *m)
@@ -159,23 +184,6 @@ static void init_conditions(mirror *m)
     pthread_condattr_destroy(&attr);
 }
 
-static memfs_code start_threads(mirror *m, memfs_error *err)
-{
-    size_t n = m->options.n_workers > 0 ? m->options.n_workers : 4;
-
-    m->workers = mem_alloc(n * sizeof(*m->workers));
-    pthread_mutex_lock(&m->mutex);
-    while (m->n_threads < n &&
-           pthread_create(&m->workers[m->n_threads], NULL, schedule_work, m) == 0)
-        m->n_threads++;
-    m->has_scheduler = m->n_threads == n &&
-                       pthread_create(&m->scheduler, NULL, schedule_thread, m) == 0;
-    pthread_mutex_unlock(&m->mutex);
-    return m->has_scheduler ? MEMFS_OK
-                            : memfs_fail(err, MEMFS_EUNAVAIL, "could not start the threads that "
-                                                              "mirror memories");
-}
-
 static void join(mirror *m)
 {
     for (size_t i = 0; i < m->n_threads; i++)
@@ -209,8 +217,7 @@ memfs_code mirror_start(const mirror_options *options, mirror **ret, memfs_error
     m->options.remotes = NULL; /* m->set has it */
     pairs_use_set(m);
     m->wants_compare = true;
-    if (!options->is_manual)
-        rc = start_threads(m, err);
+    rc = start_threads(m, err);
     if (rc < 0) {
         mirror_stop(m, 0);
         return rc;

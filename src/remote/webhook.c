@@ -373,10 +373,8 @@ webhook_seen *webhook_seen_new(size_t cap)
     assert(cap > 0 && cap < UINT32_MAX / 2);
     s->cap = cap;
     s->n_places = 2 * cap;
-    s->ring = mem_realloc(NULL, cap, sizeof(*s->ring));
-    s->places = mem_realloc(NULL, s->n_places, sizeof(*s->places));
-    memset(s->ring, 0, cap * sizeof(*s->ring));
-    memset(s->places, 0, s->n_places * sizeof(*s->places));
+    s->ring = mem_alloc(cap * sizeof(*s->ring)); /* pages come as ids do */
+    s->places = mem_alloc(s->n_places * sizeof(*s->places));
     return s;
 }
 
