@@ -50,7 +50,7 @@ static void find_remote(const remotes *r, void *ctx)
 static memfs_code remote_field(app *self, const json_t *request, const char **ret,
                                memfs_error *err)
 {
-    memfs_str name;
+    memfs_str name = { "", 0 };
     finder f = { NULL, false };
     memfs_code rc = check_mirror(self, err);
 
