@@ -7,7 +7,7 @@
  *                one question, so that a rebuild that was killed is begun again
  *
  * Agents are independent: some at a time, and what one of them meets is a finding and stops no
- * other.  Only a remote that fails again and again is given up.
+ * other.  Only where the remote, or the disk, fails again and again it gives up.
  */
 #include "base/clock.h"
 #include "base/mem.h"
@@ -24,7 +24,7 @@
 #define LIST_MS 120000
 #define N_THREADS 8
 #define MAX_AGENTS 1000000
-#define GIVE_UP_AFTER 16 /* failures of the remote in a row */
+#define GIVE_UP_AFTER 16 /* failures in a row that are not one agent's */
 #define PLACE "{agentId}"
 /* stands for {agentId} in the address whose host is asked; no agent's */
 #define SAMPLE_ID "agent-00000000-0000-4000-8000-000000000000"
@@ -50,8 +50,8 @@ typedef struct rebuilding {
     size_t n_ids, cap_ids;
     task *tasks;
     size_t n_told, n_in_row;
-    char given_up[400]; /* the remote's trouble; "" */
-    remote_answer why;
+    char given_up[400]; /* the trouble of all; "" */
+    memfs_code why;
 } rebuilding;
 
 /* ---- which ids ---- */
@@ -287,12 +287,21 @@ static void say(rebuilding *r, const task *t, const char *kind, const char *text
         r->w->finding(t->agent_id, kind, r->config->name, text, r->w->ctx);
 }
 
-static bool is_of_the_remote(const task *t)
+/* Of the remote, or of the disk here. */
+static bool is_of_all(const task *t)
 {
     const remote_class *c = remote_class_of(t->result.answer);
 
-    return t->code < 0 && t->result.answer != REMOTE_NOT_FOUND &&
-           (c->is_credentials || c->retry == RETRY_BACKOFF);
+    return t->code == MEMFS_ENOSPACE ||
+           (t->code < 0 && t->result.answer != REMOTE_NOT_FOUND &&
+            (c->is_credentials || c->retry == RETRY_BACKOFF));
+}
+
+static memfs_code why_it_failed(const task *t)
+{
+    memfs_code code = remote_class_of(t->result.answer)->code;
+
+    return t->code == MEMFS_ENOSPACE ? t->code : code != MEMFS_OK ? code : MEMFS_EUNAVAIL;
 }
 
 static void say_brought(rebuilding *r, const task *t, const char *kind, const char *what)
@@ -334,11 +343,11 @@ static bool tell(size_t i, void *ctx)
 
     r->n_told++;
     r->ret->n_agents += t->is_known;
-    r->n_in_row = is_of_the_remote(t) ? r->n_in_row + 1 : 0;
+    r->n_in_row = is_of_all(t) ? r->n_in_row + 1 : 0;
     judge(r, t);
     if (r->n_in_row >= GIVE_UP_AFTER || (r->n_in_row > 0 && r->n_told == r->n_in_row &&
                                          r->n_told == r->n_ids)) {
-        r->why = t->result.answer;
+        r->why = why_it_failed(t);
         snprintf(r->given_up, sizeof(r->given_up), "%s", t->result.failure);
     }
     if (r->w->progress != NULL && !r->w->progress(r->n_told, r->n_ids, t->agent_id, r->w->ctx))
@@ -348,15 +357,12 @@ static bool tell(size_t i, void *ctx)
 
 static memfs_code run(rebuilding *r, memfs_error *err)
 {
-    memfs_code code;
-
     sort_ids(r);
     r->tasks = mem_alloc((r->n_ids + 1) * sizeof(*r->tasks));
     fan_out(r->n_ids, N_THREADS, bring, tell, r);
     if (r->given_up[0] == '\0')
         return MEMFS_OK;
-    code = remote_class_of(r->why)->code;
-    return memfs_fail(err, code != MEMFS_OK ? code : MEMFS_EUNAVAIL,
+    return memfs_fail(err, r->why,
                       "given up after %zu of %zu agents: %s; what is here is whole, run it again to "
                       "go on", r->n_told, r->n_ids, r->given_up);
 }

@@ -361,8 +361,7 @@ static memfs_code fail_packing(const fetched *f, memfs_str said, memfs_error *er
     memfs_str line = process_last_line(said);
     char shown[240];
 
-    if (memmem(said.ptr, said.len, "No space left", 13) != NULL ||
-        memmem(said.ptr, said.len, "quota exceeded", 14) != NULL)
+    if (git_env_is_disk_full(said))
         return memfs_fail(err, MEMFS_ENOSPACE, "the disk of the server is full");
     if (err->code != MEMFS_EINTERNAL || line.len == 0 ||
         memmem(line.ptr, line.len, f->s->home, strlen(f->s->home)) != NULL)

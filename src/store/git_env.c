@@ -280,3 +280,22 @@ char *git_env_find(void)
     }
     return git;
 }
+
+/* hashfile's words for ENOSPC are its own.  "remote:" is what the other side says of its disk. */
+bool git_env_is_disk_full(memfs_str written)
+{
+    static const char *const words[] = { "No space left on device", "Out of diskspace",
+                                         "Disk quota exceeded" };
+    memfs_str line;
+
+    while (written.len > 0) {
+        if (!str_split(written, '\n', &line, &written)) {
+            line = written;
+            written.len = 0;
+        }
+        for (size_t i = 0; !str_starts_with(line, MEMFS_STR("remote:")) && i < ARRAY_LEN(words); i++)
+            if (memmem(line.ptr, line.len, words[i], strlen(words[i])) != NULL)
+                return true;
+    }
+    return false;
+}

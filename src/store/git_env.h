@@ -65,4 +65,7 @@ process_spec git_env_spec(git_job job, const git_strings *argv, const git_env *e
  */
 char *git_env_find(void);
 
+/* Did it, as its own lines of what it wrote say, meet a full disk of ours? */
+bool git_env_is_disk_full(memfs_str written);
+
 #endif

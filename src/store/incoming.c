@@ -293,7 +293,7 @@ static memfs_code fail_refused(incoming *in, int status, memfs_error *err)
     memfs_str all = buf_str(&in->err_text), line = telling_line(all);
     char shown[240];
 
-    if (has_text(all, "No space left on device") || has_text(all, "Disk quota exceeded"))
+    if (git_env_is_disk_full(all))
         return memfs_fail(err, MEMFS_ENOSPACE, "the disk of the server is full");
     if (has_text(all, "Too many open files") || has_text(all, "Resource temporarily unavailable"))
         return memfs_fail(err, MEMFS_EUNAVAIL, "the server is short of resources");

@@ -64,6 +64,18 @@ static bool is_past_bound(const transport_run *r)
                                strstr(r->tail.ptr, "File too large") != NULL);
 }
 
+/* It is not the remote's fault, and no word of git's, which name files of ours, says more. */
+static bool is_own_fault(const transport_run *r, memfs_error *err)
+{
+    if (git_env_is_disk_full(buf_str(&r->tail)))
+        memfs_fail(err, MEMFS_ENOSPACE, "the disk of the server is full");
+    else if (r->tail.len > 0 && strstr(r->tail.ptr, "(unable to update local ref)") != NULL)
+        memfs_fail(err, MEMFS_EINTERNAL, "what the remote sent could not be written here");
+    else
+        return false;
+    return true;
+}
+
 static memfs_code explain_fetch(const transport_run *r, const transport_want *want,
                                 transport_report *ret, memfs_error *err)
 {
@@ -80,6 +92,8 @@ static memfs_code explain_fetch(const transport_run *r, const transport_want *wa
                  (unsigned long long)(want->max_bytes > 0 ? want->max_bytes : MAX_FETCH_BYTES));
         return memfs_fail(err, MEMFS_ELIMIT, "could not fetch from the remote: %s", ret->said);
     }
+    if (want->is_throw_away && is_own_fault(r, err))
+        return err->code;
     return memfs_context(err, "could not fetch from the remote");
 }
 

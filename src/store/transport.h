@@ -96,7 +96,8 @@ typedef struct transport_want {
     const char *with_ref, *with_incoming_ref; /* another, by the same question; NULL */
     uint64_t max_bytes;       /* of the pack; 0: 256 MiB */
     bool is_depth_one;        /* the commit and its tree, without its history */
-    bool is_throw_away;       /* nothing of it has to survive a power cut */
+    bool is_throw_away;       /* nothing of it has to survive a power cut; ENOSPACE, EINTERNAL: it
+                               * could not be written */
 } transport_want;
 MEMFS_CHECK memfs_code transport_fetch_ref(const char *git_dir, const transport_target *t,
                                            const transport_want *want, int64_t deadline_ms,

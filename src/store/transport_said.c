@@ -90,7 +90,8 @@ static const char *const EMPTY_WORDS[] = {
     "Please make sure you have the correct access rights", "and the repository exists.",
     "Could not read from remote repository", "failed to push some refs to", "hint: ",
     "the remote end hung up unexpectedly", "index-pack failed", "Warning: Permanently added",
-    "unable to read askpass response",
+    "unable to read askpass response", "which branches had a forced update", "--show-forced-updates",
+    "fetch.showForcedUpdates",
 };
 
 static bool contains(memfs_str line, const char *part)

@@ -17,7 +17,7 @@ import time
 import pytest
 
 from lib import http, wire
-from lib.disk import need_mounts, tmpfs
+from lib.disk import fill, need_mounts, tmpfs
 from lib.server import AUTH, Server, new_agent
 from lib.summary import count, most
 from lib.trace import Trace
@@ -308,17 +308,6 @@ def test_F06_disk_full(memfs_bin, folder, scale):
     count("faults", full_disk_ok=outcomes["ok"], full_disk_blocks_later=outcomes["behind"],
           full_disk_refused=outcomes["refused"] + outcomes["http"])
     assert outcomes["refused"] + outcomes["http"] > 0 and outcomes["ok"] > 0
-
-
-def fill(ballast, leave_kib):
-    """Takes the disk up to so much room."""
-    stat = os.statvfs(os.path.dirname(ballast))
-    size = max(0, stat.f_bavail * stat.f_frsize - leave_kib * 1024)
-    with open(ballast, "wb") as f:
-        try:
-            os.posix_fallocate(f.fileno(), 0, max(size, 1))
-        except OSError:
-            pass
 
 
 def test_F07_few_descriptors(servers):

@@ -17,6 +17,7 @@ import time
 
 import pytest
 
+from lib.disk import fill, tmpfs
 from lib.fake_remote import Answer, BlackHole, FakeRemote, closed_port
 from lib.faultproxy import FaultProxy
 from lib.fleet import FleetServer, Writer, history
@@ -118,6 +119,77 @@ def wait_tip(path, tip, seconds=60):
 
 def mirrored(row):
     return row["state"] == "mirrored" and row["local_tip"] == row["remote_tip"]
+
+
+NO_ROOM = "disk of the server is full|No space left|no room on the disk|could not be written here"
+
+
+# ---- F06, F09: this side's own troubles are not told as the remote's
+
+def test_F06_a_disk_that_is_full_here_is_not_the_remotes_fault(memfs_bin, folder, remote, token_file, plain):
+    agent = new_agent()
+    with tmpfs(folder / "small", 16 << 10) as disk:
+        s = FleetServer(memfs_bin, folder / "s", home=disk.path + "/home")
+        ballast = disk.path + "/ballast"
+        s.configure(origin={"url": remote.url("{agentId}.git"), "tokenFile": token_file, "poll": 600})
+        try:
+            s.start()
+            first_push(s, agent)
+            s.wait_row(agent, mirrored)
+            c = plain.clone(os.path.join(remote.root, agent + ".git"), folder / "other")
+            was = c.head
+            new = c.save({"notes/big.md": os.urandom(200_000).hex()})
+            for room in (32, 64, 128, 240, 260):
+                fill(ballast, room)
+                done = s.cli("mirror", "sync", "--agent", agent, check=False)
+                os.unlink(ballast)
+                if done.returncode == 0:
+                    break
+                words = done.stderr.decode() + (s.row(agent)["failure"] or "")
+                assert re.search(NO_ROOM, words), words
+                assert "the remote failed" not in words and s.home not in words, words
+                assert s.tip(agent) == was
+            s.cli("mirror", "sync", "--agent", agent)
+            s.wait_row(agent, mirrored)
+            assert s.tip(agent) == new and "notes/big" in s.blocks(agent)
+            s.wait_no_leftovers()
+            s.stop()
+            s.check_clean()
+        finally:
+            s.close()
+
+
+def test_F06_a_rebuild_gives_up_when_the_disk_is_full(memfs_bin, folder, remote, token_file, plain):
+    ids = [new_agent() for _ in range(24)]
+    first = remote.repository(ids[0] + ".git")
+    c = plain.clone(first, folder / "other")
+    c.save({"notes/big.md": os.urandom(400_000).hex()})
+    for other in ids[1:]:
+        shutil.copytree(first, os.path.join(remote.root, other + ".git"))
+    (folder / "ids").write_text("\n".join(ids) + "\n")
+    with tmpfs(folder / "small", 64 << 10) as disk:
+        s = FleetServer(memfs_bin, folder / "s", home=disk.path + "/home")
+        s.configure(origin={"url": remote.url("{agentId}.git"), "tokenFile": token_file})
+        try:
+            s.cli("rebuild", "--from-remote", "--agent", ids[0])
+            fill(disk.path + "/ballast", 300)
+            command = ["rebuild", "--from-remote", "--agents", folder / "ids"]
+            done = s.cli(*command, check=False)
+            said = (done.stdout + done.stderr).decode()
+            assert done.returncode == 1 and "the remote failed" not in said, said
+            assert re.search(f"given up after .* of 24 agents: .*({NO_ROOM})", said), said
+            assert s.leftovers() == []
+            os.unlink(disk.path + "/ballast")
+            done = s.cli(*command, check=False)
+            assert done.returncode == 0, done.stdout
+            s.start()
+            for agent in ids:
+                s.wait_row(agent, mirrored)
+                assert s.has_object(agent, c.head)
+            s.stop()
+            s.check_clean()
+        finally:
+            s.close()
 
 
 # ---- F10, F11: what comes from a remote is cut, damaged, or another repository's

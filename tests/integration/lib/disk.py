@@ -91,3 +91,14 @@ def _free(path):
 def tmpfs(folder, kib):
     need_mounts()
     return Mount(folder, "-t", "tmpfs", "-o", f"size={kib}k,mode=0755", "memfs-test")
+
+
+def fill(ballast, leave_kib):
+    """Takes the disk up to so much room."""
+    stat = os.statvfs(os.path.dirname(ballast))
+    size = max(0, stat.f_bavail * stat.f_frsize - leave_kib * 1024)
+    with open(ballast, "wb") as f:
+        try:
+            os.posix_fallocate(f.fileno(), 0, max(size, 1))
+        except OSError:
+            pass
