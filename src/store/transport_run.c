@@ -461,6 +461,19 @@ void transport_secrets(const transport_run *r, const char *ret[TRANSPORT_N_SECRE
     ret[2] = r->escaped;
 }
 
+/*
+ * git asked for what it was to be given: our helper was killed, or could not be started.  Of a token
+ * that is refused it says "Authentication failed".
+ */
+static void tell_helper(const transport_run *r, transport_report *ret)
+{
+    if (r->secret == NULL || ret->cause != TRANSPORT_CAUSE_UNAUTHORIZED ||
+        strstr(ret->said, "could not read ") == NULL)
+        return;
+    *ret = (transport_report){ .cause = TRANSPORT_CAUSE_OTHER };
+    snprintf(ret->said, sizeof(ret->said), "the credential could not be handed to git here");
+}
+
 /* The error that process_run made is never passed on: it quotes the child. */
 memfs_code transport_execute(transport_run *r, uint64_t max_bytes, int64_t deadline_ms,
                              transport_report *ret, memfs_error *err)
@@ -486,6 +499,7 @@ memfs_code transport_execute(transport_run *r, uint64_t max_bytes, int64_t deadl
         tell_timeout(ret);
     else
         transport_said(buf_str(&r->tail), secrets, ARRAY_LEN(secrets), ret);
+    tell_helper(r, ret);
     if (ret->said[0] == '\0' && r->tail.len == 0)
         snprintf(ret->said, sizeof(ret->said), "%.*s", (int)sizeof(ret->said) - 1, quoted.msg);
     return memfs_fail(err, MEMFS_EUNAVAIL, "%s",

@@ -192,6 +192,35 @@ def test_F06_a_rebuild_gives_up_when_the_disk_is_full(memfs_bin, folder, remote,
             s.close()
 
 
+def test_F09_a_credential_that_could_not_be_handed_over_was_not_refused(memfs_bin, folder, remote, token_file):
+    """The helper that git asks is killed, as one without memory is: nobody refused a token."""
+    agent = new_agent()
+    (folder / "bin").mkdir()
+    for name in ("memfs", "memfs-server", "memfs-hook"):
+        shutil.copy(os.path.join(os.path.dirname(memfs_bin), name), folder / "bin")
+    hook = str(folder / "bin" / "memfs-hook")
+    s = FleetServer(folder / "bin" / "memfs", folder / "s")
+    s.configure(origin={"url": remote.url("{agentId}.git"), "tokenFile": token_file, "poll": 600})
+    try:
+        s.start()
+        m = first_push(s, agent)
+        s.wait_row(agent, mirrored)
+        os.rename(hook, hook + ".kept")
+        with open(os.open(hook, os.O_WRONLY | os.O_CREAT, 0o755), "w") as f:
+            f.write("#!/bin/sh\nkill -9 $$\n")
+        m.must_push({"system/human.md": "without a helper\n"})
+        row = s.wait_row(agent, lambda r: r["failure"])
+        assert row["state"] == "failing" and "refused" not in row["failure"], row
+        assert row["next_try_s"] is not None, row
+        os.rename(hook + ".kept", hook)
+        s.wait_row(agent, mirrored, 30)     # by itself
+        assert tip_of(os.path.join(remote.root, agent + ".git")) == m.tip
+        s.stop()
+        s.check_clean()
+    finally:
+        s.close()
+
+
 # ---- F10, F11: what comes from a remote is cut, damaged, or another repository's
 
 def test_F10_F11_T23_a_broken_fetch_changes_nothing(make, remote, token_file, plain, folder):
