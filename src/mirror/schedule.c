@@ -474,11 +474,20 @@ static void take_up_quiet(mirror *m, pair *p, const mirror_record *r)
         pair_to_heap(m, p, clock_mono_ms() + mirror_chance(schedule_interval_ms(m, p)));
 }
 
+/* Of what was planned then, whatever the clock has done since. */
+static int64_t wait_left_ms(const mirror_record *r)
+{
+    int64_t planned_us = r->next_try_us - r->failed_at_us;
+    int64_t left_us = r->next_try_us - clock_wall_us();
+
+    return (left_us < planned_us ? left_us : planned_us) / 1000;
+}
+
 /* What stood when it was last tried holds after a restart, too. */
 static void take_up(mirror *m, pair *p, const mirror_record *r, const memfs_oid *tip, bool is_other)
 {
     lane *l = &m->lanes[p->lane];
-    int64_t wait_ms = (r->next_try_us - clock_wall_us()) / 1000;
+    int64_t wait_ms = wait_left_ms(r);
     bool is_done = !is_other && (oid_is_zero(tip) || oid_equal(tip, &r->remote_tip) ||
                                  l->config->direction == REMOTE_PULL);
 

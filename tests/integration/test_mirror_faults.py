@@ -23,7 +23,7 @@ from lib.faultproxy import FaultProxy
 from lib.fleet import FleetServer, Writer, history
 from lib.gitcli import GIT, Git, git_env
 from lib.gitolite import Gitolite
-from lib.machines import Network
+from lib.machines import Machine, Network
 from lib.refwatch import RefWatch
 from lib.server import CANARY, new_agent
 from lib.sshd import Sshd
@@ -697,6 +697,24 @@ def test_F21_ssh_keys_that_do_not_fit(make, folder):
             assert tip_of(path / name / (agent + ".git")) is None
             assert open(sshd.known_hosts if name == "changed" else sshd.no_known_hosts).read() == \
                 ("" if name == "unknown" else open(changed.known_hosts).read()), "a key was taken silently"
+
+
+# ---- F25: the clock
+
+def test_F25_a_clock_that_went_back_makes_no_wait_longer(make, remote, token_file, memfs_bin):
+    agent = new_agent()
+    s = make(start=False, env=Machine.clock("+30y", memfs_bin))
+    s.configure(origin={"url": remote.url("{agentId}.git"), "tokenFile": token_file, "poll": 600})
+    s.start()
+    remote.say("503")                   # with Retry-After: 3
+    m = first_push(s, agent)
+    s.wait_row(agent, lambda r: r["failure"])
+    s.stop()
+    s.extra_env["FAKETIME"] = "+0"
+    remote.mend()
+    s.start()
+    s.wait_row(agent, mirrored, 20)     # by itself
+    assert tip_of(os.path.join(remote.root, agent + ".git")) == m.tip
 
 
 # ---- F26: webhooks that come twice, too early, in disorder, or never
