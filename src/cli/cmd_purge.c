@@ -17,7 +17,8 @@ static void summary(const json_t *result, size_t n_findings)
              (long long)json_integer_value(json_object_get(result, "commits")),
              tip != NULL ? tip : "?");
     cli_talk("the secret itself has leaked: revoke it.  Checkouts still hold it: delete and clone "
-             "them again.  Backups made before this hold it too");
+             "them again.  Remotes hold it until main or the repository is deleted there; then 'memfs "
+             "mirror retry' pushes anew.  Backups made before this hold it too");
 }
 
 /* The secret comes on stdin, so that no process list ever shows it. */

@@ -27,7 +27,8 @@ static const struct {
         "mirror resolve --accept'" },
     [MIRROR_NOTE_REFUSED] = { "refused",
         "take the offending file out on the remote, or 'memfs mirror resolve --keep-ours', which "
-        "joins both histories with our files" },
+        "joins both histories with our files.  What was purged here goes only with its history: "
+        "delete main or the repository there, then 'memfs mirror retry' pushes ours" },
     [MIRROR_NOTE_REJECTED] = { "rejected",
         "let this account push main on the host (protected branch, hook, secret scanning), then "
         "'memfs mirror retry'" },

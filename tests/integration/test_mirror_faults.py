@@ -521,6 +521,36 @@ def test_F17_T20_a_protected_branch_is_told_in_the_hosts_words(make, host):
     assert host.tip(f"locked/{agent}.git") == m.tip
 
 
+# ---- T28: what was purged here is still there
+
+def test_T28_what_was_purged_does_not_come_back(make, remote, token_file):
+    """The remote has it for good: nothing is forced there, and it is told how that ends."""
+    secret = b"sk-live-TheLeakedSecretOfThisTest-0123456789"
+    agent = new_agent()
+    s = serve_from(make, remote, token_file, poll=1)
+    s.rewrites_allowed = True
+    m = first_push(s, agent)
+    leaked = m.must_push({"notes/leak.md": b"key: " + secret + b"\n"})
+    old = m.must_push({"notes/leak.md": None})
+    s.wait_row(agent, mirrored)
+    done = s.cli("purge", "--agent", agent, "--secret-stdin", input=secret + b"\n")
+    assert b"Remotes hold it" in done.stderr, done.stderr
+    row = s.wait_row(agent, lambda r: r["note"] == "refused")
+    assert row["state"] == "held" and "purged" in row["note_text"] and "purged" in row["note_advice"], row
+    for how in ("--keep-ours", "--keep-theirs"):
+        assert s.cli("mirror", "resolve", "--agent", agent, how, check=False).returncode == 5
+    n = len(remote.requests)
+    time.sleep(3)
+    assert not [r for r in remote.requests[n:] if b"command=fetch" in r.body], "fetched again and again"
+    path = os.path.join(remote.root, agent + ".git")
+    assert tip_of(path) == old and not s.has_object(agent, leaked)
+    subprocess.run([GIT, "--git-dir", path, "update-ref", "-d", "refs/heads/main"], check=True,
+                   env=git_env("/nonexistent"), timeout=60)
+    s.cli("mirror", "retry", "--agent", agent)
+    s.wait_row(agent, mirrored)
+    assert tip_of(path) == s.tip(agent) and not s.has_object(agent, leaked)
+
+
 # ---- F18: a server that answers, but not with git
 
 @pytest.mark.parametrize("answer, words", [
