@@ -167,6 +167,15 @@ class Load:
             assert time.monotonic() < deadline, "a push without end"
             time.sleep(0.002)
 
+    def wait_for_an_ack(self, seconds=60):
+        """Until one more push was acknowledged than now."""
+        before = self.n_acked
+        deadline = time.monotonic() + seconds
+        while self.n_acked == before:
+            assert not self.faults, self.faults[0]
+            assert time.monotonic() < deadline, "no push came through"
+            time.sleep(0.002)
+
     def stop(self):
         self.halt.set()
         for t in self.threads:
