@@ -71,4 +71,7 @@ struct state {
     const state_backend *backend;
 };
 
+/* For backends that are no file: `copy` by reading all rows; `to` must end with /state.db. */
+MEMFS_CHECK memfs_code state_copy_rows(state *s, const char *to, memfs_error *err);
+
 #endif

@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "cache/database.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -120,13 +121,14 @@ static void rule_text(const home_options *o, memfs_buf *out)
     buf_add_str(out, o->block_prefixes);
 }
 
-static memfs_code open_cache(home *h, memfs_error *err)
+/* State and cache, and a cache that was made under other rules begins anew. */
+static memfs_code open_database(home *h, memfs_error *err)
 {
     _cleanup_(buf_dispose) memfs_buf rule = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     bool was_reset = false, has_changed = false;
     memfs_code rc;
 
-    rc = cache_open_sqlite(h->path, &h->cache, &was_reset, err);
+    rc = database_open(h->options.database, h->path, &h->state, &h->cache, &was_reset, err);
     if (rc < 0)
         return rc;
     if (was_reset)
@@ -146,15 +148,9 @@ static memfs_code open_parts(home *h, memfs_error *err)
     memfs_code rc;
 
     rc = take_lock(h, err);
-    if (rc < 0)
-        return rc;
-    rc = state_open_sqlite(h->path, &h->state, err);
-    if (rc < 0)
-        return rc;
-    rc = store_open(h->path, &h->store, err);
-    if (rc < 0)
-        return rc;
-    return open_cache(h, err);
+    if (rc == MEMFS_OK)
+        rc = store_open(h->path, &h->store, err);
+    return rc < 0 ? rc : open_database(h, err);
 }
 
 static void copy_options(home *h, const home_options *options)
@@ -163,6 +159,8 @@ static void copy_options(home *h, const home_options *options)
     h->prefixes = mem_strndup(options->block_prefixes.len > 0 ? options->block_prefixes.ptr : "",
                               options->block_prefixes.len);
     h->options.block_prefixes = str_make(h->prefixes, options->block_prefixes.len);
+    h->database = options->database != NULL ? mem_strdup(options->database) : NULL;
+    h->options.database = h->database;
 }
 
 memfs_code home_open(const home_options *options, home **ret, memfs_error *err)
@@ -217,6 +215,7 @@ void home_close(home *h)
     pthread_rwlock_destroy(&h->table_lock);
     fs_unlock(&h->lock);
     free(h->prefixes);
+    free(h->database);
     free(h->path);
     free(h);
 }

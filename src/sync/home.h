@@ -32,6 +32,7 @@ typedef void (*home_alarm_fn)(const char *event, const char *agent_id, const cha
 
 typedef struct home_options {
     const char *path;
+    const char *database; /* url of PostgreSQL; NULL: SQLite in the folder */
     memfs_str block_prefixes; /* LETTA_MEMFS_BLOCK_PATH_PREFIXES */
     policy policy;
     uint64_t max_pack_bytes;

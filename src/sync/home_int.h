@@ -54,6 +54,7 @@ struct home {
     home_options options; /* strings are owned below */
     char *path;
     char *prefixes;
+    char *database;
     fs_lock lock;
     store *store;
     cache *cache;

@@ -19,6 +19,7 @@
 #include <sqlite3.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #define UNUSED __attribute__((unused))
@@ -39,6 +40,8 @@ typedef struct fixture {
     } while (0)
 #define assert_code(call, code) assert_string_equal(memfs_code_name(call), #code)
 
+static void forget_backend(fixture *f);
+
 UNUSED static fixture *fixture_new(const char *name)
 {
     fixture *f = mem_alloc(sizeof(*f));
@@ -51,8 +54,107 @@ UNUSED static fixture *fixture_new(const char *name)
 UNUSED static void fixture_free(fixture *f)
 {
     cache_close(f->cache);
+    forget_backend(f);
     assert_ok(fs_remove_tree(f->root, &f->err));
     free(f);
+}
+
+#ifdef OVER_POSTGRESQL
+/*
+ * The same tests over PostgreSQL: tests/with-postgres says where it is.  Each program has a database
+ * of its own, and each test finds it empty: `memfs` is taken away when nobody has it open.
+ */
+#include "cache/pg_backend.h"
+
+static pg_db *pg;
+
+static memfs_code drop_schema(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+
+    (void)ctx;
+    return pg_exec(c, "DROP SCHEMA IF EXISTS memfs CASCADE", &r, err);
+}
+
+static memfs_code make_database(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+
+    return pg_exec(c, ctx, &r, err);
+}
+
+UNUSED static const char *pg_url(void)
+{
+    static char url[512];
+    const char *server = getenv("MEMFS_TEST_DATABASE");
+    char sql[64];
+    memfs_error err;
+    pg_db *db;
+
+    if (url[0] != '\0')
+        return url;
+    if (server == NULL)
+        fail_msg("run this with tests/with-postgres");
+    snprintf(sql, sizeof(sql), "CREATE DATABASE test_%d", (int)getpid());
+    if (pg_db_open(server, &db, &err) < 0 || pg_work(db, PG_ONE, make_database, sql, &err) < 0)
+        fail_msg("%s", err.msg);
+    pg_db_close(db);
+    snprintf(url, sizeof(url), "%s&dbname=test_%d", server, (int)getpid());
+    return url;
+}
+
+UNUSED static pg_db *pg_open(fixture *f)
+{
+    if (pg == NULL)
+        assert_ok(pg_db_open(pg_url(), &pg, &f->err));
+    return pg;
+}
+
+static void forget_backend(fixture *f)
+{
+    if (pg == NULL)
+        return;
+    assert_ok(pg_work(pg, PG_ONE, drop_schema, NULL, &f->err));
+    pg_db_close(pg);
+    pg = NULL;
+}
+
+UNUSED static void open_cache(fixture *f)
+{
+    assert_null(f->cache);
+    f->cache = pg_cache_new(pg_open(f));
+}
+
+/* What the backend has in place of a cache that was deleted. */
+UNUSED static void remove_cache(fixture *f)
+{
+    forget_backend(f);
+}
+
+static memfs_code read_trace(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    memfs_code rc = pg_query(c, 1 << 30, "SELECT sum(xmin::text::int8)::int8 FROM (SELECT xmin "
+                                         "FROM tips UNION ALL SELECT xmin FROM blocks) t",
+                             NULL, &r, err);
+
+    if (rc == MEMFS_OK)
+        *(int64_t *)ctx = pg_col_int(&r, 0, 0);
+    return rc;
+}
+
+/* A number that every write of a row changes. */
+UNUSED static int64_t trace_of_writes(fixture *f)
+{
+    int64_t trace;
+
+    assert_ok(pg_work(pg, PG_ONE, read_trace, &trace, &f->err));
+    return trace;
+}
+#else
+static void forget_backend(fixture *f)
+{
+    (void)f; /* its files go with the folder */
 }
 
 UNUSED static void open_cache(fixture *f)
@@ -60,6 +162,25 @@ UNUSED static void open_cache(fixture *f)
     assert_null(f->cache);
     assert_ok(cache_open_sqlite(f->root, &f->cache, &f->was_reset, &f->err));
 }
+
+UNUSED static void remove_cache(fixture *f)
+{
+    char path[128];
+
+    snprintf(path, sizeof(path), "%s/cache.db", f->root);
+    assert_int_equal(unlink(path), 0);
+}
+
+UNUSED static int64_t trace_of_writes(fixture *f)
+{
+    char path[128];
+    struct stat st;
+
+    snprintf(path, sizeof(path), "%s/cache.db-wal", f->root);
+    assert_int_equal(stat(path, &st), 0);
+    return st.st_size;
+}
+#endif
 
 UNUSED static void close_cache(fixture *f)
 {

@@ -1,0 +1,547 @@
+#include "cache/pg_cache.h"
+
+#include "cache/pg_backend.h"
+
+#include "base/hash.h"
+#include "base/mem.h"
+
+#include <stdlib.h>
+
+/*
+ * The cache in PostgreSQL: changing it, and its life.
+ *
+ * A change is one statement, and so one round trip and one transaction: the tip is moved if it is
+ * where the change starts from, and all else in the statement hangs on that it was.  A change of
+ * many megabytes is cut into more of them, inside a BEGIN.
+ *
+ * All parts of a statement see the rows as they were when it began.  That is right where the tip had
+ * to be a certain one: who waited for another change finds it moved and does nothing.  What replaces
+ * all rows whatever the tip is moves it in a statement of its own, which waits for the others, so
+ * that the next one sees every row they left.
+ *
+ * After a COMMIT whose answer was lost the work is begun again and finds the tip where it brings it;
+ * as rows are a function of the tip, that is as good as having done it.
+ */
+
+#define MAX_STATEMENT_BYTES (16u << 20)
+#define N_PARTS 64
+
+enum {
+    KEY_TIP = PG_KEYS_CACHE + 1,
+    KEY_CHECK,
+    KEY_GENERATION,
+    KEY_RULE,
+    KEY_RULE_SET,
+    KEY_FORGET,
+    KEY_MORE,
+    KEY_MOVE,                 /* + enum apply_bits */
+    KEY_APPLY = KEY_MOVE + 8, /* + enum apply_bits */
+};
+
+static pg_db *db_of(cache *c)
+{
+    return ((pg_cache *)c)->db;
+}
+
+/* ---- tips ---- */
+
+struct tip_reading {
+    memfs_str agent_id;
+    cache_tip tip;
+    bool is_known;
+};
+
+static memfs_code read_tip(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    struct tip_reading *t = ctx;
+    memfs_code rc;
+
+    pg_arg_text(&args, t->agent_id);
+    rc = pg_query(c, KEY_TIP, "SELECT tip, generation FROM tips WHERE agent_id = $1", &args, &r, err);
+    if (rc < 0)
+        return rc;
+    t->is_known = r.n_rows > 0;
+    if (!t->is_known)
+        return MEMFS_OK;
+    t->tip.generation = pg_col_int(&r, 0, 1);
+    return pg_col_oid(&r, 0, 0, &t->tip.commit, err);
+}
+
+static memfs_code tip(cache *c, memfs_str agent_id, cache_tip *ret, memfs_error *err)
+{
+    struct tip_reading t = { .agent_id = agent_id };
+    memfs_code rc = pg_work(db_of(c), PG_ONE, read_tip, &t, err);
+
+    if (rc == MEMFS_OK && !t.is_known)
+        return memfs_fail(err, MEMFS_ENOTFOUND, "the blocks of agent '%.*s' were never synced",
+                          (int)agent_id.len, agent_id.ptr);
+    *ret = t.tip;
+    return rc;
+}
+
+static memfs_code read_generation(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    memfs_code rc = pg_query(c, KEY_GENERATION, "SELECT sum(n)::int8 FROM changes", NULL, &r, err);
+
+    if (rc == MEMFS_OK)
+        *(int64_t *)ctx = pg_col_int(&r, 0, 0);
+    return rc;
+}
+
+static memfs_code generation(cache *c, int64_t *ret, memfs_error *err)
+{
+    return pg_work(db_of(c), PG_ONE, read_generation, ret, err);
+}
+
+/* Which of the counters of changes an agent's changes raise. */
+static int64_t part_of(memfs_str agent_id)
+{
+    uint8_t sum[16];
+
+    hash_md5(agent_id, sum);
+    return sum[0] % N_PARTS;
+}
+
+/* ---- a change ---- */
+
+enum apply_bits {
+    APPLY_FROM_TIP = 1 << 0,  /* neither: the agent must not be known */
+    APPLY_FROM_ANY = 1 << 1,
+    APPLY_REPLACE = 1 << 2,
+};
+
+/* $1 the agent, $2 the new tip; FROM_TIP has $3, the old one. */
+static const char *const MOVES[] = {
+    [0] = "INSERT INTO tips(agent_id, tip, generation) VALUES($1, $2, nextval('generation')) "
+          "ON CONFLICT(agent_id) DO NOTHING RETURNING agent_no",
+    [APPLY_FROM_TIP] = "UPDATE tips SET tip = $2, generation = nextval('generation') "
+                       "WHERE agent_id = $1 AND tip = $3 RETURNING agent_no",
+    [APPLY_FROM_ANY] = "INSERT INTO tips(agent_id, tip, generation) "
+                       "VALUES($1, $2, nextval('generation')) ON CONFLICT(agent_id) DO UPDATE "
+                       "SET tip = $2, generation = excluded.generation RETURNING agent_no",
+};
+
+#define ROW_COLUMNS                                                                                \
+    "path, label, id, description, char_limit, read_only, metadata, tags, hidden, problem, blob, " \
+    "bytes, created_at, updated_at, value"
+#define N_ROW_COLUMNS 15
+#define ROW_UPDATE                                                                                 \
+    " ON CONFLICT(agent_no, path) DO UPDATE SET label = excluded.label, id = excluded.id, "        \
+    "description = excluded.description, char_limit = excluded.char_limit, "                       \
+    "read_only = excluded.read_only, metadata = excluded.metadata, tags = excluded.tags, "         \
+    "hidden = excluded.hidden, problem = excluded.problem, blob = excluded.blob, "                 \
+    "bytes = excluded.bytes, created_at = excluded.created_at, "                                   \
+    "updated_at = excluded.updated_at, value = excluded.value"
+
+typedef struct applying {
+    const cache_update *u;
+    size_t n_runs;
+    int64_t agent_no;
+} applying;
+
+static size_t row_bytes(const block_row *row)
+{
+    return 256 + row->label.len + row->path.len + row->metadata_json.len + row->tags_json.len +
+           row->problem.len + row->description.len + row->value.len;
+}
+
+/* Rows from `first` on that go into one statement; *ret_n of them, *ret_end: where the next begins. */
+static void next_rows(const cache_update *u, size_t first, size_t *ret_n, size_t *ret_end)
+{
+    size_t bytes = 0, i;
+
+    *ret_n = 0;
+    for (i = first; i < u->n_changes && bytes < MAX_STATEMENT_BYTES; i++) {
+        if (u->changes[i].row == NULL)
+            continue;
+        bytes += row_bytes(u->changes[i].row);
+        (*ret_n)++;
+    }
+    *ret_end = i;
+}
+
+static void add_or(pg_args *a, int at, memfs_str s, const char *otherwise)
+{
+    pg_array_add_str(a, at, s.len > 0 ? s : str_of(otherwise));
+}
+
+/* One array a column, in the order of ROW_COLUMNS. */
+static void add_rows(pg_args *a, const cache_update *u, size_t first, size_t end, size_t n)
+{
+    static const pg_type types[N_ROW_COLUMNS] = {
+        PG_BYTES, PG_BYTES, PG_TEXT, PG_BYTES, PG_INT, PG_BOOL, PG_BYTES, PG_BYTES,
+        PG_BOOL, PG_BYTES, PG_BYTES, PG_INT, PG_INT, PG_INT, PG_BYTES,
+    };
+    int at = a->n;
+
+    for (size_t i = 0; i < N_ROW_COLUMNS; i++)
+        pg_arg_array(a, types[i], n);
+    for (size_t i = first; i < end; i++) {
+        const block_row *row = u->changes[i].row;
+
+        if (row == NULL)
+            continue;
+        pg_array_add_str(a, at, u->changes[i].path);
+        pg_array_add_str(a, at + 1, row->label);
+        pg_array_add_str(a, at + 2, row->id);
+        if (row->has_description)
+            pg_array_add_str(a, at + 3, row->description);
+        else
+            pg_array_add_null(a, at + 3);
+        pg_array_add_int(a, at + 4, row->limit);
+        pg_array_add_bool(a, at + 5, row->read_only);
+        add_or(a, at + 6, row->metadata_json, "{}");
+        add_or(a, at + 7, row->tags_json, "[]");
+        pg_array_add_bool(a, at + 8, row->hidden);
+        pg_array_add_str(a, at + 9, row->problem);
+        pg_array_add_oid(a, at + 10, &row->blob);
+        pg_array_add_int(a, at + 11, row->bytes);
+        pg_array_add_int(a, at + 12, row->created_at_us);
+        pg_array_add_int(a, at + 13, row->updated_at_us);
+        pg_array_add_str(a, at + 14, row->value);
+    }
+}
+
+/* The list of unnest(): $from, $from+1, ... */
+static void put_unnest(memfs_buf *sql, int from)
+{
+    buf_puts(sql, "unnest(");
+    for (int i = 0; i < N_ROW_COLUMNS; i++)
+        buf_printf(sql, "%s$%d", i > 0 ? ", " : "", from + i);
+    buf_puts(sql, ")");
+}
+
+/* Paths that go; with replace_all those that stay, as the rows that come are written over. */
+static void add_paths(pg_args *a, const cache_update *u)
+{
+    size_t n = 0;
+    int at;
+
+    for (size_t i = 0; i < u->n_changes; i++)
+        n += (u->changes[i].row != NULL) == u->replace_all;
+    at = pg_arg_array(a, PG_BYTES, n);
+    for (size_t i = 0; i < u->n_changes; i++)
+        if ((u->changes[i].row != NULL) == u->replace_all)
+            pg_array_add_str(a, at, u->changes[i].path);
+}
+
+static unsigned bits_of(const cache_update *u)
+{
+    unsigned bits = u->from != NULL ? APPLY_FROM_TIP : u->replace_all ? APPLY_FROM_ANY : 0;
+
+    return bits | (u->replace_all ? APPLY_REPLACE : 0);
+}
+
+static void add_move(pg_args *a, const cache_update *u)
+{
+    pg_arg_text(a, u->agent_id);
+    pg_arg_oid(a, &u->to);
+    if (u->from != NULL)
+        pg_arg_oid(a, u->from);
+}
+
+static void take_agent(applying *x, const pg_result *r)
+{
+    x->agent_no = r->n_rows > 0 ? pg_col_int(r, 0, 0) : 0;
+}
+
+static memfs_code move_tip(pg_conn *c, applying *x, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    unsigned bits = bits_of(x->u) & ~APPLY_REPLACE;
+    memfs_code rc;
+
+    add_move(&args, x->u);
+    rc = pg_query(c, KEY_MOVE + bits, MOVES[bits], &args, &r, err);
+    take_agent(x, &r);
+    return rc;
+}
+
+/* What `moved` is in the statement below: the move itself, or the agent that was moved already. */
+static void put_moved(memfs_buf *sql, pg_args *args, const applying *x, unsigned bits)
+{
+    if (bits & APPLY_REPLACE) {
+        pg_arg_int(args, x->agent_no);
+        buf_puts(sql, "WITH moved AS (SELECT $1::int8 AS agent_no), ");
+        return;
+    }
+    add_move(args, x->u);
+    buf_printf(sql, "WITH moved AS (%s), ", MOVES[bits]);
+}
+
+/* A row may not be taken out and put in by one statement: a path is in the list or in the rows. */
+static memfs_code apply_first(pg_conn *c, applying *x, size_t end, size_t n, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    _cleanup_(buf_dispose) memfs_buf sql = MEMFS_BUF_INIT(1 << 16);
+    unsigned bits = bits_of(x->u);
+    memfs_code rc;
+
+    put_moved(&sql, &args, x, bits);
+    add_paths(&args, x->u);
+    buf_printf(&sql, "gone AS (DELETE FROM blocks b USING moved m WHERE b.agent_no = m.agent_no "
+                     "AND %s b.path = ANY($%d)), put AS (INSERT INTO blocks(agent_no, " ROW_COLUMNS
+                     ") SELECT m.agent_no, r.* FROM moved m, ",
+               bits & APPLY_REPLACE ? "NOT" : "", args.n);
+    put_unnest(&sql, args.n + 1);
+    add_rows(&args, x->u, 0, end, n);
+    pg_arg_int(&args, part_of(x->u->agent_id));
+    buf_printf(&sql, " r" ROW_UPDATE "), told AS (UPDATE changes SET n = n + 1 WHERE part = $%d AND "
+                     "EXISTS(SELECT FROM moved)) SELECT agent_no FROM moved",
+               args.n);
+    rc = pg_query(c, KEY_APPLY + bits, sql.ptr, &args, &r, err);
+    take_agent(x, &r);
+    return rc;
+}
+
+static memfs_code apply_more(pg_conn *c, const applying *x, size_t first, size_t end, size_t n,
+                             memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    _cleanup_(buf_dispose) memfs_buf sql = MEMFS_BUF_INIT(1 << 16);
+
+    pg_arg_int(&args, x->agent_no);
+    add_rows(&args, x->u, first, end, n);
+    buf_puts(&sql, "INSERT INTO blocks(agent_no, " ROW_COLUMNS ") SELECT $1, r.* FROM ");
+    put_unnest(&sql, 2);
+    buf_puts(&sql, " r" ROW_UPDATE);
+    return pg_query(c, KEY_MORE, sql.ptr, &args, &r, err);
+}
+
+/* The tip was not where the change starts from: is it where a run before this one brought it? */
+static memfs_code judge_tip(pg_conn *c, const applying *x, memfs_error *err)
+{
+    struct tip_reading t = { .agent_id = x->u->agent_id };
+    memfs_code rc = read_tip(c, &t, err);
+
+    if (rc < 0)
+        return rc;
+    if (x->n_runs > 1 && t.is_known && oid_equal(&t.tip.commit, &x->u->to))
+        return MEMFS_OK;
+    return memfs_fail(err, MEMFS_ECONFLICT,
+                      "the blocks of agent '%.*s' were synced by somebody else",
+                      (int)x->u->agent_id.len, x->u->agent_id.ptr);
+}
+
+static memfs_code apply_within(pg_conn *c, void *ctx, memfs_error *err)
+{
+    applying *x = ctx;
+    size_t n, end;
+    memfs_code rc;
+
+    x->n_runs++;
+    next_rows(x->u, 0, &n, &end);
+    rc = x->u->replace_all ? move_tip(c, x, err) : MEMFS_OK;
+    if (rc == MEMFS_OK && (!x->u->replace_all || x->agent_no != 0))
+        rc = apply_first(c, x, end, n, err);
+    if (rc == MEMFS_OK && x->agent_no == 0)
+        return judge_tip(c, x, err);
+    while (rc == MEMFS_OK && end < x->u->n_changes) {
+        size_t first = end;
+
+        next_rows(x->u, first, &n, &end);
+        if (n > 0)
+            rc = apply_more(c, x, first, end, n, err);
+    }
+    return rc;
+}
+
+/* A step from a tip to itself that changes nothing writes nothing (K7). */
+static memfs_code apply_nothing(cache *base, const cache_update *u, bool *ret_is_done,
+                                memfs_error *err)
+{
+    struct tip_reading t = { .agent_id = u->agent_id };
+    memfs_code rc;
+
+    if (u->n_changes > 0 || u->replace_all || u->from == NULL || !oid_equal(u->from, &u->to))
+        return MEMFS_OK;
+    rc = pg_work(db_of(base), PG_ONE, read_tip, &t, err);
+    *ret_is_done = rc == MEMFS_OK && t.is_known && oid_equal(&t.tip.commit, &u->to);
+    return rc;
+}
+
+static memfs_code apply(cache *base, const cache_update *u, memfs_error *err)
+{
+    applying x = { .u = u };
+    bool is_done = false;
+    size_t n, end;
+    memfs_code rc = apply_nothing(base, u, &is_done, err);
+
+    if (rc < 0 || is_done)
+        return rc;
+    next_rows(u, 0, &n, &end);
+    return pg_work(db_of(base), u->replace_all || end < u->n_changes ? PG_WRITE : PG_ONE,
+                   apply_within, &x, err);
+}
+
+/* ---- forgetting ---- */
+
+static memfs_code forget_within(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    const memfs_str *agent_id = ctx;
+
+    pg_arg_text(&args, *agent_id);
+    pg_arg_int(&args, part_of(*agent_id));
+    return pg_query(c, KEY_FORGET,
+                    "WITH gone AS (DELETE FROM tips WHERE agent_id = $1 RETURNING agent_no), "
+                    "rows AS (DELETE FROM blocks b USING gone g WHERE b.agent_no = g.agent_no) "
+                    "UPDATE changes SET n = n + 1 WHERE part = $2 AND EXISTS(SELECT FROM gone)",
+                    &args, &r, err);
+}
+
+static memfs_code forget(cache *base, memfs_str agent_id, memfs_error *err)
+{
+    return pg_work(db_of(base), PG_ONE, forget_within, &agent_id, err);
+}
+
+/* ---- the rule ---- */
+
+struct ruling {
+    memfs_str rule;
+    bool has_changed;
+};
+
+#define EMPTY                                                                                      \
+    "TRUNCATE tips, blocks; "                                                                      \
+    "UPDATE changes SET n = n + 1 WHERE part = 0"
+
+/* The lock on the row lets servers that start together agree one after the other. */
+static memfs_code rule_within(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    struct ruling *x = ctx;
+    bool is_new;
+    memfs_code rc;
+
+    rc = pg_query(c, KEY_RULE, "SELECT rule FROM rule FOR UPDATE", NULL, &r, err);
+    if (rc < 0)
+        return rc;
+    is_new = r.n_rows == 0 || pg_col_is_null(&r, 0, 0);
+    x->has_changed = false;
+    if (!is_new && str_equal(pg_col_str(&r, 0, 0), x->rule))
+        return MEMFS_OK;
+    rc = pg_exec(c, EMPTY, &r, err);
+    pg_arg_bytes(&args, x->rule);
+    if (rc == MEMFS_OK)
+        rc = pg_query(c, KEY_RULE_SET,
+                      "INSERT INTO rule VALUES(true, $1) ON CONFLICT(one) DO UPDATE SET rule = $1",
+                      &args, &r, err);
+    x->has_changed = rc == MEMFS_OK && !is_new;
+    return rc;
+}
+
+static memfs_code set_rule(cache *base, memfs_str rule, bool *ret_has_changed, memfs_error *err)
+{
+    memfs_buf *kept = &((pg_cache *)base)->rule;
+    struct ruling x = { rule, false };
+    memfs_code rc;
+
+    *ret_has_changed = false;
+    buf_clear(kept);
+    buf_add_str(kept, rule);
+    rc = buf_check(kept, "the rule of the block cache", err);
+    if (rc == MEMFS_OK)
+        rc = pg_work(db_of(base), PG_WRITE, rule_within, &x, err);
+    *ret_has_changed = x.has_changed;
+    return rc;
+}
+
+/* ---- life ---- */
+
+/* A database does not vanish as a file does: one that is away says so itself, at the next call. */
+static bool is_there(cache *base)
+{
+    (void)base;
+    return true;
+}
+
+/* Reads every row and its place, by the table and not by an index. */
+static memfs_code check_within(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    memfs_code rc;
+
+    (void)ctx;
+    rc = pg_query(c, KEY_CHECK,
+                  "SELECT count(*) FROM blocks b WHERE NOT EXISTS(SELECT FROM tips t WHERE "
+                  "t.agent_no = b.agent_no) OR length(b.value) < 0 OR length(b.blob) <> 20",
+                  NULL, &r, err);
+    if (rc == MEMFS_OK && pg_col_int(&r, 0, 0) != 0)
+        return memfs_fail(err, MEMFS_ECORRUPT, "the block cache has %lld rows that are no blocks",
+                          (long long)pg_col_int(&r, 0, 0));
+    return rc;
+}
+
+static memfs_code check(cache *base, memfs_error *err)
+{
+    return pg_work(db_of(base), PG_READ, check_within, NULL, err);
+}
+
+static memfs_code reset_within(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+
+    (void)ctx;
+    return pg_exec(c, EMPTY, &r, err);
+}
+
+static memfs_code reset(cache *base, memfs_error *err)
+{
+    return pg_work(db_of(base), PG_WRITE, reset_within, NULL, err);
+}
+
+static memfs_code scrub_within(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+
+    (void)ctx;
+    return pg_exec(c, "VACUUM (FULL) blocks", &r, err);
+}
+
+/* The table is written anew; what the server's log and its backups keep is their keeper's. */
+static memfs_code scrub(cache *base, memfs_error *err)
+{
+    return pg_work(db_of(base), PG_ONE, scrub_within, NULL, err);
+}
+
+static void close_cache(cache *base)
+{
+    pg_db_close(db_of(base));
+    buf_dispose(&((pg_cache *)base)->rule);
+    free(base);
+}
+
+static const cache_backend BACKEND = {
+    .name = "postgresql",
+    .close = close_cache,
+    .rule = set_rule,
+    .is_there = is_there,
+    .check = check,
+    .reset = reset,
+    .blocks = pg_blocks,
+    .count = pg_count,
+    .tip = tip,
+    .generation = generation,
+    .apply = apply,
+    .forget = forget,
+    .scrub = scrub,
+};
+
+cache *pg_cache_new(pg_db *db)
+{
+    pg_cache *c = mem_alloc(sizeof(*c));
+
+    c->base.backend = &BACKEND;
+    c->db = pg_db_share(db);
+    c->rule = (memfs_buf)MEMFS_BUF_INIT(1 << 20);
+    return &c->base;
+}

@@ -1,0 +1,21 @@
+/*
+ * pg_cache.h - what the files of the cache in PostgreSQL share.
+ */
+#ifndef MEMFS_CACHE_PG_CACHE_H
+#define MEMFS_CACHE_PG_CACHE_H
+
+#include "cache/cache_int.h"
+#include "cache/pg_db.h"
+
+typedef struct pg_cache {
+    cache base;
+    pg_db *db;
+    memfs_buf rule; /* as last told; changed by cache_rule only */
+} pg_cache;
+
+/* The parts of cache_backend that read rows, see there. */
+MEMFS_CHECK memfs_code pg_blocks(cache *c, const block_query *q, cache_tip *ret_tip,
+                                 block_row_fn fn, void *ctx, memfs_error *err);
+MEMFS_CHECK memfs_code pg_count(cache *c, const block_query *q, int64_t *ret, memfs_error *err);
+
+#endif

@@ -1,0 +1,330 @@
+#include "cache/pg_conn.h"
+#include "cache/pg_schema.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/mem.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+/*
+ * The pool: connections are made when they are needed, and kept idle, last used first, so that few
+ * of them stay warm.  When one breaks, those that are idle are older than the trouble and go too:
+ * after a restart of the server each work would meet one of them otherwise.
+ */
+
+#define FAILURE_HOLDS_MS 1000
+#define MAX_COLLISIONS 8
+#define FIRST_PAUSE_MS 2
+
+struct pg_db {
+    char *url;
+    unsigned n_users; /* guarded by mutex, as is all below */
+
+    pthread_mutex_t mutex;
+    pthread_cond_t freed; /* a connection, or a place for one */
+    pg_conn *idle;
+    unsigned n_open;     /* idle, in use, and being made */
+    uint64_t generation; /* connections of older ones are closed when they come back */
+    int64_t failed_ms;   /* when none could be made; 0: the last one could */
+    bool is_trying;      /* after a failure one tries, the others wait for what it finds */
+    memfs_error failure;
+};
+
+/* ---- the pool ---- */
+
+static void close_all(pg_conn *c)
+{
+    pg_conn *next;
+
+    for (; c != NULL; c = next) {
+        next = c->next;
+        pg_conn_close(c);
+    }
+}
+
+/* Under the mutex; the caller closes what it gets when the mutex is free again. */
+static pg_conn *empty_pool(pg_db *db)
+{
+    pg_conn *idle = db->idle;
+
+    db->generation++;
+    db->idle = NULL;
+    for (const pg_conn *c = idle; c != NULL; c = c->next)
+        db->n_open--;
+    return idle;
+}
+
+static bool wait_until(pg_db *db, int64_t until_ms)
+{
+    struct timespec until = { until_ms / 1000, until_ms % 1000 * 1000000 };
+
+    return pthread_cond_timedwait(&db->freed, &db->mutex, &until) == 0;
+}
+
+/*
+ * Under the mutex: takes an idle connection, or a place for a new one (*ret NULL).  A failure that
+ * was a moment ago is answered again.
+ */
+static memfs_code take_place(pg_db *db, int64_t until_ms, pg_conn **ret, memfs_error *err)
+{
+    for (;;) {
+        *ret = db->idle;
+        if (db->idle != NULL) {
+            db->idle = db->idle->next;
+            return MEMFS_OK;
+        }
+        if (db->failed_ms != 0 && clock_mono_ms() - db->failed_ms < FAILURE_HOLDS_MS) {
+            *err = db->failure;
+            return err->code;
+        }
+        if (db->n_open < PG_N_CONNECTIONS && (db->failed_ms == 0 || !db->is_trying)) {
+            db->n_open++;
+            db->is_trying = true;
+            return MEMFS_OK;
+        }
+        if (!wait_until(db, until_ms) && clock_mono_ms() >= until_ms)
+            return memfs_fail(err, MEMFS_EUNAVAIL, "all connections to the database are busy");
+    }
+}
+
+static memfs_code made(pg_db *db, pg_conn *c, uint64_t generation, memfs_code rc,
+                       const memfs_error *err)
+{
+    pthread_mutex_lock(&db->mutex);
+    db->is_trying = false;
+    db->failed_ms = 0;
+    if (rc < 0) {
+        db->n_open--;
+        db->failed_ms = clock_mono_ms();
+        db->failure = *err;
+    } else {
+        c->generation = generation;
+    }
+    pthread_cond_broadcast(&db->freed);
+    pthread_mutex_unlock(&db->mutex);
+    return rc;
+}
+
+static memfs_code acquire(pg_db *db, pg_conn **ret, memfs_error *err)
+{
+    uint64_t generation;
+    memfs_code rc;
+
+    pthread_mutex_lock(&db->mutex);
+    rc = take_place(db, clock_mono_ms() + PG_WAIT_MS, ret, err);
+    generation = db->generation;
+    pthread_mutex_unlock(&db->mutex);
+    if (rc < 0 || *ret != NULL)
+        return rc;
+    return made(db, *ret, generation, pg_conn_open(db->url, ret, err), err);
+}
+
+static void release(pg_db *db, pg_conn *c)
+{
+    bool is_spent = c->trouble == PG_BROKEN || c->trouble == PG_STANDBY;
+    pg_conn *gone = NULL;
+
+    pthread_mutex_lock(&db->mutex);
+    if (is_spent && c->generation == db->generation)
+        gone = empty_pool(db);
+    if (is_spent || c->generation != db->generation) {
+        c->next = gone;
+        gone = c;
+        db->n_open--;
+    } else {
+        c->next = db->idle;
+        db->idle = c;
+    }
+    pthread_cond_signal(&db->freed);
+    pthread_mutex_unlock(&db->mutex);
+    close_all(gone);
+}
+
+/* ---- work ---- */
+
+static const char *begin_of(pg_mode mode)
+{
+    return mode == PG_READ ? "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY" : "BEGIN";
+}
+
+static memfs_code run_once(pg_conn *c, pg_mode mode, pg_work_fn fn, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    memfs_error ignored;
+    memfs_code rc;
+
+    if (mode == PG_ONE)
+        return fn(c, ctx, err);
+    rc = pg_exec(c, begin_of(mode), &r, err);
+    if (rc == MEMFS_OK)
+        rc = fn(c, ctx, err);
+    if (rc == MEMFS_OK)
+        return pg_exec(c, "COMMIT", &r, err);
+    if (c->trouble != PG_BROKEN && pg_exec(c, "ROLLBACK", &r, &ignored) < 0)
+        c->trouble = PG_BROKEN; /* nobody may find the rest of this transaction */
+    return rc;
+}
+
+static void pause_at_random(unsigned attempt)
+{
+    uint32_t chance;
+
+    hash_random((uint8_t *)&chance, sizeof(chance));
+    clock_sleep_ms(1 + chance % ((int64_t)FIRST_PAUSE_MS << attempt));
+}
+
+/* A broken connection is the business of the next one, once; a collision that of a few more. */
+static bool may_begin_again(const pg_conn *c, unsigned *n_collisions, bool *was_broken)
+{
+    if (c->has_passed)
+        return false;
+    if (c->trouble == PG_COLLIDED)
+        return ++*n_collisions <= MAX_COLLISIONS;
+    if (c->trouble != PG_BROKEN || *was_broken)
+        return false;
+    *was_broken = true;
+    return true;
+}
+
+memfs_code pg_work(pg_db *db, pg_mode mode, pg_work_fn fn, void *ctx, memfs_error *err)
+{
+    int64_t until_ms = clock_mono_ms() + PG_WORK_MS;
+    unsigned n_collisions = 0;
+    bool was_broken = false, again;
+    pg_conn *c = NULL;
+    memfs_code rc;
+
+    for (;;) {
+        rc = acquire(db, &c, err);
+        if (rc < 0)
+            return rc;
+        pg_conn_begin(c, until_ms);
+        rc = run_once(c, mode, fn, ctx, err);
+        again = rc < 0 && may_begin_again(c, &n_collisions, &was_broken);
+        release(db, c);
+        if (!again)
+            return rc;
+        if (!was_broken)
+            pause_at_random(n_collisions);
+    }
+}
+
+/* ---- the schema ---- */
+
+static int32_t newest_version(void)
+{
+    int32_t n = 0;
+
+    while (PG_MIGRATIONS[n] != NULL)
+        n++;
+    return n;
+}
+
+static memfs_code read_version(pg_conn *c, int64_t *ret, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    memfs_code rc;
+
+    rc = pg_exec(c, "SELECT to_regclass('memfs.version')", &r, err);
+    if (rc < 0)
+        return rc;
+    *ret = 0;
+    if (pg_col_is_null(&r, 0, 0))
+        return MEMFS_OK;
+    rc = pg_query(c, PG_KEY_VERSION, "SELECT version FROM version", NULL, &r, err);
+    if (rc == MEMFS_OK && r.n_rows == 1)
+        *ret = pg_col_int(&r, 0, 0);
+    return rc;
+}
+
+/*
+ * A step and its number are one transaction.  Whoever comes second waits at the lock, and finds the
+ * work done when it looks again.
+ */
+static memfs_code migrate(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    int64_t version = 0;
+    memfs_code rc;
+
+    (void)ctx;
+    rc = pg_exec(c, "SELECT pg_advisory_xact_lock(" PG_LOCK_MIGRATION ")", &r, err);
+    if (rc == MEMFS_OK)
+        rc = read_version(c, &version, err);
+    if (rc == MEMFS_OK && version > newest_version())
+        return memfs_fail(err, MEMFS_ECORRUPT,
+                          "the database was made by a newer memfs (schema %lld, this one knows %d): "
+                          "install that one again",
+                          (long long)version, (int)newest_version());
+    for (; rc == MEMFS_OK && version < newest_version(); version++)
+        rc = pg_exec(c, PG_MIGRATIONS[version], &r, err);
+    return rc < 0 ? memfs_context(err, "could not prepare the database") : rc;
+}
+
+static memfs_code is_current(pg_conn *c, void *ctx, memfs_error *err)
+{
+    int64_t version;
+    memfs_code rc = read_version(c, &version, err);
+
+    *(bool *)ctx = rc == MEMFS_OK && version == newest_version();
+    return rc;
+}
+
+/* ---- life cycle ---- */
+
+memfs_code pg_db_open(const char *url, pg_db **ret, memfs_error *err)
+{
+    pthread_condattr_t attr;
+    pg_db *db;
+    bool current = false;
+    memfs_code rc = pg_url_check(url, err);
+
+    if (rc < 0)
+        return rc;
+    db = mem_alloc(sizeof(*db));
+    db->url = mem_strdup(url);
+    db->n_users = 1;
+    pthread_mutex_init(&db->mutex, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&db->freed, &attr);
+    pthread_condattr_destroy(&attr);
+    rc = pg_work(db, PG_ONE, is_current, &current, err);
+    if (rc == MEMFS_OK && !current)
+        rc = pg_work(db, PG_WRITE, migrate, NULL, err);
+    if (rc < 0) {
+        pg_db_close(db);
+        return rc;
+    }
+    *ret = db;
+    return MEMFS_OK;
+}
+
+pg_db *pg_db_share(pg_db *db)
+{
+    pthread_mutex_lock(&db->mutex);
+    db->n_users++;
+    pthread_mutex_unlock(&db->mutex);
+    return db;
+}
+
+void pg_db_close(pg_db *db)
+{
+    unsigned n_left;
+
+    if (db == NULL)
+        return;
+    pthread_mutex_lock(&db->mutex);
+    n_left = --db->n_users;
+    pthread_mutex_unlock(&db->mutex);
+    if (n_left > 0)
+        return;
+    close_all(db->idle);
+    pthread_cond_destroy(&db->freed);
+    pthread_mutex_destroy(&db->mutex);
+    free(db->url);
+    free(db);
+}

@@ -1,0 +1,18 @@
+/*
+ * pg_module.h - the one door of the module memfs-postgresql.so, see database.h.
+ *
+ * The module uses the functions of the program that opens it; both are of one build.
+ */
+#ifndef MEMFS_CACHE_PG_MODULE_H
+#define MEMFS_CACHE_PG_MODULE_H
+
+#include "cache/cache.h"
+#include "cache/state.h"
+
+#define PG_MODULE "memfs-postgresql.so"
+#define PG_MODULE_OPEN "memfs_postgresql_open"
+
+typedef memfs_code (*pg_module_open_fn)(const char *url, state **ret_state, cache **ret_cache,
+                                        memfs_error *err);
+
+#endif

@@ -1,0 +1,67 @@
+/*
+ * pg_state.h - what the files of the state in PostgreSQL share.
+ */
+#ifndef MEMFS_CACHE_PG_STATE_H
+#define MEMFS_CACHE_PG_STATE_H
+
+#include "cache/cache_int.h"
+#include "cache/pg_db.h"
+
+typedef struct pg_state {
+    state base;
+    pg_db *db;
+} pg_state;
+
+static inline pg_db *pg_state_db(state *s)
+{
+    return ((pg_state *)s)->db;
+}
+
+/* A query and its result, for later: rows are passed on when the connection is in the pool again,
+ * as a row function may take its time, or read the state itself. */
+typedef struct pg_fetch {
+    uint64_t key;
+    const char *sql;
+    pg_args args;
+    pg_result result;
+} pg_fetch;
+#define PG_FETCH_INIT(k, s) { (k), (s), PG_ARGS_INIT, PG_RESULT_INIT }
+void pg_fetch_dispose(pg_fetch *f);
+MEMFS_CHECK memfs_code pg_fetch_run(state *s, pg_fetch *f, memfs_error *err);
+
+enum {
+    KEY_LIST = PG_KEYS_STATE, /* + enum list_bits */
+    KEY_LIST_END = KEY_LIST + (1 << 12),
+    KEY_AGENT_PLACE,
+    KEY_AGENT_COUNT,
+    KEY_AGENT_KNOWN,
+    KEY_AGENT_ADD,
+    KEY_AGENT_MERGE,
+    KEY_BIRTH,
+    KEY_BIRTHS,
+    KEY_BIRTHS_ADD,
+    KEY_BIRTHS_MERGE,
+    KEY_BANNED,
+    KEY_BANNED_ADD,
+    KEY_TOKENS,
+    KEY_TOKEN_ADD,
+    KEY_TOKEN_REVOKE,
+    KEY_MIRRORS, /* + 1 with an agent, + 2 with a remote */
+    KEY_MIRROR_PUT = KEY_MIRRORS + 4,
+    KEY_MIRROR_FORGET,
+};
+
+/* The parts of state_backend that have a file of their own, see there. */
+MEMFS_CHECK memfs_code pg_agents(state *s, const agent_query *q, state_agent_fn fn, void *ctx,
+                                 memfs_error *err);
+MEMFS_CHECK memfs_code pg_agent_merge(state *s, const state_agent *agent,
+                                      const state_birth *births, size_t n, memfs_error *err);
+MEMFS_CHECK memfs_code pg_token_add(state *s, const state_token *token, memfs_error *err);
+MEMFS_CHECK memfs_code pg_tokens(state *s, state_token_fn fn, void *ctx, memfs_error *err);
+MEMFS_CHECK memfs_code pg_token_revoke(state *s, memfs_str id, int64_t now_us, memfs_error *err);
+MEMFS_CHECK memfs_code pg_mirrors(state *s, memfs_str agent_id, memfs_str remote,
+                                  state_mirror_fn fn, void *ctx, memfs_error *err);
+MEMFS_CHECK memfs_code pg_mirror_put(state *s, const state_mirror *row, memfs_error *err);
+MEMFS_CHECK memfs_code pg_mirror_forget(state *s, memfs_str remote, memfs_error *err);
+
+#endif

@@ -1,0 +1,105 @@
+#include "cache/cache_int.h"
+
+#include "base/fs.h"
+#include "base/mem.h"
+
+#include <stdlib.h>
+
+/*
+ * A state of any backend as a SQLite file: through the calls that everybody has, so a backup does
+ * not depend on where it came from, and a restore may go anywhere.
+ *
+ * Rows are read one kind after the other: what is written meanwhile may be in the copy or not, as in
+ * any backup of a running server, but nothing points from one kind to another.
+ */
+
+typedef struct copying {
+    state *from, *to;
+} copying;
+
+static memfs_code keep_birth(const state_birth *birth, void *ctx, memfs_error *err)
+{
+    memfs_buf *rows = ctx;
+    state_birth own = { { NULL, birth->label.len }, birth->created_at_us };
+
+    (void)err;
+    own.label.ptr = mem_strndup(birth->label.ptr, birth->label.len);
+    buf_add(rows, &own, sizeof(own));
+    return MEMFS_OK;
+}
+
+static memfs_code copy_births(const copying *c, const state_agent *agent, memfs_error *err)
+{
+    memfs_buf rows = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    size_t n;
+    memfs_code rc;
+
+    rc = state_births(c->from, agent->id, MEMFS_STR(""), keep_birth, &rows, err);
+    n = rows.len / sizeof(state_birth);
+    if (rc == MEMFS_OK)
+        rc = state_agent_merge(c->to, agent, (const state_birth *)(const void *)rows.ptr, n, err);
+    for (size_t i = 0; i < n; i++)
+        free((char *)((state_birth *)(void *)rows.ptr)[i].label.ptr);
+    buf_dispose(&rows);
+    return rc;
+}
+
+static memfs_code copy_banned(const copying *c, memfs_str agent_id, memfs_error *err)
+{
+    _cleanup_(mem_freep) memfs_oid *ids = NULL;
+    size_t n;
+    memfs_code rc = state_banned(c->from, agent_id, &ids, &n, err);
+
+    return rc < 0 ? rc : state_banned_add(c->to, agent_id, ids, n, err);
+}
+
+static memfs_code copy_agent(const state_agent *agent, void *ctx, memfs_error *err)
+{
+    const copying *c = ctx;
+    memfs_code rc;
+
+    rc = state_agent_add(c->to, agent->id, agent->org_id, agent->created_at_us, err);
+    if (rc == MEMFS_OK)
+        rc = copy_births(c, agent, err);
+    return rc < 0 ? rc : copy_banned(c, agent->id, err);
+}
+
+static memfs_code copy_token(const state_token *token, void *ctx, memfs_error *err)
+{
+    return state_token_add(((const copying *)ctx)->to, token, err);
+}
+
+static memfs_code copy_mirror(const state_mirror *row, void *ctx, memfs_error *err)
+{
+    return state_mirror_put(((const copying *)ctx)->to, row, err);
+}
+
+static memfs_code copy_all(copying *c, memfs_error *err)
+{
+    agent_query all = { .limit = 0 };
+    memfs_code rc = state_agents(c->from, &all, copy_agent, c, err);
+
+    if (rc == MEMFS_OK)
+        rc = state_tokens(c->from, copy_token, c, err);
+    return rc < 0 ? rc : state_mirrors(c->from, MEMFS_STR(""), MEMFS_STR(""), copy_mirror, c, err);
+}
+
+memfs_code state_copy_rows(state *s, const char *to, memfs_error *err)
+{
+    const char *slash = strrchr(to, '/');
+    _cleanup_(mem_freep) char *folder = NULL;
+    copying c = { s, NULL };
+    memfs_code rc;
+
+    if (slash == NULL || strcmp(slash, "/state.db") != 0)
+        return memfs_fail(err, MEMFS_EINVALID, "a copy of the state is called state.db");
+    if (fs_exists(to))
+        return memfs_fail(err, MEMFS_EEXISTS, "'%s' is there already", to);
+    folder = mem_strndup(to, (size_t)(slash - to));
+    rc = state_open_sqlite(folder, &c.to, err);
+    if (rc < 0)
+        return rc;
+    rc = copy_all(&c, err);
+    state_close(c.to);
+    return rc;
+}
