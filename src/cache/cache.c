@@ -10,6 +10,11 @@ void cache_close(cache *c)
         c->backend->close(c);
 }
 
+bool cache_is_remote(const cache *c)
+{
+    return c->backend->is_remote;
+}
+
 memfs_code cache_rule(cache *c, memfs_str rule, bool *ret_has_changed, memfs_error *err)
 {
     return c->backend->rule(c, rule, ret_has_changed, err);

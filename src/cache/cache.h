@@ -2,20 +2,23 @@
  * cache.h - blocks as rows: a pure function of the tree at main and the attributes in the state,
  * and deletable at any time (design 8, reliability K1 to K7, D5).
  *
- * One small vtable (cache_backend, in cache_int.h) stands behind these calls; SQLite is the first.
+ * One small vtable (cache_backend, in cache_int.h) stands behind these calls: SQLite in a file of the
+ * home, or PostgreSQL for many servers; database.h opens them.
  *
  * Invariants: an agent's rows and its synced tip change in one transaction; a reader sees one
  * commit; cache_apply names the tip it starts from, so an older commit never overwrites a
  * newer one.
  *
  * Errors, beside those named below, of every call: ECORRUPT the cache is damaged or its files were
- * taken away (cache_reset makes it anew), EUNAVAIL somebody held it for more than five seconds,
+ * taken away (cache_reset makes it anew), EUNAVAIL somebody held it for more than five seconds or
+ * the database is away (F22),
  * ENOSPACE the disk is full; nothing of the call is then in the cache.
  *
  * Thread: any.  There is one writing connection behind a mutex (F24); readers get a connection of
  * their own thread from the cache, which keeps it until the thread ends.  A row function may read
- * from the same cache (it sees the snapshot of the call around it) but not change it.  During
- * cache_close no other thread may be in a call.
+ * from the same cache but not change it; of the agent whose rows it gets it sees the snapshot of the
+ * call around it (SQLite) or a later one (PostgreSQL).  During cache_close no other thread may be in
+ * a call.
  */
 #ifndef MEMFS_CACHE_CACHE_H
 #define MEMFS_CACHE_CACHE_H
@@ -34,6 +37,8 @@ typedef struct cache cache;
 MEMFS_CHECK memfs_code cache_open_sqlite(const char *folder, cache **ret, bool *ret_was_reset,
                                          memfs_error *err);
 void cache_close(cache *c);
+/* May a call wait for a network?  Then it is no work for an event thread. */
+bool cache_is_remote(const cache *c);
 /*
  * What the rows depend on beside trees and state (settings, the version of f).  When it is not what
  * the cache was made with, all rows and tips are dropped and *ret_has_changed is true.

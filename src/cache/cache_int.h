@@ -14,6 +14,7 @@
 
 typedef struct cache_backend {
     const char *name;
+    bool is_remote;
     void (*close)(cache *c);
     memfs_code (*rule)(cache *c, memfs_str rule, bool *ret_has_changed, memfs_error *err);
     bool (*is_there)(cache *c);

@@ -522,6 +522,7 @@ static void close_cache(cache *base)
 
 static const cache_backend BACKEND = {
     .name = "postgresql",
+    .is_remote = true,
     .close = close_cache,
     .rule = set_rule,
     .is_there = is_there,

@@ -138,6 +138,8 @@ MEMFS_CHECK memfs_code state_mirror_put(state *s, const state_mirror *row, memfs
 /* Rows of a remote that is configured no more. */
 MEMFS_CHECK memfs_code state_mirror_forget(state *s, memfs_str remote, memfs_error *err);
 
+/* All rows into another state, which keeps what it has; of what both have the earlier dates count. */
+MEMFS_CHECK memfs_code state_copy_into(state *from, state *to, memfs_error *err);
 /*
  * A consistent copy of the whole state into a new file, for backups: durable, mode 0600, and on no
  * other's way.  EEXISTS: `to` is there.

@@ -6,8 +6,9 @@
 #include <stdlib.h>
 
 /*
- * A state of any backend as a SQLite file: through the calls that everybody has, so a backup does
- * not depend on where it came from, and a restore may go anywhere.
+ * A state of any backend into one of any other: through the calls that everybody has, so a backup does
+ * not depend on where it came from, and a restore may go anywhere.  What the other has stays, and the
+ * same copy again changes nothing.
  *
  * Rows are read one kind after the other: what is written meanwhile may be in the copy or not, as in
  * any backup of a running server, but nothing points from one kind to another.
@@ -66,7 +67,9 @@ static memfs_code copy_agent(const state_agent *agent, void *ctx, memfs_error *e
 
 static memfs_code copy_token(const state_token *token, void *ctx, memfs_error *err)
 {
-    return state_token_add(((const copying *)ctx)->to, token, err);
+    memfs_code rc = state_token_add(((const copying *)ctx)->to, token, err);
+
+    return rc == MEMFS_EEXISTS ? MEMFS_OK : rc;
 }
 
 static memfs_code copy_mirror(const state_mirror *row, void *ctx, memfs_error *err)
@@ -74,21 +77,22 @@ static memfs_code copy_mirror(const state_mirror *row, void *ctx, memfs_error *e
     return state_mirror_put(((const copying *)ctx)->to, row, err);
 }
 
-static memfs_code copy_all(copying *c, memfs_error *err)
+memfs_code state_copy_into(state *from, state *to, memfs_error *err)
 {
     agent_query all = { .limit = 0 };
-    memfs_code rc = state_agents(c->from, &all, copy_agent, c, err);
+    copying c = { from, to };
+    memfs_code rc = state_agents(from, &all, copy_agent, &c, err);
 
     if (rc == MEMFS_OK)
-        rc = state_tokens(c->from, copy_token, c, err);
-    return rc < 0 ? rc : state_mirrors(c->from, MEMFS_STR(""), MEMFS_STR(""), copy_mirror, c, err);
+        rc = state_tokens(from, copy_token, &c, err);
+    return rc < 0 ? rc : state_mirrors(from, MEMFS_STR(""), MEMFS_STR(""), copy_mirror, &c, err);
 }
 
 memfs_code state_copy_rows(state *s, const char *to, memfs_error *err)
 {
     const char *slash = strrchr(to, '/');
     _cleanup_(mem_freep) char *folder = NULL;
-    copying c = { s, NULL };
+    state *copy;
     memfs_code rc;
 
     if (slash == NULL || strcmp(slash, "/state.db") != 0)
@@ -96,10 +100,10 @@ memfs_code state_copy_rows(state *s, const char *to, memfs_error *err)
     if (fs_exists(to))
         return memfs_fail(err, MEMFS_EEXISTS, "'%s' is there already", to);
     folder = mem_strndup(to, (size_t)(slash - to));
-    rc = state_open_sqlite(folder, &c.to, err);
+    rc = state_open_sqlite(folder, &copy, err);
     if (rc < 0)
         return rc;
-    rc = copy_all(&c, err);
-    state_close(c.to);
+    rc = state_copy_into(s, copy, err);
+    state_close(copy);
     return rc;
 }

@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/server.h"
+#include "sync/home_database.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -80,7 +81,7 @@ static void on_ready(const server *s, void *ctx)
 }
 
 /*
- * A secret in --remote was copied; what stays in argv, for every `ps` to see, no longer has it (S3).
+ * Secrets in --remote and --database were copied; what stays in argv, for every `ps` to see, no longer has it (S3).
  */
 static void hide_user_info(char *word)
 {
@@ -94,14 +95,15 @@ static void hide_user_info(char *word)
         memset(host, 'x', (size_t)(at - host));
 }
 
-/* Caller frees. */
-static char *take_remote(const char *url, int argc, char **argv)
+static char *copy_of(const char *url)
 {
-    char *copy = url != NULL ? mem_strdup(url) : NULL;
+    return url != NULL ? mem_strdup(url) : NULL;
+}
 
+static void hide_secrets(int argc, char **argv)
+{
     for (int i = 1; i < argc; i++)
         hide_user_info(argv[i]);
-    return copy;
 }
 
 static policy policy_from(bool is_lenient, bool is_strict)
@@ -115,14 +117,16 @@ static policy policy_from(bool is_lenient, bool is_strict)
 
 int cmd_serve(int argc, char **argv)
 {
-    _cleanup_(mem_freep) char *home_path = NULL, *remote_url = NULL;
+    _cleanup_(mem_freep) char *home_path = NULL, *remote_url = NULL, *database_url = NULL;
     const char *home = NULL, *listen = getenv("MEMFS_LISTEN"), *remote = NULL, *token_file = NULL;
     const char *prefixes = getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES");
-    const char *tls_cert = NULL, *tls_key = NULL;
+    const char *tls_cert = NULL, *tls_key = NULL, *database = NULL;
     bool is_behind_proxy = false, is_lenient = false, is_strict = false, is_quiet = false;
     const cli_option options[] = {
         { "listen", CLI_TEXT, &listen, "ADDR:PORT", "where to listen (" DEFAULT_LISTEN ")" },
         { "home", CLI_TEXT, &home, "DIR", "the data folder" },
+        { "database", CLI_TEXT, &database, "URL",
+          "postgresql://… instead of SQLite in the data folder ($MEMFS_DATABASE)" },
         { "remote", CLI_TEXT, &remote, "URL",
           "your git host, with {agentId} in the address ($LETTA_MEMFS_GIT_URL)" },
         { "remote-token-file", CLI_TEXT, &token_file, "FILE", "the token for it (mode 0600)" },
@@ -165,7 +169,10 @@ int cmd_serve(int argc, char **argv)
         cli_talk("the token file '%s' cannot be read yet: %s", token_file, strerror(errno));
     log_set_level(is_quiet ? LOG_WARN : LOG_INFO);
     home_path = cli_home(home);
-    remote_url = take_remote(remote, argc, argv);
+    remote_url = copy_of(remote);
+    if (home_database_url(home_path, database, &database_url, &err) < 0)
+        return cli_fail(&err, NULL);
+    hide_secrets(argc, argv);
     serve.address = address;
     serve.remote_url = remote_url;
     serve.remote_token_file = token_file;
@@ -173,6 +180,7 @@ int cmd_serve(int argc, char **argv)
     serve.tls_key = tls_key;
     serve.is_behind_proxy = is_behind_proxy;
     serve.home.path = home_path;
+    serve.home.database = database_url;
     serve.home.block_prefixes = str_of(prefixes);
     serve.home.policy = policy_from(is_lenient, is_strict);
     if (server_run(&serve, on_ready, &serve, &err) < 0)

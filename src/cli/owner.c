@@ -5,6 +5,7 @@
 #include "base/httpc.h"
 #include "base/mem.h"
 #include "server/server.h"
+#include "sync/home_database.h"
 
 #include <stdlib.h>
 #include <string.h>
@@ -43,6 +44,7 @@ static bool answers(const char *socket_path)
 memfs_code owner_connect(const char *home_path, owner **ret, memfs_error *err)
 {
     _cleanup_(owner_closep) owner *o = mem_alloc(sizeof(*o));
+    _cleanup_(mem_freep) char *database = NULL;
     server_options options = SERVER_OPTIONS_INIT;
     int64_t until_ms = clock_mono_ms() + OWNER_PATIENCE_MS;
     memfs_code rc;
@@ -51,6 +53,10 @@ memfs_code owner_connect(const char *home_path, owner **ret, memfs_error *err)
         return memfs_fail(err, MEMFS_ENOTFOUND, "there is no data folder at '%s'", home_path);
     o->socket_path = mem_printf("%s/socket", home_path);
     options.home.path = home_path;
+    rc = home_database_url(home_path, NULL, &database, err);
+    if (rc < 0)
+        return rc;
+    options.home.database = database;
     /* another rule than the server's would make every block anew, twice */
     options.home.block_prefixes = str_of(getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES"));
     options.is_transient = true;

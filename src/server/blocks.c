@@ -86,7 +86,7 @@ void block_get(http_request *rq, void *ctx)
     memfs_error err = MEMFS_ERROR_INIT;
     char owner[IDS_MAX_LEN + 1];
 
-    if (!reply_params_good(rq, &p))
+    if (!reply_params_good(rq, &p) || reply_put_off(rq, ctx))
         return;
     if (reply_block_owner(rq, ctx, q.id, owner, &err) < 0) {
         http_send_error(rq, &err);

@@ -62,6 +62,14 @@ void reply_agent_failed(http_request *rq, memfs_str agent_id, const memfs_error 
         http_send_error(rq, err);
 }
 
+bool reply_put_off(http_request *rq, const app *self)
+{
+    if (!http_is_hurried(rq) || !cache_is_remote(home_cache(self->home)))
+        return false;
+    http_defer(rq);
+    return true;
+}
+
 /*
  * On an event thread only an agent at hand will do: a look may wait for git, or make all its rows.
  */
@@ -70,6 +78,8 @@ bool reply_agent(http_request *rq, app *self, memfs_str agent_id)
     memfs_error err = MEMFS_ERROR_INIT;
     agent *a;
 
+    if (reply_put_off(rq, self))
+        return false;
     if (http_is_hurried(rq) && !home_agent_at_hand(self->home, agent_id, &a)) {
         http_defer(rq);
         return false;

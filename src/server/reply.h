@@ -40,6 +40,8 @@ bool reply_params_good(http_request *rq, const params *p);
 
 /* ---- the agent ---- */
 
+/* A database on a network is asked by workers only: true when the request was put off to one. */
+bool reply_put_off(http_request *rq, const app *self);
 /*
  * False when 404 or 503 was sent, or the request was put off to a worker.  The rows of an agent
  * that passed may be read.

@@ -14,7 +14,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
-#include "cache/database.h"
+#include "sync/home_database.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -125,12 +125,16 @@ static void rule_text(const home_options *o, memfs_buf *out)
 static memfs_code open_database(home *h, memfs_error *err)
 {
     _cleanup_(buf_dispose) memfs_buf rule = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
-    bool was_reset = false, has_changed = false;
+    bool was_reset = false, has_changed = false, has_moved = false;
     memfs_code rc;
 
-    rc = database_open(h->options.database, h->path, &h->state, &h->cache, &was_reset, err);
+    rc = home_database_open(h->path, h->options.database, &h->state, &h->cache, &was_reset,
+                            &has_moved, err);
     if (rc < 0)
         return rc;
+    if (has_moved)
+        home_alarm(h, NULL, "state_moved",
+                   "the state moved into the database; its file is kept as state.db.moved");
     if (was_reset)
         home_alarm(h, NULL, "cache_reset",
                    "the block cache was set aside and is made anew from git");
@@ -373,6 +377,8 @@ memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret, bool 
     a = table_find(h, id);
     if (a == NULL) {
         rc = state_agents(h->state, &q, take_org, &found, err);
+        if (rc == MEMFS_EUNAVAIL && has_folder(h, id))
+            rc = MEMFS_OK; /* a folder is as good a witness: git goes on without the database (F22) */
         if (rc < 0)
             return rc;
         if (!found.found && !may_be_new && !has_folder(h, id))

@@ -20,7 +20,7 @@ import threading
 import time
 import uuid
 
-from . import http, wire
+from . import http, postgres, wire
 from .gitcli import GIT, git_env
 
 ORG = "org-00000000-0000-4000-8000-000000000000"
@@ -53,6 +53,8 @@ class Server:
         self.home = str(home or os.path.join(self.folder, "home"))
         self.log_path = os.path.join(self.folder, "server.log")
         self.extra_env, self.args, self.prefix = dict(env or {}), list(args), list(prefix)
+        if postgres.SHARED:             # the suite runs over PostgreSQL
+            self.extra_env.setdefault("MEMFS_DATABASE", postgres.database_for(self.home))
         self.process, self.port = None, None
         self.rewrites_allowed = False   # purge is the one who may
         self.expected_codes = (0,)

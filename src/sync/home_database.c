@@ -1,0 +1,123 @@
+#include "sync/home_database.h"
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "cache/database.h"
+#include "store/gitconfig.h"
+
+#include <stdlib.h>
+
+/* ---- which ---- */
+
+static memfs_code from_config(const char *home_path, char **ret, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/config", home_path);
+    _cleanup_(gitconfig_closep) gitconfig *file = NULL;
+    const char *value;
+    memfs_code rc = gitconfig_open(path, &file, err);
+
+    if (rc < 0)
+        return rc;
+    value = gitconfig_get(file, "memfs.database");
+    *ret = value != NULL ? mem_strdup(value) : NULL;
+    return MEMFS_OK;
+}
+
+memfs_code home_database_url(const char *home_path, const char *given, char **ret, memfs_error *err)
+{
+    const char *variable = getenv("MEMFS_DATABASE");
+    memfs_code rc = MEMFS_OK;
+
+    *ret = NULL;
+    if (given == NULL && variable != NULL && variable[0] != '\0')
+        given = variable;
+    if (given != NULL)
+        *ret = mem_strdup(given);
+    else
+        rc = from_config(home_path, ret, err);
+    if (rc < 0 || *ret == NULL || database_is_url(str_of(*ret)))
+        return rc;
+    free(*ret);
+    *ret = NULL;
+    return memfs_fail(err, MEMFS_EINVALID, "the database is no address of a PostgreSQL database; "
+                                           "that looks like postgresql://user@host/name");
+}
+
+/* ---- that it stays that one ---- */
+
+static memfs_code read_name(const char *path, memfs_buf *out, memfs_error *err)
+{
+    memfs_code rc = fs_exists(path) ? fs_read(path, out, err) : MEMFS_OK;
+
+    while (rc == MEMFS_OK && out->len > 0 && out->ptr[out->len - 1] == '\n')
+        buf_truncate(out, out->len - 1);
+    return rc;
+}
+
+/* What is remembered against what is asked for; both "" for SQLite. */
+static memfs_code check_name(memfs_str was, memfs_str is, memfs_error *err)
+{
+    if (str_equal(was, is) || was.len == 0)
+        return MEMFS_OK;
+    if (is.len == 0)
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "this data folder keeps its state in %.*s: say so with --database, "
+                          "$MEMFS_DATABASE or memfs.database in its config",
+                          (int)was.len, was.ptr);
+    return memfs_fail(err, MEMFS_EINVALID,
+                      "this data folder keeps its state in %.*s and not in %.*s; if the database "
+                      "itself was moved, remove the file `database` of the data folder",
+                      (int)was.len, was.ptr, (int)is.len, is.ptr);
+}
+
+static memfs_code remember(const char *path, memfs_str name, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *line = mem_printf("%.*s\n", (int)name.len, name.ptr);
+
+    return fs_write_atomic(path, str_of(line), 0600, err);
+}
+
+/* ---- moving in ---- */
+
+/* The file goes last: a crash before that does it all again, which comes to the same. */
+static memfs_code move_in(const char *home_path, state *to, bool *ret_moved, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *file = mem_printf("%s/state.db", home_path);
+    _cleanup_(mem_freep) char *aside = mem_printf("%s/state.db.moved", home_path);
+    state *from = NULL;
+    memfs_code rc;
+
+    if (!fs_exists(file))
+        return MEMFS_OK;
+    rc = state_open_sqlite(home_path, &from, err);
+    if (rc == MEMFS_OK)
+        rc = state_copy_into(from, to, err);
+    state_close(from); /* its log is in the file now */
+    if (rc == MEMFS_OK)
+        rc = fs_rename(file, aside, err);
+    *ret_moved = rc == MEMFS_OK;
+    return rc < 0 ? memfs_context(err, "could not move the state into the database") : rc;
+}
+
+memfs_code home_database_open(const char *home_path, const char *url, state **ret_state,
+                              cache **ret_cache, bool *ret_was_reset, bool *ret_moved,
+                              memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/database", home_path);
+    _cleanup_(mem_freep) char *name = url != NULL ? database_name(url) : mem_strdup("");
+    _cleanup_(buf_dispose) memfs_buf was = MEMFS_BUF_INIT(4096);
+    memfs_code rc;
+
+    *ret_moved = false;
+    rc = read_name(path, &was, err);
+    if (rc == MEMFS_OK)
+        rc = check_name(buf_str(&was), str_of(name), err);
+    if (rc == MEMFS_OK)
+        rc = database_open(url, home_path, ret_state, ret_cache, ret_was_reset, err);
+    if (rc < 0 || url == NULL)
+        return rc;
+    rc = move_in(home_path, *ret_state, ret_moved, err);
+    if (rc == MEMFS_OK && was.len == 0)
+        rc = remember(path, str_of(name), err);
+    return rc; /* what is open is closed with the home */
+}

@@ -1,0 +1,36 @@
+/*
+ * home_database.h - which database a home keeps its state and blocks in, and that it stays that one.
+ *
+ * The url is said anew at every start (it may hold a password); `database` in the home remembers
+ * its name without one.  So a command that was started without the url says what is missing, where
+ * it would otherwise find an empty state, and every memory "known but gone" or not known at all.
+ *
+ * A home that has a state.db and is given a url moves in: what state.db knows goes into the
+ * database, and the file is set aside as state.db.moved.  Of agents that the database knows already
+ * (another server's) the earlier dates count.  Blocks are made anew from git.
+ *
+ * Thread: any one.
+ */
+#ifndef MEMFS_SYNC_HOME_DATABASE_H
+#define MEMFS_SYNC_HOME_DATABASE_H
+
+#include "cache/cache.h"
+#include "cache/state.h"
+
+/*
+ * The url that counts: given (--database), else $MEMFS_DATABASE, else memfs.database of
+ * <home>/config.  *ret is NULL for SQLite, else the caller's (free).  EINVALID: it is no url of a
+ * PostgreSQL database, or the config cannot be read.
+ */
+MEMFS_CHECK memfs_code home_database_url(const char *home_path, const char *given, char **ret,
+                                         memfs_error *err);
+
+/*
+ * Opens what the url names, under the home's lock.  *ret_moved: a state.db moved in.  Errors as
+ * database_open; EINVALID: the home keeps its state elsewhere, and where.
+ */
+MEMFS_CHECK memfs_code home_database_open(const char *home_path, const char *url, state **ret_state,
+                                          cache **ret_cache, bool *ret_was_reset, bool *ret_moved,
+                                          memfs_error *err);
+
+#endif
