@@ -59,7 +59,10 @@ static void put_cursor(memfs_buf *sql, pg_args *args, char sign, int64_t created
 {
     pg_arg_int(args, created_us);
     pg_arg_text(args, id);
-    buf_printf(sql, " AND (created_at, agent_id) %c ($%d, $%d)", sign, args->n - 1, args->n);
+    pg_put(sql, sign == '>' ? " AND (created_at, agent_id) > (" : " AND (created_at, agent_id) < (",
+           args->n - 1);
+    pg_put(sql, ", ", args->n);
+    buf_putc(sql, ')');
 }
 
 static void put_tags(memfs_buf *sql, pg_args *args, const agent_query *q)
@@ -68,7 +71,7 @@ static void put_tags(memfs_buf *sql, pg_args *args, const agent_query *q)
 
     for (size_t i = 0; i < q->n_tags; i++)
         pg_array_add_str(args, at, q->tags[i]);
-    buf_printf(sql, " AND tag_list %s $%d", q->match_all_tags ? "@>" : "&&", args->n);
+    pg_put(sql, q->match_all_tags ? " AND tag_list @> " : " AND tag_list && ", args->n);
 }
 
 typedef struct listing {
@@ -85,11 +88,11 @@ static void compose(const agent_query *q, const listing *l, memfs_buf *sql, pg_a
                   "WHERE true");
     if (l->shape & LIST_ID) {
         pg_arg_text(args, q->id);
-        buf_printf(sql, " AND agent_id = $%d", args->n);
+        pg_put(sql, " AND agent_id = ", args->n);
     }
     if (l->shape & LIST_NAME) {
         pg_arg_bytes(args, q->name);
-        buf_printf(sql, " AND name = $%d", args->n);
+        pg_put(sql, " AND name = ", args->n);
     }
     if (l->shape & (LIST_ANY_TAG | LIST_ALL_TAGS))
         put_tags(sql, args, q);
@@ -101,7 +104,7 @@ static void compose(const agent_query *q, const listing *l, memfs_buf *sql, pg_a
                           : " ORDER BY created_at, agent_id");
     if (l->shape & LIST_LIMIT) {
         pg_arg_int(args, q->limit);
-        buf_printf(sql, " LIMIT $%d", args->n);
+        pg_put(sql, " LIMIT ", args->n);
     }
 }
 
@@ -211,7 +214,10 @@ static memfs_code merge_agent(pg_conn *c, const struct merging *m, memfs_error *
                     &args, &r, err);
 }
 
-/* A label may be named twice: the earlier counts. */
+/*
+ * A label may be named twice: the earlier counts.  Births that are early enough are left out first:
+ * what meets a conflict is locked, which is a write even if nothing changes (K7).
+ */
 static memfs_code merge_births(pg_conn *c, const struct merging *m, memfs_error *err)
 {
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
@@ -230,6 +236,8 @@ static memfs_code merge_births(pg_conn *c, const struct merging *m, memfs_error 
     return pg_query(c, KEY_BIRTHS_MERGE,
                     "INSERT INTO births AS b(agent_id, label, created_at) "
                     "SELECT $1, label, min(created_at) FROM unnest($2, $3) n(label, created_at) "
+                    "WHERE NOT EXISTS(SELECT FROM births o WHERE o.agent_id = $1 AND "
+                    "o.label = n.label AND o.created_at <= n.created_at) "
                     "GROUP BY label ON CONFLICT(agent_id, label) DO UPDATE "
                     "SET created_at = excluded.created_at WHERE b.created_at > excluded.created_at",
                     &args, &r, err);

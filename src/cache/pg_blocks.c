@@ -180,19 +180,19 @@ static void composed_dispose(composed *d)
 static void put_bytes(composed *d, const char *before, memfs_str value)
 {
     pg_arg_bytes(&d->args, value);
-    buf_printf(&d->sql, "%s$%d", before, d->args.n);
+    pg_put(&d->sql, before, d->args.n);
 }
 
 static void put_text(composed *d, const char *before, memfs_str value)
 {
     pg_arg_text(&d->args, value);
-    buf_printf(&d->sql, "%s$%d", before, d->args.n);
+    pg_put(&d->sql, before, d->args.n);
 }
 
 static void put_int(composed *d, const char *before, int64_t value)
 {
     pg_arg_int(&d->args, value);
-    buf_printf(&d->sql, "%s$%d", before, d->args.n);
+    pg_put(&d->sql, before, d->args.n);
 }
 
 /* Of each tag the text that stands for it in a list. */
@@ -208,8 +208,9 @@ static void put_tags(composed *d, const block_query *q)
         jw_str(&w, q->tags[i]);
         pg_array_add_str(&d->args, at, buf_str(&text));
     }
-    buf_printf(&d->sql, " AND (SELECT bool_%s(position(tag IN b.tags) > 0) FROM unnest($%d) tag)",
-               q->match_all_tags ? "and" : "or", d->args.n);
+    buf_puts(&d->sql, q->match_all_tags ? " AND (SELECT bool_and(" : " AND (SELECT bool_or(");
+    pg_put(&d->sql, "position(tag IN b.tags) > 0) FROM unnest(", d->args.n);
+    buf_puts(&d->sql, ") tag)");
 }
 
 static void put_filters(composed *d, const block_query *q)

@@ -210,7 +210,7 @@ static void put_unnest(memfs_buf *sql, int from)
 {
     buf_puts(sql, "unnest(");
     for (int i = 0; i < N_ROW_COLUMNS; i++)
-        buf_printf(sql, "%s$%d", i > 0 ? ", " : "", from + i);
+        pg_put(sql, i > 0 ? ", " : "", from + i);
     buf_puts(sql, ")");
 }
 
@@ -270,7 +270,9 @@ static void put_moved(memfs_buf *sql, pg_args *args, const applying *x, unsigned
         return;
     }
     add_move(args, x->u);
-    buf_printf(sql, "WITH moved AS (%s), ", MOVES[bits]);
+    buf_puts(sql, "WITH moved AS (");
+    buf_puts(sql, MOVES[bits]);
+    buf_puts(sql, "), ");
 }
 
 /* A row may not be taken out and put in by one statement: a path is in the list or in the rows. */
@@ -284,16 +286,15 @@ static memfs_code apply_first(pg_conn *c, applying *x, size_t end, size_t n, mem
 
     put_moved(&sql, &args, x, bits);
     add_paths(&args, x->u);
-    buf_printf(&sql, "gone AS (DELETE FROM blocks b USING moved m WHERE b.agent_no = m.agent_no "
-                     "AND %s b.path = ANY($%d)), put AS (INSERT INTO blocks(agent_no, " ROW_COLUMNS
-                     ") SELECT m.agent_no, r.* FROM moved m, ",
-               bits & APPLY_REPLACE ? "NOT" : "", args.n);
+    buf_puts(&sql, "gone AS (DELETE FROM blocks b USING moved m WHERE b.agent_no = m.agent_no AND ");
+    pg_put(&sql, bits & APPLY_REPLACE ? "NOT b.path = ANY(" : "b.path = ANY(", args.n);
+    buf_puts(&sql, ")), put AS (INSERT INTO blocks(agent_no, " ROW_COLUMNS
+                   ") SELECT m.agent_no, r.* FROM moved m, ");
     put_unnest(&sql, args.n + 1);
     add_rows(&args, x->u, 0, end, n);
     pg_arg_int(&args, part_of(x->u->agent_id));
-    buf_printf(&sql, " r" ROW_UPDATE "), told AS (UPDATE changes SET n = n + 1 WHERE part = $%d AND "
-                     "EXISTS(SELECT FROM moved)) SELECT agent_no FROM moved",
-               args.n);
+    pg_put(&sql, " r" ROW_UPDATE "), told AS (UPDATE changes SET n = n + 1 WHERE part = ", args.n);
+    buf_puts(&sql, " AND EXISTS(SELECT FROM moved)) SELECT agent_no FROM moved");
     rc = pg_query(c, KEY_APPLY + bits, sql.ptr, &args, &r, err);
     take_agent(x, &r);
     return rc;

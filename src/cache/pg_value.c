@@ -149,6 +149,12 @@ void pg_array_add_bool(pg_args *a, int at, bool b)
     add_element(a, at, b ? "\1" : "\0", 1);
 }
 
+void pg_put(memfs_buf *sql, const char *text, int number)
+{
+    buf_puts(sql, text);
+    buf_printf(sql, "$%d", number);
+}
+
 size_t pg_args_size(const pg_args *a)
 {
     size_t n = 0;

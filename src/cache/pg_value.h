@@ -51,6 +51,11 @@ void pg_array_add_null(pg_args *a, int at);
 void pg_array_add_oid(pg_args *a, int at, const memfs_oid *oid);
 void pg_array_add_int(pg_args *a, int at, int64_t n);
 void pg_array_add_bool(pg_args *a, int at, bool b);
+/*
+ * Text of ours, and behind it the sign of parameter `number` ("$3"): the one way in which the text of
+ * a query is put together (T26).
+ */
+void pg_put(memfs_buf *sql, const char *text, int number);
 /* How many bytes the parameters have so far: the server takes 1 GiB at most. */
 size_t pg_args_size(const pg_args *a);
 
