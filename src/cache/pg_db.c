@@ -1,4 +1,5 @@
 #include "cache/pg_conn.h"
+#include "cache/pg_owner.h"
 #include "cache/pg_schema.h"
 
 #include "base/clock.h"
@@ -21,6 +22,7 @@
 
 struct pg_db {
     char *url;
+    pg_owner *owner; /* NULL: others may work on it, too */
     unsigned n_users; /* guarded by mutex, as is all below */
 
     pthread_mutex_t mutex;
@@ -29,7 +31,7 @@ struct pg_db {
     unsigned n_open;     /* idle, in use, and being made */
     uint64_t generation; /* connections of older ones are closed when they come back */
     int64_t failed_ms;   /* when none could be made; 0: the last one could */
-    bool is_trying;      /* after a failure one tries, the others wait for what it finds */
+    bool is_trying;      /* after a failure one tries, the others fail without */
     memfs_error failure;
 };
 
@@ -76,11 +78,12 @@ static memfs_code take_place(pg_db *db, int64_t until_ms, pg_conn **ret, memfs_e
             db->idle = db->idle->next;
             return MEMFS_OK;
         }
-        if (db->failed_ms != 0 && clock_mono_ms() - db->failed_ms < FAILURE_HOLDS_MS) {
+        if (db->failed_ms != 0 &&
+            (db->is_trying || clock_mono_ms() - db->failed_ms < FAILURE_HOLDS_MS)) {
             *err = db->failure;
             return err->code;
         }
-        if (db->n_open < PG_N_CONNECTIONS && (db->failed_ms == 0 || !db->is_trying)) {
+        if (db->n_open < PG_N_CONNECTIONS) {
             db->n_open++;
             db->is_trying = true;
             return MEMFS_OK;
@@ -108,18 +111,32 @@ static memfs_code made(pg_db *db, pg_conn *c, uint64_t generation, memfs_code rc
     return rc;
 }
 
+/* Without the lock on the database no connection of the pool is of use. */
+static memfs_code open_conn(pg_db *db, uint64_t generation, pg_conn **ret, memfs_error *err)
+{
+    memfs_code rc = db->owner != NULL ? pg_owner_keep(db->owner, generation, err) : MEMFS_OK;
+
+    return rc < 0 ? rc : pg_conn_open(db->url, ret, err);
+}
+
 static memfs_code acquire(pg_db *db, pg_conn **ret, memfs_error *err)
 {
+    bool is_lost = db->owner != NULL && !pg_owner_seems_good(db->owner);
+    pg_conn *gone = NULL;
     uint64_t generation;
     memfs_code rc;
 
     pthread_mutex_lock(&db->mutex);
+    if (is_lost && db->idle != NULL)
+        gone = empty_pool(db);
     rc = take_place(db, clock_mono_ms() + PG_WAIT_MS, ret, err);
     generation = db->generation;
     pthread_mutex_unlock(&db->mutex);
+    close_all(gone);
     if (rc < 0 || *ret != NULL)
         return rc;
-    return made(db, *ret, generation, pg_conn_open(db->url, ret, err), err);
+    rc = open_conn(db, generation, ret, err);
+    return made(db, *ret, generation, rc, err);
 }
 
 static void release(pg_db *db, pg_conn *c)
@@ -275,7 +292,7 @@ static memfs_code is_current(pg_conn *c, void *ctx, memfs_error *err)
 
 /* ---- life cycle ---- */
 
-memfs_code pg_db_open(const char *url, pg_db **ret, memfs_error *err)
+static memfs_code open_db(const char *url, bool alone, pg_db **ret, memfs_error *err)
 {
     pthread_condattr_t attr;
     pg_db *db;
@@ -286,6 +303,7 @@ memfs_code pg_db_open(const char *url, pg_db **ret, memfs_error *err)
         return rc;
     db = mem_alloc(sizeof(*db));
     db->url = mem_strdup(url);
+    db->owner = alone ? pg_owner_new(db->url) : NULL;
     db->n_users = 1;
     pthread_mutex_init(&db->mutex, NULL);
     pthread_condattr_init(&attr);
@@ -301,6 +319,16 @@ memfs_code pg_db_open(const char *url, pg_db **ret, memfs_error *err)
     }
     *ret = db;
     return MEMFS_OK;
+}
+
+memfs_code pg_db_open(const char *url, pg_db **ret, memfs_error *err)
+{
+    return open_db(url, false, ret, err);
+}
+
+memfs_code pg_db_open_alone(const char *url, pg_db **ret, memfs_error *err)
+{
+    return open_db(url, true, ret, err);
 }
 
 pg_db *pg_db_share(pg_db *db)
@@ -323,6 +351,7 @@ void pg_db_close(pg_db *db)
     if (n_left > 0)
         return;
     close_all(db->idle);
+    pg_owner_free(db->owner);
     pthread_cond_destroy(&db->freed);
     pthread_mutex_destroy(&db->mutex);
     free(db->url);

@@ -2,9 +2,11 @@
 
 /* What was learned of the remotes; see sqlite_state_mirror.c. */
 
-#define COLUMNS                                                                                    \
-    "agent_id, remote, mark, remote_tip, meta_tip, seen_at, pushed_at, proof_at, proof_tree, "     \
-    "answer, detail, n_failures, failed_at, next_try, note, note_text, note_at"
+#define LEARNED                                                                                    \
+    "mark, remote_tip, meta_tip, seen_at, pushed_at, proof_at, proof_tree, answer, detail, "       \
+    "n_failures, failed_at, next_try, note, note_text, note_at"
+#define LEARNED_VALUES "$3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17"
+#define COLUMNS "agent_id, remote, " LEARNED
 
 enum mirror_columns {
     COL_AGENT,
@@ -79,15 +81,15 @@ memfs_code pg_mirrors(state *s, memfs_str agent_id, memfs_str remote, state_mirr
     return rc;
 }
 
+/* A row that is so already is not even locked, which would be a write as well (K7). */
 memfs_code pg_mirror_put(state *s, const state_mirror *row, memfs_error *err)
 {
     _cleanup_(pg_fetch_dispose) pg_fetch f = PG_FETCH_INIT(
         KEY_MIRROR_PUT,
-        "INSERT INTO mirrors AS m(" COLUMNS ") VALUES($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, "
-        "$11, $12, $13, $14, $15, $16, $17) ON CONFLICT(agent_id, remote) DO UPDATE SET "
-        "(mark, remote_tip, meta_tip, seen_at, pushed_at, proof_at, proof_tree, answer, detail, "
-        "n_failures, failed_at, next_try, note, note_text, note_at) = ($3, $4, $5, $6, $7, $8, $9, "
-        "$10, $11, $12, $13, $14, $15, $16, $17) WHERE m IS DISTINCT FROM excluded");
+        "INSERT INTO mirrors(" COLUMNS ") SELECT $1, $2, " LEARNED_VALUES " WHERE NOT EXISTS("
+        "SELECT FROM mirrors WHERE agent_id = $1 AND remote = $2 AND "
+        "(" LEARNED ") = (" LEARNED_VALUES ")) "
+        "ON CONFLICT(agent_id, remote) DO UPDATE SET (" LEARNED ") = (" LEARNED_VALUES ")");
     pg_args *a = &f.args;
 
     pg_arg_text(a, row->agent_id);
