@@ -80,13 +80,13 @@ def build(folder, flags, env=None, targets=()):
     return Counts(passed=1)
 
 
-def pytest(name, what, binary, extra_env=None, timeout=3000):
+def pytest(name, what, binary, extra_env=None, timeout=3000, beside=()):
     report = os.path.join(LOGS, name + ".xml")
     if os.path.exists(report):
         os.unlink(report)
     env = {"MEMFS_BIN": os.path.join(ROOT, binary), "PYTHONDONTWRITEBYTECODE": "1"}
     env.update(extra_env or {})
-    status, text = run(name, ["/usr/bin/python3", "-m", "pytest", "-q", "-rs", "--color=no",
+    status, text = run(name, [*beside, "/usr/bin/python3", "-m", "pytest", "-q", "-rs", "--color=no",
                               "-p", "no:cacheprovider", "--durations=15",
                               "--junitxml", report, *what], env, timeout)
     try:
@@ -159,8 +159,8 @@ def phase_unit():
 
 
 # What runs more than one thread, under ThreadSanitizer.
-CONCURRENT = ["test_pool", "test_cache_threads", "test_state", "test_home", "test_push", "test_read_only",
-              "test_intake", "test_http", "test_mirror"]
+CONCURRENT = ["test_pool", "test_cache_threads", "test_state", "test_state_file", "test_home", "test_push",
+              "test_read_only", "test_intake", "test_http", "test_mirror"]
 
 # Of the server, where the mirror's threads meet each other, a reload, a host that is away, and webhooks.
 CONCURRENT_MIRROR = ("test_webhooks and not ten_thousand or test_mirror and (F15 or F30 or D1 or L3"
@@ -222,6 +222,12 @@ SERVER = ["attacks", "auth", "crash", "durability", "faults", "git_http", "http_
 # Those of the mirror: remotes, webhooks, fleets.
 MIRROR = ["fleet", "hosts", "mirror", "mirror_faults", "proving_ground", "rebuild", "webhooks"]
 
+# Those that bring a PostgreSQL of their own.
+POSTGRES = ["frozen_database", "same_answers"]
+
+# What a client sees, which must not depend on the database: once more over PostgreSQL.
+OVER_POSTGRES = ["auth", "git_http", "owner", "policy", "rest", "rest_agents", "rest_blocks", "vectors"]
+
 
 def integration_files():
     folder = os.path.join(ROOT, "tests", "integration")
@@ -233,9 +239,14 @@ def phase_server():
     return pytest("server", files, "build-asan/memfs", SANITIZED)
 
 
+def phase_postgres():
+    files = ["tests/integration/test_%s.py" % name for name in OVER_POSTGRES + POSTGRES]
+    return pytest("postgres", files, "build-asan/memfs", SANITIZED, beside=["tests/with-postgres"])
+
+
 def phase_client():
     files = ["tests/integration/" + name for name in integration_files()
-             if name[len("test_"):-len(".py")] not in SERVER + MIRROR]
+             if name[len("test_"):-len(".py")] not in SERVER + MIRROR + POSTGRES]
     return pytest("client", files, "build-asan/memfs", SANITIZED)
 
 
@@ -256,6 +267,7 @@ PHASES = [  # name, lane, function
     ("build", "first", phase_build),
     ("client", "client", phase_client),
     ("server", "serve", phase_server),
+    ("postgres", "serve", phase_postgres),
     ("mirror", "mirror", phase_mirror),
     ("unit", "side", phase_unit),
     ("letta", "mirror", phase_letta),
