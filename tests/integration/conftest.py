@@ -2,6 +2,8 @@
 
     MEMFS_BIN   the binary under test (default build/memfs of the checkout)
     SOAK=1      the long forms (before a release)
+    MEMFS_TEST_DATABASE   a PostgreSQL server in which every memfs server gets a database of its own
+                          (tests/with-postgres COMMAND sets it); else SQLite
 
 Every server that a test starts is stopped with SIGTERM, must exit with 0 and is then examined
 (lib/server.py: D6, K1, S3, T20, H1).
@@ -16,7 +18,7 @@ import pytest
 
 pytest.register_assert_rewrite("lib.server", "lib.writer")
 
-from lib import summary
+from lib import postgres, summary
 from lib.gitcli import Git
 from lib.server import CANARY, Server, new_agent
 
@@ -35,11 +37,12 @@ def pytest_terminal_summary(terminalreporter):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Tests that are nothing but long belong to SOAK=1; left out, not skipped: skips are counted."""
-    if not SOAK:
-        long = [item for item in items if item.get_closest_marker("soak")]
-        config.hook.pytest_deselected(items=long)
-        items[:] = [item for item in items if item not in long]
+    """Tests that are nothing but long belong to SOAK=1, those about SQLite's files to SQLite; left
+    out, not skipped: skips are counted."""
+    unwanted = ([] if SOAK else ["soak"]) + (["sqlite"] if postgres.SHARED else [])
+    out = [item for item in items if any(item.get_closest_marker(name) for name in unwanted)]
+    config.hook.pytest_deselected(items=out)
+    items[:] = [item for item in items if item not in out]
 
 
 @pytest.hookimpl(hookwrapper=True)

@@ -122,8 +122,7 @@ def test_L1_the_first_read_of_a_large_memory_stops_nobody_else(server, agent):
     tip, report = push(server, large, {f"f{i % 100}/{i}.md": f"---\ndescription: {i}\n---\n"
                                        + f"line {i}\n" * 20 for i in range(20000)})
     assert report.acked, report
-    for path in glob.glob(server.home + "/cache.db*"):
-        os.unlink(path)
+    server.lose_blocks()
     time.sleep(1.1)  # how long a good look holds
     took = []
 

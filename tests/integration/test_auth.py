@@ -179,9 +179,13 @@ def test_S4_a_token_is_stored_as_its_hash_only(server, folder):
     found = subprocess.run(["grep", "-rlaF", made["token"], folder], capture_output=True)
     assert found.stdout == b""
     digest = hashlib.sha256(made["token"].encode()).digest()
-    data = b"".join(pathlib.Path(server.home, n).read_bytes()
-                    for n in os.listdir(server.home) if n.startswith("state.db"))
-    assert digest in data
+    assert server.state_holds(digest)
+    assert not server.state_holds(made["token"].encode())
+
+
+@pytest.mark.sqlite
+def test_S4_the_tokens_file_is_its_owners_alone(server):
+    server.token()
     assert os.stat(os.path.join(server.home, "state.db")).st_mode & 0o077 == 0
 
 

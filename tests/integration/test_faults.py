@@ -9,7 +9,6 @@ import os
 import random
 import shutil
 import signal
-import sqlite3
 import subprocess
 import threading
 import time
@@ -544,6 +543,7 @@ def cache_files(server):
     return glob.glob(os.path.join(server.home, "cache.db*"))
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("how", ["deleted", "emptied", "garbage", "flipped", "header", "wal-gone",
                                  "folder-in-its-place"])
 def test_D5_F23_cache_damaged_while_stopped(server, how):
@@ -594,6 +594,7 @@ def test_D5_F23_cache_damaged_while_stopped(server, how):
     count("faults", caches_broken=1)
 
 
+@pytest.mark.sqlite
 @pytest.mark.parametrize("how", ["deleted", "emptied", "garbage", "flipped"])
 def test_D5_F23_cache_damaged_while_running(server, how):
     """Never a wrong text with a 200; within seconds the same bytes again; pushes go on."""
@@ -653,24 +654,9 @@ def test_K1_verify_finds_what_somebody_changed(server):
     agents = fixed_agents(server)
     before = server.dump(agents)
     server.stop()
-    database = sqlite3.connect(os.path.join(server.home, "cache.db"))
-    tables = [r[0] for r in database.execute(
-        "SELECT name FROM sqlite_master WHERE type = 'table'")]
-    table = next(t for t in tables if {"value", "label"} <= {
-        c[1] for c in database.execute(f"PRAGMA table_info('{t}')")})
-    key = next(c[1] for c in database.execute(f"PRAGMA table_info('{table}')")
-               if "agent" in c[1])
-    for change, arguments in (
-            (f"UPDATE {table} SET value = 'forged' WHERE label = 'system/human' AND {key} = ?", 0),
-            (f"DELETE FROM {table} WHERE label = 'system/human' AND {key} = ?", 1)):
-        agent_key = agents[arguments]
-        done = database.execute(change, (agent_key,))
-        if done.rowcount == 0:      # the key is a number of an agents' table
-            row = database.execute(f"SELECT {key} FROM {table} ORDER BY {key}").fetchall()
-            done = database.execute(change, (sorted({r[0] for r in row})[arguments],))
-        assert done.rowcount == 1, change
-    database.commit()
-    database.close()
+    for agent, change in ((agents[0], "UPDATE blocks SET value = 'forged'"),
+                          (agents[1], "DELETE FROM blocks")):
+        assert server.change_block(agent, "system/human", change) == 1
     found = server.cli("verify", "--json", check=False)
     text = found.stdout.decode()
     assert found.returncode != 0 and agents[0] in text and agents[1] in text
@@ -681,6 +667,7 @@ def test_K1_verify_finds_what_somebody_changed(server):
     assert server.dump(agents) == before
 
 
+@pytest.mark.sqlite
 def test_F23_state_is_never_begun_anew(server, memory):
     """A broken state stops the server with a word on what to do."""
     server.stop()

@@ -6,7 +6,6 @@ byte, blocks with their ids and dates, names and tags.  `memfs mirror verify` pr
 import json
 import os
 import shutil
-import sqlite3
 import subprocess
 import time
 
@@ -121,11 +120,7 @@ def fill(s, p, n, files=3):
 def set_name(s, agent, name, tags):
     """As an API of names would: the state alone; then main moves and the sidecar goes along."""
     s.stop()
-    db = sqlite3.connect(os.path.join(s.home, "state.db"))
-    assert db.execute("UPDATE agents SET name = ?, tags = ? WHERE agent_id = ?",
-                      (name, json.dumps(tags), agent)).rowcount == 1
-    db.commit()
-    db.close()
+    s.name_agent(agent, name, tags)
     s.start()
 
 

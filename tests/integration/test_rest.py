@@ -301,8 +301,7 @@ def test_K4_ids_and_answers_survive_a_lost_cache(server, git, folder, agent):
     git.clone(server.git_url(a), folder / "c").save({"x.md": "1", "d/y.md": "2"})
     before = server.dump([a])
     server.stop()
-    for path in pathlib.Path(server.home).glob("cache.db*"):
-        path.unlink()
+    server.lose_blocks()
     server.start()
     assert server.dump([a]) == before
     block = server.block(a, "x").json()["id"]

@@ -28,6 +28,19 @@ def sql(url, text):
     return [line.split("\t") for line in out.stdout.splitlines()]
 
 
+def dump(url):
+    """Schema memfs as pg_dump writes it: bytea as hexadecimal digits."""
+    out = subprocess.run(["pg_dump", "-n", "memfs", "-d", url], capture_output=True, timeout=120,
+                         env={"PATH": "/usr/bin:/bin", "LC_ALL": "C.UTF-8"})
+    assert out.returncode == 0, out.stderr
+    return out.stdout
+
+
+def answers(url):
+    return subprocess.run([os.path.join(programs(), "pg_isready"), "-q", "-t", "1", "-d", url],
+                          timeout=30).returncode == 0
+
+
 def database_for(home):
     """The url of this home's database in the shared server; made at the first call."""
     name = "it_" + hashlib.md5(str(home).encode()).hexdigest()[:20]

@@ -8,13 +8,16 @@ verify` on the home (K1), reads every log line (T20), and asks the watcher wheth
 other than to a descendant (H1).
 """
 import base64
+import contextlib
 import glob
 import hashlib
 import json
 import os
+import pathlib
 import re
 import secrets
 import signal
+import sqlite3
 import subprocess
 import threading
 import time
@@ -307,6 +310,63 @@ class Server:
             time.sleep(0.05)
         assert self.leftovers() == []
 
+    # -- rows behind the server's back --------------------------------------------------------------
+
+    @property
+    def database(self):
+        """The url of the PostgreSQL database, None over SQLite."""
+        return self.extra_env.get("MEMFS_DATABASE")
+
+    def lose_blocks(self):
+        """All blocks, as a lost disk would; the server may run."""
+        if self.database:
+            postgres.sql(self.database, "TRUNCATE memfs.blocks, memfs.tips")
+        for path in glob.glob(os.path.join(self.home, "cache.db*")):
+            os.unlink(path)
+
+    def state_holds(self, what):
+        """Are these bytes anywhere in what is kept beside git?"""
+        if self.database:
+            return any(form in postgres.dump(self.database) for form in (what, what.hex().encode()))
+        files = glob.glob(os.path.join(self.home, "state.db*"))
+        return any(what in pathlib.Path(path).read_bytes() for path in files)
+
+    def change_rows(self, name, lite, pg):
+        """One statement, in the words of either; returns how many rows it met."""
+        if self.database:
+            return len(postgres.sql(self.database, f"SET search_path = memfs; {pg} RETURNING 1"))
+        with contextlib.closing(sqlite3.connect(os.path.join(self.home, name))) as db, db:
+            return db.execute(lite).rowcount
+
+    def change_block(self, agent, label, change):
+        """change: UPDATE blocks SET …, or DELETE FROM blocks."""
+        return self.change_rows(
+            "cache.db", f"{change} WHERE label = '{label}' AND agent_no ="
+            f" (SELECT agent_no FROM agents WHERE agent_id = '{agent}')",
+            f"{change} WHERE label = '{label}' AND agent_no ="
+            f" (SELECT agent_no FROM tips WHERE agent_id = '{agent}')")
+
+    def name_agent(self, agent, name, tags):
+        """As an API of names would; only while the server is stopped."""
+        values = (name, json.dumps(tags, ensure_ascii=False))
+        lite, pg = (f"UPDATE agents SET name = {form}, tags = {form}" for form in (
+            "CAST(X'%s' AS TEXT)", "'\\x%s'"))
+        hexed = tuple(text.encode().hex() for text in values)
+        listed = ", ".join(f"'\\x{tag.encode().hex()}'" for tag in tags)
+        where = f"WHERE agent_id = '{agent}'"
+        met = self.change_rows("state.db", f"{lite % hexed} {where}",
+                               f"{pg % hexed}, tag_list = ARRAY[{listed}]::bytea[] {where}")
+        assert met == 1, met
+
+    def mirror_rows(self, remote):
+        """How many agents the state knows something of, at this remote."""
+        count = f"SELECT count(*) FROM %s WHERE remote = '{remote}'"
+        if self.database:
+            return int(postgres.sql(self.database, count % "memfs.mirrors")[0][0])
+        path = f"file:{self.home}/state.db?mode=ro"
+        with contextlib.closing(sqlite3.connect(path, uri=True)) as db:
+            return db.execute(count % "mirrors").fetchone()[0]
+
     # -- the promises ------------------------------------------------------------------------------
 
     def fsck_all(self):
@@ -338,6 +398,11 @@ class Server:
         done = subprocess.run(["grep", "-rlaF", *patterns, "--", self.home, self.log_path],
                               capture_output=True, timeout=300)
         assert done.stdout == b"", f"the canary token is at rest in {done.stdout.decode()}"
+        if self.database and postgres.answers(self.database):
+            rows = postgres.dump(self.database)
+            for secret in (*SECRETS, *self.secrets):
+                assert secret not in rows and secret.hex().encode() not in rows, \
+                    "the canary token is in the database"
 
     def check_log(self):
         """T20: after the talk of the start every line is one whole event."""
