@@ -183,6 +183,26 @@ static memfs_code collect(pg_conn *c, pg_result *ret, memfs_error *err)
 
 /* ---- made ---- */
 
+/*
+ * A password with an "@" or a "/" as it is moves the borders of what follows, and parts of it would
+ * be told as the name of a host, a port or a database (S3).
+ */
+static bool is_ambiguous(const char *url)
+{
+    const char *rest = strstr(url, "://");
+
+    rest = rest != NULL ? strpbrk(rest + 3, "@/") : NULL;
+    return rest != NULL && memchr(rest + 1, '@', strcspn(rest + 1, "?")) != NULL;
+}
+
+static bool has_bad_port(const PQconninfoOption *options)
+{
+    for (; options->keyword != NULL; options++)
+        if (strcmp(options->keyword, "port") == 0 && options->val != NULL)
+            return options->val[strspn(options->val, "0123456789,")] != '\0';
+    return false;
+}
+
 memfs_code pg_url_check(const char *url, memfs_error *err)
 {
     char *text = NULL;
@@ -190,9 +210,11 @@ memfs_code pg_url_check(const char *url, memfs_error *err)
     memfs_code rc = MEMFS_OK;
 
     /* libpq's words may quote the url, password and all */
-    if (options == NULL)
-        rc = memfs_fail(err, MEMFS_EINVALID, "the address of the database does not parse; it looks "
-                                             "like postgresql://user@host/name");
+    if (options == NULL || is_ambiguous(url) || has_bad_port(options))
+        rc = memfs_fail(err, MEMFS_EINVALID,
+                        "the address of the database does not parse; it looks like "
+                        "postgresql://user@host/name, with %%40 for an @ in a password and %%2F "
+                        "for a /");
     PQconninfoFree(options);
     PQfreemem(text);
     return rc;

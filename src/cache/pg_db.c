@@ -240,12 +240,19 @@ static int32_t newest_version(void)
     return n;
 }
 
+/*
+ * By the catalogue's rows and not by to_regclass(), which may answer from what this session knew
+ * before it waited for the lock below.
+ */
 static memfs_code read_version(pg_conn *c, int64_t *ret, memfs_error *err)
 {
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
     memfs_code rc;
 
-    rc = pg_exec(c, "SELECT to_regclass('memfs.version')", &r, err);
+    rc = pg_exec(c,
+                 "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
+                 "ON n.oid = c.relnamespace WHERE n.nspname = 'memfs' AND c.relname = 'version'",
+                 &r, err);
     if (rc < 0)
         return rc;
     *ret = 0;
