@@ -56,6 +56,7 @@ struct pool {
 static _Thread_local struct {
     pool *pool;
     lane *lane;
+    unsigned n_waits; /* one in another: what waits for a host asks the database meanwhile */
 } here;
 
 static lane *lane_find(pool *p, const char *key)
@@ -273,7 +274,7 @@ void pool_wait_begin(void)
 {
     pool *p = here.pool;
 
-    if (p == NULL)
+    if (p == NULL || here.n_waits++ > 0)
         return;
     pthread_mutex_lock(&p->mutex);
     p->n_waiting++;
@@ -287,7 +288,7 @@ void pool_wait_end(void)
 {
     pool *p = here.pool;
 
-    if (p == NULL)
+    if (p == NULL || --here.n_waits > 0)
         return;
     pthread_mutex_lock(&p->mutex);
     p->n_waiting--;

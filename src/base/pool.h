@@ -5,9 +5,10 @@
  * the places (rounded up), so a busy agent cannot starve the others (T17).  When the queue is
  * full, pool_submit refuses with EUNAVAIL and the caller answers 503.
  *
- * A job that waits for a stranger (a slow client) gives its place away for that time, between
- * pool_wait_begin() and pool_wait_end(): another job runs in it, on a further thread if need be.
- * So it takes POOL_MAX_WAITING such clients, not a handful, to hold everybody up (T18).
+ * A job that waits for a stranger (a slow client, a database that is away) gives its place away for
+ * that time, between pool_wait_begin() and pool_wait_end(): another job runs in it, on a further
+ * thread if need be.  So it takes POOL_MAX_WAITING such jobs, not a handful, to hold everybody up
+ * (T18).
  *
  * Thread: any thread may submit; a job runs on one worker thread.
  */
@@ -30,7 +31,7 @@ void pool_free(pool *p);
 MEMFS_CHECK memfs_code pool_submit(pool *p, const char *key, pool_fn fn, void *arg,
                                    memfs_error *err);
 
-/* Around a wait, on the thread of a job; elsewhere they do nothing.  Neither blocks. */
+/* Around a wait, on the thread of a job; elsewhere they do nothing.  They nest.  Neither blocks. */
 void pool_wait_begin(void);
 void pool_wait_end(void);
 

@@ -245,6 +245,30 @@ static void test_more_jobs_wait_than_there_are_threads(void **state)
     pool_wait_end();
 }
 
+static void wait_in_a_wait(void *arg)
+{
+    pool_wait_begin();
+    wait_as_for_a_client(arg);
+    pool_wait_end();
+}
+
+static void test_a_wait_in_a_wait_is_one(void **state)
+{
+    gate slow = GATE_INIT, other = GATE_INIT;
+    pool *p = pool_new(1, 100);
+
+    (void)state;
+    submit(p, "slow", wait_in_a_wait, &slow);
+    assert_true(wait_until_inside(&slow, 1));
+    submit(p, "other", wait_at, &other);
+    assert_true(wait_until_inside(&other, 1));
+    gate_open(&other);
+    gate_open(&slow);
+    pool_free(p);
+    assert_int_equal(slow.n_done, 1);
+    assert_int_equal(other.n_done, 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -256,6 +280,7 @@ int main(void)
         cmocka_unit_test(test_T18_a_job_that_waits_gives_its_place_away),
         cmocka_unit_test(test_T17_waiting_jobs_of_one_key_are_bounded),
         cmocka_unit_test(test_more_jobs_wait_than_there_are_threads),
+        cmocka_unit_test(test_a_wait_in_a_wait_is_one),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
