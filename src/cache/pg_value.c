@@ -39,9 +39,28 @@ static void add_str(pg_args *a, pg_type type, memfs_str s)
     add(a, type, s.len > 0 ? s.ptr : "", s.len);
 }
 
+/* What the text has before the first byte that PostgreSQL does not take. */
+static size_t good_prefix(memfs_str s)
+{
+    size_t n = str_utf8_valid_prefix(s);
+    const char *nul = memchr(s.ptr, '\0', n);
+
+    return nul != NULL ? (size_t)(nul - s.ptr) : n;
+}
+
 void pg_arg_text(pg_args *a, memfs_str s)
 {
+    size_t n = s.len > 0 ? good_prefix(s) : 0;
+    memfs_buf *own = &a->arrays[a->n];
+
     add_str(a, PG_TEXT, s);
+    if (n == s.len)
+        return;
+    *own = (memfs_buf)MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    buf_add(own, s.ptr, n);
+    buf_puts(own, s.ptr[n] == '\0' ? "\x01" : "\xef\xbf\xbd");
+    a->values[a->n - 1] = own->ptr;
+    a->lengths[a->n - 1] = (int)own->len;
 }
 
 void pg_arg_bytes(pg_args *a, memfs_str s)
