@@ -12,19 +12,26 @@ bool database_is_url(memfs_str text)
            str_starts_with(text, MEMFS_STR("postgres://"));
 }
 
-/* Between the first "://" and the next "@" stand user and password. */
+/*
+ * Between "://" and "@" stand user and password, and a query may hold a password, too.  Here it is
+ * the last "@" before the query: in a url that is wrong, as its password has an "@" or a "/" as it
+ * is, nothing of that password may be told either.
+ */
 char *database_name(const char *url)
 {
-    const char *user = strstr(url, "://"), *at, *colon;
+    const char *user = strstr(url, "://"), *border, *query, *colon, *at = NULL;
 
     if (user == NULL)
         return mem_strdup("a PostgreSQL database");
     user += 3;
-    at = strpbrk(user, "@/?");
-    colon = strchr(user, ':');
-    if (at == NULL || *at != '@' || colon == NULL || colon > at)
-        return mem_printf("%.*s", (int)strcspn(url, "?"), url);
-    return mem_printf("%.*s%.*s", (int)(colon - url), url, (int)strcspn(at, "?"), at);
+    border = user + strcspn(user, "@/"); /* a password may have a "?" */
+    query = *border != '\0' ? border + strcspn(border, "?") : user + strcspn(user, "?");
+    for (const char *c = user; c < query; c++)
+        at = *c == '@' ? c : at;
+    colon = at != NULL ? memchr(user, ':', (size_t)(at - user)) : NULL;
+    if (colon == NULL)
+        return mem_printf("%.*s", (int)(query - url), url);
+    return mem_printf("%.*s%.*s", (int)(colon - url), url, (int)(query - at), at);
 }
 
 static memfs_code open_sqlite(const char *folder, state **ret_state, cache **ret_cache,

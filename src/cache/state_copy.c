@@ -4,6 +4,7 @@
 #include "base/mem.h"
 
 #include <stdlib.h>
+#include <unistd.h>
 
 /*
  * A state of any backend into one of any other: through the calls that everybody has, so a backup does
@@ -88,6 +89,18 @@ memfs_code state_copy_into(state *from, state *to, memfs_error *err)
     return rc < 0 ? rc : state_mirrors(from, MEMFS_STR(""), MEMFS_STR(""), copy_mirror, &c, err);
 }
 
+/* Half a copy must not be taken for one. */
+static void drop_half(const char *file)
+{
+    static const char *const parts[] = { "", "-wal", "-shm" };
+
+    for (size_t i = 0; i < ARRAY_LEN(parts); i++) {
+        _cleanup_(mem_freep) char *path = mem_printf("%s%s", file, parts[i]);
+
+        (void)unlink(path);
+    }
+}
+
 memfs_code state_copy_rows(state *s, const char *to, memfs_error *err)
 {
     const char *slash = strrchr(to, '/');
@@ -105,5 +118,7 @@ memfs_code state_copy_rows(state *s, const char *to, memfs_error *err)
         return rc;
     rc = state_copy_into(s, copy, err);
     state_close(copy);
+    if (rc < 0)
+        drop_half(to);
     return rc;
 }

@@ -43,6 +43,19 @@ memfs_code home_database_url(const char *home_path, const char *given, char **re
                                            "that looks like postgresql://user@host/name");
 }
 
+bool home_database_has_password(const char *url)
+{
+    const char *user = strstr(url, "://"), *at, *parameters = strchr(url, '?');
+
+    if (parameters != NULL && strstr(parameters, "password=") != NULL)
+        return true; /* sslpassword, too */
+    if (user == NULL)
+        return false;
+    user += strlen("://");
+    at = memchr(user, '@', strcspn(user, "/"));
+    return at != NULL && memchr(user, ':', (size_t)(at - user)) != NULL;
+}
+
 /* ---- that it stays that one ---- */
 
 static memfs_code read_name(const char *path, memfs_buf *out, memfs_error *err)
@@ -79,24 +92,35 @@ static memfs_code remember(const char *path, memfs_str name, memfs_error *err)
 
 /* ---- moving in ---- */
 
-/* The file goes last: a crash before that does it all again, which comes to the same. */
-static memfs_code move_in(const char *home_path, state *to, bool *ret_moved, memfs_error *err)
+static memfs_code copy_file(const char *home_path, state *to, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *file = mem_printf("%s/state.db", home_path);
-    _cleanup_(mem_freep) char *aside = mem_printf("%s/state.db.moved", home_path);
     state *from = NULL;
-    memfs_code rc;
+    memfs_code rc = state_open_sqlite(home_path, &from, err);
 
-    if (!fs_exists(file))
-        return MEMFS_OK;
-    rc = state_open_sqlite(home_path, &from, err);
     if (rc == MEMFS_OK)
         rc = state_copy_into(from, to, err);
     state_close(from); /* its log is in the file now */
-    if (rc == MEMFS_OK)
-        rc = fs_rename(file, aside, err);
-    *ret_moved = rc == MEMFS_OK;
     return rc < 0 ? memfs_context(err, "could not move the state into the database") : rc;
+}
+
+/*
+ * The file goes last: a crash before that does it all again, which comes to the same, and one after
+ * it finds that the home remembers where its state is.
+ */
+static memfs_code settle(const char *home_path, state *to, const char *path, memfs_str name,
+                         bool *ret_moved, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *file = mem_printf("%s/state.db", home_path);
+    _cleanup_(mem_freep) char *aside = mem_printf("%s/state.db.moved", home_path);
+    bool is_moving = fs_exists(file);
+    memfs_code rc = is_moving ? copy_file(home_path, to, err) : MEMFS_OK;
+
+    if (rc == MEMFS_OK && !fs_exists(path))
+        rc = remember(path, name, err);
+    if (rc == MEMFS_OK && is_moving)
+        rc = fs_rename(file, aside, err);
+    *ret_moved = rc == MEMFS_OK && is_moving;
+    return rc;
 }
 
 memfs_code home_database_open(const char *home_path, const char *url, state **ret_state,
@@ -116,8 +140,6 @@ memfs_code home_database_open(const char *home_path, const char *url, state **re
         rc = database_open(url, home_path, ret_state, ret_cache, ret_was_reset, err);
     if (rc < 0 || url == NULL)
         return rc;
-    rc = move_in(home_path, *ret_state, ret_moved, err);
-    if (rc == MEMFS_OK && was.len == 0)
-        rc = remember(path, str_of(name), err);
-    return rc; /* what is open is closed with the home */
+    /* what is open is closed with the home */
+    return settle(home_path, *ret_state, path, str_of(name), ret_moved, err);
 }
