@@ -5,7 +5,8 @@
  *     event threads    http.c
  *     workers          http.c's pools: handlers that wait for git or the disk
  *     reaper           http_conn.c
- *     background       recovers what was not touched yet, then folds packs as pushes leave them
+ *     background       recovers what was not touched yet, then brings rows that the database was away
+ *                      for, and folds packs as pushes leave them
  *     mirror           its scheduler and workers (mirror.h)
  *
  * Stopping: no new connections, requests end within GRACE_MS, then the background, then the mirror
@@ -130,7 +131,8 @@ static http_server *take_http(server *s)
     return taken;
 }
 
-static void recover(server *s)
+/* While the database is away it is tried again every second, and told once. */
+static void recover(server *s, bool *was_told)
 {
     memfs_error err = MEMFS_ERROR_INIT;
     int64_t began_ms = clock_mono_ms();
@@ -138,7 +140,9 @@ static void recover(server *s)
     size_t n = 0;
 
     if (home_recover_all(s->app.home, should_stop, s, &n, &err) < 0) {
-        log_event(LOG_ERROR, "recovery_failed", "reason", err.msg, NULL);
+        if (!*was_told)
+            log_event(LOG_ERROR, "recovery_failed", "reason", err.msg, NULL);
+        *was_told = true;
         return;
     }
     if (should_stop(s))
@@ -152,10 +156,14 @@ static void recover(server *s)
 
 static void *run_background(void *arg)
 {
+    bool was_told = false;
     server *s = arg;
 
-    recover(s);
     do {
+        if (!atomic_load(&s->app.is_ready))
+            recover(s, &was_told);
+        while (!should_stop(s) && home_catch_up_step(s->app.home))
+            ;
         while (!should_stop(s) && home_upkeep_step(s->app.home))
             ;
         auth_tell_failures(s->app.auth, clock_mono_ms());

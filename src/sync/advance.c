@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "sync/away.h"
 #include "sync/materialise_int.h"
 
 #include <stdarg.h>
@@ -127,10 +128,12 @@ static void write_rows(advance *v, plan *rows)
 
     if (!v->exists || agent_is_synced_at(v->h, v->a, &v->tip))
         rc = plan_apply(v->h, v->a, rows, &result, &err);
-    if (rc < 0)
+    if (rc < 0 && !home_is_away(v->h, rc))
         rc = materialise_agent(v->h, v->a, &result, &err); /* it mends what it can */
     if (rc == MEMFS_OK)
         return;
+    if (rc == MEMFS_EUNAVAIL)
+        home_is_behind(v->h, v->a);
     say(v, "the commit is safe; its blocks will follow (%s)", err.msg);
     home_alarm(v->h, v->a, "cache_behind", "main moved durably, its blocks are not there yet: %s",
                err.msg);
@@ -164,7 +167,8 @@ static memfs_code take_in(advance *v, const advance_step *s, memfs_error *err)
     rc = state_agent_add(v->h->state, str_of(v->a->id), str_of(v->a->org), clock_wall_us(), err);
     if (rc == MEMFS_OK)
         agent_set_known(v->a);
-    return rc;
+    /* asked a moment ago it did not know this agent, so it may learn of it later (F22) */
+    return home_is_away(v->h, rc) ? MEMFS_OK : rc;
 }
 
 /* ---- the ref ---- */

@@ -26,6 +26,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "sync/away.h"
 #include "sync/materialise.h"
 
 #include <stdio.h>
@@ -225,7 +226,7 @@ void agent_synced(home *h, agent *a, const memfs_oid *tip, uint64_t epoch)
 /* Under the entry's mutex. */
 static bool is_behind(home *h, agent *a, const memfs_oid *tip)
 {
-    return !a->is_synced || a->epoch != atomic_load(&h->epoch) || !oid_equal(&a->synced, tip);
+    return !a->is_known || !a->is_synced || a->epoch != atomic_load(&h->epoch) || !oid_equal(&a->synced, tip);
 }
 
 bool agent_is_synced_at(home *h, agent *a, const memfs_oid *tip)
@@ -383,6 +384,25 @@ static void note_attempt(agent *a, const memfs_error *err_or_null)
     pthread_mutex_unlock(&a->mutex);
 }
 
+/*
+ * The state may only have been away when it was asked before: then the agent is no news (F22).
+ */
+static memfs_code adopt(home *h, agent *a, memfs_error *err)
+{
+    bool was_there = false;
+    memfs_code rc = state_agent_known(h->state, str_of(a->id), &was_there, err);
+
+    if (rc == MEMFS_OK && !was_there)
+        rc = state_agent_add(h->state, str_of(a->id), str_of(a->org), clock_wall_us(), err);
+    if (rc < 0)
+        return rc;
+    agent_set_known(a);
+    if (!was_there)
+        home_alarm(h, a, "agent_adopted",
+                   "a repository was on the disk that the state did not know");
+    return MEMFS_OK;
+}
+
 /* Under the agent's lock. */
 static memfs_code catch_up(home *h, agent *a, memfs_error *err)
 {
@@ -391,10 +411,14 @@ static memfs_code catch_up(home *h, agent *a, memfs_error *err)
 
     if (!may_try(a, err))
         return err->code;
-    rc = materialise_agent(h, a, &result, err);
+    rc = agent_is_known(a) ? MEMFS_OK : adopt(h, a, err);
+    if (rc == MEMFS_OK)
+        rc = materialise_agent(h, a, &result, err);
     note_attempt(a, rc < 0 ? err : NULL);
     if (rc == MEMFS_OK || agent_is_fenced(a, err))
         return rc == MEMFS_OK ? rc : err->code;
+    if (rc == MEMFS_EUNAVAIL)
+        home_is_behind(h, a);
     if (alarm_is_due(a))
         home_alarm(h, a, "cache_behind", "the blocks could not be brought to the tip: %s",
                    err->msg);
@@ -482,17 +506,6 @@ static memfs_code compare_with_cache(home *h, agent *a, const memfs_oid *tip, bo
     return catch_up(h, a, err);
 }
 
-static memfs_code adopt(home *h, agent *a, memfs_error *err)
-{
-    memfs_code rc = state_agent_add(h->state, str_of(a->id), str_of(a->org), clock_wall_us(), err);
-
-    if (rc < 0)
-        return rc;
-    agent_set_known(a);
-    home_alarm(h, a, "agent_adopted", "a repository was on the disk that the state did not know");
-    return MEMFS_OK;
-}
-
 static memfs_code sweep(home *h, agent *a, memfs_error *err)
 {
     size_t n_removed = 0;
@@ -514,6 +527,17 @@ static bool is_touched(agent *a)
     return is_touched;
 }
 
+/* Beside the repository, for pushes while the database is away. */
+static void keep_what_was_purged(home *h, agent *a)
+{
+    _cleanup_(mem_freep) memfs_oid *ids = NULL;
+    memfs_error ignored;
+    size_t n;
+
+    if (cache_is_remote(h->cache) && agent_banned(h, a, &ids, &n, &ignored) < 0)
+        return; /* the next push does it, or says why not */
+}
+
 /*
  * The rows may fail without the repository failing: git goes on, and the next reader tries again.
  */
@@ -531,8 +555,11 @@ memfs_code agent_recover(home *h, agent *a, memfs_error *err)
                    ? agent_missing(h, a, err)
                    : memfs_fail(err, MEMFS_ENOTFOUND, "agent '%s' is not known", a->id);
     rc = sweep(h, a, err);
-    if (rc == MEMFS_OK && !was_known)
+    if (rc == MEMFS_OK && !was_known) {
         rc = adopt(h, a, err);
+        if (home_is_away(h, rc))
+            rc = MEMFS_OK; /* git goes on; catching up comes to it again */
+    }
     if (rc == MEMFS_OK)
         rc = check_old_fence(h, a, err);
     if (rc == MEMFS_OK)
@@ -542,6 +569,7 @@ memfs_code agent_recover(home *h, agent *a, memfs_error *err)
     set_phase(a, AGENT_READY, &tip);
     if (compare_with_cache(h, a, &tip, &has_moved, &rows_err) < 0 && agent_is_fenced(a, err))
         return err->code;
+    keep_what_was_purged(h, a);
     if (has_moved || !was_known)
         home_moved(h, a);
     return MEMFS_OK;
@@ -632,7 +660,7 @@ bool agent_was_ready(home *h, agent *a)
 
     pthread_mutex_lock(&a->mutex);
     was_ready = a->phase == AGENT_READY && clock_mono_ms() - a->checked_ms < PEEK_MS &&
-                a->is_synced && a->epoch == atomic_load(&h->epoch) &&
+                a->is_known && a->is_synced && a->epoch == atomic_load(&h->epoch) &&
                 (a->is_moving || oid_equal(&a->synced, &a->tip));
     pthread_mutex_unlock(&a->mutex);
     return was_ready;

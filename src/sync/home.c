@@ -215,6 +215,7 @@ void home_close(home *h)
     state_close(h->state);
     free_table(h);
     free(h->upkeep);
+    free(h->behind);
     pthread_mutex_destroy(&h->upkeep_mutex);
     pthread_rwlock_destroy(&h->table_lock);
     fs_unlock(&h->lock);
@@ -615,6 +616,17 @@ void home_cache_suspect(home *h)
     }
     atomic_fetch_add(&h->epoch, 1);
     home_alarm(h, NULL, "cache_reset", "the block cache was set aside and is made anew from git");
+}
+
+void home_rows_lost(home *h, memfs_str id)
+{
+    agent *a = table_find(h, id);
+
+    if (a == NULL)
+        return;
+    pthread_mutex_lock(&a->mutex);
+    a->is_synced = false;
+    pthread_mutex_unlock(&a->mutex);
 }
 
 /* ---- upkeep that a push asks for ---- */

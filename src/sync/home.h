@@ -101,10 +101,20 @@ MEMFS_CHECK memfs_code home_recover_all(home *h, bool (*should_stop)(void *ctx),
  */
 bool home_upkeep_step(home *h);
 /*
+ * Brings the rows of one agent to its tip that the database was away for.  False: there is none, or
+ * the database is still away.  For a thread of the server's, every second or so.
+ */
+bool home_catch_up_step(home *h);
+/*
  * A read of the cache answered ECORRUPT: sets it aside and begins it anew (F23).  Agents are caught
  * up at their next touch, so the caller asks home_agent again and repeats its read once.
  */
 void home_cache_suspect(home *h);
+/*
+ * The cache has nothing of an agent whose rows home_agent() said are there: somebody emptied the
+ * database.  The next home_agent() makes them anew.
+ */
+void home_rows_lost(home *h, memfs_str id);
 
 void agent_lock(agent *a);
 /* False when it was not free within timeout_ms. */

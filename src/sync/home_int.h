@@ -29,6 +29,8 @@ struct agent {
     bool has_own_org;
     agent *next;    /* in its bucket; guarded by the home's table lock */
     bool is_queued; /* for upkeep; guarded by the home's upkeep_mutex */
+    bool is_waiting; /* for its rows (away.c); the same */
+    size_t n_banned_kept; /* in its file `banned`, by this process; the agent lock */
     bool is_settled; /* what the folders say is on the disk, as of this process; the agent lock */
 
     pthread_mutex_t mutex; /* guards all below; held for a few instructions only */
@@ -70,6 +72,8 @@ struct home {
     pthread_mutex_t upkeep_mutex;
     agent **upkeep; /* a ring would be no shorter: this rarely holds more than a few */
     size_t n_upkeep, cap_upkeep;
+    agent **behind; /* away.c; the same mutex */
+    size_t n_behind, cap_behind;
 };
 
 /* Tells whoever listens; text is made as by printf.  a may be NULL. */

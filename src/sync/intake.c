@@ -22,6 +22,7 @@
 #include "store/history.h"
 #include "store/rewrite.h"
 #include "sync/advance.h"
+#include "sync/away.h"
 #include "sync/materialise.h"
 
 #include <stdio.h>
@@ -70,7 +71,7 @@ static memfs_code vet(intake *i, const memfs_oid *tip, memfs_error *err)
                                 .policy = &i->v.h->options.policy };
     memfs_code rc;
 
-    rc = state_banned(i->v.h->state, str_of(i->v.a->id), &banned, &vetting.n_banned, err);
+    rc = agent_banned(i->v.h, i->v.a, &banned, &vetting.n_banned, err);
     if (rc < 0)
         return rc;
     vetting.banned = banned;

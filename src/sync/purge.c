@@ -17,6 +17,7 @@
  * finds nothing more to replace, and drops what the first left.  What it cannot reach is said in
  * the docs: clones, remotes, and backups taken before.
  */
+#include "sync/away.h"
 #include "sync/upkeep_int.h"
 
 #include "base/clock.h"
@@ -131,7 +132,9 @@ static memfs_code write_history(purge *p, memfs_error *err)
 
 static memfs_code ban(purge *p, memfs_error *err)
 {
-    size_t n = p->rewritten.n_gone + p->q->n_blobs;
+    size_t n = p->rewritten.n_gone + p->q->n_blobs, n_all;
+    _cleanup_(mem_freep) memfs_oid *all = NULL;
+    memfs_code rc;
 
     p->banned = mem_alloc((n + 1) * sizeof(*p->banned));
     if (p->rewritten.n_gone > 0)
@@ -141,7 +144,8 @@ static memfs_code ban(purge *p, memfs_error *err)
     p->n_banned = n;
     if (n == 0)
         return MEMFS_OK;
-    return state_banned_add(p->r.h->state, p->q->agent_id, p->banned, n, err);
+    rc = state_banned_add(p->r.h->state, p->q->agent_id, p->banned, n, err);
+    return rc < 0 ? rc : agent_banned(p->r.h, p->a, &all, &n_all, err);
 }
 
 static memfs_code move_main(purge *p, memfs_error *err)

@@ -28,6 +28,7 @@
 #include "base/escape.h"
 #include "base/mem.h"
 #include "sync/advance.h"
+#include "sync/away.h"
 #include "sync/read_only.h"
 
 #include <stdarg.h>
@@ -162,7 +163,7 @@ static memfs_code vet(push *p, advance *v, memfs_error *err)
                                  .policy = &p->h->options.policy };
     memfs_code rc;
 
-    rc = state_banned(p->h->state, str_of(p->a->id), &banned, &vetting.n_banned, err);
+    rc = agent_banned(p->h, p->a, &banned, &vetting.n_banned, err);
     if (rc < 0)
         return rc;
     vetting.banned = banned;
