@@ -106,9 +106,9 @@ static memfs_code relay_row(const block_row *row, void *ctx, memfs_error *err)
 
 /*
  * reply_agent() has just said that the rows are there.  When the cache says otherwise, its file was
- * lost or replaced a moment ago (F23): home_agent() looks again, thoroughly, and makes the rows
- * anew, on a worker (ELIMIT, that is 413, is what defers).  When they are lost once more that is no
- * 404: the agent is known.
+ * lost or replaced a moment ago, or its tables were emptied (F23): home_agent() looks again,
+ * thoroughly, and makes the rows anew, on a worker (ELIMIT, that is 413, is what defers).  When they
+ * are lost once more that is no 404: the agent is known.
  */
 memfs_code reply_agent_blocks(http_request *rq, app *self, const block_query *q, cache_tip *ret,
                               block_row_fn fn, void *ctx, memfs_error *err)
@@ -123,6 +123,7 @@ memfs_code reply_agent_blocks(http_request *rq, app *self, const block_query *q,
         return rc;
     if (http_is_hurried(rq))
         return memfs_fail(err, MEMFS_ELIMIT, "more work than an event thread may do");
+    home_rows_lost(self->home, q->agent_id);
     rc = home_agent(self->home, q->agent_id, &a, err);
     if (rc < 0)
         return rc;
