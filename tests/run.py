@@ -123,7 +123,7 @@ def cmocka_counts(commands, env, log_prefix="unit-"):
     """Each command is one program with its arguments; a corpus replay counts as one test."""
     total = Counts()
     for command in commands:
-        name = os.path.basename(command[0])
+        name = os.path.basename(command[1] if command[0].endswith("/with-postgres") else command[0])
         status, text = run(log_prefix + name, command, env, 600)
         if name.startswith("replay_"):
             total.add(Counts(passed=1) if status == 0 else Counts(failed=1))
@@ -159,8 +159,9 @@ def phase_unit():
 
 
 # What runs more than one thread, under ThreadSanitizer.
-CONCURRENT = ["test_pool", "test_cache_threads", "test_state", "test_state_file", "test_home", "test_push",
-              "test_read_only", "test_intake", "test_http", "test_mirror"]
+CONCURRENT = ["test_pool", "test_cache_threads", "test_cache_threads_file", "test_state", "test_state_file",
+              "test_home", "test_push", "test_read_only", "test_intake", "test_http", "test_mirror"]
+CONCURRENT_POSTGRES = ["test_cache_threads_pg", "test_state_pg", "test_pg_db"]
 
 # Of the server, where the mirror's threads meet each other, a reload, a host that is away, and webhooks.
 CONCURRENT_MIRROR = ("test_webhooks and not ten_thousand or test_mirror and (F15 or F30 or D1 or L3"
@@ -173,10 +174,13 @@ PROGRAMS = ["memfs", "memfs-server", "memfs-hook", "git-remote-memfs"]
 def phase_tsan():
     """The concurrent unit tests, what the client does with threads (many memories, the watcher), the mirror."""
     counts = build("build-tsan", ["-Db_sanitize=thread", "-Db_lundef=false"],
-                   targets=["tests/unit/" + name for name in CONCURRENT] + PROGRAMS)
+                   targets=["tests/unit/" + name for name in CONCURRENT + CONCURRENT_POSTGRES] + PROGRAMS)
     if counts.failed:
         return counts
-    commands = [[os.path.join(ROOT, "build-tsan/tests/unit", name)] for name in CONCURRENT]
+    folder = os.path.join(ROOT, "build-tsan/tests/unit")
+    commands = [[os.path.join(folder, name)] for name in CONCURRENT]
+    commands += [[os.path.join(ROOT, "tests/with-postgres"), os.path.join(folder, name)]
+                 for name in CONCURRENT_POSTGRES]
     counts.add(cmocka_counts(commands, UNIT_ENV, "tsan-"))
     env = {"TSAN_OPTIONS": UNIT_ENV["TSAN_OPTIONS"]}
     files = ["tests/integration/test_%s.py" % name for name in ("sync", "watch")]
@@ -223,7 +227,7 @@ SERVER = ["attacks", "auth", "crash", "durability", "faults", "git_http", "http_
 MIRROR = ["fleet", "hosts", "mirror", "mirror_faults", "proving_ground", "rebuild", "webhooks"]
 
 # Those that bring a PostgreSQL of their own.
-POSTGRES = ["frozen_database", "same_answers"]
+POSTGRES = ["frozen_database", "postgres", "same_answers"]
 
 # What a client sees, which must not depend on the database: once more over PostgreSQL.
 OVER_POSTGRES = ["auth", "git_http", "owner", "policy", "rest", "rest_agents", "rest_blocks", "vectors"]
