@@ -55,6 +55,7 @@ class Postgres:
     def __init__(self, folder, port=None):
         self.folder = str(folder)
         self.data = os.path.join(self.folder, "data")
+        self.frozen = []
         self.port = port
         self.bin = programs()
         os.makedirs(self.folder, exist_ok=True)
