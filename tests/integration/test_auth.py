@@ -7,6 +7,7 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import socket
 import subprocess
 import uuid
@@ -41,11 +42,14 @@ def test_S1_S2_every_route_with_every_token_and_every_id(world):
     count("auth", matrix_requests=m.n)
 
 
-def test_S1_sabotaged_the_matrix_fails(memfs_bin, servers):
+def test_S1_sabotaged_the_matrix_fails(memfs_bin, folder, servers):
     """The same program without the comparison of agents (MEMFS_SABOTAGE_AUTH): were the matrix
     content with it, it would prove nothing."""
-    program = pathlib.Path(memfs_bin).parent / "tests" / "memfs-server-open"
+    built = pathlib.Path(memfs_bin).parent
+    program = built / "tests" / "memfs-server-open"
     assert program.exists(), "the build has no tests/memfs-server-open (meson -Dtests=true)"
+    program = shutil.copy(program, folder)      # it looks for the module beside itself
+    shutil.copy(built / "memfs-postgresql.so", folder)
     server = servers(start=False)
     door, server.binary = server.binary, str(program)
     server.start()

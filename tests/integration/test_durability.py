@@ -132,6 +132,7 @@ def after_the_cut(memfs_bin, folder, copy, load, upto, examine):
             server.kill()
 
 
+@pytest.mark.sqlite     # the state is on the disk that is cut
 @pytest.mark.parametrize("fs, share", [("ext4", 4), ("xfs", 1)])
 def test_D1_power_cuts(memfs_bin, folder, scale, fs, share):
     cuts = max(1, n_cuts(scale) * share // 5)
@@ -161,6 +162,7 @@ def test_D1_sabotage_without_folder_fsync_loses(memfs_bin, folder):
     assert acked >= 12 and len(lost) > 0
 
 
+@pytest.mark.sqlite
 def test_D1_first_push_of_an_agent(memfs_bin, folder, scale):
     """The commit, the repository, its folder, and that the agent is known: all from one ack."""
     image = Image("ext4")
