@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/pool.h"
 
 #include <errno.h>
 #include <poll.h>
@@ -10,6 +11,8 @@
 
 #define OLDEST_SERVER 130000
 #define CONNECT_TIMEOUT_S "3" /* a host */
+#define PATIENCE_MS 20          /* before a worker's place is given away for the wait */
+#define SILENCE_MS 5000        /* before a server that says nothing is asked whether it is there */
 
 /*
  * Of every session.  The time of a statement is bounded here as well as by the waits below: what
@@ -91,6 +94,32 @@ static memfs_code fail_late(pg_conn *c, memfs_error *err)
     return memfs_fail(err, MEMFS_EUNAVAIL, "the database did not answer in time");
 }
 
+/* A statement may take its time, but not from a server that greets nobody any more (L3). */
+static bool is_there(const pg_conn *c)
+{
+    static const char *const keys[] = { "connect_timeout", "host", "port", NULL };
+    const char *values[] = { CONNECT_TIMEOUT_S, PQhost(c->pg), PQport(c->pg), NULL };
+    PGPing said;
+
+    pool_wait_begin();
+    said = PQpingParams(keys, values, 0);
+    pool_wait_end();
+    return said != PQPING_NO_RESPONSE && said != PQPING_REJECT;
+}
+
+/* Most answers come at once; who waits longer keeps no place from work that asks no database (L3). */
+static int poll_modestly(struct pollfd *fd, int64_t wait_ms)
+{
+    int n = poll(fd, 1, wait_ms > PATIENCE_MS ? PATIENCE_MS : (int)wait_ms);
+
+    if (n != 0 || wait_ms <= PATIENCE_MS)
+        return n;
+    pool_wait_begin();
+    n = poll(fd, 1, (int)(wait_ms - PATIENCE_MS));
+    pool_wait_end();
+    return n;
+}
+
 static memfs_code wait_for(pg_conn *c, short events, memfs_error *err)
 {
     struct pollfd fd = { .fd = PQsocket(c->pg), .events = events };
@@ -101,11 +130,13 @@ static memfs_code wait_for(pg_conn *c, short events, memfs_error *err)
         left_ms = c->until_ms - clock_mono_ms();
         if (left_ms <= 0)
             return fail_late(c, err);
-        n = poll(&fd, 1, left_ms > INT32_MAX ? INT32_MAX : (int)left_ms);
+        n = poll_modestly(&fd, left_ms > SILENCE_MS ? SILENCE_MS : left_ms);
         if (n > 0)
             return MEMFS_OK;
         if (n < 0 && errno != EINTR)
             return fail_broken(c, err);
+        if (n == 0 && !is_there(c))
+            return fail_late(c, err);
     }
 }
 
@@ -232,17 +263,29 @@ static PGconn *connect_to(const char *url)
                                         "client_encoding", NULL };
     const char *values[] = { CONNECT_TIMEOUT_S, "read-write", "10000", "memfs",
                              url, "UTF8", NULL };
+    PGconn *pg;
 
-    return PQconnectdbParams(keys, values, 1);
+    pool_wait_begin();
+    pg = PQconnectdbParams(keys, values, 1);
+    pool_wait_end();
+    return pg;
 }
 
-/* Before a connection stands there is no SQLSTATE, only words. */
+/*
+ * Before a connection stands there is no SQLSTATE, only words; in another language than these a
+ * refusal is taken for a database that is away.
+ */
 static memfs_code fail_to_connect(PGconn *pg, memfs_error *err)
 {
+    static const char *const refusals[] = { "authentication failed", "no pg_hba.conf entry",
+                                            "pg_hba.conf rejects",
+                                            "FATAL:  role \"", "permission denied for database",
+                                            "is not permitted to log in" };
+    bool is_refused = PQconnectionNeedsPassword(pg) != 0;
     const char *words = PQerrorMessage(pg);
-    bool is_refused = strstr(words, "authentication failed") != NULL ||
-                      PQconnectionNeedsPassword(pg) != 0;
 
+    for (size_t i = 0; i < ARRAY_LEN(refusals); i++)
+        is_refused = is_refused || strstr(words, refusals[i]) != NULL;
     return fail_with(err, is_refused ? MEMFS_EDENIED : MEMFS_EUNAVAIL,
                      "no connection to the database", words);
 }

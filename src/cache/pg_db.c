@@ -5,6 +5,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "base/pool.h"
 
 #include <pthread.h>
 #include <stdio.h>
@@ -29,6 +30,7 @@ struct pg_db {
     pthread_cond_t freed; /* a connection, or a place for one */
     pg_conn *idle;
     unsigned n_open;     /* idle, in use, and being made */
+    unsigned n_made;     /* idle and in use */
     uint64_t generation; /* connections of older ones are closed when they come back */
     int64_t failed_ms;   /* when none could be made; 0: the last one could */
     bool is_trying;      /* after a failure one tries, the others fail without */
@@ -55,7 +57,7 @@ static pg_conn *empty_pool(pg_db *db)
     db->generation++;
     db->idle = NULL;
     for (const pg_conn *c = idle; c != NULL; c = c->next)
-        db->n_open--;
+        db->n_open--, db->n_made--;
     return idle;
 }
 
@@ -63,27 +65,36 @@ static bool wait_until(pg_db *db, int64_t until_ms)
 {
     struct timespec until = { until_ms / 1000, until_ms % 1000 * 1000000 };
 
-    return pthread_cond_timedwait(&db->freed, &db->mutex, &until) == 0;
+    bool is_called;
+
+    pool_wait_begin();
+    is_called = pthread_cond_timedwait(&db->freed, &db->mutex, &until) == 0;
+    pool_wait_end();
+    return is_called;
 }
 
 /*
- * Under the mutex: takes an idle connection, or a place for a new one (*ret NULL).  A failure that
- * was a moment ago is answered again.
+ * Under the mutex: takes an idle connection, or a place for a new one (*ret NULL).  A failure to
+ * make one that was a moment ago is answered again, but for where others are at work: then the
+ * server has no more of them to give, and one that comes back is waited for.
  */
 static memfs_code take_place(pg_db *db, int64_t until_ms, pg_conn **ret, memfs_error *err)
 {
+    bool has_failed;
+
     for (;;) {
         *ret = db->idle;
         if (db->idle != NULL) {
             db->idle = db->idle->next;
             return MEMFS_OK;
         }
-        if (db->failed_ms != 0 &&
-            (db->is_trying || clock_mono_ms() - db->failed_ms < FAILURE_HOLDS_MS)) {
+        has_failed = db->failed_ms != 0 &&
+                     (db->is_trying || clock_mono_ms() - db->failed_ms < FAILURE_HOLDS_MS);
+        if (has_failed && db->n_made == 0) {
             *err = db->failure;
             return err->code;
         }
-        if (db->n_open < PG_N_CONNECTIONS) {
+        if (!has_failed && db->n_open < PG_N_CONNECTIONS) {
             db->n_open++;
             db->is_trying = true;
             return MEMFS_OK;
@@ -93,8 +104,9 @@ static memfs_code take_place(pg_db *db, int64_t until_ms, pg_conn **ret, memfs_e
     }
 }
 
+/* *ret_others: it failed, and there are others to wait for. */
 static memfs_code made(pg_db *db, pg_conn *c, uint64_t generation, memfs_code rc,
-                       const memfs_error *err)
+                       const memfs_error *err, bool *ret_others)
 {
     pthread_mutex_lock(&db->mutex);
     db->is_trying = false;
@@ -105,7 +117,9 @@ static memfs_code made(pg_db *db, pg_conn *c, uint64_t generation, memfs_code rc
         db->failure = *err;
     } else {
         c->generation = generation;
+        db->n_made++;
     }
+    *ret_others = rc < 0 && db->n_made > 0;
     pthread_cond_broadcast(&db->freed);
     pthread_mutex_unlock(&db->mutex);
     return rc;
@@ -121,22 +135,26 @@ static memfs_code open_conn(pg_db *db, uint64_t generation, pg_conn **ret, memfs
 
 static memfs_code acquire(pg_db *db, pg_conn **ret, memfs_error *err)
 {
-    bool is_lost = db->owner != NULL && !pg_owner_seems_good(db->owner);
+    bool is_lost = db->owner != NULL && !pg_owner_seems_good(db->owner), again = false;
+    int64_t until_ms = clock_mono_ms() + PG_WAIT_MS;
     pg_conn *gone = NULL;
     uint64_t generation;
     memfs_code rc;
 
-    pthread_mutex_lock(&db->mutex);
-    if (is_lost && db->idle != NULL)
-        gone = empty_pool(db);
-    rc = take_place(db, clock_mono_ms() + PG_WAIT_MS, ret, err);
-    generation = db->generation;
-    pthread_mutex_unlock(&db->mutex);
-    close_all(gone);
-    if (rc < 0 || *ret != NULL)
-        return rc;
-    rc = open_conn(db, generation, ret, err);
-    return made(db, *ret, generation, rc, err);
+    do {
+        pthread_mutex_lock(&db->mutex);
+        if (is_lost && !again && db->idle != NULL)
+            gone = empty_pool(db);
+        rc = take_place(db, until_ms, ret, err);
+        generation = db->generation;
+        pthread_mutex_unlock(&db->mutex);
+        close_all(TAKE_PTR(gone));
+        if (rc < 0 || *ret != NULL)
+            return rc;
+        rc = open_conn(db, generation, ret, err);
+        rc = made(db, *ret, generation, rc, err, &again);
+    } while (again);
+    return rc;
 }
 
 static void release(pg_db *db, pg_conn *c)
@@ -150,7 +168,7 @@ static void release(pg_db *db, pg_conn *c)
     if (is_spent || c->generation != db->generation) {
         c->next = gone;
         gone = c;
-        db->n_open--;
+        db->n_open--, db->n_made--;
     } else {
         c->next = db->idle;
         db->idle = c;
@@ -256,7 +274,7 @@ static memfs_code read_version(pg_conn *c, int64_t *ret, memfs_error *err)
     if (rc < 0)
         return rc;
     *ret = 0;
-    if (pg_col_is_null(&r, 0, 0))
+    if (r.n_rows == 0)
         return MEMFS_OK;
     rc = pg_query(c, PG_KEY_VERSION, "SELECT version FROM version", NULL, &r, err);
     if (rc == MEMFS_OK && r.n_rows == 1)

@@ -9,7 +9,7 @@ memfs_code memfs_postgresql_open(const char *url, state **ret_state, cache **ret
                                  memfs_error *err)
 {
     pg_db *db;
-    memfs_code rc = pg_db_open(url, &db, err);
+    memfs_code rc = pg_db_open_alone(url, &db, err);
 
     if (rc < 0)
         return rc;
