@@ -81,9 +81,10 @@ static void on_ready(const server *s, void *ctx)
 }
 
 /*
- * Secrets in --remote and --database were copied; what stays in argv, for every `ps` to see, no longer has it (S3).
+ * Secrets in --remote and --database were copied; what stays in argv, for every `ps` to see, no
+ * longer has them (S3).  PostgreSQL's may stand behind the '?', too.
  */
-static void hide_user_info(char *word)
+static void hide_secret_parts(char *word)
 {
     char *host = strstr(word, "://"), *at;
 
@@ -93,6 +94,9 @@ static void hide_user_info(char *word)
     at = memchr(host, '@', strcspn(host, "/"));
     if (at != NULL)
         memset(host, 'x', (size_t)(at - host));
+    at = strchr(host, '?');
+    if (at != NULL)
+        memset(at + 1, 'x', strlen(at + 1));
 }
 
 static char *copy_of(const char *url)
@@ -103,7 +107,15 @@ static char *copy_of(const char *url)
 static void hide_secrets(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++)
-        hide_user_info(argv[i]);
+        hide_secret_parts(argv[i]);
+}
+
+/* Every user of the machine could read it until it was hidden, and shells keep what was typed. */
+static void warn_of_password(const char *database)
+{
+    if (database != NULL && home_database_has_password(database))
+        cli_talk("the password in --database could be seen by others: use $MEMFS_DATABASE, "
+                 "memfs.database in the data folder's config, or ~/.pgpass");
 }
 
 static policy policy_from(bool is_lenient, bool is_strict)
@@ -126,7 +138,7 @@ int cmd_serve(int argc, char **argv)
         { "listen", CLI_TEXT, &listen, "ADDR:PORT", "where to listen (" DEFAULT_LISTEN ")" },
         { "home", CLI_TEXT, &home, "DIR", "the data folder" },
         { "database", CLI_TEXT, &database, "URL",
-          "postgresql://… instead of SQLite in the data folder ($MEMFS_DATABASE)" },
+          "PostgreSQL for blocks and state, not SQLite ($MEMFS_DATABASE)" },
         { "remote", CLI_TEXT, &remote, "URL",
           "your git host, with {agentId} in the address ($LETTA_MEMFS_GIT_URL)" },
         { "remote-token-file", CLI_TEXT, &token_file, "FILE", "the token for it (mode 0600)" },
@@ -140,7 +152,7 @@ int cmd_serve(int argc, char **argv)
         { "quiet", CLI_FLAG, &is_quiet, NULL, "log warnings and errors only" },
     };
     const cli_usage usage = {
-        "serve [--listen ADDR:PORT] [--home DIR] [--remote URL [--remote-token-file FILE]]",
+        "serve [--listen ADDR:PORT] [--home DIR] [--database URL] [--remote URL]",
         "Serves agents' memories: git at /v1/git/AGENT_ID/state.git, blocks and agents at /v1.\n"
         "When a push returns, its blocks are there.  Other machines are served as soon as there is a\n"
         "token ('memfs token create') and --listen names an address of theirs.  A certificate that is\n"
@@ -151,6 +163,7 @@ int cmd_serve(int argc, char **argv)
         "  memfs serve --listen 127.0.0.1:9000\n"
         "  memfs serve --remote 'https://gitea.example.com/agents/{agentId}.git' \\\n"
         "      --remote-token-file /run/secrets/gitea\n"
+        "  memfs serve --database postgresql://memfs@db.example.com/memfs\n"
     };
     server_options serve = SERVER_OPTIONS_INIT;
     char address[64];
@@ -173,6 +186,7 @@ int cmd_serve(int argc, char **argv)
     if (home_database_url(home_path, database, &database_url, &err) < 0)
         return cli_fail(&err, NULL);
     hide_secrets(argc, argv);
+    warn_of_password(database_url != NULL && database != NULL ? database_url : NULL);
     serve.address = address;
     serve.remote_url = remote_url;
     serve.remote_token_file = token_file;

@@ -25,6 +25,9 @@
 MEMFS_CHECK memfs_code home_database_url(const char *home_path, const char *given, char **ret,
                                          memfs_error *err);
 
+/* Does the url hold a password, before its host or as a parameter? */
+bool home_database_has_password(const char *url);
+
 /*
  * Opens what the url names, under the home's lock.  *ret_moved: a state.db moved in.  Errors as
  * database_open; EINVALID: the home keeps its state elsewhere, and where.
