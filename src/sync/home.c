@@ -629,17 +629,6 @@ void home_rows_lost(home *h, memfs_str id)
     pthread_mutex_unlock(&a->mutex);
 }
 
-void home_rows_lost(home *h, memfs_str id)
-{
-    agent *a = table_find(h, id);
-
-    if (a == NULL)
-        return;
-    pthread_mutex_lock(&a->mutex);
-    a->is_synced = false;
-    pthread_mutex_unlock(&a->mutex);
-}
-
 /* ---- upkeep that a push asks for ---- */
 
 void home_wants_upkeep(home *h, agent *a)

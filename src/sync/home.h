@@ -115,11 +115,6 @@ void home_cache_suspect(home *h);
  * database.  The next home_agent() makes them anew.
  */
 void home_rows_lost(home *h, memfs_str id);
-/*
- * The cache has nothing of an agent whose rows home_agent() said are there: somebody emptied the
- * database.  The next home_agent() makes them anew.
- */
-void home_rows_lost(home *h, memfs_str id);
 
 void agent_lock(agent *a);
 /* False when it was not free within timeout_ms. */
