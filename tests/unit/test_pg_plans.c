@@ -1,0 +1,263 @@
+/*
+ * The plans that PostgreSQL makes for what we ask: 100,000 agents must not slow anything.  What
+ * cache and state have asked on a connection is prepared there, so each query's own text is looked
+ * at, whatever put it together.
+ */
+#include "state_fixture.h"
+
+/* Enough rows that an index is worth it, as the planner sees it. */
+static const char FILL[] =
+    "INSERT INTO tips(agent_id, tip, generation) SELECT 'agent-' || n, decode(repeat('00', 20), "
+    "'hex'), n FROM generate_series(1, 3000) n;"
+    "INSERT INTO blocks(agent_no, char_limit, bytes, created_at, updated_at, hidden, read_only, "
+    "blob, id, label, path, metadata, tags, problem, description, value) "
+    "SELECT agent_no, 1, 1, agent_no * 10 + n, 1, n = 9, false, decode(repeat('00', 20), 'hex'), "
+    "'block-' || agent_no || '-' || n, ('label-' || n)::bytea, ('path-' || n)::bytea, '{}', '[]', "
+    "'', NULL, repeat('x', 200)::bytea FROM tips, generate_series(1, 10) n;"
+    "INSERT INTO agents SELECT 'agent-' || n, 'org', ('agent-' || n)::bytea, '[]', CASE n % 500 "
+    "WHEN 0 THEN ARRAY['red'::bytea] ELSE '{}' END, n, 1 FROM generate_series(1, 20000) n;"
+    "INSERT INTO births SELECT agent_id, ('label-' || n)::bytea, 1 FROM tips, "
+    "generate_series(1, 10) n;"
+    "INSERT INTO banned SELECT agent_id, decode(repeat('00', 20), 'hex') FROM tips;"
+    "INSERT INTO tokens SELECT agent_id, '', '', agent_id::bytea, agent_no, 0, 0 FROM tips;"
+    "INSERT INTO mirrors SELECT agent_id, 'origin', '', '', '', 1, 1, 1, '', '', '', 0, 0, 0, '', "
+    "'', 0 FROM tips;"
+    "ANALYZE; SET plan_cache_mode = force_generic_plan";
+
+static memfs_code run_sql(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+
+    return pg_exec(c, ctx, &r, err);
+}
+
+static int setup_filled(void **at)
+{
+    fixture *f = fixture_new("plans");
+
+    *at = f;
+    open_cache(f);
+    open_state(f);
+    /* the only connection, as nobody asks beside us: what is set on it stays set */
+    assert_ok(pg_work(pg, PG_ONE, run_sql, (void *)(uintptr_t)FILL, &f->err));
+    return 0;
+}
+
+/* ---- what was asked, and how it would be done ---- */
+
+typedef struct plans {
+    memfs_buf text; /* of those that are wrong */
+    unsigned n;
+} plans;
+
+static bool has(memfs_str text, const char *what)
+{
+    return memmem(text.ptr, text.len, what, strlen(what)) != NULL;
+}
+
+/* Those that are about everything, and so read all of it. */
+static bool reads_all(memfs_str sql)
+{
+    static const char *const all[] = {
+        "count(*) FROM agents", "FROM mirrors WHERE remote = $1", "FROM tokens ORDER BY",
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(all); i++)
+        if (has(sql, all[i]))
+            return true;
+    return false;
+}
+
+static memfs_code explain(pg_conn *c, memfs_str name, int64_t n_args, memfs_buf *out,
+                          memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(buf_dispose) memfs_buf sql = MEMFS_BUF_INIT(1 << 12);
+    memfs_code rc;
+
+    buf_printf(&sql, "EXPLAIN EXECUTE %.*s", (int)name.len, name.ptr);
+    for (int64_t i = 0; i < n_args; i++)
+        buf_printf(&sql, "%sNULL%s", i == 0 ? "(" : ", ", i == n_args - 1 ? ")" : "");
+    rc = pg_exec(c, sql.ptr, &r, err);
+    for (int row = 0; rc == MEMFS_OK && row < r.n_rows; row++)
+        buf_printf(out, "%s\n", pg_col_str(&r, row, 0).ptr);
+    return rc;
+}
+
+/* Tables of one row, or of 64, may be read. */
+static bool reads_a_table(memfs_str plan)
+{
+    static const char *const scans[] = {
+        "Seq Scan on tips",   "Seq Scan on blocks", "Seq Scan on agents", "Seq Scan on births",
+        "Seq Scan on banned", "Seq Scan on tokens", "Seq Scan on mirrors",
+    };
+
+    for (size_t i = 0; i < ARRAY_LEN(scans); i++)
+        if (has(plan, scans[i]))
+            return true;
+    return false;
+}
+
+/* A page of one agent's rows may sort them; a page of all may not. */
+static void judge(plans *p, memfs_str sql, memfs_str plan)
+{
+    bool is_page = has(sql, "LIMIT") && !has(sql, "t.agent_id = ");
+
+    p->n++;
+    if ((reads_a_table(plan) && !reads_all(sql)) || (is_page && has(plan, "Sort")))
+        buf_printf(&p->text, "%.*s\n%.*s\n", (int)sql.len, sql.ptr, (int)plan.len, plan.ptr);
+}
+
+static memfs_code explain_all(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    plans *p = ctx;
+    memfs_code rc = pg_exec(c, "SELECT name, statement, cardinality(parameter_types) "
+                               "FROM pg_prepared_statements", &r, err);
+
+    for (int row = 0; rc == MEMFS_OK && row < r.n_rows; row++) {
+        _cleanup_(buf_dispose) memfs_buf plan = MEMFS_BUF_INIT(1 << 20);
+
+        rc = explain(c, pg_col_str(&r, row, 0), strtoll(pg_col_str(&r, row, 2).ptr, NULL, 10),
+                     &plan, err);
+        if (rc == MEMFS_OK)
+            judge(p, pg_col_str(&r, row, 1), buf_str(&plan));
+    }
+    return rc;
+}
+
+static void assert_plans(fixture *f, unsigned n_at_least)
+{
+    plans p = { MEMFS_BUF_INIT(1 << 20), 0 };
+
+    assert_ok(pg_work(pg, PG_ONE, explain_all, &p, &f->err));
+    if (p.text.len > 0)
+        fail_msg("%s", p.text.ptr);
+    assert_true(p.n >= n_at_least); /* there was something to judge */
+    buf_dispose(&p.text);
+}
+
+/* ---- the questions ---- */
+
+static memfs_code ignore_block(const block_row *row, void *ctx, memfs_error *err)
+{
+    (void)row;
+    (void)err;
+    *(unsigned *)ctx += 1;
+    return MEMFS_OK;
+}
+
+static void test_reading_blocks_does_not_grow_with_the_number_of_agents(void **at)
+{
+    fixture *f = *at;
+    memfs_str agent = MEMFS_STR("agent-7"), label = MEMFS_STR("label-3");
+    memfs_str id = MEMFS_STR("block-7-3"), other = MEMFS_STR("block-9-3");
+    const block_query queries[] = {
+        { .limit = 50 },
+        { .limit = 50, .after = id },
+        { .limit = 50, .before = id, .descending = true },
+        { .limit = 50, .after = id, .before = other },
+        { .limit = 50, .order = BLOCK_ORDER_ID, .after = id },
+        { .limit = 50, .order = BLOCK_ORDER_ID, .descending = true },
+        { .limit = 50, .label = label },
+        { .limit = 50, .label = label, .after = id, .show_hidden = true },
+        { .id = id },
+        { .id = id, .show_hidden = true },
+        { .agent_id = agent },
+        { .agent_id = agent, .id = id },
+        { .agent_id = agent, .label = label, .show_hidden = true },
+        { .agent_id = agent, .order = BLOCK_ORDER_PATH, .limit = 5, .after = id },
+        { .agent_id = agent, .order = BLOCK_ORDER_ID, .limit = 5, .descending = true },
+        { .agent_id = agent, .value_search = label },
+        { .agent_id = agent, .tags = &label, .n_tags = 1 },
+    };
+    int64_t n, n_of_agent = 0;
+    cache_tip tip;
+    unsigned n_rows = 0;
+
+    for (size_t i = 0; i < ARRAY_LEN(queries); i++)
+        assert_ok(cache_blocks(f->cache, &queries[i], ignore_block, &n_rows, &f->err));
+    assert_true(n_rows > 300);
+    assert_ok(cache_count(f->cache, &queries[10], &n_of_agent, &f->err));
+    assert_int_equal(n_of_agent, 9);
+    assert_ok(cache_count(f->cache, &queries[9], &n, &f->err));
+    assert_ok(cache_tip_get(f->cache, agent, &tip, &f->err));
+    assert_ok(cache_generation(f->cache, &n, &f->err));
+    assert_plans(f, ARRAY_LEN(queries) + 2);
+}
+
+static void test_changing_blocks_does_not_grow_with_the_number_of_agents(void **at)
+{
+    fixture *f = *at;
+    memfs_oid nothing = { { 0 } };
+    block_row row = row_of("path-1", "label-1", "block-7-1", "value");
+    cache_change changes[] = { { MEMFS_STR("path-1"), &row }, { MEMFS_STR("path-2"), NULL } };
+    cache_update u = { .agent_id = MEMFS_STR("agent-7"), .from = &nothing, .to = oid_of(1),
+                       .changes = changes, .n_changes = 2 };
+
+    assert_ok(cache_apply(f->cache, &u, &f->err));
+    u.from = NULL;
+    u.replace_all = true;
+    assert_ok(cache_apply(f->cache, &u, &f->err));
+    u.replace_all = false;
+    u.agent_id = MEMFS_STR("agent-new");
+    assert_ok(cache_apply(f->cache, &u, &f->err));
+    assert_ok(cache_forget(f->cache, MEMFS_STR("agent-8"), &f->err));
+    assert_plans(f, 5);
+}
+
+static void test_the_state_does_not_slow_with_the_number_of_agents(void **at)
+{
+    fixture *f = *at;
+    memfs_str id = MEMFS_STR("agent-7"), label = MEMFS_STR("label-1"), red = MEMFS_STR("red");
+    const agent_query queries[] = {
+        { .limit = 50 }, { .limit = 50, .after = id }, { .limit = 50, .before = id },
+        { .limit = 50, .after = id, .descending = true }, { .id = id }, { .name = id },
+        { .tags = &red, .n_tags = 1, .match_all_tags = true },
+    };
+    state_agent agent = { .id = id, .name = MEMFS_STR("Ada"), .created_at_us = 1 };
+    state_birth birth = { label, 0 };
+    state_mirror m = mirror_of("agent-7", "origin", 1);
+    state_token token = token_of("00000001", 1, 20);
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1 << 20);
+    memfs_oid oid = oid_of(1), *ids = NULL;
+    bool is_known;
+    size_t n;
+
+    for (size_t i = 0; i < ARRAY_LEN(queries); i++)
+        assert_ok(state_agents(s, &queries[i], join_ids, &out, &f->err));
+    assert_ok(state_agent_known(s, id, &is_known, &f->err));
+    assert_ok(state_agent_add(s, MEMFS_STR("agent-new"), id, 5, &f->err));
+    assert_ok(state_agent_merge(s, &agent, &birth, 1, &f->err));
+    assert_ok(state_births_add(s, id, &label, 1, 5, &f->err));
+    assert_ok(state_births(s, id, MEMFS_STR(""), join_births, &out, &f->err));
+    assert_ok(state_births(s, id, label, join_births, &out, &f->err));
+    assert_ok(state_banned_add(s, id, &oid, 1, &f->err));
+    assert_ok(state_banned(s, id, &ids, &n, &f->err));
+    free(ids);
+    assert_ok(state_mirror_put(s, &m, &f->err));
+    assert_ok(state_mirrors(s, id, MEMFS_STR(""), join_mirrors, &out, &f->err));
+    assert_ok(state_mirrors(s, id, m.remote, join_mirrors, &out, &f->err));
+    assert_ok(state_token_add(s, &token, &f->err));
+    assert_ok(state_token_revoke(s, token.id, 5, &f->err));
+    assert_plans(f, ARRAY_LEN(queries) + 14);
+}
+
+static int teardown_filled(void **at)
+{
+    close_state();
+    fixture_free(*at);
+    return 0;
+}
+
+int main(void)
+{
+#define ON_MANY(test) cmocka_unit_test_setup_teardown(test, setup_filled, teardown_filled)
+    const struct CMUnitTest tests[] = {
+        ON_MANY(test_reading_blocks_does_not_grow_with_the_number_of_agents),
+        ON_MANY(test_changing_blocks_does_not_grow_with_the_number_of_agents),
+        ON_MANY(test_the_state_does_not_slow_with_the_number_of_agents),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
