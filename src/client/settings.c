@@ -372,7 +372,8 @@ static bool take_config_value(const char *key, const char *value, void *arg)
         return true;
     id = setting_by_name(key);
     if (id == SETTING_N) {
-        if (ctx->level != SETTING_LEVEL_CHECKOUT) /* others' notes may lie there */
+        /* others' notes may lie in a checkout; the server reads its own from the same file */
+        if (ctx->level != SETTING_LEVEL_CHECKOUT && strcmp(key, "memfs.database") != 0)
             buf_printf(&ctx->s->warnings, "%s: there is no setting '%s', ignoring\n", ctx->path,
                        key);
     } else if (!may_say(&SETTING_ROWS[id], ctx->level)) {

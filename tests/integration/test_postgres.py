@@ -440,3 +440,11 @@ def test_backup_is_a_home_of_its_own_and_moves_in(over, servers, pg, folder):
         restored.verify()
     finally:
         restored.stop()
+
+
+def test_the_client_leaves_the_servers_setting_alone(memfs_bin, folder):
+    """Both read $MEMFS_HOME/config."""
+    s = Server(memfs_bin, folder / "s", env={"MEMFS_HOME": str(folder / "s" / "home")})
+    ways("config", 5432, s.home, folder)
+    done = s.cli("config", home=False)
+    assert b"memfs.database" not in done.stderr and b"pw0rd-canary" not in done.stdout + done.stderr
