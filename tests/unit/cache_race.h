@@ -1,7 +1,7 @@
 /*
- * cache_race.h - one writer and four readers, also to be run under -Db_sanitize=thread.  Every commit
- * puts its number into all rows and into the tip, and changes how many rows there are, so a reader
- * that sees two commits mixed sees two numbers or a wrong count.
+ * cache_race.h - one writer and four readers, also to be run under -Db_sanitize=thread.  Every
+ * commit puts its number into all rows and into the tip, and changes how many rows there are, so a
+ * reader that sees two commits mixed sees two numbers or a wrong count.
  */
 #ifndef MEMFS_TESTS_CACHE_RACE_H
 #define MEMFS_TESTS_CACHE_RACE_H
@@ -69,7 +69,8 @@ UNUSED static memfs_code look(const block_row *row, void *ctx, memfs_error *err)
 }
 
 /* What a whole read must be; while caches are reset, it may also be that nothing is there. */
-UNUSED static void judge(race *r, memfs_code rc, const memfs_error *err, const sight *s, unsigned at_least)
+UNUSED static void judge(race *r, memfs_code rc, const memfs_error *err, const sight *s,
+                         unsigned at_least)
 {
     bool was_reset = atomic_load(&r->is_lossy);
 

@@ -110,7 +110,8 @@ UNUSED static memfs_code join_births(const state_birth *birth, void *ctx, memfs_
     return MEMFS_OK;
 }
 
-UNUSED static void assert_births(fixture *f, const char *agent, const char *label, const char *expected)
+UNUSED static void assert_births(fixture *f, const char *agent, const char *label,
+                                 const char *expected)
 {
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(1 << 20);
 
@@ -202,7 +203,8 @@ UNUSED static memfs_code join_mirrors(const state_mirror *m, void *ctx, memfs_er
     return MEMFS_OK;
 }
 
-UNUSED static void assert_mirrors(fixture *f, const char *agent, const char *remote, const char *expected)
+UNUSED static void assert_mirrors(fixture *f, const char *agent, const char *remote,
+                                  const char *expected)
 {
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(1 << 20);
 

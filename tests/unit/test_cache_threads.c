@@ -1,6 +1,9 @@
 #include "cache_race.h"
 
-/* Readers and writers of one cache, of either backend.  Files and threads: test_cache_threads_file.c. */
+/*
+ * Readers and writers of one cache, of either backend.  Threads and files:
+ * test_cache_threads_file.c.
+ */
 
 static void write_all(race *r)
 {

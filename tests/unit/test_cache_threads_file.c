@@ -2,7 +2,7 @@
 
 #include <dirent.h>
 
-/* What threads have to do with the files of a cache: one that is lost under them, and connections. */
+/* What threads and the files of a cache have to do with each other. */
 
 static void write_and_lose(race *r)
 {

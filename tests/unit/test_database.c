@@ -1,6 +1,6 @@
 /*
- * Which database a home keeps its state in, and moving from a file into it: SQLite and PostgreSQL in
- * one program, which is therefore run by tests/with-postgres.
+ * Which database a home keeps its state in, and moving from a file into it: SQLite and PostgreSQL
+ * in one program, which is therefore run by tests/with-postgres.
  */
 #include "state_fixture.h"
 
@@ -78,8 +78,10 @@ static void test_S3_a_database_is_named_without_its_password(void **unused)
     };
     /* what is no url is refused later, but may be named before */
     static const char *const bad[] = {
-        "postgresql://user:sec/secret@host/db", "postgresql://user:sec@secret@host/db",
-        "postgresql://user:sec@secret/secret@host/db", "postgresql://user:12/secret@host",
+        "postgresql://user:sec/secret@host/db",
+        "postgresql://user:sec@secret@host/db",
+        "postgresql://user:sec@secret/secret@host/db",
+        "postgresql://user:12/secret@host",
     };
 
     (void)unused;
@@ -150,8 +152,10 @@ static void fill(fixture *f)
     memfs_str labels[] = { MEMFS_STR("human"), MEMFS_STR("system/\xff") };
     state_mirror m = mirror_of("agent-a", "origin", 1);
     state_token first = token_of("00000001", 1, 20), second = token_of("00000002", 2, 10);
-    state_agent ada = { .id = MEMFS_STR("agent-a"), .name = str_of(LONG_NAME),
-                        .tags_json = MEMFS_STR("[\"red\",\"\\u0000\"]"), .updated_at_us = 9 };
+    state_agent ada = { .id = MEMFS_STR("agent-a"),
+                        .name = str_of(LONG_NAME),
+                        .tags_json = MEMFS_STR("[\"red\",\"\\u0000\"]"),
+                        .updated_at_us = 9 };
     memfs_oid ids[] = { oid_of(3), oid_of(1) };
 
     add(f, "agent-a", 5);

@@ -1,6 +1,6 @@
 /*
- * What pg_db.h promises, against a real server: tests/with-postgres lends one to this program alone,
- * so that who may connect can be changed here.
+ * What pg_db.h promises, against a real server: tests/with-postgres lends one to this program
+ * alone, so that connections can be ended and refused here.
  */
 #include "state_fixture.h"
 
@@ -72,7 +72,8 @@ static memfs_code run_sql(pg_conn *c, void *ctx, memfs_error *err)
 /* SQL by another pool than the one that is tested, in the database `name`. */
 static void other_sql(fixture *f, const char *name, const char *sql)
 {
-    _cleanup_(mem_freep) char *url = mem_printf("%s&dbname=%s", getenv("MEMFS_TEST_DATABASE"), name);
+    const char *server = getenv("MEMFS_TEST_DATABASE");
+    _cleanup_(mem_freep) char *url = mem_printf("%s&dbname=%s", server, name);
     pg_db *other;
 
     assert_ok(pg_db_open(url, &other, &f->err));
@@ -164,11 +165,11 @@ static void test_F22_a_failure_is_judged_by_its_state(void **at)
         const char *state, *code;
         unsigned n_runs;
     } cases[] = {
-        { "40001", "EUNAVAIL", 9 }, { "40P01", "EUNAVAIL", 9 },  { "08000", "EUNAVAIL", 2 },
-        { "08006", "EUNAVAIL", 2 }, { "57P01", "EUNAVAIL", 2 },  { "57P02", "EUNAVAIL", 2 },
-        { "57P03", "EUNAVAIL", 2 }, { "25006", "EUNAVAIL", 1 },  { "53100", "ENOSPACE", 1 },
-        { "53200", "EUNAVAIL", 1 }, { "53300", "EUNAVAIL", 1 },  { "55P03", "EUNAVAIL", 1 },
-        { "57014", "EUNAVAIL", 1 }, { "23505", "EEXISTS", 1 },   { "42501", "EDENIED", 1 },
+        { "40001", "EUNAVAIL", 9 },  { "40P01", "EUNAVAIL", 9 },  { "08000", "EUNAVAIL", 2 },
+        { "08006", "EUNAVAIL", 2 },  { "57P01", "EUNAVAIL", 2 },  { "57P02", "EUNAVAIL", 2 },
+        { "57P03", "EUNAVAIL", 2 },  { "25006", "EUNAVAIL", 1 },  { "53100", "ENOSPACE", 1 },
+        { "53200", "EUNAVAIL", 1 },  { "53300", "EUNAVAIL", 1 },  { "55P03", "EUNAVAIL", 1 },
+        { "57014", "EUNAVAIL", 1 },  { "23505", "EEXISTS", 1 },   { "42501", "EDENIED", 1 },
         { "22012", "EINTERNAL", 1 }, { "40002", "EINTERNAL", 1 }, { "P0001", "EINTERNAL", 1 },
     };
     static const pg_mode modes[] = { PG_ONE, PG_WRITE };
@@ -178,7 +179,8 @@ static void test_F22_a_failure_is_judged_by_its_state(void **at)
         size_t k = i / ARRAY_LEN(modes);
         _cleanup_(mem_freep) char *sql =
             mem_printf("DO $$BEGIN RAISE EXCEPTION 'told' USING ERRCODE = '%s', "
-                       "DETAIL = 'a secret', HINT = 'a secret'; END$$", cases[k].state);
+                       "DETAIL = 'a secret', HINT = 'a secret'; END$$",
+                       cases[k].state);
         told t = { .sql = sql };
         memfs_code rc = pg_work(db, modes[i % ARRAY_LEN(modes)], tell, &t, &f->err);
 
@@ -193,7 +195,8 @@ static void test_F22_a_failure_is_judged_by_its_state(void **at)
 static void make_row(fixture *f)
 {
     number made = { "CREATE TABLE x(id int8 PRIMARY KEY, n int8); INSERT INTO x VALUES(1, 0), "
-                    "(2, 0); SELECT 1", 0 };
+                    "(2, 0); SELECT 1",
+                    0 };
 
     assert_ok(pg_work(db, PG_WRITE, read_number, &made, &f->err));
 }
@@ -203,8 +206,11 @@ static void make_row(fixture *f)
 static void test_F22_a_work_that_collided_is_begun_again(void **at)
 {
     fixture *f = *at;
-    told t = { .f = f, .sql = SERIALIZABLE, .before = "UPDATE x SET n = n + 10 WHERE id = 1",
-               .second = "UPDATE x SET n = n + 1 WHERE id = 1", .n_before = 3 };
+    told t = { .f = f,
+               .sql = SERIALIZABLE,
+               .before = "UPDATE x SET n = n + 10 WHERE id = 1",
+               .second = "UPDATE x SET n = n + 1 WHERE id = 1",
+               .n_before = 3 };
 
     make_row(f);
     assert_ok(pg_work(db, PG_WRITE, tell, &t, &f->err));
@@ -355,7 +361,7 @@ static memfs_code break_in_the_first(pg_conn *c, void *ctx, memfs_error *err)
 
     if (t->n_runs++ < t->n_before)
         return read_number(c, &x, err);
-    return run_sql(c, (void *)(uintptr_t)"INSERT INTO x VALUES(3, 4)", err);
+    return run_sql(c, (void *)(uintptr_t) "INSERT INTO x VALUES(3, 4)", err);
 }
 
 static void test_F22_a_work_whose_connection_breaks_is_begun_again_once(void **at)
@@ -420,8 +426,9 @@ static void test_F22_a_change_whose_answer_was_lost_is_found_done_and_is_no_conf
 static void test_F22_a_commit_whose_answer_was_lost_is_done_again(void **at)
 {
     fixture *f = *at;
-    state_agent agent = { .id = MEMFS_STR("agent-a"), .name = MEMFS_STR("Ada"),
-                          .created_at_us = 3, .updated_at_us = 9 };
+    state_agent agent = {
+        .id = MEMFS_STR("agent-a"), .name = MEMFS_STR("Ada"), .created_at_us = 3, .updated_at_us = 9
+    };
     state_birth birth = { MEMFS_STR("a"), 7 };
 
     open_cache(f);

@@ -226,9 +226,10 @@ static void test_T26_objects_of_others_are_never_taken_for_ours(void **at)
     sql(f, "CREATE DATABASE mean");
     assert_ok(pg_db_open(url, &db, &f->err)); /* what public has of the same name is passed over */
     assert_ok(pg_work(db, PG_ONE, run_sql,
-                      (void *)(uintptr_t)"CREATE TABLE public.version(version int8);"
-                                         "INSERT INTO public.version VALUES(99);"
-                                         "ALTER DATABASE mean SET search_path = public, memfs", &f->err));
+                      (void *)(uintptr_t) "CREATE TABLE public.version(version int8);"
+                                          "INSERT INTO public.version VALUES(99);"
+                                          "ALTER DATABASE mean SET search_path = public, memfs",
+                      &f->err));
     pg_db_close(db);
     assert_ok(try_open(f, url));
 }

@@ -59,7 +59,9 @@ static bool has(memfs_str text, const char *what)
 static bool reads_all(memfs_str sql)
 {
     static const char *const all[] = {
-        "count(*) FROM agents", "FROM mirrors WHERE remote = $1", "FROM tokens ORDER BY",
+        "count(*) FROM agents",
+        "FROM mirrors WHERE remote = $1",
+        "FROM tokens ORDER BY",
     };
 
     for (size_t i = 0; i < ARRAY_LEN(all); i++)
@@ -88,7 +90,7 @@ static memfs_code explain(pg_conn *c, memfs_str name, int64_t n_args, memfs_buf 
 static bool reads_a_table(memfs_str plan)
 {
     static const char *const scans[] = {
-        "Seq Scan on tips",   "Seq Scan on blocks", "Seq Scan on agents", "Seq Scan on births",
+        "Seq Scan on tips",   "Seq Scan on blocks", "Seq Scan on agents",  "Seq Scan on births",
         "Seq Scan on banned", "Seq Scan on tokens", "Seq Scan on mirrors",
     };
 
@@ -112,8 +114,10 @@ static memfs_code explain_all(pg_conn *c, void *ctx, memfs_error *err)
 {
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
     plans *p = ctx;
-    memfs_code rc = pg_exec(c, "SELECT name, statement, cardinality(parameter_types) "
-                               "FROM pg_prepared_statements", &r, err);
+    memfs_code rc = pg_exec(c,
+                            "SELECT name, statement, cardinality(parameter_types) "
+                            "FROM pg_prepared_statements",
+                            &r, err);
 
     for (int row = 0; rc == MEMFS_OK && row < r.n_rows; row++) {
         _cleanup_(buf_dispose) memfs_buf plan = MEMFS_BUF_INIT(1 << 20);
@@ -192,8 +196,11 @@ static void test_changing_blocks_does_not_grow_with_the_number_of_agents(void **
     memfs_oid nothing = { { 0 } };
     block_row row = row_of("path-1", "label-1", "block-7-1", "value");
     cache_change changes[] = { { MEMFS_STR("path-1"), &row }, { MEMFS_STR("path-2"), NULL } };
-    cache_update u = { .agent_id = MEMFS_STR("agent-7"), .from = &nothing, .to = oid_of(1),
-                       .changes = changes, .n_changes = 2 };
+    cache_update u = { .agent_id = MEMFS_STR("agent-7"),
+                       .from = &nothing,
+                       .to = oid_of(1),
+                       .changes = changes,
+                       .n_changes = 2 };
 
     assert_ok(cache_apply(f->cache, &u, &f->err));
     u.from = NULL;
@@ -211,8 +218,12 @@ static void test_the_state_does_not_slow_with_the_number_of_agents(void **at)
     fixture *f = *at;
     memfs_str id = MEMFS_STR("agent-7"), label = MEMFS_STR("label-1"), red = MEMFS_STR("red");
     const agent_query queries[] = {
-        { .limit = 50 }, { .limit = 50, .after = id }, { .limit = 50, .before = id },
-        { .limit = 50, .after = id, .descending = true }, { .id = id }, { .name = id },
+        { .limit = 50 },
+        { .limit = 50, .after = id },
+        { .limit = 50, .before = id },
+        { .limit = 50, .after = id, .descending = true },
+        { .id = id },
+        { .name = id },
         { .tags = &red, .n_tags = 1, .match_all_tags = true },
     };
     state_agent agent = { .id = id, .name = MEMFS_STR("Ada"), .created_at_us = 1 };

@@ -306,9 +306,9 @@ static void test_a_refusing_token_function_ends_the_reading(void **at)
 
 static void test_what_is_known_of_remotes_is_asked_for_by_agent_and_by_remote(void **at)
 {
-    static const char *const rows[][2] = {
-        { "agent-b", "origin" }, { "agent-a", "origin" }, { "agent-a", "backup" }
-    };
+    static const char *const rows[][2] = { { "agent-b", "origin" },
+                                           { "agent-a", "origin" },
+                                           { "agent-a", "backup" } };
     fixture *f = *at;
 
     for (unsigned i = 0; i < 3; i++) {
@@ -348,8 +348,8 @@ static memfs_code check_mirror(const state_mirror *m, void *ctx, memfs_error *er
     return MEMFS_EEXISTS;
 }
 
-static void test_K7_a_mirrors_row_comes_back_whole_and_one_that_says_nothing_new_costs_no_write(
-    void **at)
+static void
+test_K7_a_mirrors_row_comes_back_whole_and_one_that_says_nothing_new_costs_no_write(void **at)
 {
     fixture *f = *at;
     state_mirror m = mirror_of("agent-a", "origin", 1);
@@ -451,8 +451,7 @@ static void *put_many(void *ctx)
         if (state_mirror_put(s, &m, &err) < 0 ||
             state_agent_add(s, str_of(agent), MEMFS_STR("org"), 1, &err) < 0 ||
             state_agent_merge(s, &attributes, &birth, 1, &err) < 0 ||
-            state_token_add(s, &token, &err) < 0 ||
-            state_token_revoke(s, token.id, 1, &err) < 0)
+            state_token_add(s, &token, &err) < 0 || state_token_revoke(s, token.id, 1, &err) < 0)
             abort();
     }
     return NULL;
@@ -507,7 +506,8 @@ int main(void)
         ON_STATE(test_S4_tokens_are_kept_by_hash_and_a_revoked_one_keeps_its_row),
         ON_STATE(test_a_refusing_token_function_ends_the_reading),
         ON_STATE(test_what_is_known_of_remotes_is_asked_for_by_agent_and_by_remote),
-        ON_STATE(test_K7_a_mirrors_row_comes_back_whole_and_one_that_says_nothing_new_costs_no_write),
+        ON_STATE(
+            test_K7_a_mirrors_row_comes_back_whole_and_one_that_says_nothing_new_costs_no_write),
         ON_STATE(test_D7_a_copy_is_a_file_that_holds_all_of_it),
         ON_STATE(test_many_threads_write_and_read_all_tables),
     };

@@ -20,7 +20,7 @@ static atomic_bool fsync_fails;
 static atomic_int n_writes_left = -1; /* and fsyncs, until the process kills itself; < 0: never */
 static atomic_bool fsync_waits;       /* the next fsync waits until this is false */
 static atomic_bool is_in_fsync;
-static __thread char writer;      /* of this thread, for the order of the fsyncs below */
+static __thread char writer; /* of this thread, for the order of the fsyncs below */
 static char fsync_order[16];
 static atomic_uint n_ordered;
 
@@ -434,8 +434,9 @@ static void begin_and_wait(queued *q)
 
 static void test_L3_a_push_waits_for_one_mirrors_row_at_most(void **at)
 {
-    queued all[] = { { .name = 'a' }, { .name = 'b' }, { .name = 'c' }, { .name = 'd' },
-                     { .name = 'P' } };
+    queued all[] = {
+        { .name = 'a' }, { .name = 'b' }, { .name = 'c' }, { .name = 'd' }, { .name = 'P' }
+    };
     fixture *f = *at;
 
     add(f, "agent-first", 1);
