@@ -113,6 +113,31 @@ static void test_agents_are_filtered(void **at)
         assert_agents(&cases[i].q, cases[i].ids);
 }
 
+/* What a client asks for may be anything: nobody has that name, which is an answer. */
+static void test_names_of_any_bytes_are_nobodys(void **at)
+{
+    fixture *f = *at;
+    memfs_str odd[] = { MEMFS_STR("\xff"), MEMFS_STR("a\0b"), MEMFS_STR("\xed\xa0\x80") };
+    bool is_known = true;
+
+    add(f, "agent-a", 1);
+    for (size_t i = 0; i < ARRAY_LEN(odd); i++) {
+        agent_query by_id = { .id = odd[i] }, by_name = { .name = odd[i] };
+        agent_query pages = { .before = odd[i], .after = odd[i] };
+        agent_query by_tag = { .tags = &odd[i], .n_tags = 1 }, by_text = { .query_text = odd[i] };
+
+        assert_agents(&by_id, "");
+        assert_agents(&by_name, "");
+        assert_agents(&by_tag, "");
+        assert_agents(&by_text, "");
+        assert_agents(&pages, "agent-a");
+        assert_ok(state_agent_known(s, odd[i], &is_known, &f->err));
+        assert_false(is_known);
+        assert_births(f, "agent-a", odd[i].ptr, "");
+        assert_code(state_token_revoke(s, odd[i], 1, &f->err), ENOTFOUND);
+    }
+}
+
 static memfs_code refuse(const state_agent *agent, void *ctx, memfs_error *err)
 {
     (void)agent;
@@ -496,6 +521,7 @@ int main(void)
         ON_STATE(test_K4_an_agent_is_made_known_once_and_stays_as_it_is),
         ON_STATE(test_agents_are_listed_by_creation_then_id_in_pages),
         ON_STATE(test_agents_are_filtered),
+        ON_STATE(test_names_of_any_bytes_are_nobodys),
         ON_STATE(test_a_refusing_row_function_ends_the_reading),
         ON_STATE(test_K4_a_birth_is_the_first_time_and_stays),
         ON_STATE(test_K7_what_is_known_already_costs_no_write),
