@@ -4,6 +4,7 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
 
@@ -35,6 +36,8 @@ struct pg_db {
     int64_t failed_ms;   /* when none could be made; 0: the last one could */
     bool is_trying;      /* after a failure one tries, the others fail without */
     memfs_error failure;
+    bool is_serving; /* set when it is open: failures after that are told to clients */
+    bool is_away;    /* told to the log */
 };
 
 /* ---- the pool ---- */
@@ -104,22 +107,46 @@ static memfs_code take_place(pg_db *db, int64_t until_ms, pg_conn **ret, memfs_e
     }
 }
 
+/*
+ * Words about hosts, sockets and users are for the log, once; clients learn that it is away.  That
+ * is what a database is, too, that refuses a password which it took before.  Under the mutex.
+ */
+static memfs_code tell_away(pg_db *db, memfs_error *err)
+{
+    if (!db->is_serving)
+        return err->code;
+    if (!db->is_away)
+        log_event(LOG_ERROR, "database_away", "reason", err->msg, NULL);
+    db->is_away = true;
+    return memfs_fail(err, MEMFS_EUNAVAIL, "the database is away");
+}
+
+static void tell_back(pg_db *db)
+{
+    if (db->is_away)
+        log_event(LOG_INFO, "database_back", NULL);
+    db->is_away = false;
+}
+
 /* *ret_others: it failed, and there are others to wait for. */
 static memfs_code made(pg_db *db, pg_conn *c, uint64_t generation, memfs_code rc,
-                       const memfs_error *err, bool *ret_others)
+                       memfs_error *err, bool *ret_others)
 {
     pthread_mutex_lock(&db->mutex);
     db->is_trying = false;
     db->failed_ms = 0;
+    *ret_others = rc < 0 && db->n_made > 0;
     if (rc < 0) {
+        if (!*ret_others)
+            rc = tell_away(db, err);
         db->n_open--;
         db->failed_ms = clock_mono_ms();
         db->failure = *err;
     } else {
+        tell_back(db);
         c->generation = generation;
         db->n_made++;
     }
-    *ret_others = rc < 0 && db->n_made > 0;
     pthread_cond_broadcast(&db->freed);
     pthread_mutex_unlock(&db->mutex);
     return rc;
@@ -342,6 +369,7 @@ static memfs_code open_db(const char *url, bool alone, pg_db **ret, memfs_error 
         pg_db_close(db);
         return rc;
     }
+    db->is_serving = alone;
     *ret = db;
     return MEMFS_OK;
 }

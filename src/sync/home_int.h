@@ -28,9 +28,9 @@ struct agent {
     const char *org; /* the default's literal, or its own */
     bool has_own_org;
     agent *next;    /* in its bucket; guarded by the home's table lock */
+    size_t n_banned_kept; /* in its file `banned`, by this process; the agent lock */
     bool is_queued; /* for upkeep; guarded by the home's upkeep_mutex */
     bool is_waiting; /* for its rows (away.c); the same */
-    size_t n_banned_kept; /* in its file `banned`, by this process; the agent lock */
     bool is_settled; /* what the folders say is on the disk, as of this process; the agent lock */
 
     pthread_mutex_t mutex; /* guards all below; held for a few instructions only */

@@ -56,6 +56,7 @@ def assert_tells_why(answer):
     assert answer.status == 503, answer
     assert int(answer.headers["retry-after"]) >= 1, answer.headers
     assert "database" in answer.json()["detail"], answer
+    assert "/pg/" not in answer.json()["detail"], "where it is is no client's business"
 
 
 def rows_at(server, memory):
@@ -126,8 +127,10 @@ def test_away_touched_and_untouched(over, pg, folder):
     late = Memory(s, new_agent())
     report = late.push({"system/persona.md": "new"})
     assert report.status == 503 and not report.acked, report
+    assert s.log().count("event=database_away") == 1 and "event=database_back" not in s.log()
     pg.start()
     assert_caught_up(s, memories)
+    assert s.log().count("event=database_back") == 1
     late.must_push({"system/persona.md": "new"})
     assert s.value(late.agent, "system/persona") == "new"
 
@@ -381,6 +384,21 @@ def test_a_password_is_nowhere(memfs_bin, guarded, folder, way):
     # only where the person put it themselves
     found = subprocess.run(["grep", "-rlaF", "pw0rd-canary", home], capture_output=True, text=True)
     assert found.stdout.split() == ([os.path.join(home, "config")] if way == "config" else [])
+
+
+def test_a_password_that_is_refused_later_stops_no_push(memfs_bin, guarded, folder):
+    url = f"postgresql://agentic:{ENCODED}@127.0.0.1:{guarded.port}/memfs"
+    s = Server(memfs_bin, folder / "s", env={"MEMFS_DATABASE": url}).start()
+    try:
+        memories = filled(s)
+        guarded.sql("ALTER ROLE agentic PASSWORD 'another'")
+        guarded.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE usename = 'agentic'")
+        assert_git_goes_on(s, memories, folder)
+        guarded.sql(f"ALTER ROLE agentic PASSWORD '{PASSWORD}'")
+        assert eventually(lambda: all(s.block(m.agent, "system/persona").status == 200
+                                      for m in memories)), s.log_tail()
+    finally:
+        s.stop()
 
 
 def test_a_wrong_password_is_told_without_it(memfs_bin, guarded, folder):
