@@ -20,6 +20,7 @@
  *   53100                   ENOSPACE
  *   53*, 55P03, 57014       EUNAVAIL
  *   23505                   EEXISTS
+ *   28*, 42501              EDENIED
  *   any other               EINTERNAL, with the server's words (never with values of parameters)
  * While no connection can be made, a failure is remembered for a second, so that a database that is
  * away costs its callers nothing (L3).
