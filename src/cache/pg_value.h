@@ -39,9 +39,9 @@ void pg_args_dispose(pg_args *a);
 
 /* Each call adds the next parameter. */
 /*
- * An id: printable ASCII where it is one of ours.  From a client it may be any bytes; what PostgreSQL
- * does not take for text (a NUL, no UTF-8) becomes text that equals no id and sorts among them as
- * the bytes would.
+ * An id: printable ASCII where it is one of ours.  From a client it may be any bytes; what
+ * PostgreSQL does not take for text (a NUL, no UTF-8) becomes text that equals no id and sorts
+ * among them as the bytes would.
  */
 void pg_arg_text(pg_args *a, memfs_str s);
 void pg_arg_bytes(pg_args *a, memfs_str s); /* any */

@@ -107,8 +107,8 @@ static memfs_code relay_row(const block_row *row, void *ctx, memfs_error *err)
 /*
  * reply_agent() has just said that the rows are there.  When the cache says otherwise, its file was
  * lost or replaced a moment ago, or its tables were emptied (F23): home_agent() looks again,
- * thoroughly, and makes the rows anew, on a worker (ELIMIT, that is 413, is what defers).  When they
- * are lost once more that is no 404: the agent is known.
+ * thoroughly, and makes the rows anew, on a worker (ELIMIT, that is 413, is what defers).  When
+ * they are lost once more that is no 404: the agent is known.
  */
 memfs_code reply_agent_blocks(http_request *rq, app *self, const block_query *q, cache_tip *ret,
                               block_row_fn fn, void *ctx, memfs_error *err)
