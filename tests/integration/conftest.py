@@ -22,7 +22,6 @@ import pytest
 pytest.register_assert_rewrite("lib.server", "lib.writer")
 
 from lib import letta, postgres, summary
-from lib.faultproxy import FaultProxy
 from lib.gitcli import Git
 from lib.modelapi import ModelApi
 from lib.server import CANARY, Server, new_agent
@@ -173,15 +172,8 @@ def plain_letta(letta_folder, letta_postgres, model_api):
 def service_letta(letta_folder, letta_postgres, model_api):
     """A Letta server whose memfs service is whoever a test says: service_letta.serve(port).  Between
     the two is service_letta.way, a FaultProxy.  The folder they share is service_letta.memfs_root."""
-    with FaultProxy("127.0.0.1", 9) as way:
-        server = letta.LettaServer(letta_postgres, letta_folder / "service", model_api,
-                                   memfs_url=f"http://127.0.0.1:{way.port}/")
-        server.way = way
-        try:
-            yield server.start()
-            server.stop()
-        finally:
-            server.kill()
+    with letta.with_service(letta_postgres, letta_folder / "service", model_api) as server:
+        yield server
 
 
 @pytest.fixture

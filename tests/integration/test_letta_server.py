@@ -299,8 +299,10 @@ def test_git_through_it_reaches_memfs(service_letta, server, eve, git, folder):
     checkout = git.clone(service_letta.git_url(eve), folder / "a")
     checkout.write("system/human.md", "---\ndescription: who\n---\nLikes milk.\n")
     checkout.write("big.bin", os.urandom(3 << 20))     # more than git sends in one piece
-    head = checkout.commit()
+    head, since = checkout.commit(), len(service_letta.log())
     checkout.run("push", "-q", "origin", "HEAD:main")
+    asked = service_letta.log()[since:].count(f"method=POST path={eve}/state.git/git-receive-pack")
+    assert asked == 2, "a push that is larger than one piece asks with a flush packet first"
     assert server.tip(eve) == head
     assert server.value(eve, "system/human") == "Likes milk.\n"
     again = git.clone(service_letta.git_url(eve), folder / "b")

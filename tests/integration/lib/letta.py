@@ -11,6 +11,7 @@ Its home is a folder of the test's own, so what it shares with a memfs server is
 Letta's own migrations made.  It cannot reach beyond loopback: all else goes to a proxy that is not
 there.
 """
+import contextlib
 import http.client
 import json
 import os
@@ -25,6 +26,7 @@ import uuid
 
 from . import http as requests
 from . import postgres
+from .faultproxy import FaultProxy
 from .modelapi import EMBEDDING, MODEL
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
@@ -313,3 +315,16 @@ class LettaServer:
 
 def _message(text):
     return {"messages": [{"role": "user", "content": text}]}
+
+
+@contextlib.contextmanager
+def with_service(url, folder, model_api, env=None):
+    """A started server whose memfs service is whoever serve() says, through the FaultProxy `way`."""
+    with FaultProxy("127.0.0.1", 9) as way:
+        server = LettaServer(url, folder, model_api, f"http://127.0.0.1:{way.port}/", env)
+        server.way = way
+        try:
+            yield server.start()
+            server.stop()
+        finally:
+            server.kill()
