@@ -282,11 +282,11 @@ def phases():
         ("client", asan_parts("client", CLIENT + [unnamed()])),
         ("mirror", asan_parts("mirror", MIRROR)),
         ("tsan", [phase_tsan]),
+        ("lettaserver", [phase_lettaserver]),
         ("server", asan_parts("server", SERVER)),
         ("fuzz", [phase_fuzz]),
         ("postgres", asan_parts("postgres", POSTGRES, beside=["tests/with-postgres"])),
         ("letta", [phase_letta]),
-        ("lettaserver", [phase_lettaserver]),
         ("clang", [phase_clang]),
     ]
 

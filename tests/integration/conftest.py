@@ -170,8 +170,9 @@ def plain_letta(letta_folder, letta_postgres, model_api):
 
 @pytest.fixture(scope="session")
 def service_letta(letta_folder, letta_postgres, model_api):
-    """A Letta server whose memfs service is whoever a test says: service_letta.serve(port).  Between
-    the two is service_letta.way, a FaultProxy.  The folder they share is service_letta.memfs_root."""
+    """A Letta server whose memfs service is whoever a test says: service_letta.serve(port).
+    Between the two is service_letta.way, a FaultProxy; what they share is
+    service_letta.memfs_root."""
     with letta.with_service(letta_postgres, letta_folder / "service", model_api) as server:
         yield server
 

@@ -1,5 +1,5 @@
 """A real Letta server, unpatched, as the tests of its modes use it: that it works here at all, and
-the facts about it on which memfs as its service rests (contract http-api §2.2-2.4, postgres-schema)."""
+the facts about it on which memfs as its service rests (contract http-api §2.2-2.4)."""
 import gzip
 import os
 import threading
@@ -124,7 +124,7 @@ def test_a_message_streams_as_the_model_speaks(plain_letta, ada, model_api):
 def test_a_prompt_is_compiled_when_it_is_told_to(plain_letta, ada, model_api):
     assert [m["content"] for m in plain_letta.message(ada, "hello")] == ["I will remember that."]
     assert "Likes tea." in model_api.prompts[-1].system
-    # As an outside writer changes a row: seen in the blocks at once, in the prompt only when compiled.
+    # As an outside writer changes a row: in the blocks at once, in the prompt only when compiled.
     plain_letta.sql("UPDATE block SET value = 'Likes milk.', version = version + 1 WHERE id ="
                     f" '{plain_letta.blocks(ada)['human']['id']}'")
     assert plain_letta.values(ada)["human"] == "Likes milk."
@@ -214,8 +214,8 @@ def test_a_service_that_is_away_is_500(service_letta, eve):
 # ---- what it does with the folder that it shares with its service
 
 def put(letta, folder, agent, files):
-    """Makes these the files of the agent's repository, as a service does that moves main.  The ref is
-    loose and core.bare is false: Letta could not read it otherwise (rules 1 and 4 of the folder)."""
+    """Makes these the files of the agent's repository, as a service would.  The ref is loose and
+    core.bare is false: Letta could not use it otherwise (rules 1 and 4 of the folder)."""
     git = Git(folder / "githome")
     bare, staged, work = letta.repository(agent), folder / "bare", git.init(folder / "work")
     for path, text in files.items():
@@ -307,5 +307,6 @@ def test_git_through_it_reaches_memfs(service_letta, server, eve, git, folder):
     assert server.value(eve, "system/human") == "Likes milk.\n"
     again = git.clone(service_letta.git_url(eve), folder / "b")
     assert again.head == head
-    direct = http.request(server.port, "GET", f"/git/{eve}/state.git/info/refs?service=git-upload-pack")
+    direct = http.request(server.port, "GET",
+                          f"/git/{eve}/state.git/info/refs?service=git-upload-pack")
     assert direct.status == 200

@@ -1,5 +1,5 @@
-"""The real letta-code against the real Letta server, and memfs as the memfs service behind that: all
-that a user's set-up has, with nothing in anybody's place but the model."""
+"""The real letta-code against the real Letta server, and memfs as the memfs service behind that:
+all that a user's set-up has, with nothing in anybody's place but the model."""
 import os
 import subprocess
 
@@ -20,8 +20,8 @@ VERSION = "0.30.28"
 @pytest.fixture(scope="module")
 def letta_code():
     done = subprocess.run([os.path.join(letta.ROOT, "tests", "letta", "install.sh"), VERSION],
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                          timeout=1200)
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=1200)
     assert done.returncode == 0, done.stdout.decode(errors="replace")
     return os.path.join(letta.ROOT, ".deps", "letta")
 
@@ -64,8 +64,9 @@ def test_what_an_agent_of_it_keeps_is_in_memfs_and_on_the_next_machine(
     whole_letta.serve(server.port)
     agent = whole_letta.create_agent()
     model_api.say(tool="Bash", description="keep it", command=(
-        "cd \"$MEMORY_DIR\" && mkdir -p system && printf -- '---\\ndescription: who\\n---\\nLikes milk.\\n'"
-        " >system/human.md && git add -A && git commit -q -m keep && echo all-went-well"))
+        "cd \"$MEMORY_DIR\" && mkdir -p system &&"
+        " printf -- '---\\ndescription: who\\n---\\nLikes milk.\\n' >system/human.md &&"
+        " git add -A && git commit -q -m keep && echo all-went-well"))
     Home(whole_letta, folder / "one", letta_code).turn(agent)
     told = [m["content"] for m in model_api.prompts[-1].messages if m["role"] == "tool"]
     assert [text.strip() for text in told] == ["all-went-well"]

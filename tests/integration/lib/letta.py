@@ -42,7 +42,8 @@ NOWHERE = "http://127.0.0.1:9"
 def install():
     """What is missing of the server; the folder."""
     done = subprocess.run([os.path.join(ROOT, "tests", "letta-server", "install")], timeout=1800,
-                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+                          stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT)
     assert done.returncode == 0, done.stdout.decode(errors="replace")
     return DEPS
 
@@ -71,7 +72,7 @@ def new_database(url):
 
 
 def letta_url(url):
-    """A libpq url as Letta wants it: a host in the authority, whatever the query says, and ssl said."""
+    """A libpq url as Letta wants it: a host in the authority, whatever the query says; ssl said."""
     database, query = re.fullmatch(r"postgresql://[^/]*/([^?]*)\??(.*)", url).groups()
     words = [word for word in query.split("&") if word and not word.startswith("user=")]
     return f"postgresql://memfs@localhost/{database}?" + "&".join([*words, "ssl=disable"])
@@ -92,8 +93,8 @@ def free_port():
 
 
 class LettaServer:
-    """url: of a PostgreSQL server (lib/postgres.py), in which it makes a database, unless `database`
-    is the url of one.  memfs_url: LETTA_MEMFS_SERVICE_URL; None: git memory is off."""
+    """url: of a PostgreSQL server (lib/postgres.py), in which it makes a database, unless
+    `database` is the url of one.  memfs_url: LETTA_MEMFS_SERVICE_URL; None: git memory is off."""
 
     def __init__(self, url, folder, model_api, memfs_url=None, env=None, database=None):
         self.folder = str(folder)
@@ -192,7 +193,7 @@ class LettaServer:
         return "\n".join(self.log().splitlines()[-n:])
 
     def wait_log(self, pattern, since=0, timeout=60):
-        """Waits until the log from `since` on has a match; Letta says there when a sync has ended."""
+        """Waits for a match in the log from `since` on; Letta says there when a sync has ended."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             found = re.search(pattern, self.log()[since:])
@@ -263,8 +264,8 @@ class LettaServer:
         return self.ask("DELETE", f"/v1/blocks/{block}")
 
     def recompile(self, agent, dry_run=False):
-        """Compiles the system prompt.  The answer of a dry run is the new one, else it is the one that
-        was just replaced (a fault of this server)."""
+        """Compiles the system prompt.  The answer of a dry run is the new one, else it is the one
+        that was just replaced (a fault of this server)."""
         return self.ask("POST", f"/v1/agents/{agent}/recompile?dry_run={str(dry_run).lower()}")
 
     def message(self, agent, text):
@@ -272,7 +273,7 @@ class LettaServer:
         return self.ask("POST", f"/v1/agents/{agent}/messages", _message(text))["messages"]
 
     def stream(self, agent, text, port=None, headers=None):
-        """The events of a streamed answer as they come; the last is "[DONE]".  port: of a gateway."""
+        """The events of a streamed answer as they come, at last "[DONE]".  port: of a gateway."""
         connection = http.client.HTTPConnection("127.0.0.1", port or self.port, timeout=60)
         try:
             connection.request(
@@ -319,7 +320,7 @@ def _message(text):
 
 @contextlib.contextmanager
 def with_service(url, folder, model_api, env=None):
-    """A started server whose memfs service is whoever serve() says, through the FaultProxy `way`."""
+    """A started server; its memfs service is whoever serve() says, through the FaultProxy `way`."""
     with FaultProxy("127.0.0.1", 9) as way:
         server = LettaServer(url, folder, model_api, f"http://127.0.0.1:{way.port}/", env)
         server.way = way

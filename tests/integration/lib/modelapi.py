@@ -26,7 +26,8 @@ class Prompt:
 
     @property
     def system(self):
-        return "\n".join(m["content"] for m in self.messages if m["role"] in ("system", "developer"))
+        return "\n".join(m["content"] for m in self.messages
+                         if m["role"] in ("system", "developer"))
 
     @property
     def tools(self):

@@ -16,8 +16,9 @@ class Redis:
     def __enter__(self):
         with open(os.path.join(self.folder, "log"), "wb") as log:
             self.process = subprocess.Popen(
-                ["/usr/bin/redis-server", "--bind", "127.0.0.1", "--port", str(self.port), "--save", "",
-                 "--dir", self.folder], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+                ["/usr/bin/redis-server", "--bind", "127.0.0.1", "--port", str(self.port),
+                 "--save", "", "--dir", self.folder],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         deadline = time.monotonic() + 60
         while time.monotonic() < deadline and self.process.poll() is None:
             try:
