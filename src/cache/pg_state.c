@@ -197,6 +197,8 @@ static const state_backend BACKEND = {
     .mirrors = pg_mirrors,
     .mirror_put = pg_mirror_put,
     .mirror_forget = pg_mirror_forget,
+    .server_join = pg_server_join,
+    .servers = pg_servers,
     .copy = state_copy_rows,
 };
 

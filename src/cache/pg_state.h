@@ -49,6 +49,8 @@ enum {
     KEY_MIRRORS, /* + 1 with an agent, + 2 with a remote */
     KEY_MIRROR_PUT = KEY_MIRRORS + 4,
     KEY_MIRROR_FORGET,
+    KEY_SERVER_JOIN,
+    KEY_SERVERS,
 };
 
 /* The parts of state_backend that have a file of their own, see there. */
@@ -63,5 +65,8 @@ MEMFS_CHECK memfs_code pg_mirrors(state *s, memfs_str agent_id, memfs_str remote
                                   state_mirror_fn fn, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code pg_mirror_put(state *s, const state_mirror *row, memfs_error *err);
 MEMFS_CHECK memfs_code pg_mirror_forget(state *s, memfs_str remote, memfs_error *err);
+MEMFS_CHECK memfs_code pg_server_join(state *s, const state_server *me, int64_t *ret_no,
+                                      memfs_error *err);
+MEMFS_CHECK memfs_code pg_servers(state *s, state_server_fn fn, void *ctx, memfs_error *err);
 
 #endif

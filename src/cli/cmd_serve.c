@@ -133,12 +133,15 @@ int cmd_serve(int argc, char **argv)
     const char *home = NULL, *listen = getenv("MEMFS_LISTEN"), *remote = NULL, *token_file = NULL;
     const char *prefixes = getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES");
     const char *tls_cert = NULL, *tls_key = NULL, *database = NULL;
+    const char *cluster_url = getenv("MEMFS_CLUSTER_URL");
     bool is_behind_proxy = false, is_lenient = false, is_strict = false, is_quiet = false;
     const cli_option options[] = {
         { "listen", CLI_TEXT, &listen, "ADDR:PORT", "where to listen (" DEFAULT_LISTEN ")" },
         { "home", CLI_TEXT, &home, "DIR", "the data folder" },
         { "database", CLI_TEXT, &database, "URL",
           "PostgreSQL for blocks and state, not SQLite ($MEMFS_DATABASE)" },
+        { "cluster-url", CLI_TEXT, &cluster_url, "URL",
+          "where the other servers of the database reach this one ($MEMFS_CLUSTER_URL)" },
         { "remote", CLI_TEXT, &remote, "URL",
           "your git host, with {agentId} in the address ($LETTA_MEMFS_GIT_URL)" },
         { "remote-token-file", CLI_TEXT, &token_file, "FILE", "the token for it (mode 0600)" },
@@ -164,6 +167,8 @@ int cmd_serve(int argc, char **argv)
         "  memfs serve --remote 'https://gitea.example.com/agents/{agentId}.git' \\\n"
         "      --remote-token-file /run/secrets/gitea\n"
         "  memfs serve --database postgresql://memfs@db.example.com/memfs\n"
+        "  memfs serve --database postgresql://memfs@db.example.com/memfs \\\n"
+        "      --cluster-url http://10.0.0.5:8285\n"
     };
     server_options serve = SERVER_OPTIONS_INIT;
     char address[64];
@@ -195,6 +200,7 @@ int cmd_serve(int argc, char **argv)
     serve.is_behind_proxy = is_behind_proxy;
     serve.home.path = home_path;
     serve.home.database = database_url;
+    serve.home.cluster_url = cluster_url != NULL && cluster_url[0] != '\0' ? cluster_url : NULL;
     serve.home.block_prefixes = str_of(prefixes);
     serve.home.policy = policy_from(is_lenient, is_strict);
     if (server_run(&serve, on_ready, &serve, &err) < 0)

@@ -167,6 +167,7 @@ static void *run_background(void *arg)
         while (!should_stop(s) && home_upkeep_step(s->app.home))
             ;
         auth_tell_failures(s->app.auth, clock_mono_ms());
+        home_cluster_step(s->app.home);
         refresh_tls(s, false);
     } while (pause_for(s, UPKEEP_PAUSE_MS));
     return NULL;
@@ -300,11 +301,18 @@ static bool is_loopback(const char *address)
            (inet_pton(AF_INET6, address, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6));
 }
 
+static bool is_peer(const uint8_t *hash, void *ctx)
+{
+    return home_knows_peer(((server *)ctx)->app.home, hash);
+}
+
 /* Beyond this machine memfs listens only when requests need a token (reliability 7). */
 static memfs_code open_auth(server *s, const char *address, memfs_error *err)
 {
     memfs_code rc = auth_open(home_state(s->app.home), false, &s->app.auth, err);
 
+    if (rc == MEMFS_OK)
+        auth_set_peers(s->app.auth, is_peer, s);
     if (rc < 0 || is_loopback(address) || auth_is_on(s->app.auth))
         return rc;
     return memfs_fail(err, MEMFS_EDENIED,

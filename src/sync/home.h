@@ -33,6 +33,8 @@ typedef void (*home_alarm_fn)(const char *event, const char *agent_id, const cha
 typedef struct home_options {
     const char *path;
     const char *database; /* url of PostgreSQL; NULL: SQLite in the folder */
+    const char *cluster_url; /* where other servers of that database reach this one; NULL: as the
+                              * home remembers it, or there are none (sync/cluster.h) */
     memfs_str block_prefixes; /* LETTA_MEMFS_BLOCK_PATH_PREFIXES */
     policy policy;
     uint64_t max_pack_bytes;
@@ -45,7 +47,10 @@ typedef struct home_options {
 } home_options;
 #define HOME_OPTIONS_INIT { .policy = POLICY_INIT, .max_pack_bytes = 64u << 20 }
 
-/* life cycle.  Makes the folder (0700).  EUNAVAIL: another process owns it. */
+/*
+ * life cycle.  Makes the folder (0700).  EUNAVAIL: another process owns it.  EINVALID: cluster_url
+ * without a database.
+ */
 MEMFS_CHECK memfs_code home_open(const home_options *options, home **ret, memfs_error *err);
 void home_close(home *h);
 
@@ -54,6 +59,13 @@ const home_options *home_settings(const home *h);
 store *home_store(home *h);
 cache *home_cache(home *h);
 state *home_state(home *h);
+/*
+ * Do several servers share the database?  Then main of an agent is where they all agreed (sync/follow.h), and
+ * every look at a repository may wait for the database and for another server.
+ */
+bool home_is_shared(const home *h);
+/* Of another server, or this one: the SHA-256 (32 bytes) of what it shows. */
+bool home_knows_peer(home *h, const uint8_t *token_hash);
 
 /*
  * The agent, recovered and with a cache that holds its tip.  ENOTFOUND: unknown (its first clone is
@@ -76,6 +88,12 @@ MEMFS_CHECK memfs_code home_agent_peek(home *h, memfs_str id, agent **ret, memfs
  * The same again for threads that must not wait: false when home_agent_peek() would have to look.
  */
 bool home_agent_at_hand(home *h, memfs_str id, agent **ret);
+/*
+ * Name of the agent's repository in the store, as it is here: nothing is looked at, recovered or
+ * waited for but the state, for an agent that was not asked for yet.  ENOTFOUND: it is not here.
+ */
+MEMFS_CHECK memfs_code home_agent_own_repo(home *h, memfs_str id, const char **ret,
+                                           memfs_error *err);
 /* For the first push: the entry of an agent that need not be known yet. */
 MEMFS_CHECK memfs_code home_agent_for_push(home *h, memfs_str id, agent **ret, bool *ret_is_known,
                                            memfs_error *err);
@@ -105,6 +123,11 @@ bool home_upkeep_step(home *h);
  * the database is still away.  For a thread of the server's, every second or so.
  */
 bool home_catch_up_step(home *h);
+/*
+ * Of a home that shares its database: tells the others that it is there, and learns who is.  For a
+ * thread of the server's, every two seconds or so; elsewhere it does nothing.
+ */
+void home_cluster_step(home *h);
 /*
  * A read of the cache answered ECORRUPT: sets it aside and begins it anew (F23).  Agents are caught
  * up at their next touch, so the caller asks home_agent again and repeats its read once.

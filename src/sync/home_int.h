@@ -46,6 +46,7 @@ struct agent {
     memfs_oid synced;
     uint64_t epoch;       /* of the cache, when synced was true */
     int64_t checked_ms;   /* when tip was last compared with the folder */
+    int64_t rows_ms;      /* shared: when the database last said that it has its rows; 0 */
     int64_t alarmed_ms;   /* when a standing trouble was last told */
     int64_t retry_ms;     /* catching up failed: not again before this */
     memfs_error *sync_err; /* why it failed; NULL: it did not */
@@ -57,10 +58,12 @@ struct home {
     char *path;
     char *prefixes;
     char *database;
+    char *cluster_url;
     fs_lock lock;
     store *store;
     cache *cache;
     state *state;
+    struct cluster *cluster; /* cluster.h; NULL: this home shares its database with nobody */
     atomic_uint_fast64_t epoch;        /* counts the caches that this home has had */
     atomic_int_fast64_t cache_seen_ms; /* when somebody last looked whether the cache is there */
 
@@ -117,6 +120,10 @@ void agent_free(agent *a);
 MEMFS_CHECK memfs_code agent_ready(home *h, agent *a, bool with_rows, memfs_error *err);
 /* Fast: was agent_ready's answer good a moment ago? */
 bool agent_was_ready(home *h, agent *a);
+/* True once in a while, so that a standing trouble is told and does not flood. */
+bool agent_alarm_is_due(agent *a);
+bool agent_is_touched(agent *a); /* recovered since the start */
+bool agent_has_tip(agent *a, const memfs_oid *tip); /* as this process knows it */
 /* A missing folder: EUNAVAIL and, once a minute, the alarm (H4). */
 memfs_code agent_missing(home *h, agent *a, memfs_error *err);
 
