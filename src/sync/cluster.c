@@ -12,6 +12,8 @@
 #define MAX_ASKED 8       /* servers, for one commit */
 #define FETCH_MS 30000    /* for all of them */
 #define ONE_FETCH_MS 15000
+#define NEWS_MS 5000      /* until every server has heard of one that joined */
+#define NEWS_PAUSE_MS 200
 #define ALIVE_MS 15000    /* seen within this: it is there */
 #define SHUN_MS 2000      /* one that did not answer is asked last for so long */
 #define MAX_FETCH_BYTES ((uint64_t)16 << 30)
@@ -375,6 +377,13 @@ static bool has_answered(memfs_code rc, const transport_report *report)
            report->cause == TRANSPORT_CAUSE_NOT_FOUND || strstr(report->said, "not our ref") != NULL;
 }
 
+/* A server that is asked by one that joined a moment ago has not heard of it yet. */
+static bool wait_for_news(int64_t until_ms)
+{
+    clock_sleep_ms(NEWS_PAUSE_MS);
+    return clock_mono_ms() < until_ms;
+}
+
 static memfs_code fetch_from(const cluster *c, const candidate *from, memfs_str agent_id,
                              fetched *f, const memfs_oid *want, int64_t deadline_ms,
                              memfs_oid *ret, bool *ret_answered, memfs_error *err)
@@ -384,14 +393,17 @@ static memfs_code fetch_from(const cluster *c, const candidate *from, memfs_str 
     transport_target t = { .url = url, .username = "memfs", .secret = c->secret,
                            .is_server = true, .may_http = true };
     transport_report report = { .said = "" };
-    int64_t own_ms = clock_mono_ms() + ONE_FETCH_MS;
+    int64_t own_ms = clock_mono_ms() + ONE_FETCH_MS, until_ms = clock_mono_ms() + NEWS_MS;
     char ref[MEMFS_OID_HEX + 1];
     memfs_code rc;
 
     if (want != NULL)
         oid_hex(want, ref);
-    rc = fetched_fetch(f, &t, want != NULL ? ref : STORE_MAIN, MAX_FETCH_BYTES,
-                       own_ms < deadline_ms ? own_ms : deadline_ms, ret, &report, err);
+    do {
+        report = (transport_report){ .said = "" };
+        rc = fetched_fetch(f, &t, want != NULL ? ref : STORE_MAIN, MAX_FETCH_BYTES,
+                           own_ms < deadline_ms ? own_ms : deadline_ms, ret, &report, err);
+    } while (rc < 0 && report.cause == TRANSPORT_CAUSE_UNAUTHORIZED && wait_for_news(until_ms));
     *ret_answered = has_answered(rc, &report);
     return rc;
 }

@@ -1,0 +1,272 @@
+"""Several servers over one PostgreSQL database (design 13): main is where they all agreed, whichever
+of them is asked, killed, or away."""
+import os
+import shutil
+
+import pytest
+
+from lib import wire
+from lib.cluster import Cluster, wait_until
+from lib.server import Server, new_agent
+from lib.writer import Memory
+
+pytestmark = pytest.mark.sqlite     # it brings its own PostgreSQL
+
+
+@pytest.fixture
+def cluster(memfs_bin, folder):
+    with Cluster(memfs_bin, folder) as c:
+        yield c
+
+
+def push(memory, server, changes):
+    memory.server = server
+    return memory.push(changes)
+
+
+def restart_without(server, path):
+    """A disk that lost this folder, on purpose: what the watcher saw of it is forgotten."""
+    server.watcher.stop()
+    server.stop()
+    shutil.rmtree(path)
+    server.watcher.last.clear()
+    server.watcher.moves.clear()
+    server.start()
+
+
+# -- what one takes the others have -----------------------------------------------------------------
+
+def test_H1_K1_a_push_to_one_server_is_main_of_all(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    for i in range(6):
+        server = cluster.servers[i % 2]
+        assert push(m, server, {"system/human.md": f"text {i}\n"}).acked
+        assert cluster.tips(m.agent) == [m.tip, m.tip]
+        assert [s.value(m.agent, "system/human") for s in (one, two)] == [f"text {i}\n"] * 2
+    assert cluster.tip(m.agent) == m.tip
+
+
+def test_a_client_clones_from_a_server_that_never_heard_of_the_agent(cluster, git, folder):
+    one, two = cluster.servers
+    agent = new_agent()
+    first = git.clone(one.git_url(agent), folder / "a")
+    first.save({"system/human.md": "from one\n"})
+    second = git.clone(two.git_url(agent), folder / "b")
+    assert second.read("system/human.md") == b"from one\n"
+    second.save({"system/human.md": "from two\n"})
+    first.pull()
+    assert first.read("system/human.md") == b"from two\n"
+
+
+def test_blocks_are_read_where_no_repository_is(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"system/human.md": "text\n"})
+    three = cluster.add()
+    assert three.value(m.agent, "system/human") == "text\n"
+    assert three.tip(m.agent) == m.tip and os.path.isdir(three.repository(m.agent))
+
+
+def test_H2_of_two_pushes_from_one_commit_one_wins_and_the_other_is_told_to_fetch(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    other = Memory(two, m.agent)
+    other.tip, other.files = m.tip, dict(m.files)
+    assert push(m, one, {"a.md": "2\n"}).acked
+    report = other.push({"b.md": "2\n"})
+    assert not report.acked and report.refs[wire.MAIN] == "fetch first", report
+    assert cluster.tips(m.agent) == [m.tip, m.tip]
+
+
+def test_H1_a_first_push_to_each_server_at_once_makes_one_memory(cluster):
+    agent = new_agent()
+    sides = [Memory(s, agent) for s in cluster.servers]
+    reports = [side.push({f"{i}.md": "x\n"}) for i, side in enumerate(sides)]
+    assert [r.acked for r in reports] == [True, False], reports
+    assert cluster.tips(agent) == [sides[0].tip] * 2
+
+
+# -- a server that dies in the middle ---------------------------------------------------------------
+
+def test_D1_killed_between_the_shared_tip_and_its_own_ref_it_moves_up_at_the_first_touch(cluster):
+    """The state that such a kill leaves is made by hand: the ref is put back while it is down."""
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    before = m.tip
+    m.must_push({"a.md": "2\n"})
+    one.watcher.stop()
+    one.kill()
+    with open(os.path.join(one.repository(m.agent), wire.MAIN), "w", encoding="ascii") as f:
+        f.write(before + "\n")
+    one.watcher.last.clear()
+    one.watcher.moves.clear()
+    one.start()
+    m.close()
+    assert two.tip(m.agent) == m.tip    # asked first: it gets the commit that no ref names over there
+    assert one.tip(m.agent) == m.tip
+    m.must_push({"a.md": "3\n"})
+
+
+def test_H4_a_commit_on_a_dead_server_alone_is_waited_for_and_nothing_is_made_up(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    assert two.tip(m.agent) == m.tip
+    two.kill()
+    m.must_push({"a.md": "2\n"})
+    one.kill()
+    two.start()
+    answer = two.get(f"/v1/git/{m.agent}/state.git/info/refs?service=git-upload-pack")
+    assert answer.status == 503 and answer.headers.get("retry-after"), answer
+    assert two.value(m.agent, "a") == "2\n"     # rows are the database's
+    one.start()
+    wait_until(lambda: two.get(f"/v1/git/{m.agent}/state.git/info/refs?service=git-upload-pack"
+                               ).status == 200, "the first server is asked again")
+    assert cluster.tips(m.agent) == [m.tip, m.tip]
+    assert "event=tip_out_of_reach" in two.log() and "folder_missing" not in two.log()
+
+
+def test_D1_a_server_whose_disk_is_lost_gets_it_back_from_the_other(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    assert two.tip(m.agent) == m.tip
+    restart_without(one, os.path.join(one.home, "repository"))
+    m.close()
+    assert one.tip(m.agent) == m.tip
+    m.must_push({"a.md": "2\n"})
+    assert two.tip(m.agent) == m.tip
+    assert "folder_missing" not in one.log()
+
+
+def test_a_server_that_an_operator_gives_up_keeps_nobody_waiting(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    kept = m.tip
+    assert two.tip(m.agent) == kept
+    two.kill()
+    m.must_push({"a.md": "2\n"})
+    one.kill()
+    two.start()
+    cluster.sql(f"DELETE FROM servers WHERE url = '\\x{one.args[1].encode().hex()}'")
+    wait_until(lambda: two.get(f"/v1/git/{m.agent}/state.git/info/refs?service=git-upload-pack"
+                               ).status == 200, "it goes on")
+    assert two.tip(m.agent) == kept == cluster.tip(m.agent) and two.value(m.agent, "a") == "1\n"
+    one.start()     # it does return: what it had is joined
+    wait_until(lambda: one.tip(m.agent) == m.tip, "its commit descends from what the other has")
+    assert cluster.tips(m.agent) == [m.tip, m.tip]
+
+
+# -- the database is away (F22) -----------------------------------------------------------------------
+
+def test_F22_H2_pushes_to_both_servers_without_the_database_are_joined_when_it_is_back(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    other = Memory(two, m.agent)
+    assert two.tip(m.agent) == m.tip
+    other.tip, other.files = m.tip, dict(m.files)
+    cluster.pg.crash()
+    assert push(m, one, {"a.md": "of one\n"}).acked
+    assert other.push({"b.md": "of two\n"}).acked
+    cluster.pg.start()
+    wait_until(lambda: len({*cluster.tips(m.agent), cluster.tip(m.agent)}) == 1, "both agree")
+    for s in cluster.servers:
+        s.tip(m.agent)      # it fetches what it lacks
+        assert s.is_reachable(m.agent, m.tip) and s.is_reachable(m.agent, other.tip)
+        assert (s.value(m.agent, "a"), s.value(m.agent, "b")) == ("of one\n", "of two\n")
+
+
+def test_F22_a_push_without_the_database_is_everybodys_when_it_is_back(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    cluster.pg.crash()
+    report = push(m, one, {"a.md": "2\n"})
+    assert report.acked and "blocks will follow" in report.talk, report
+    cluster.pg.start()
+    wait_until(lambda: cluster.tip(m.agent) == m.tip, "the shared tip moves up")
+    wait_until(lambda: two.tip(m.agent) == m.tip, "the other server follows")
+    assert two.value(m.agent, "a") == "2\n"
+
+
+# -- who may -------------------------------------------------------------------------------------------
+
+def test_S1_the_servers_own_routes_open_to_servers_only(cluster):
+    one, _ = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    admin = one.token("admin")
+    with open(os.path.join(one.home, "secrets", "server"), encoding="ascii") as f:
+        secret = f.read()
+    one.secrets.append(b"Bearer " + secret.encode())
+    target = f"/peer/git/{m.agent}/state.git/info/refs?service=git-upload-pack"
+    for key, status in ((None, 401), (admin["token"], 401), ("0" * 64, 401), (secret, 200)):
+        head = {"Authorization": f"Bearer {key}" if key else ""}
+        assert one.get(target, headers=head).status == status, key
+    head = {"Authorization": f"Bearer {secret}"}
+    assert one.get(f"/v1/agents/{m.agent}", headers=head).status == 401
+    assert one.get(target.replace("upload", "receive"), headers=head).status == 403
+    assert one.get(target.replace(m.agent, new_agent()), headers=head).status == 404
+    assert os.stat(os.path.join(one.home, "secrets", "server")).st_mode & 0o77 == 0
+
+
+def test_L6_a_server_that_shares_nothing_and_servers_that_share_refuse_each_other(cluster, memfs_bin,
+                                                                                   folder):
+    alone = Server(memfs_bin, folder / "alone", env={"MEMFS_DATABASE": cluster.url}, watch=False)
+    with pytest.raises(AssertionError, match="in use by another memfs.*--cluster-url"):
+        alone.start()
+
+
+def test_a_home_that_shared_shares_until_its_file_is_removed(cluster):
+    one, _ = cluster.servers
+    one.stop()
+    listed = one.cli("verify", "--json")    # a command of that home, beside the other server
+    assert listed.returncode == 0
+    one.args = []
+    one.start()
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    assert cluster.tips(m.agent) == [m.tip] * 2
+
+
+# -- operator's work -----------------------------------------------------------------------------------
+
+def test_K1_rebuild_and_verify_on_one_server_leave_the_others_agents_alone(cluster):
+    one, two = cluster.servers
+    memories = [Memory(s, new_agent()) for s in cluster.servers]
+    for m in memories:
+        m.must_push({"a.md": f"of {m.agent}\n"})
+    rows = one.dump([m.agent for m in memories])
+    one.cli("rebuild")
+    one.cli("verify")
+    assert two.dump([m.agent for m in memories]) == rows
+
+
+def test_D5_all_rows_lost_come_back_on_whichever_server_is_asked(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    rows = one.dump([m.agent])
+    cluster.sql("TRUNCATE blocks, tips")
+    assert two.dump([m.agent]) == rows
+
+
+def test_T28_what_was_purged_on_one_server_does_not_come_back_from_the_other(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "a SECRETTEXT\n", "b.md": "x\n"})
+    m.must_push({"b.md": "y\n"})
+    assert two.tip(m.agent) == m.tip
+    one.rewrites_allowed = True
+    one.cli("purge", "--agent", m.agent, "--secret-stdin", input=b"SECRETTEXT")
+    new = one.tip(m.agent)
+    assert new != m.tip and cluster.tip(m.agent) == new
+    assert two.get(f"/v1/git/{m.agent}/state.git/info/refs?service=git-upload-pack").status == 503
+    assert "event=agent_fenced" in two.log()
+    restart_without(two, os.path.dirname(two.repository(m.agent)))
+    assert two.tip(m.agent) == new
