@@ -386,6 +386,11 @@ memfs_code pg_db_open_serving(const char *url, bool is_shared, pg_db **ret, memf
     return open_db(url, is_shared ? SERVE_TOGETHER : SERVE_ALONE, ret, err);
 }
 
+const char *pg_db_url(const pg_db *db)
+{
+    return db->url;
+}
+
 pg_db *pg_db_share(pg_db *db)
 {
     pthread_mutex_lock(&db->mutex);

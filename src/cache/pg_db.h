@@ -58,6 +58,9 @@ void pg_db_close(pg_db *db); /* NULL is fine */
 /* One more user of the same pool; each is ended by pg_db_close. */
 pg_db *pg_db_share(pg_db *db);
 
+/* As it was opened with; lives as long as db. */
+const char *pg_db_url(const pg_db *db);
+
 /* work */
 typedef enum pg_mode {
     PG_ONE,   /* every query by itself: no BEGIN */

@@ -116,6 +116,8 @@ const char *const PG_MIGRATIONS[] = {
     /* many servers: a tip is main's of all of them, so it outlives its rows (is_empty) */
     "ALTER TABLE tips ADD holder int8, ADD is_empty bool NOT NULL DEFAULT false;"
     "CREATE INDEX tips_by_generation ON tips(generation);"
+    "ALTER TABLE tokens ADD changed int8 NOT NULL DEFAULT nextval('memfs.generation');"
+    "CREATE INDEX tokens_by_changed ON tokens(changed);"
     "CREATE TABLE servers("
     "  server_no int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
     "  name text COLLATE \"C\" NOT NULL UNIQUE,"

@@ -5,7 +5,9 @@
 
 /* The servers of a database, and what they moved (servers.h). */
 
-enum { KEY_MOVES = PG_KEYS_CACHE + 64 };
+enum { KEY_MOVES = PG_KEYS_CACHE + 64, KEY_LAST_MOVE };
+
+#define COLUMNS "agent_id, generation, coalesce(holder, 0) FROM tips"
 
 memfs_code pg_server_join(state *s, const state_server *me, int64_t *ret_no, memfs_error *err)
 {
@@ -61,11 +63,13 @@ static memfs_code read_moves(pg_conn *c, void *ctx, memfs_error *err)
     struct reading_moves *m = ctx;
 
     pg_result_dispose(&m->result);
+    if (m->after < 0)
+        return pg_query(c, KEY_LAST_MOVE, "SELECT " COLUMNS " ORDER BY generation DESC LIMIT 1", NULL,
+                        &m->result, err);
     pg_arg_int(&args, m->after);
     pg_arg_int(&args, m->max);
     return pg_query(c, KEY_MOVES,
-                    "SELECT agent_id, generation, coalesce(holder, 0) FROM tips "
-                    "WHERE generation > $1 ORDER BY generation LIMIT $2",
+                    "SELECT " COLUMNS " WHERE generation > $1 ORDER BY generation LIMIT $2",
                     &args, &m->result, err);
 }
 

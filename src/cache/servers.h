@@ -32,6 +32,18 @@ MEMFS_CHECK memfs_code state_server_join(state *s, const state_server *me, int64
 /* All that ever were here, by number. */
 MEMFS_CHECK memfs_code state_servers(state *s, state_server_fn fn, void *ctx, memfs_error *err);
 
+/*
+ * Work that one server does for all of them (mirroring): is it this one?  Whoever asks first when
+ * nobody has it gets it, and has it until the process or its connection ends.  On a failure nobody
+ * can say, and *ret_has_it is false.  Of one thread.
+ */
+MEMFS_CHECK memfs_code state_lease(state *s, bool *ret_has_it, memfs_error *err);
+/*
+ * Another number when a token was made or revoked, by whichever server.  Two that change at once
+ * may be told as one, so all are read now and then besides.
+ */
+MEMFS_CHECK memfs_code state_tokens_mark(state *s, int64_t *ret, memfs_error *err);
+
 typedef struct cache_head {
     memfs_oid tip;
     int64_t holder; /* who moved main there, and has it; 0: not known */
@@ -49,7 +61,7 @@ typedef struct cache_move {
 } cache_move;
 typedef memfs_code (*cache_move_fn)(const cache_move *m, void *ctx, memfs_error *err);
 /*
- * The last move of each agent since `after`, in their order, at most max.  A move may come into view
+ * The last move of each agent since `after` (negative: only the last one of all), in their order, at most max.  A move may come into view
  * after a later one, so this finds nearly all: for what is only quicker with it.
  */
 MEMFS_CHECK memfs_code cache_moves(cache *c, int64_t after, size_t max, cache_move_fn fn, void *ctx,

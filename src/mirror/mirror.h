@@ -41,6 +41,7 @@ typedef struct mirror_options {
     home *home;
     remotes *remotes;   /* given; may be empty */
     size_t n_workers;   /* 4 */
+    bool is_standing_by; /* mirror_stand_by, from the start */
     bool is_manual;     /* a command's own short life: no polling, nothing in the background */
     void (*event)(const char *event, const char *agent_id, const char *remote, const char *text,
                   void *ctx); /* for the log; once a minute at most for the same trouble (L5) */
@@ -61,6 +62,12 @@ void mirror_with_remotes(mirror *m, void (*fn)(const remotes *r, void *ctx), voi
  * repositories that the state did not know).
  */
 void mirror_compare_all(mirror *m);
+
+/*
+ * One of the servers that share a database mirrors for all.  One that stands by does what it is
+ * asked for (syncs, webhooks), and begins nothing by itself; when it no longer does it compares all.
+ */
+void mirror_stand_by(mirror *m, bool should);
 
 /* told; none of these waits */
 void mirror_moved(mirror *m, const char *agent_id);

@@ -14,6 +14,8 @@
 #define ONE_FETCH_MS 15000
 #define NEWS_MS 5000      /* until every server has heard of one that joined */
 #define NEWS_PAUSE_MS 200
+#define MOVES_ROUNDS 4    /* calls of cluster_moves() that see a move that came into view late */
+#define MAX_MOVES 1000
 #define ALIVE_MS 15000    /* seen within this: it is there */
 #define SHUN_MS 2000      /* one that did not answer is asked last for so long */
 #define MAX_FETCH_BYTES ((uint64_t)16 << 30)
@@ -32,6 +34,8 @@ struct cluster {
     char *name, *url;
     char secret[2 * SECRET_BYTES + 1];
     atomic_int_fast64_t no;
+    int64_t seen[MOVES_ROUNDS]; /* generations up to which the last calls of cluster_moves saw; */
+    bool has_seen;              /* of its thread */
     pthread_mutex_t mutex; /* guards all below; held for a few instructions only */
     peer *peers;           /* all servers, this one too */
     size_t n_peers;
@@ -368,6 +372,50 @@ static void note_answer(cluster *c, int64_t no, bool has_answered)
     pthread_mutex_unlock(&c->mutex);
 }
 
+/* ---- what the others move ---- */
+
+struct telling {
+    cluster *c;
+    cluster_move_fn fn;
+    void *ctx;
+    int64_t newest;
+    size_t n;
+};
+
+static memfs_code tell_move(const cache_move *m, void *ctx, memfs_error *err)
+{
+    struct telling *t = ctx;
+
+    (void)err;
+    t->n++;
+    t->newest = m->generation;
+    if (t->fn != NULL && m->holder != cluster_no(t->c))
+        t->fn(m, t->ctx);
+    return MEMFS_OK;
+}
+
+/* The last MOVES_ROUNDS calls are repeated: who was told knows that nothing is new of it. */
+memfs_code cluster_moves(cluster *c, cache *from, cluster_move_fn fn, void *ctx, memfs_error *err)
+{
+    struct telling t = { .c = c, .fn = c->has_seen ? fn : NULL, .ctx = ctx };
+    int64_t after = c->has_seen ? c->seen[0] : -1;
+    memfs_code rc;
+
+    do {
+        t.n = 0;
+        t.newest = after;
+        rc = cache_moves(from, after, MAX_MOVES, tell_move, &t, err);
+        after = t.newest;
+    } while (rc == MEMFS_OK && t.n == MAX_MOVES);
+    if (rc < 0)
+        return rc;
+    after = after > 0 ? after : 0; /* nothing was ever moved */
+    for (size_t i = 0; i < MOVES_ROUNDS; i++)
+        c->seen[i] = c->has_seen && i + 1 < MOVES_ROUNDS ? c->seen[i + 1] : after;
+    c->has_seen = true;
+    return MEMFS_OK;
+}
+
 /* ---- fetching ---- */
 
 /* 404 is an answer: it has no such repository, or no such commit. */
@@ -436,4 +484,96 @@ memfs_code cluster_fetch(cluster *c, memfs_str agent_id, int64_t holder, fetched
     return memfs_fail(err, n_silent > 0 ? MEMFS_EUNAVAIL : MEMFS_ENOTFOUND,
                       "no other server that answers has what this one lacks of agent '%.*s'",
                       (int)agent_id.len, agent_id.ptr);
+}
+
+/* ---- of the home ---- */
+
+bool home_is_shared(const home *h)
+{
+    return h->cluster != NULL;
+}
+
+void home_cluster_step(home *h)
+{
+    memfs_error ignored;
+
+    if (home_is_shared(h) && cluster_refresh(h->cluster, h->state, &ignored) < 0)
+        return; /* the database is away, which its own log says */
+}
+
+bool home_has_lease(home *h)
+{
+    memfs_error ignored;
+    bool has_it = false;
+
+    return state_lease(h->state, &has_it, &ignored) == MEMFS_OK && has_it;
+}
+
+memfs_code home_agent_main(home *h, memfs_str id, const char *repo, memfs_oid *ret,
+                           memfs_error *err)
+{
+    cache_head head;
+    memfs_code rc;
+
+    if (!home_is_shared(h))
+        return store_tip(h->store, repo, ret, err);
+    rc = cache_head_get(h->cache, id, &head, err);
+    if (rc == MEMFS_OK)
+        *ret = head.tip;
+    return rc;
+}
+
+struct moves {
+    struct {
+        char id[IDS_MAX_LEN + 1];
+        int64_t generation;
+    } *at;
+    size_t n, cap;
+};
+
+static void list_move(const cache_move *move, void *ctx)
+{
+    struct moves *m = ctx;
+
+    if (move->agent_id.len > IDS_MAX_LEN)
+        return;
+    if (m->n == m->cap) {
+        m->cap = m->cap == 0 ? 64 : m->cap * 2;
+        m->at = mem_realloc(m->at, m->cap, sizeof(*m->at));
+    }
+    snprintf(m->at[m->n].id, sizeof(m->at->id), "%.*s", (int)move->agent_id.len,
+             move->agent_id.ptr);
+    m->at[m->n++].generation = move->generation;
+}
+
+/*
+ * False: it was told before.  What cannot be fetched now is at the next request for the agent, which
+ * says why.
+ */
+static bool fetch_moved(home *h, memfs_str id, int64_t generation)
+{
+    bool is_known;
+    memfs_error ignored;
+    agent *a;
+
+    if (home_entry(h, id, false, &a, &is_known, &ignored) < 0 || a->told_move == generation)
+        return false;
+    a->told_move = generation;
+    if (store_has(h->store, a->repo) || cluster_keeps(h->cluster, id))
+        is_known = agent_ready(h, a, false, &ignored) == MEMFS_OK;
+    return true;
+}
+
+void home_follow_step(home *h, bool (*should_stop)(void *ctx),
+                      void (*moved)(const char *agent_id, void *ctx), void *ctx)
+{
+    struct moves m = { NULL, 0, 0 };
+    memfs_error ignored;
+
+    if (cluster_moves(h->cluster, h->cache, list_move, &m, &ignored) < 0)
+        m.n = 0; /* the next time they are still in view */
+    for (size_t i = 0; i < m.n && !should_stop(ctx); i++)
+        if (fetch_moved(h, str_of(m.at[i].id), m.at[i].generation))
+            moved(m.at[i].id, ctx);
+    free(m.at);
 }

@@ -39,6 +39,13 @@ int64_t cluster_no(const cluster *c);
 bool cluster_knows(cluster *c, int64_t no);
 /* Is this server one of the two that should have the agent? */
 bool cluster_keeps(cluster *c, memfs_str agent_id);
+/*
+ * What the others moved since the last call: fn is told of each.  A move may come into view after a
+ * later one, so those that were new a few calls ago are told again.  Of one thread.
+ */
+typedef void (*cluster_move_fn)(const cache_move *move, void *ctx);
+MEMFS_CHECK memfs_code cluster_moves(cluster *c, cache *from, cluster_move_fn fn, void *ctx,
+                                     memfs_error *err);
 /* Here I am, and who else is. */
 MEMFS_CHECK memfs_code cluster_refresh(cluster *c, state *s, memfs_error *err);
 

@@ -258,19 +258,6 @@ state *home_state(home *h)
     return h->state;
 }
 
-bool home_is_shared(const home *h)
-{
-    return h->cluster != NULL;
-}
-
-void home_cluster_step(home *h)
-{
-    memfs_error ignored;
-
-    if (home_is_shared(h) && cluster_refresh(h->cluster, h->state, &ignored) < 0)
-        return; /* the database is away, which its own log says */
-}
-
 void home_alarm(home *h, const agent *a, const char *event, const char *fmt, ...)
 {
     char text[512];

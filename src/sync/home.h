@@ -94,6 +94,12 @@ bool home_agent_at_hand(home *h, memfs_str id, agent **ret);
  */
 MEMFS_CHECK memfs_code home_agent_own_repo(home *h, memfs_str id, const char **ret,
                                            memfs_error *err);
+/*
+ * Where main of an agent is, of its repository in the store or, where servers share a database, of
+ * all of them.  Nothing is recovered or fetched.
+ */
+MEMFS_CHECK memfs_code home_agent_main(home *h, memfs_str id, const char *repo, memfs_oid *ret,
+                                       memfs_error *err);
 /* For the first push: the entry of an agent that need not be known yet. */
 MEMFS_CHECK memfs_code home_agent_for_push(home *h, memfs_str id, agent **ret, bool *ret_is_known,
                                            memfs_error *err);
@@ -128,6 +134,14 @@ bool home_catch_up_step(home *h);
  * thread of the server's, every two seconds or so; elsewhere it does nothing.
  */
 void home_cluster_step(home *h);
+/* Is this the one server that mirrors?  Of a home that shares; one thread at a time. */
+bool home_has_lease(home *h);
+/*
+ * Of a home that shares: what other servers moved since the last call is fetched, if its repository
+ * is kept here; moved is told of each.  For a thread of the server's, every second or so.
+ */
+void home_follow_step(home *h, bool (*should_stop)(void *ctx),
+                      void (*moved)(const char *agent_id, void *ctx), void *ctx);
 /*
  * A read of the cache answered ECORRUPT: sets it aside and begins it anew (F23).  Agents are caught
  * up at their next touch, so the caller asks home_agent again and repeats its read once.
