@@ -185,6 +185,23 @@ void peer_info_refs(http_request *rq, void *arg)
         answer_refs(rq, service, &target.tip);
 }
 
+void peer_keep(http_request *rq, void *arg)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+    memfs_oid commit;
+    memfs_str id;
+    app *a = arg;
+
+    if (!git_check_id(rq, &id))
+        return;
+    if (!oid_parse(http_param(rq, "id"), &commit))
+        http_send_detail(rq, 400, "This is not the id of a commit");
+    else if (home_agent_keeps(a->home, id, &commit, &err) < 0)
+        http_send_error(rq, &err);
+    else
+        http_send_detail(rq, 200, "It is here");
+}
+
 void git_info_refs(http_request *rq, void *arg)
 {
     git_target target;

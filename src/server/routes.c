@@ -38,6 +38,8 @@ const http_route APP_ROUTES[] = {
       "git, for the other servers of the database: what is on this one" },
     { POST, "/peer/git/{agent}/state.git/git-upload-pack", HTTP_STREAM, PEER, peer_upload_pack,
       MIB(10), "git, for the other servers: any commit that is on this one" },
+    { POST, "/peer/keep/{agent}/{id}", HTTP_BODY, PEER, peer_keep, KIB(1),
+      "for the other servers: has this one that commit on its disk? it is fetched if not" },
 
     { GET, "/v1/agents", HTTP_BODY, ALL, agents_list, 0, "agents, a page at a time" },
     { GET, "/v1/agents/count", HTTP_BODY, ALL, agents_count, 0, "how many agents there are" },

@@ -246,6 +246,19 @@ static void on_moved(const char *agent_id, void *ctx)
         mirror_moved(m, agent_id);
 }
 
+/* For --replicas: a remote that has main has what was pushed a moment ago. */
+static bool on_copied(const char *agent_id, int64_t deadline_ms, void *ctx)
+{
+    server *s = ctx;
+    mirror *m = atomic_load(&s->told);
+    mirror_outcome outcome = { .n_remotes = 0 };
+
+    if (m == NULL || !mirror_has_remotes(m))
+        return false;
+    mirror_sync_modestly(m, agent_id, deadline_ms, &outcome);
+    return outcome.n_remotes > outcome.n_failed;
+}
+
 static void log_mirror(const char *event, const char *agent_id, const char *remote,
                        const char *text, void *ctx)
 {
@@ -462,6 +475,8 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
     home.alarm = log_alarm;
     home.moved = on_moved;
     home.moved_ctx = s;
+    home.copied = on_copied;
+    home.copied_ctx = s;
     rc = home_open(&home, &s->app.home, err);
     if (rc == MEMFS_OK)
         rc = open_auth(s, options->address, err);

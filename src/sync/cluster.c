@@ -2,8 +2,10 @@
 
 #include "base/clock.h"
 #include "base/hash.h"
+#include "base/httpc.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "store/rewrite.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -486,6 +488,77 @@ memfs_code cluster_fetch(cluster *c, memfs_str agent_id, int64_t holder, fetched
                       (int)agent_id.len, agent_id.ptr);
 }
 
+/* ---- copies ---- */
+
+/* The status says it all. */
+static bool pass_over(memfs_str piece, void *ctx)
+{
+    (void)piece, (void)ctx;
+    return true;
+}
+
+static bool ask_to_keep(const cluster *c, const candidate *whom, memfs_str agent_id, const char *hex,
+                        int64_t deadline_ms)
+{
+    _cleanup_(mem_freep) char *url = mem_printf("%s/peer/keep/%.*s/%s", whom->url, (int)agent_id.len,
+                                                agent_id.ptr, hex);
+    char header[sizeof("Authorization: Bearer ") + sizeof(c->secret)];
+    const char *headers[] = { header, NULL };
+    int64_t left_ms = deadline_ms - clock_mono_ms();
+    httpc_request rq = { .url = url, .method = "POST", .body = MEMFS_STR("{}"), .headers = headers,
+                         .timeout_ms = left_ms };
+    httpc_answer answer = { .status = 0 };
+
+    if (left_ms <= 0)
+        return false;
+    snprintf(header, sizeof(header), "Authorization: Bearer %s", c->secret);
+    httpc_fetch(&rq, pass_over, NULL, &answer);
+    hash_wipe(header, sizeof(header));
+    return answer.failure == HTTPC_FINE && answer.status == 200;
+}
+
+static bool has_said_so(const int64_t *good, size_t n, int64_t no)
+{
+    for (size_t i = 0; i < n; i++)
+        if (good[i] == no)
+            return true;
+    return false;
+}
+
+static size_t ask_all(cluster *c, memfs_str agent_id, const char *hex, int64_t *good, size_t n_good,
+                      size_t n, int64_t deadline_ms)
+{
+    candidate *list;
+    size_t n_all = list_candidates(c, agent_id, 0, &list);
+
+    for (size_t i = 0; i < n_all; i++) {
+        if (n_good < n && clock_mono_ms() < deadline_ms && !has_said_so(good, n_good, list[i].no)) {
+            bool is_good = ask_to_keep(c, &list[i], agent_id, hex, deadline_ms);
+
+            note_answer(c, list[i].no, is_good);
+            if (is_good)
+                good[n_good++] = list[i].no;
+        }
+        free(list[i].url);
+    }
+    free(list);
+    return n_good;
+}
+
+size_t cluster_copy(cluster *c, memfs_str agent_id, const memfs_oid *commit, size_t n,
+                    int64_t deadline_ms)
+{
+    _cleanup_(mem_freep) int64_t *good = mem_alloc((n + 1) * sizeof(*good));
+    char hex[MEMFS_OID_HEX + 1];
+    size_t n_good = 0;
+
+    oid_hex(commit, hex);
+    do
+        n_good = ask_all(c, agent_id, hex, good, n_good, n, deadline_ms);
+    while (n_good < n && wait_for_news(deadline_ms));
+    return n_good;
+}
+
 /* ---- of the home ---- */
 
 bool home_is_shared(const home *h)
@@ -521,6 +594,54 @@ memfs_code home_agent_main(home *h, memfs_str id, const char *repo, memfs_oid *r
     if (rc == MEMFS_OK)
         *ret = head.tip;
     return rc;
+}
+
+/* It is here and on the disk: one that was renamed in a moment ago may not be, yet. */
+static memfs_code check_kept(home *h, agent *a, const memfs_oid *commit, memfs_error *err)
+{
+    _cleanup_(repo_closep) repo *r = NULL;
+    memfs_code rc;
+
+    if (!store_has(h->store, a->repo))
+        return memfs_fail(err, MEMFS_EUNAVAIL, "the repository is not here");
+    rc = repo_open(h->store, a->repo, &r, err);
+    if (rc == MEMFS_OK && !repo_has(r, commit))
+        rc = memfs_fail(err, MEMFS_EUNAVAIL, "the commit is not here");
+    return rc < 0 ? rc : store_settle(h->store, a->repo, err);
+}
+
+/* Looked for without the lock first: who holds it may be waiting for the one that asks. */
+memfs_code home_agent_keeps(home *h, memfs_str id, const memfs_oid *commit, memfs_error *err)
+{
+    bool is_known;
+    agent *a;
+    memfs_code rc = home_entry(h, id, false, &a, &is_known, err);
+
+    if (rc < 0 || check_kept(h, a, commit, err) == MEMFS_OK)
+        return rc;
+    rc = agent_ready(h, a, false, err);
+    return rc < 0 ? rc : check_kept(h, a, commit, err);
+}
+
+bool home_has_copies(home *h, agent *a, const memfs_oid *commit)
+{
+    int64_t deadline_ms = clock_mono_ms() + HOME_COPY_MS;
+    int64_t servers_ms = deadline_ms - (h->options.copied != NULL ? HOME_COPY_MS / 2 : 0);
+    size_t n_others = h->options.n_replicas > 0 ? h->options.n_replicas - 1 : 0;
+    bool are_enough;
+
+    if (n_others == 0)
+        return true;
+    pool_wait_begin();
+    are_enough = home_is_shared(h) && cluster_copy(h->cluster, str_of(a->id), commit, n_others,
+                                                   servers_ms) == n_others;
+    if (!are_enough && h->options.copied != NULL)
+        are_enough = h->options.copied(a->id, deadline_ms, h->options.copied_ctx);
+    pool_wait_end();
+    if (!are_enough && agent_alarm_is_due(a))
+        home_alarm(h, a, "too_few_copies", "a push is not acknowledged, as fewer than %zu other servers "
+                                           "and no remote have it", n_others);
+    return are_enough;
 }
 
 struct moves {

@@ -50,6 +50,12 @@ MEMFS_CHECK memfs_code cluster_moves(cluster *c, cache *from, cluster_move_fn fn
 MEMFS_CHECK memfs_code cluster_refresh(cluster *c, state *s, memfs_error *err);
 
 /*
+ * Asks others to have a commit on their disks, by placement, until n do or it is deadline_ms
+ * (clock_mono_ms).  How many said so.
+ */
+size_t cluster_copy(cluster *c, memfs_str agent_id, const memfs_oid *commit, size_t n,
+                    int64_t deadline_ms);
+/*
  * Brings commit `want` (NULL: main) of the agent into f from a server that has it: the holder first,
  * then others.  ENOTFOUND: those that answered have it not, and all answered.  EUNAVAIL: some did
  * not answer.  On a worker, under the agent's lock; bounded by FETCH_MS in all.

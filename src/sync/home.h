@@ -44,7 +44,15 @@ typedef struct home_options {
      * NULL; called under the agent's lock, from any thread: it must not wait. */
     void (*moved)(const char *agent_id, void *ctx);
     void *moved_ctx;
+    /*
+     * A push is acknowledged when so many servers have it, this one too, or a remote (D1); else its
+     * connection ends without a report, within HOME_COPY_MS.  copied asks the remotes, and may be NULL.
+     */
+    unsigned n_replicas;
+    bool (*copied)(const char *agent_id, int64_t deadline_ms, void *ctx);
+    void *copied_ctx;
 } home_options;
+#define HOME_COPY_MS 10000
 #define HOME_OPTIONS_INIT { .policy = POLICY_INIT, .max_pack_bytes = 64u << 20 }
 
 /*
@@ -64,6 +72,12 @@ state *home_state(home *h);
  * every look at a repository may wait for the database and for another server.
  */
 bool home_is_shared(const home *h);
+/*
+ * Another server asks whether a commit is on the disk here, before it acknowledges it: fetched if it
+ * is not.  EUNAVAIL: it could not be.
+ */
+MEMFS_CHECK memfs_code home_agent_keeps(home *h, memfs_str id, const memfs_oid *commit,
+                                        memfs_error *err);
 /* Of another server, or this one: the SHA-256 (32 bytes) of what it shows. */
 bool home_knows_peer(home *h, const uint8_t *token_hash);
 

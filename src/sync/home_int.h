@@ -107,6 +107,9 @@ MEMFS_CHECK memfs_code home_list(home *h, bool with_folders, id_list *ret, memfs
 typedef void (*home_folder_fn)(const char *org, const char *name, void *ctx);
 void home_folders(home *h, home_folder_fn fn, void *ctx);
 
+/* cluster.c: do as many have the commit as n_replicas asks for?  Not under the agent's lock. */
+bool home_has_copies(home *h, agent *a, const memfs_oid *commit);
+
 /* A push left more packs than STORE_REPACK_AT. */
 void home_wants_upkeep(home *h, agent *a);
 /* The next agent that wants upkeep, or NULL. */

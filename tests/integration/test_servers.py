@@ -283,6 +283,74 @@ def test_L5_one_server_mirrors_for_all_and_the_next_does_when_it_dies(memfs_bin,
             wait_until(lambda: holders() == [["1"]], "one server has the lease")
 
 
+# -- copies (--replicas) -------------------------------------------------------------------------------
+
+def test_D1_with_replicas_a_disk_that_is_lost_right_after_the_ack_loses_nothing(memfs_bin, folder):
+    with Cluster(memfs_bin, folder, args=["--replicas", "2"]) as c:
+        one, two = c.servers
+        m = Memory(one, new_agent())
+        for i in range(3):
+            m.must_push({"a.md": f"{i}\n"})
+        one.watcher.stop()
+        one.kill()
+        shutil.rmtree(one.home)
+        assert two.tip(m.agent) == m.tip and two.value(m.agent, "a") == "2\n"
+        one.watcher.last.clear()
+        one.watcher.moves.clear()
+        one.start()                 # an empty home: another server, of the same place
+        m.close()
+        m.must_push({"a.md": "3\n"})
+        assert c.tips(m.agent) == [m.tip] * 2
+
+
+def test_D2_D4_with_too_few_servers_a_push_has_no_report_and_is_acknowledged_when_there_are(memfs_bin,
+                                                                                           folder):
+    with Cluster(memfs_bin, folder, args=["--replicas", "2"]) as c:
+        one, two = c.servers
+        m = Memory(one, new_agent())
+        m.must_push({"a.md": "1\n"})
+        two.kill()
+        commit, pack, files = m.prepare({"a.md": "2\n"})
+        body = [(m.tip, commit, wire.MAIN)], pack
+        report = one.push_raw(m.agent, *body)
+        assert not report.complete and not report.refs, report
+        assert "event=too_few_copies" in one.log()
+        two.start()
+        wait_until(lambda: one.push_raw(m.agent, *body).acked, "the same push is acknowledged")
+        assert two.has_object(m.agent, commit) and c.tips(m.agent) == [commit] * 2
+
+
+def test_D1_a_remote_counts_as_copies(memfs_bin, folder, git):
+    os.makedirs(folder / "remote")
+    with Cluster(memfs_bin, folder, n=1, args=["--replicas", "2", "--remote",
+                                              f"{folder}/remote/{{agentId}}.git"]) as c:
+        m = Memory(c.servers[0], new_agent())
+        m.must_push({"a.md": "1\n"})
+        there = folder / "remote" / f"{m.agent}.git"
+        assert git.text("--git-dir", there, "rev-parse", "main") == m.tip
+
+
+def test_a_server_that_is_told_to_stop_ends_its_push_and_the_other_goes_on(cluster):
+    """A rolling restart: a push that is under way at SIGTERM is acknowledged or never was."""
+    one, two = cluster.servers
+    agent = new_agent()
+    m = Memory(one, agent)
+    m.must_push({"a.md": "0\n"})
+    for server, other in ((one, two), (two, one)):
+        done = []
+        m.close()
+        m.server = server
+        pushing = threading.Thread(target=lambda: done.append(m.push({"a.md": f"{server.port}\n"})))
+        pushing.start()
+        server.restart()
+        pushing.join(PATIENCE)
+        assert done, "the push never ended"
+        wait_until(lambda: len({*cluster.tips(agent), cluster.tip(agent)}) == 1, "both agree")
+        assert other.tip(agent) == (m.tip if done[0].acked else cluster.tip(agent))
+        if not done[0].acked:
+            m.settle()
+
+
 # -- operator's work -----------------------------------------------------------------------------------
 
 def test_K1_rebuild_and_verify_on_one_server_leave_the_others_agents_alone(cluster):
