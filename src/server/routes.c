@@ -39,7 +39,7 @@ const http_route APP_ROUTES[] = {
     { POST, "/peer/git/{agent}/state.git/git-upload-pack", HTTP_STREAM, PEER, peer_upload_pack,
       MIB(10), "git, for the other servers: any commit that is on this one" },
     { POST, "/peer/keep/{agent}/{id}", HTTP_BODY, PEER, peer_keep, KIB(1),
-      "for the other servers: has this one that commit on its disk? it is fetched if not" },
+      "for the other servers: that commit on the disk of this one, fetched if it is not there" },
 
     { GET, "/v1/agents", HTTP_BODY, ALL, agents_list, 0, "agents, a page at a time" },
     { GET, "/v1/agents/count", HTTP_BODY, ALL, agents_count, 0, "how many agents there are" },
