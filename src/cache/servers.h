@@ -61,8 +61,9 @@ typedef struct cache_move {
 } cache_move;
 typedef memfs_code (*cache_move_fn)(const cache_move *m, void *ctx, memfs_error *err);
 /*
- * The last move of each agent since `after` (negative: only the last one of all), in their order, at most max.  A move may come into view
- * after a later one, so this finds nearly all: for what is only quicker with it.
+ * The last move of each agent since `after`, in their order, at most max; after negative: only the
+ * last one of all.  A move may come into view after a later one, so this finds nearly all: for what
+ * is only quicker with it.
  */
 MEMFS_CHECK memfs_code cache_moves(cache *c, int64_t after, size_t max, cache_move_fn fn, void *ctx,
                                    memfs_error *err);

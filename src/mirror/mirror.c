@@ -259,17 +259,6 @@ void mirror_compare_all(mirror *m)
     pthread_mutex_unlock(&m->mutex);
 }
 
-void mirror_stand_by(mirror *m, bool should)
-{
-    pthread_mutex_lock(&m->mutex);
-    if (m->is_standing_by && !should) {
-        m->wants_compare = true;
-        pthread_cond_signal(&m->time);
-    }
-    m->is_standing_by = should;
-    pthread_mutex_unlock(&m->mutex);
-}
-
 /* ---- told ---- */
 
 void mirror_moved(mirror *m, const char *agent_id)

@@ -33,6 +33,7 @@
 #define MEMFS_MIRROR_MIRROR_H
 
 #include "mirror/remotes.h"
+#include "store/fetched.h"
 #include "sync/upkeep.h"
 
 typedef struct mirror mirror;
@@ -101,6 +102,13 @@ void mirror_sync_modestly(mirror *m, const char *agent_id, int64_t deadline_ms,
  * the remotes are known to be away.  True: it is known now.
  */
 bool mirror_meet(mirror *m, const char *agent_id, int64_t budget_ms);
+
+/*
+ * A commit that this server lacks, into f, from a remote that has it.  Called under the agent's
+ * lock; deadline_ms: clock_mono_ms.
+ */
+bool mirror_bring(mirror *m, const char *agent_id, fetched *f, const memfs_oid *want,
+                  int64_t deadline_ms);
 
 /* What was learned of a remote that is configured no more.  ECONFLICT: it is. */
 MEMFS_CHECK memfs_code mirror_forget(mirror *m, const char *remote, memfs_error *err);

@@ -259,6 +259,15 @@ static bool on_copied(const char *agent_id, int64_t deadline_ms, void *ctx)
     return outcome.n_remotes > outcome.n_failed;
 }
 
+static bool on_bring(const char *agent_id, struct fetched *f, const memfs_oid *want,
+                     int64_t deadline_ms, void *ctx)
+{
+    server *s = ctx;
+    mirror *m = atomic_load(&s->told);
+
+    return m != NULL && mirror_bring(m, agent_id, f, want, deadline_ms);
+}
+
 static void log_mirror(const char *event, const char *agent_id, const char *remote,
                        const char *text, void *ctx)
 {
@@ -477,6 +486,8 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
     home.moved_ctx = s;
     home.copied = on_copied;
     home.copied_ctx = s;
+    home.bring = on_bring;
+    home.bring_ctx = s;
     rc = home_open(&home, &s->app.home, err);
     if (rc == MEMFS_OK)
         rc = open_auth(s, options->address, err);

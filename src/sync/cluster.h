@@ -37,6 +37,8 @@ void cluster_close(cluster *c); /* NULL is fine */
 int64_t cluster_no(const cluster *c);
 /* As of the last refresh.  A row that is gone: an operator says that this one does not come back. */
 bool cluster_knows(cluster *c, int64_t no);
+/* Whose SHA-256 is this, one of the servers'? */
+bool cluster_has_secret(cluster *c, const uint8_t *token_hash);
 /* Is this server one of the two that should have the agent? */
 bool cluster_keeps(cluster *c, memfs_str agent_id);
 /*

@@ -11,6 +11,7 @@
 
 #include <stdio.h>
 
+#define BRING_MS 15000 /* from a remote */
 #define MAX_ROUNDS 5 /* other servers move on while we follow */
 
 typedef struct following {
@@ -52,6 +53,20 @@ static memfs_code accept_fetched(void *ctx, memfs_error *err)
 }
 
 /* ---- rows ---- */
+
+memfs_code follow_check_forward(home *h, agent *a, const memfs_oid *shared, const memfs_oid *tip,
+                                memfs_error *err)
+{
+    _cleanup_(repo_closep) repo *r = NULL;
+    bool leads_here = oid_equal(shared, tip);
+    memfs_error ignored;
+
+    if (!leads_here && (repo_open(h->store, a->repo, &r, &ignored) < 0 || !repo_has(r, shared) ||
+                        repo_is_ancestor(r, shared, tip, &leads_here, &ignored) < 0 || !leads_here))
+        return memfs_fail(err, MEMFS_ECONFLICT, "another server has newer commits of agent '%s'",
+                          a->id);
+    return MEMFS_OK;
+}
 
 /*
  * What fails here but for a lost race stops nobody: git goes on, and home_catch_up_step() comes back
@@ -121,6 +136,10 @@ static memfs_code fetch_head(following *x, bool *ret_given_up, memfs_error *err)
         rc = begin_fetch(x, err);
     if (rc == MEMFS_OK)
         rc = cluster_fetch(c, str_of(x->a->id), x->head.holder, x->f, &x->head.tip, &got, err);
+    if (rc < 0 && x->f != NULL && x->h->options.bring != NULL &&
+        x->h->options.bring(x->a->id, x->f, &x->head.tip, clock_mono_ms() + BRING_MS,
+                            x->h->options.bring_ctx))
+        rc = MEMFS_OK;
     if (rc == MEMFS_OK && !fetched_is_commit(x->f, &x->head.tip))
         rc = memfs_fail(err, MEMFS_EUNAVAIL, "another server sent something else");
     return rc;
@@ -333,8 +352,8 @@ static memfs_code follow_locked(home *h, agent *a, bool with_rows, memfs_error *
     rc = agent_is_fenced(a, err) ? err->code : agent_follow(h, a, false, &now, err);
     agent_unlock(a);
     if (rc == MEMFS_OK && with_rows && (now.is_away || home_waits_for(h, a)))
-        return memfs_fail(err, MEMFS_EUNAVAIL, "the blocks of agent '%s' follow when the database is "
-                                               "back", a->id);
+        return memfs_fail(err, MEMFS_EUNAVAIL,
+                          "the blocks of agent '%s' follow when the database is back", a->id);
     return rc;
 }
 

@@ -7,7 +7,8 @@
  *     own ref against the shared tip     what brings it about          what is done
  *     the same                           -                             -
  *     behind; its commit is here         killed between the two        the ref moves up
- *     behind; its commit is not here     another server moved it       fetched from it, the ref moves
+ *     behind; its commit is not here     another server moved it       fetched from it, or from a
+ *                                                                      remote; the ref moves
  *     ahead                              the database was away (F22)   the shared tip moves up, rows too
  *     diverged                           both                          fetched, merged (design 7), both move
  *     no repository here                 never asked for; disk lost    fetched, made
@@ -41,6 +42,12 @@ typedef struct follow_result {
  */
 MEMFS_CHECK memfs_code agent_follow(home *h, agent *a, bool may_revive, follow_result *ret,
                                     memfs_error *err);
+/*
+ * ECONFLICT: from the shared tip no way leads to `tip`, which is ours: an older commit never takes
+ * the place of a newer one (K1).
+ */
+MEMFS_CHECK memfs_code follow_check_forward(home *h, agent *a, const memfs_oid *shared,
+                                            const memfs_oid *tip, memfs_error *err);
 /* agent_ready() of a home that shares; takes the lock itself. */
 MEMFS_CHECK memfs_code agent_ready_shared(home *h, agent *a, bool with_rows, memfs_error *err);
 

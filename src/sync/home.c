@@ -131,8 +131,9 @@ static memfs_code open_database(home *h, memfs_error *err)
 
     rc = cluster_url(h->path, h->options.cluster_url, &h->cluster_url, err);
     if (rc == MEMFS_OK && h->cluster_url != NULL && h->options.database == NULL)
-        return memfs_fail(err, MEMFS_EINVALID, "several servers share a PostgreSQL database: give "
-                                               "--database, too, or remove the file `server` of the data folder");
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "several servers share a PostgreSQL database: give --database, too, or "
+                          "remove the file `server` of the data folder");
     if (rc == MEMFS_OK)
         rc = home_database_open(h->path, h->options.database, h->cluster_url != NULL, &h->state,
                                 &h->cache, &was_reset, &has_moved, err);
@@ -173,7 +174,6 @@ static void copy_options(home *h, const home_options *options)
     h->options.block_prefixes = str_make(h->prefixes, options->block_prefixes.len);
     h->database = options->database != NULL ? mem_strdup(options->database) : NULL;
     h->options.database = h->database;
-    h->options.cluster_url = NULL;
 }
 
 memfs_code home_open(const home_options *options, home **ret, memfs_error *err)
@@ -192,7 +192,6 @@ memfs_code home_open(const home_options *options, home **ret, memfs_error *err)
     rc = make_folder(h, options->path, err);
     if (rc == MEMFS_OK) {
         h->options.path = h->path;
-        h->options.cluster_url = options->cluster_url;
         rc = open_parts(h, err);
         h->options.cluster_url = NULL; /* the caller's; h->cluster_url is what counts */
     }
@@ -605,6 +604,16 @@ memfs_code home_list(home *h, bool with_folders, id_list *ret, memfs_error *err)
     return MEMFS_OK;
 }
 
+/* Of a home that shares: what is kept here; the rows are everybody's. */
+static memfs_code recover_one(home *h, memfs_str id, agent **ret, memfs_error *err)
+{
+    if (!home_is_shared(h))
+        return home_agent(h, id, ret, err);
+    if (!has_folder(h, id) && !cluster_keeps(h->cluster, id))
+        return memfs_fail(err, MEMFS_ENOTFOUND, "kept by other servers");
+    return home_agent_repo(h, id, ret, err);
+}
+
 /*
  * Nothing here is news to anyone: a folder that is missing or damaged has raised its alarm, a cache
  * that fails has too, and the next request for the agent tries again.
@@ -627,13 +636,7 @@ memfs_code home_recover_all(home *h, bool (*should_stop)(void *ctx), void *ctx, 
         a = table_find(h, str_of(list.ids[i]));
         if (a != NULL && agent_was_ready(h, a))
             continue;
-        if (home_is_shared(h)) { /* of what is kept here; the rows are everybody's */
-            if ((has_folder(h, str_of(list.ids[i])) || cluster_keeps(h->cluster, str_of(list.ids[i]))) &&
-                home_agent_repo(h, str_of(list.ids[i]), &a, &trouble) == MEMFS_OK)
-                (*ret_n)++;
-            continue;
-        }
-        if (home_agent(h, str_of(list.ids[i]), &a, &trouble) == MEMFS_OK)
+        if (recover_one(h, str_of(list.ids[i]), &a, &trouble) == MEMFS_OK)
             (*ret_n)++;
     }
     return MEMFS_OK;

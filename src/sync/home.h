@@ -24,6 +24,7 @@
 #include "memory/policy.h"
 #include "store/store.h"
 
+struct fetched; /* store/fetched.h */
 typedef struct home home;
 typedef struct agent agent; /* what is known of one agent; lives until home_close */
 
@@ -51,6 +52,11 @@ typedef struct home_options {
     unsigned n_replicas;
     bool (*copied)(const char *agent_id, int64_t deadline_ms, void *ctx);
     void *copied_ctx;
+    /* With several servers: a commit that none of them can give, from a remote into a throw-away repository.
+     * May be NULL; called under the agent's lock. */
+    bool (*bring)(const char *agent_id, struct fetched *f, const memfs_oid *want,
+                  int64_t deadline_ms, void *ctx);
+    void *bring_ctx;
 } home_options;
 #define HOME_COPY_MS 10000
 #define HOME_OPTIONS_INIT { .policy = POLICY_INIT, .max_pack_bytes = 64u << 20 }

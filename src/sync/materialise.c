@@ -26,8 +26,8 @@
 #include "base/mem.h"
 #include "memory/block.h"
 #include "memory/label.h"
-#include "store/rewrite.h"
 #include "sync/cluster.h"
+#include "sync/follow.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -639,20 +639,6 @@ static memfs_code step(home *h, agent *a, const memfs_oid *tip, anew_kind anew, 
     return plan_apply(h, a, p, ret, err);
 }
 
-/* An older commit never takes the place of a newer one (K1). */
-static memfs_code check_forward(home *h, agent *a, const memfs_oid *shared, const memfs_oid *tip,
-                                memfs_error *err)
-{
-    _cleanup_(repo_closep) repo *r = NULL;
-    bool leads_here = oid_equal(shared, tip);
-    memfs_error ignored;
-
-    if (!leads_here && (repo_open(h->store, a->repo, &r, &ignored) < 0 || !repo_has(r, shared) ||
-                        repo_is_ancestor(r, shared, tip, &leads_here, &ignored) < 0 || !leads_here))
-        return memfs_fail(err, MEMFS_ECONFLICT, "another server has newer commits of agent '%s'", a->id);
-    return MEMFS_OK;
-}
-
 /* The same where servers share the tip: the rows' tip and everybody's are one. */
 static memfs_code shared_step(home *h, agent *a, const memfs_oid *tip, anew_kind anew,
                               materialise_result *ret, memfs_error *err)
@@ -669,7 +655,7 @@ static memfs_code shared_step(home *h, agent *a, const memfs_oid *tip, anew_kind
     *ret = (materialise_result){ .tip = *tip };
     if (has_head && anew == ANEW_NOT && !head.is_empty && oid_equal(&head.tip, tip))
         return MEMFS_OK;
-    if (has_head && anew != ANEW_OVERRULING && check_forward(h, a, &head.tip, tip, err) < 0)
+    if (has_head && anew != ANEW_OVERRULING && follow_check_forward(h, a, &head.tip, tip, err) < 0)
         return err->code;
     rc = plan_from(h, a, has_head && anew == ANEW_NOT && !head.is_empty ? &head.tip : NULL, tip, &p,
                    err);

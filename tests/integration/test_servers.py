@@ -283,6 +283,25 @@ def test_L5_one_server_mirrors_for_all_and_the_next_does_when_it_dies(memfs_bin,
             wait_until(lambda: holders() == [["1"]], "one server has the lease")
 
 
+def test_D1_what_the_servers_lost_comes_back_from_the_remote(memfs_bin, folder, git):
+    os.makedirs(folder / "remote")
+    with Cluster(memfs_bin, folder, args=["--remote", f"{folder}/remote/{{agentId}}.git"]) as c:
+        one, two = c.servers
+        two.stop()
+        m = Memory(one, new_agent())
+        m.must_push({"a.md": "1\n"})
+        there = folder / "remote" / f"{m.agent}.git"
+        wait_until(lambda: git.text("--git-dir", there, "rev-parse", "main") == m.tip, "it is mirrored")
+        one.watcher.stop()
+        one.kill()
+        shutil.rmtree(one.home)
+        two.start()
+        wait_until(lambda: two.tip(m.agent) == m.tip, "the other server has it from there")
+        assert two.value(m.agent, "a") == "1\n"
+        one.watcher.last.clear()
+        one.watcher.moves.clear()
+
+
 # -- copies (--replicas) -------------------------------------------------------------------------------
 
 def test_D1_with_replicas_a_disk_that_is_lost_right_after_the_ack_loses_nothing(memfs_bin, folder):
