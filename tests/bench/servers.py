@@ -105,6 +105,7 @@ def main():
     for n in (1, 2, 3, 4):
         for is_placed in (True,) if n == 1 else (True, False):
             folder = tempfile.mkdtemp(prefix="memfs-bench-servers-")
+            os.chmod(folder, 0o755)     # PostgreSQL is another user
             cluster = Cluster(os.path.abspath(a.memfs), folder, n=n)
             try:
                 for s in cluster.servers:
