@@ -18,7 +18,8 @@
 static bool is_git(const http_route *route)
 {
     return route->handler == git_info_refs || route->handler == git_upload_pack ||
-           route->handler == git_receive_pack || route->access == HTTP_ACCESS_PEER;
+           route->handler == git_receive_pack || route->handler == peer_info_refs ||
+           route->handler == peer_upload_pack;
 }
 
 static bool is_writing(const http_request *rq, const http_route *route)
