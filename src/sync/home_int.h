@@ -29,8 +29,8 @@ struct agent {
     bool has_own_org;
     agent *next;    /* in its bucket; guarded by the home's table lock */
     size_t n_banned_kept; /* in its file `banned`, by this process; the agent lock */
-    bool is_queued; /* for upkeep; guarded by the home's upkeep_mutex */
     int64_t told_move; /* generation of the last move by another server that was told; its thread */
+    bool is_queued; /* for upkeep; guarded by the home's upkeep_mutex */
     bool is_waiting; /* for its rows (away.c); the same */
     bool is_settled; /* what the folders say is on the disk, as of this process; the agent lock */
 
