@@ -63,6 +63,19 @@ memfs_code cache_generation(cache *c, int64_t *ret, memfs_error *err)
     return c->backend->generation(c, ret, err);
 }
 
+memfs_code cache_head_get(cache *c, memfs_str agent_id, cache_head *ret, memfs_error *err)
+{
+    assert(c->backend->head != NULL);
+    return c->backend->head(c, agent_id, ret, err);
+}
+
+memfs_code cache_moves(cache *c, int64_t after, size_t max, cache_move_fn fn, void *ctx,
+                       memfs_error *err)
+{
+    assert(c->backend->moves != NULL);
+    return c->backend->moves(c, after, max, fn, ctx, err);
+}
+
 memfs_code cache_apply(cache *c, const cache_update *u, memfs_error *err)
 {
     assert(u->agent_id.len > 0);

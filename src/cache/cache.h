@@ -142,6 +142,9 @@ typedef struct cache_update {
     bool replace_all; /* drop all of the agent's rows first (rebuild) */
     const cache_change *changes;
     size_t n_changes;
+    int64_t holder;  /* of a cache that servers share: who has the commit (servers.h); 0: no such */
+    memfs_str org;   /* the same, from NULL: the agent becomes known with its first tip; empty: not */
+    int64_t now_us;  /* for that */
 } cache_update;
 /*
  * One transaction.  ECONFLICT: the synced tip is not `from`.  Rows that go are taken out first; a

@@ -10,7 +10,7 @@
 #define MEMFS_CACHE_CACHE_INT_H
 
 #include "cache/cache.h"
-#include "cache/state.h"
+#include "cache/servers.h"
 
 typedef struct cache_backend {
     const char *name;
@@ -27,6 +27,10 @@ typedef struct cache_backend {
     memfs_code (*count)(cache *c, const block_query *q, int64_t *ret, memfs_error *err);
     memfs_code (*tip)(cache *c, memfs_str agent_id, cache_tip *ret, memfs_error *err);
     memfs_code (*generation)(cache *c, int64_t *ret, memfs_error *err);
+    /* servers.h; NULL: nobody else can share it */
+    memfs_code (*head)(cache *c, memfs_str agent_id, cache_head *ret, memfs_error *err);
+    memfs_code (*moves)(cache *c, int64_t after, size_t max, cache_move_fn fn, void *ctx,
+                        memfs_error *err);
 
     memfs_code (*apply)(cache *c, const cache_update *u, memfs_error *err);
     memfs_code (*forget)(cache *c, memfs_str agent_id, memfs_error *err);
@@ -65,6 +69,11 @@ typedef struct state_backend {
                           void *ctx, memfs_error *err);
     memfs_code (*mirror_put)(state *s, const state_mirror *row, memfs_error *err);
     memfs_code (*mirror_forget)(state *s, memfs_str remote, memfs_error *err);
+    /* servers.h; NULL: as above */
+    memfs_code (*server_join)(state *s, const state_server *me, int64_t *ret_no, memfs_error *err);
+    memfs_code (*servers)(state *s, state_server_fn fn, void *ctx, memfs_error *err);
+    memfs_code (*lease)(state *s, bool *ret_has_it, memfs_error *err);
+    memfs_code (*tokens_mark)(state *s, int64_t *ret, memfs_error *err);
     memfs_code (*copy)(state *s, const char *to, memfs_error *err);
 } state_backend;
 

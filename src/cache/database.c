@@ -69,8 +69,8 @@ static memfs_code open_module(pg_module_open_fn *ret, memfs_error *err)
     return MEMFS_OK;
 }
 
-memfs_code database_open(const char *url, const char *folder, state **ret_state, cache **ret_cache,
-                         bool *ret_was_reset, memfs_error *err)
+memfs_code database_open(const char *url, bool is_shared, const char *folder, state **ret_state,
+                         cache **ret_cache, bool *ret_was_reset, memfs_error *err)
 {
     pg_module_open_fn open_pg;
     memfs_code rc;
@@ -79,5 +79,5 @@ memfs_code database_open(const char *url, const char *folder, state **ret_state,
     if (url == NULL || url[0] == '\0')
         return open_sqlite(folder, ret_state, ret_cache, ret_was_reset, err);
     rc = open_module(&open_pg, err);
-    return rc < 0 ? rc : open_pg(url, ret_state, ret_cache, err);
+    return rc < 0 ? rc : open_pg(url, is_shared, ret_state, ret_cache, err);
 }

@@ -19,10 +19,12 @@ bool database_is_url(memfs_str text);
 /* The url without its password, for messages and logs; caller frees. */
 char *database_name(const char *url);
 /*
- * url NULL or empty: SQLite in folder.  *ret_was_reset as cache_open_sqlite.  Errors as pg_db_open
+ * url NULL or empty: SQLite in folder.  is_shared: other servers may have it, too (servers.h); PostgreSQL
+ * only.  *ret_was_reset as cache_open_sqlite.  Errors as pg_db_open
  * and state_open_sqlite; ENOTFOUND: the module is not installed.  On failure nothing is open.
  */
-MEMFS_CHECK memfs_code database_open(const char *url, const char *folder, state **ret_state,
-                                     cache **ret_cache, bool *ret_was_reset, memfs_error *err);
+MEMFS_CHECK memfs_code database_open(const char *url, bool is_shared, const char *folder,
+                                     state **ret_state, cache **ret_cache, bool *ret_was_reset,
+                                     memfs_error *err);
 
 #endif

@@ -284,7 +284,7 @@ static void compose(composed *d, const block_query *q, const place *before, cons
     if (d->shape & BLOCKS_AFTER)
         put_cursor(d, true, q->after, after);
     if (of_agent)
-        put_text(d, " WHERE t.agent_id = ", q->agent_id);
+        put_text(d, " WHERE NOT t.is_empty AND t.agent_id = ", q->agent_id);
     if (!is_count)
         put_order(d);
     if (d->shape & BLOCKS_LIMIT)

@@ -49,6 +49,8 @@ struct tip_reading {
     memfs_str agent_id;
     cache_tip tip;
     bool is_known;
+    int64_t holder;
+    bool is_empty;
 };
 
 static memfs_code read_tip(pg_conn *c, void *ctx, memfs_error *err)
@@ -59,13 +61,17 @@ static memfs_code read_tip(pg_conn *c, void *ctx, memfs_error *err)
     memfs_code rc;
 
     pg_arg_text(&args, t->agent_id);
-    rc = pg_query(c, KEY_TIP, "SELECT tip, generation FROM tips WHERE agent_id = $1", &args, &r, err);
+    rc = pg_query(c, KEY_TIP,
+                  "SELECT tip, generation, holder, is_empty FROM tips WHERE agent_id = $1", &args,
+                  &r, err);
     if (rc < 0)
         return rc;
     t->is_known = r.n_rows > 0;
     if (!t->is_known)
         return MEMFS_OK;
     t->tip.generation = pg_col_int(&r, 0, 1);
+    t->holder = pg_col_is_null(&r, 0, 2) ? 0 : pg_col_int(&r, 0, 2);
+    t->is_empty = pg_col_int(&r, 0, 3) != 0;
     return pg_col_oid(&r, 0, 0, &t->tip.commit, err);
 }
 
@@ -74,10 +80,22 @@ static memfs_code tip(cache *c, memfs_str agent_id, cache_tip *ret, memfs_error 
     struct tip_reading t = { .agent_id = agent_id };
     memfs_code rc = pg_work(db_of(c), PG_ONE, read_tip, &t, err);
 
-    if (rc == MEMFS_OK && !t.is_known)
+    if (rc == MEMFS_OK && (!t.is_known || t.is_empty))
         return memfs_fail(err, MEMFS_ENOTFOUND, "the blocks of agent '%.*s' were never synced",
                           (int)agent_id.len, agent_id.ptr);
     *ret = t.tip;
+    return rc;
+}
+
+static memfs_code head(cache *c, memfs_str agent_id, cache_head *ret, memfs_error *err)
+{
+    struct tip_reading t = { .agent_id = agent_id };
+    memfs_code rc = pg_work(db_of(c), PG_ONE, read_tip, &t, err);
+
+    if (rc == MEMFS_OK && !t.is_known)
+        return memfs_fail(err, MEMFS_ENOTFOUND, "agent '%.*s' has no commit on any server",
+                          (int)agent_id.len, agent_id.ptr);
+    *ret = (cache_head){ t.tip.commit, t.holder, t.is_empty };
     return rc;
 }
 
@@ -113,15 +131,21 @@ enum apply_bits {
     APPLY_REPLACE = 1 << 2,
 };
 
-/* $1 the agent, $2 the new tip; FROM_TIP has $3, the old one. */
+#define MOVE_NEW                                                                                   \
+    "INSERT INTO tips(agent_id, tip, generation, holder) VALUES($1, $2, nextval('generation'), $3) " \
+    "ON CONFLICT(agent_id) DO UPDATE SET tip = $2, generation = excluded.generation, "             \
+    "holder = $3, is_empty = false"
+
+/*
+ * $1 the agent, $2 the new tip, $3 its holder; FROM_TIP has $4, the old one.  A tip without rows is
+ * none to a server that has the database for itself; where servers share it, it is one.
+ */
 static const char *const MOVES[] = {
-    [0] = "INSERT INTO tips(agent_id, tip, generation) VALUES($1, $2, nextval('generation')) "
-          "ON CONFLICT(agent_id) DO NOTHING RETURNING agent_no",
-    [APPLY_FROM_TIP] = "UPDATE tips SET tip = $2, generation = nextval('generation') "
-                       "WHERE agent_id = $1 AND tip = $3 RETURNING agent_no",
-    [APPLY_FROM_ANY] = "INSERT INTO tips(agent_id, tip, generation) "
-                       "VALUES($1, $2, nextval('generation')) ON CONFLICT(agent_id) DO UPDATE "
-                       "SET tip = $2, generation = excluded.generation RETURNING agent_no",
+    [0] = MOVE_NEW " WHERE tips.is_empty AND $3 IS NULL RETURNING agent_no",
+    [APPLY_FROM_TIP] =
+        "UPDATE tips SET tip = $2, generation = nextval('generation'), holder = $3, "
+        "is_empty = false WHERE agent_id = $1 AND tip = $4 RETURNING agent_no",
+    [APPLY_FROM_ANY] = MOVE_NEW " RETURNING agent_no",
 };
 
 #define ROW_COLUMNS                                                                                \
@@ -239,6 +263,10 @@ static void add_move(pg_args *a, const cache_update *u)
 {
     pg_arg_text(a, u->agent_id);
     pg_arg_oid(a, &u->to);
+    if (u->holder != 0)
+        pg_arg_int(a, u->holder);
+    else
+        pg_arg_null(a, PG_INT);
     if (u->from != NULL)
         pg_arg_oid(a, u->from);
 }
@@ -261,6 +289,21 @@ static memfs_code move_tip(pg_conn *c, applying *x, memfs_error *err)
     return rc;
 }
 
+/* With its first tip an agent becomes known, so that no crash comes between. */
+static void put_known(memfs_buf *sql, pg_args *args, const cache_update *u)
+{
+    pg_arg_text(args, u->org);
+    pg_put(sql, "known AS (INSERT INTO agents(agent_id, org_id, name, tags, tag_list, created_at, "
+                "updated_at) SELECT $1, ", args->n);
+    pg_arg_bytes(args, u->agent_id);
+    pg_put(sql, ", ", args->n);
+    pg_arg_int(args, u->now_us);
+    pg_put(sql, ", '[]', '{}', ", args->n);
+    pg_put(sql, ", ", args->n);
+    pg_put(sql, " FROM moved WHERE ", args->n - 2);
+    buf_puts(sql, " <> '' ON CONFLICT DO NOTHING), ");
+}
+
 /* What `moved` is in the statement below: the move itself, or the agent that was moved already. */
 static void put_moved(memfs_buf *sql, pg_args *args, const applying *x, unsigned bits)
 {
@@ -273,6 +316,8 @@ static void put_moved(memfs_buf *sql, pg_args *args, const applying *x, unsigned
     buf_puts(sql, "WITH moved AS (");
     buf_puts(sql, MOVES[bits]);
     buf_puts(sql, "), ");
+    if (bits == 0)
+        put_known(sql, args, x->u);
 }
 
 /* A row may not be taken out and put in by one statement: a path is in the list or in the rows. */
@@ -323,7 +368,7 @@ static memfs_code judge_tip(pg_conn *c, const applying *x, memfs_error *err)
 
     if (rc < 0)
         return rc;
-    if (x->n_runs > 1 && t.is_known && oid_equal(&t.tip.commit, &x->u->to))
+    if (x->n_runs > 1 && t.is_known && !t.is_empty && oid_equal(&t.tip.commit, &x->u->to))
         return MEMFS_OK;
     return memfs_fail(err, MEMFS_ECONFLICT,
                       "the blocks of agent '%.*s' were synced by somebody else",
@@ -411,7 +456,7 @@ struct ruling {
 };
 
 #define EMPTY                                                                                      \
-    "TRUNCATE tips, blocks; "                                                                      \
+    "TRUNCATE blocks; UPDATE tips SET is_empty = true WHERE NOT is_empty; "                        \
     "UPDATE changes SET n = n + 1 WHERE part = 0"
 
 /* The lock on the row lets servers that start together agree one after the other. */
@@ -532,6 +577,8 @@ static const cache_backend BACKEND = {
     .blocks = pg_blocks,
     .count = pg_count,
     .tip = tip,
+    .head = head,
+    .moves = pg_moves,
     .generation = generation,
     .apply = apply,
     .forget = forget,

@@ -18,4 +18,8 @@ MEMFS_CHECK memfs_code pg_blocks(cache *c, const block_query *q, cache_tip *ret_
                                  block_row_fn fn, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code pg_count(cache *c, const block_query *q, int64_t *ret, memfs_error *err);
 
+/* pg_servers.c */
+MEMFS_CHECK memfs_code pg_moves(cache *c, int64_t after, size_t max, cache_move_fn fn, void *ctx,
+                                memfs_error *err);
+
 #endif

@@ -344,7 +344,9 @@ static memfs_code is_current(pg_conn *c, void *ctx, memfs_error *err)
 
 /* ---- life cycle ---- */
 
-static memfs_code open_db(const char *url, bool alone, pg_db **ret, memfs_error *err)
+typedef enum serving { SERVE_NOBODY, SERVE_ALONE, SERVE_TOGETHER } serving;
+
+static memfs_code open_db(const char *url, serving how, pg_db **ret, memfs_error *err)
 {
     pthread_condattr_t attr;
     pg_db *db;
@@ -355,7 +357,7 @@ static memfs_code open_db(const char *url, bool alone, pg_db **ret, memfs_error 
         return rc;
     db = mem_alloc(sizeof(*db));
     db->url = mem_strdup(url);
-    db->owner = alone ? pg_owner_new(db->url) : NULL;
+    db->owner = how != SERVE_NOBODY ? pg_owner_new(db->url, how == SERVE_TOGETHER) : NULL;
     db->n_users = 1;
     pthread_mutex_init(&db->mutex, NULL);
     pthread_condattr_init(&attr);
@@ -369,19 +371,24 @@ static memfs_code open_db(const char *url, bool alone, pg_db **ret, memfs_error 
         pg_db_close(db);
         return rc;
     }
-    db->is_serving = alone;
+    db->is_serving = how != SERVE_NOBODY;
     *ret = db;
     return MEMFS_OK;
 }
 
 memfs_code pg_db_open(const char *url, pg_db **ret, memfs_error *err)
 {
-    return open_db(url, false, ret, err);
+    return open_db(url, SERVE_NOBODY, ret, err);
 }
 
-memfs_code pg_db_open_alone(const char *url, pg_db **ret, memfs_error *err)
+memfs_code pg_db_open_serving(const char *url, bool is_shared, pg_db **ret, memfs_error *err)
 {
-    return open_db(url, true, ret, err);
+    return open_db(url, is_shared ? SERVE_TOGETHER : SERVE_ALONE, ret, err);
+}
+
+const char *pg_db_url(const pg_db *db)
+{
+    return db->url;
 }
 
 pg_db *pg_db_share(pg_db *db)

@@ -48,11 +48,18 @@ typedef struct pg_conn pg_conn;
  * newer memfs.
  */
 MEMFS_CHECK memfs_code pg_db_open(const char *url, pg_db **ret, memfs_error *err);
-/* The same as the only memfs on it (pg_owner.h).  EUNAVAIL also: another one is, and which. */
-MEMFS_CHECK memfs_code pg_db_open_alone(const char *url, pg_db **ret, memfs_error *err);
+/*
+ * The same as a server, with the lock of pg_owner.h.  EUNAVAIL also: another memfs has the database
+ * for itself, or this one wants to while others are there; and which.
+ */
+MEMFS_CHECK memfs_code pg_db_open_serving(const char *url, bool is_shared, pg_db **ret,
+                                          memfs_error *err);
 void pg_db_close(pg_db *db); /* NULL is fine */
 /* One more user of the same pool; each is ended by pg_db_close. */
 pg_db *pg_db_share(pg_db *db);
+
+/* As it was opened with; lives as long as db. */
+const char *pg_db_url(const pg_db *db);
 
 /* work */
 typedef enum pg_mode {

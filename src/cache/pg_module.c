@@ -2,14 +2,14 @@
 
 #include "cache/pg_backend.h"
 
-memfs_code memfs_postgresql_open(const char *url, state **ret_state, cache **ret_cache,
-                                 memfs_error *err);
+memfs_code memfs_postgresql_open(const char *url, bool is_shared, state **ret_state,
+                                 cache **ret_cache, memfs_error *err);
 
-memfs_code memfs_postgresql_open(const char *url, state **ret_state, cache **ret_cache,
-                                 memfs_error *err)
+memfs_code memfs_postgresql_open(const char *url, bool is_shared, state **ret_state,
+                                 cache **ret_cache, memfs_error *err)
 {
     pg_db *db;
-    memfs_code rc = pg_db_open_alone(url, &db, err);
+    memfs_code rc = pg_db_open_serving(url, is_shared, &db, err);
 
     if (rc < 0)
         return rc;

@@ -12,7 +12,7 @@
 #define PG_MODULE "memfs-postgresql.so"
 #define PG_MODULE_OPEN "memfs_postgresql_open"
 
-typedef memfs_code (*pg_module_open_fn)(const char *url, state **ret_state, cache **ret_cache,
-                                        memfs_error *err);
+typedef memfs_code (*pg_module_open_fn)(const char *url, bool is_shared, state **ret_state,
+                                        cache **ret_cache, memfs_error *err);
 
 #endif

@@ -23,6 +23,7 @@
     "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;" \
     "SET application_name = '%s'"
 #define TRY "SELECT pg_try_advisory_lock(" LOCK ")"
+#define TRY_SHARED "SELECT pg_try_advisory_lock_shared(" LOCK ")"
 #define HOLDER                                                                                     \
     "SELECT a.application_name, a.pid FROM pg_locks l JOIN pg_stat_activity a ON a.pid = l.pid "   \
     "WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1 AND a.datname = "              \
@@ -31,6 +32,7 @@
 
 struct pg_owner {
     const char *url;
+    bool is_shared;
     char name[64]; /* of this process, as the database shows it */
     pthread_mutex_t mutex; /* guards all below */
     pg_conn *session;      /* NULL: not taken */
@@ -54,11 +56,12 @@ static void make_name(char *out, size_t size)
     snprintf(out, size, "memfs %s %ld %08x", host, (long)getpid(), (unsigned)chance);
 }
 
-pg_owner *pg_owner_new(const char *url)
+pg_owner *pg_owner_new(const char *url, bool is_shared)
 {
     pg_owner *o = mem_alloc(sizeof(*o));
 
     o->url = url;
+    o->is_shared = is_shared;
     make_name(o->name, sizeof(o->name));
     pthread_mutex_init(&o->mutex, NULL);
     return o;
@@ -74,6 +77,9 @@ void pg_owner_free(pg_owner *o)
 }
 
 /* ---- who else ---- */
+
+#define ONE_AT_A_TIME                                                                              \
+    "one at a time may serve from it, unless each is started with --cluster-url"
 
 /* Our own session of before, which the database has not noticed the end of. */
 static memfs_code end_own(pg_conn *c, memfs_error *err)
@@ -97,34 +103,34 @@ static memfs_code fail_held(pg_conn *c, memfs_error *err)
         who = pg_col_str(&r, 0, 0);
     if (sscanf(who.len > 0 ? who.ptr : "", "memfs %63s %63s", host, pid) == 2)
         return memfs_fail(err, MEMFS_EUNAVAIL, "the database is in use by another memfs (on %s, "
-                                               "pid %s): one at a time may serve from it", host, pid);
-    return memfs_fail(err, MEMFS_EUNAVAIL, "the database is in use by another memfs: one at a time "
-                                           "may serve from it");
+                                               "pid %s): " ONE_AT_A_TIME, host, pid);
+    return memfs_fail(err, MEMFS_EUNAVAIL, "the database is in use by another memfs: "
+                                           ONE_AT_A_TIME);
 }
 
 /* ---- taking it ---- */
 
-static memfs_code try_lock(pg_conn *c, bool *ret_has_it, memfs_error *err)
+static memfs_code try_lock(pg_conn *c, bool is_shared, bool *ret_has_it, memfs_error *err)
 {
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
-    memfs_code rc = pg_exec(c, TRY, &r, err);
+    memfs_code rc = pg_exec(c, is_shared ? TRY_SHARED : TRY, &r, err);
 
     *ret_has_it = rc == MEMFS_OK && r.n_rows == 1 && str_equal(pg_col_str(&r, 0, 0), MEMFS_STR("t"));
     return rc;
 }
 
-static memfs_code lock_session(pg_conn *c, memfs_error *err)
+static memfs_code lock_session(pg_conn *c, bool is_shared, memfs_error *err)
 {
     int64_t until_ms = clock_mono_ms() + PATIENCE_MS;
     bool has_it = false;
     memfs_code rc;
 
-    rc = try_lock(c, &has_it, err);
+    rc = try_lock(c, is_shared, &has_it, err);
     if (rc == MEMFS_OK && !has_it)
         rc = end_own(c, err);
     while (rc == MEMFS_OK && !has_it && clock_mono_ms() < until_ms) {
         clock_sleep_ms(100);
-        rc = try_lock(c, &has_it, err);
+        rc = try_lock(c, is_shared, &has_it, err);
     }
     return rc < 0 || has_it ? rc : fail_held(c, err);
 }
@@ -142,7 +148,7 @@ static memfs_code take(pg_owner *o, memfs_error *err)
     pg_conn_begin(c, clock_mono_ms() + PATIENCE_MS + ANSWER_MS);
     rc = pg_exec(c, settings, &r, err);
     if (rc == MEMFS_OK)
-        rc = lock_session(c, err);
+        rc = lock_session(c, o->is_shared, err);
     if (rc < 0)
         pg_conn_close(c);
     else

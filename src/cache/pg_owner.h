@@ -1,10 +1,12 @@
 /*
- * pg_owner.h - that one memfs at a time works on a database.  For pg_db.c.
+ * pg_owner.h - who may work on a database: one memfs that has it for itself, or any number that
+ * share it (servers.h).  For pg_db.c.
  *
- * Two servers with folders of their own over one database would write each other's rows, and each
- * miss what the other revoked.  So whoever opens a database takes an advisory lock of it, in a
- * session of its own that does nothing else: it ends with the process, however that ends, and with
- * the database, after which it is taken again before anything else is done there.
+ * Two servers with folders of their own that do not know of each other would write each other's
+ * rows, and each miss what the other revoked.  So whoever opens a database takes an advisory lock of
+ * it, shared or not, in a session of its own that does nothing else: it ends with the process,
+ * however that ends, and with the database, after which it is taken again before anything else is
+ * done there.
  *
  * Thread: any, but new and free.
  */
@@ -16,7 +18,7 @@
 typedef struct pg_owner pg_owner;
 
 /* Does not connect; url must outlive it. */
-pg_owner *pg_owner_new(const char *url);
+pg_owner *pg_owner_new(const char *url, bool is_shared);
 void pg_owner_free(pg_owner *o); /* NULL is fine; gives the lock back */
 /*
  * Makes sure of the lock.  EUNAVAIL: another memfs has it, and which; or the database is away.

@@ -112,5 +112,18 @@ const char *const PG_MIGRATIONS[] = {
     "  note_text bytea NOT NULL,"
     "  note_at int8 NOT NULL,"
     "  PRIMARY KEY(agent_id, remote));",
+
+    /* many servers: a tip is main's of all of them, so it outlives its rows (is_empty) */
+    "ALTER TABLE tips ADD holder int8, ADD is_empty bool NOT NULL DEFAULT false;"
+    "CREATE INDEX tips_by_generation ON tips(generation);"
+    "ALTER TABLE tokens ADD changed int8 NOT NULL DEFAULT nextval('memfs.generation');"
+    "CREATE INDEX tokens_by_changed ON tokens(changed);"
+    "CREATE TABLE servers("
+    "  server_no int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+    "  name text COLLATE \"C\" NOT NULL UNIQUE,"
+    "  url bytea NOT NULL,"
+    "  token_hash bytea NOT NULL,"
+    "  seen_at timestamptz NOT NULL);"
+    "UPDATE version SET version = 2;",
     NULL,
 };

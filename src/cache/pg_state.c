@@ -174,6 +174,7 @@ static memfs_code check(state *s, memfs_error *err)
 
 static void close_state(state *s)
 {
+    pg_lease_end((pg_state *)s);
     pg_db_close(pg_state_db(s));
     free(s);
 }
@@ -197,6 +198,10 @@ static const state_backend BACKEND = {
     .mirrors = pg_mirrors,
     .mirror_put = pg_mirror_put,
     .mirror_forget = pg_mirror_forget,
+    .server_join = pg_server_join,
+    .servers = pg_servers,
+    .lease = pg_lease,
+    .tokens_mark = pg_tokens_mark,
     .copy = state_copy_rows,
 };
 

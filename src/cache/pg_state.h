@@ -10,6 +10,8 @@
 typedef struct pg_state {
     state base;
     pg_db *db;
+    pg_conn *lease; /* pg_lease.c: NULL: no session */
+    bool has_lease;
 } pg_state;
 
 static inline pg_db *pg_state_db(state *s)
@@ -49,6 +51,9 @@ enum {
     KEY_MIRRORS, /* + 1 with an agent, + 2 with a remote */
     KEY_MIRROR_PUT = KEY_MIRRORS + 4,
     KEY_MIRROR_FORGET,
+    KEY_SERVER_JOIN,
+    KEY_SERVERS,
+    KEY_TOKENS_MARK,
 };
 
 /* The parts of state_backend that have a file of their own, see there. */
@@ -63,5 +68,11 @@ MEMFS_CHECK memfs_code pg_mirrors(state *s, memfs_str agent_id, memfs_str remote
                                   state_mirror_fn fn, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code pg_mirror_put(state *s, const state_mirror *row, memfs_error *err);
 MEMFS_CHECK memfs_code pg_mirror_forget(state *s, memfs_str remote, memfs_error *err);
+MEMFS_CHECK memfs_code pg_server_join(state *s, const state_server *me, int64_t *ret_no,
+                                      memfs_error *err);
+MEMFS_CHECK memfs_code pg_tokens_mark(state *s, int64_t *ret, memfs_error *err);
+MEMFS_CHECK memfs_code pg_lease(state *s, bool *ret_has_it, memfs_error *err);
+void pg_lease_end(pg_state *s);
+MEMFS_CHECK memfs_code pg_servers(state *s, state_server_fn fn, void *ctx, memfs_error *err);
 
 #endif

@@ -68,7 +68,7 @@ memfs_code pg_token_revoke(state *s, memfs_str id, int64_t now_us, memfs_error *
 {
     _cleanup_(pg_fetch_dispose) pg_fetch f =
         PG_FETCH_INIT(KEY_TOKEN_REVOKE,
-                      "UPDATE tokens SET revoked_at = CASE revoked_at WHEN 0 THEN $2 "
+                      "UPDATE tokens SET changed = DEFAULT, revoked_at = CASE revoked_at WHEN 0 THEN $2 "
                       "ELSE revoked_at END WHERE token_id = $1");
     memfs_code rc;
 
@@ -78,4 +78,15 @@ memfs_code pg_token_revoke(state *s, memfs_str id, int64_t now_us, memfs_error *
     if (rc < 0 || f.result.n_changed > 0)
         return rc;
     return memfs_fail(err, MEMFS_ENOTFOUND, "there is no token '%.*s'", (int)id.len, id.ptr);
+}
+
+memfs_code pg_tokens_mark(state *s, int64_t *ret, memfs_error *err)
+{
+    _cleanup_(pg_fetch_dispose) pg_fetch f =
+        PG_FETCH_INIT(KEY_TOKENS_MARK, "SELECT coalesce(max(changed), 0) FROM tokens");
+    memfs_code rc = pg_fetch_run(s, &f, err);
+
+    if (rc == MEMFS_OK)
+        *ret = pg_col_int(&f.result, 0, 0);
+    return rc;
 }

@@ -108,3 +108,27 @@ memfs_code state_copy(state *s, const char *to, memfs_error *err)
 {
     return s->backend->copy(s, to, err);
 }
+
+memfs_code state_server_join(state *s, const state_server *me, int64_t *ret_no, memfs_error *err)
+{
+    assert(s->backend->server_join != NULL);
+    return s->backend->server_join(s, me, ret_no, err);
+}
+
+memfs_code state_servers(state *s, state_server_fn fn, void *ctx, memfs_error *err)
+{
+    assert(s->backend->servers != NULL);
+    return s->backend->servers(s, fn, ctx, err);
+}
+
+memfs_code state_lease(state *s, bool *ret_has_it, memfs_error *err)
+{
+    assert(s->backend->lease != NULL);
+    return s->backend->lease(s, ret_has_it, err);
+}
+
+memfs_code state_tokens_mark(state *s, int64_t *ret, memfs_error *err)
+{
+    assert(s->backend->tokens_mark != NULL);
+    return s->backend->tokens_mark(s, ret, err);
+}

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define DEFAULT_LISTEN "127.0.0.1:8285"
+#define MAX_REPLICAS 16
 
 /* "127.0.0.1:8285" or "[::1]:8285" */
 static bool parse_listen(const char *text, char *address, size_t size, uint16_t *ret_port)
@@ -133,12 +134,18 @@ int cmd_serve(int argc, char **argv)
     const char *home = NULL, *listen = getenv("MEMFS_LISTEN"), *remote = NULL, *token_file = NULL;
     const char *prefixes = getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES");
     const char *tls_cert = NULL, *tls_key = NULL, *database = NULL;
+    const char *cluster_url = getenv("MEMFS_CLUSTER_URL"), *replicas_text = getenv("MEMFS_REPLICAS");
+    uint64_t replicas = 0;
     bool is_behind_proxy = false, is_lenient = false, is_strict = false, is_quiet = false;
     const cli_option options[] = {
         { "listen", CLI_TEXT, &listen, "ADDR:PORT", "where to listen (" DEFAULT_LISTEN ")" },
         { "home", CLI_TEXT, &home, "DIR", "the data folder" },
         { "database", CLI_TEXT, &database, "URL",
           "PostgreSQL for blocks and state, not SQLite ($MEMFS_DATABASE)" },
+        { "cluster-url", CLI_TEXT, &cluster_url, "URL",
+          "where the other servers of the database reach this one ($MEMFS_CLUSTER_URL)" },
+        { "replicas", CLI_NUMBER, &replicas, "N",
+          "acknowledge a push when N servers, or a remote, have it ($MEMFS_REPLICAS)" },
         { "remote", CLI_TEXT, &remote, "URL",
           "your git host, with {agentId} in the address ($LETTA_MEMFS_GIT_URL)" },
         { "remote-token-file", CLI_TEXT, &token_file, "FILE", "the token for it (mode 0600)" },
@@ -164,6 +171,8 @@ int cmd_serve(int argc, char **argv)
         "  memfs serve --remote 'https://gitea.example.com/agents/{agentId}.git' \\\n"
         "      --remote-token-file /run/secrets/gitea\n"
         "  memfs serve --database postgresql://memfs@db.example.com/memfs\n"
+        "  memfs serve --database postgresql://memfs@db.example.com/memfs \\\n"
+        "      --cluster-url http://10.0.0.5:8285\n"
     };
     server_options serve = SERVER_OPTIONS_INIT;
     char address[64];
@@ -180,6 +189,9 @@ int cmd_serve(int argc, char **argv)
         return cli_usage_error(&usage, "--tls-cert and --tls-key go together");
     if (token_file != NULL && access(token_file, R_OK) < 0)
         cli_talk("the token file '%s' cannot be read yet: %s", token_file, strerror(errno));
+    if ((replicas == 0 && replicas_text != NULL && replicas_text[0] != '\0' &&
+         !str_to_u64(str_of(replicas_text), UINT32_MAX, &replicas)) || replicas > MAX_REPLICAS)
+        return cli_usage_error(&usage, "--replicas needs a number from 1 to %d", MAX_REPLICAS);
     log_set_level(is_quiet ? LOG_WARN : LOG_INFO);
     home_path = cli_home(home);
     remote_url = copy_of(remote);
@@ -195,6 +207,8 @@ int cmd_serve(int argc, char **argv)
     serve.is_behind_proxy = is_behind_proxy;
     serve.home.path = home_path;
     serve.home.database = database_url;
+    serve.home.n_replicas = (unsigned)replicas;
+    serve.home.cluster_url = cluster_url != NULL && cluster_url[0] != '\0' ? cluster_url : NULL;
     serve.home.block_prefixes = str_of(prefixes);
     serve.home.policy = policy_from(is_lenient, is_strict);
     if (server_run(&serve, on_ready, &serve, &err) < 0)

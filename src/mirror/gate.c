@@ -185,3 +185,16 @@ void gate_heard(mirror *m, pair *p, const exchange *x)
     if (w == IS_HOST || (w == IS_UNSURE && l->n_unsure >= MAX_UNSURE) || is_scout)
         gate_close(m, l, p, x, w != IS_HOST);
 }
+
+/* ---- another server does it ---- */
+
+void mirror_stand_by(mirror *m, bool should)
+{
+    pthread_mutex_lock(&m->mutex);
+    if (m->is_standing_by && !should) {
+        m->wants_compare = true;
+        pthread_cond_signal(&m->time);
+    }
+    m->is_standing_by = should;
+    pthread_mutex_unlock(&m->mutex);
+}

@@ -217,6 +217,7 @@ memfs_code mirror_start(const mirror_options *options, mirror **ret, memfs_error
     m->options.remotes = NULL; /* m->set has it */
     pairs_use_set(m);
     m->wants_compare = true;
+    m->is_standing_by = options->is_standing_by;
     rc = start_threads(m, err);
     if (rc < 0) {
         mirror_stop(m, 0);
@@ -263,7 +264,7 @@ void mirror_compare_all(mirror *m)
 void mirror_moved(mirror *m, const char *agent_id)
 {
     pthread_mutex_lock(&m->mutex);
-    for (size_t i = 0; i < m->n_lanes && !m->is_stopping; i++)
+    for (size_t i = 0; i < m->n_lanes && !m->is_stopping && !m->is_standing_by; i++)
         if (m->lanes[i].config->direction != REMOTE_PULL &&
             remote_is_for(m->lanes[i].config, agent_id))
             schedule_want(m, pair_need(m, str_of(agent_id), i), WANT_PUSH);

@@ -33,6 +33,7 @@
 #define MEMFS_MIRROR_MIRROR_H
 
 #include "mirror/remotes.h"
+#include "store/fetched.h"
 #include "sync/upkeep.h"
 
 typedef struct mirror mirror;
@@ -41,6 +42,7 @@ typedef struct mirror_options {
     home *home;
     remotes *remotes;   /* given; may be empty */
     size_t n_workers;   /* 4 */
+    bool is_standing_by; /* mirror_stand_by, from the start */
     bool is_manual;     /* a command's own short life: no polling, nothing in the background */
     void (*event)(const char *event, const char *agent_id, const char *remote, const char *text,
                   void *ctx); /* for the log; once a minute at most for the same trouble (L5) */
@@ -61,6 +63,12 @@ void mirror_with_remotes(mirror *m, void (*fn)(const remotes *r, void *ctx), voi
  * repositories that the state did not know).
  */
 void mirror_compare_all(mirror *m);
+
+/*
+ * One of the servers that share a database mirrors for all.  One that stands by does what it is
+ * asked for (syncs, webhooks), and begins nothing by itself; when it no longer does it compares all.
+ */
+void mirror_stand_by(mirror *m, bool should);
 
 /* told; none of these waits */
 void mirror_moved(mirror *m, const char *agent_id);
@@ -94,6 +102,13 @@ void mirror_sync_modestly(mirror *m, const char *agent_id, int64_t deadline_ms,
  * the remotes are known to be away.  True: it is known now.
  */
 bool mirror_meet(mirror *m, const char *agent_id, int64_t budget_ms);
+
+/*
+ * A commit that this server lacks, into f, from a remote that has it.  Called under the agent's
+ * lock; deadline_ms: clock_mono_ms.
+ */
+bool mirror_bring(mirror *m, const char *agent_id, fetched *f, const memfs_oid *want,
+                  int64_t deadline_ms);
 
 /* What was learned of a remote that is configured no more.  ECONFLICT: it is. */
 MEMFS_CHECK memfs_code mirror_forget(mirror *m, const char *remote, memfs_error *err);

@@ -10,6 +10,7 @@
  *     exchange.c    one exchange, from the look to the last push
  *     take.c        what the remote has becomes part of ours
  *     make.c        a repository that is missing there
+ *     bring.c       a commit that another server had, from a remote
  *     record.c      state_mirror rows, as values
  *     notes.c       words: names and advice of notes, failures, states
  *     status.c      mirror_status, mirror_retry, mirror_resolve

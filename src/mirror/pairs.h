@@ -115,6 +115,7 @@ struct mirror {
     pthread_t scheduler, *workers;
     size_t n_threads;    /* workers that run; 0: is_manual */
     bool has_scheduler, is_stopping, wants_compare, is_compared;
+    bool is_standing_by; /* another server does it: nothing begins by itself */
     size_t n_running;    /* exchanges */
     size_t n_busy;       /* workers that are at one */
     size_t n_callers;    /* threads inside mirror_exchange, pair_hold_take, ... */

@@ -538,7 +538,7 @@ static void compare_agent(mirror *m, remote_set *set, const known_agent *a)
     memfs_oid tip = { { 0 } };
     memfs_error ignored;
 
-    if (store_tip(home_store(m->options.home), repo, &tip, &ignored) < 0)
+    if (home_agent_main(m->options.home, str_of(a->id), repo, &tip, &ignored) < 0)
         return; /* its own alarm says so (H4) */
     for (size_t i = 0; i < set->r->n; i++)
         if (remote_is_for(&set->r->at[i], a->id))
@@ -679,6 +679,10 @@ void *schedule_thread(void *arg)
     pthread_mutex_lock(&m->mutex);
     while (!m->is_stopping) {
         now_ms = clock_mono_ms();
+        if (m->is_standing_by) {
+            wait_until(m, now_ms + CHECK_MS);
+            continue;
+        }
         if (m->wants_compare || now_ms >= m->compare_at_ms)
             do_comparison(m);
         if (now_ms >= m->check_at_ms) {

@@ -48,6 +48,11 @@ memfs_str app_own_agent(const http_request *rq);
 void git_info_refs(http_request *rq, void *app);
 void git_upload_pack(http_request *rq, void *app);
 void git_receive_pack(http_request *rq, void *app);
+/* The same of what is on this server as it is, for the others: nothing is looked for or waited for. */
+void peer_info_refs(http_request *rq, void *app);
+void peer_upload_pack(http_request *rq, void *app);
+/* 200 when the commit {id} is on the disk of this server. */
+void peer_keep(http_request *rq, void *app);
 /* The same without waiting: refs of agents that are at hand; false leaves it to the above. */
 bool git_info_refs_quick(http_request *rq, void *app);
 bool git_upload_pack_quick(http_request *rq, void *app);

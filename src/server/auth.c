@@ -59,6 +59,8 @@ typedef struct failing_source {
 struct auth {
     state *state;
     bool is_forced;
+    auth_peer_fn is_peer;
+    void *peer_ctx;
     pthread_mutex_t reloading;
     pthread_rwlock_t lock;
     token_table table;
@@ -250,6 +252,12 @@ bool auth_is_on(const auth *a)
     return is_on;
 }
 
+void auth_set_peers(auth *a, auth_peer_fn fn, void *ctx)
+{
+    a->is_peer = fn;
+    a->peer_ctx = ctx;
+}
+
 /* ---- credentials ---- */
 
 static int base64_digit(char c)
@@ -400,6 +408,20 @@ static void identify(auth *a, const auth_question *q, auth_principal *ret)
     }
 }
 
+static auth_verdict judge_peer(auth *a, const auth_question *q, auth_principal *ret)
+{
+    uint8_t hash[HASH_SHA256];
+
+    if (q->header != NULL && a->is_peer != NULL && hash_credential(str_of(q->header), hash) &&
+        a->is_peer(hash, a->peer_ctx)) {
+        ret->level = AUTH_PEER;
+        return AUTH_SERVE;
+    }
+    if (q->header != NULL && q->source != NULL && q->source[0] != '\0')
+        count_failure(a, q->source);
+    return AUTH_401;
+}
+
 static bool is_foreign(const auth_principal *p, memfs_str agent_id)
 {
 #ifdef MEMFS_SABOTAGE_AUTH /* a program of the tests, which must fail with it (tests/meson.build) */
@@ -430,6 +452,8 @@ auth_verdict auth_judge(auth *a, const auth_question *q, auth_principal *ret)
         return AUTH_404;
     if (q->access == HTTP_ACCESS_OPEN || q->access == HTTP_ACCESS_HOOK)
         return AUTH_SERVE;
+    if (q->access == HTTP_ACCESS_PEER)
+        return judge_peer(a, q, ret);
     if (!auth_is_on(a))
         ret->level = AUTH_ADMIN;
     else

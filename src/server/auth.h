@@ -17,6 +17,7 @@
  *     ALL               401                    served, own part only         403
  *     ADMIN             401                    403                           403
  *     HOOK              served (the body proves itself)
+ *     PEER              another server's secret opens it, and nothing else; no token does: 401
  *     OWNER             the home's socket only; no token opens it
  *
  * Over the socket (0600) everything is served.  What reads and what writes, and how a verdict looks
@@ -39,7 +40,13 @@
 
 typedef struct auth auth;
 
-typedef enum auth_level { AUTH_NOBODY, AUTH_AGENT_RO, AUTH_AGENT_RW, AUTH_ADMIN } auth_level;
+typedef enum auth_level {
+    AUTH_NOBODY,
+    AUTH_AGENT_RO,
+    AUTH_AGENT_RW,
+    AUTH_PEER, /* another server of the database, on its own routes */
+    AUTH_ADMIN,
+} auth_level;
 
 /* Lies in a request (http_principal). */
 typedef struct auth_principal {
@@ -52,6 +59,9 @@ typedef struct auth_principal {
 MEMFS_CHECK memfs_code auth_open(state *s, bool is_forced, auth **ret, memfs_error *err);
 void auth_close(auth *a);
 bool auth_is_on(const auth *a);
+/* Whose SHA-256 is a server's?  Before the first auth_judge(); until then, nobody's. */
+typedef bool (*auth_peer_fn)(const uint8_t *hash, void *ctx);
+void auth_set_peers(auth *a, auth_peer_fn fn, void *ctx);
 /* Reads the tokens anew; when that fails, those that were known stay. */
 MEMFS_CHECK memfs_code auth_reload(auth *a, memfs_error *err);
 

@@ -357,6 +357,10 @@ static memfs_code catch_up(app *self, memfs_str agent_id, memfs_error *err)
     memfs_code rc;
     agent *a;
 
+    if (home_is_shared(self->home)) { /* the commit from another server, if it is there */
+        rc = home_agent_repo(self->home, agent_id, &a, err);
+        return rc == MEMFS_OK ? home_agent(self->home, agent_id, &a, err) : rc;
+    }
     rc = home_agent(self->home, agent_id, &a, err);
     if (rc < 0)
         return rc;

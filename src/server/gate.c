@@ -18,14 +18,16 @@
 static bool is_git(const http_route *route)
 {
     return route->handler == git_info_refs || route->handler == git_upload_pack ||
-           route->handler == git_receive_pack;
+           route->handler == git_receive_pack || route->handler == peer_info_refs ||
+           route->handler == peer_upload_pack;
 }
 
 static bool is_writing(const http_request *rq, const http_route *route)
 {
     if (route->handler == git_info_refs)
         return git_asks_to_push(rq);
-    return route->methods != HTTP_GET && route->handler != git_upload_pack;
+    return route->methods != HTTP_GET && route->handler != git_upload_pack &&
+           route->handler != peer_upload_pack;
 }
 
 static void refuse(http_request *rq, auth_verdict verdict, memfs_str agent_id)

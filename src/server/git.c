@@ -85,6 +85,28 @@ bool git_find_target(http_request *rq, app *a, git_target *ret)
     return rc == MEMFS_OK;
 }
 
+/*
+ * Another server holds its agent's lock while it asks, and so may we while we ask it: nothing here
+ * waits for a lock, or for a third server.  Which commit it wants it knows from the database.
+ */
+bool git_find_own(http_request *rq, app *a, git_target *ret)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+    memfs_str id;
+    memfs_code rc;
+
+    if (!git_check_id(rq, &id))
+        return false;
+    rc = home_agent_own_repo(a->home, id, &ret->name, &err);
+    if (rc == MEMFS_OK)
+        rc = store_tip(home_store(a->home), ret->name, &ret->tip, &err);
+    if (rc == MEMFS_ENOTFOUND)
+        http_send_detail(rq, 404, "There is no repository of this agent on this server");
+    else if (rc < 0)
+        http_send_error(rq, &err);
+    return rc == MEMFS_OK;
+}
+
 /* ---- info/refs ---- */
 
 /* False: the answer is given. */
@@ -134,7 +156,7 @@ bool git_find_at_hand(http_request *rq, app *a, git_target *ret)
     memfs_error err;
     agent *known;
 
-    return home_agent_at_hand(a->home, http_param(rq, "agent"), &known) &&
+    return !home_is_shared(a->home) && home_agent_at_hand(a->home, http_param(rq, "agent"), &known) &&
            read_tip(a, known, ret, &err) == MEMFS_OK;
 }
 
@@ -148,6 +170,36 @@ bool git_info_refs_quick(http_request *rq, void *arg)
     if (find_service(rq, &service))
         answer_refs(rq, service, &target.tip);
     return true;
+}
+
+void peer_info_refs(http_request *rq, void *arg)
+{
+    git_target target;
+    git_service service;
+
+    if (!find_service(rq, &service))
+        return;
+    if (service != GIT_UPLOAD_PACK)
+        http_send_detail(rq, 403, "This service is not served");
+    else if (git_find_own(rq, arg, &target))
+        answer_refs(rq, service, &target.tip);
+}
+
+void peer_keep(http_request *rq, void *arg)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+    memfs_oid commit;
+    memfs_str id;
+    app *a = arg;
+
+    if (!git_check_id(rq, &id))
+        return;
+    if (!oid_parse(http_param(rq, "id"), &commit))
+        http_send_detail(rq, 400, "This is not the id of a commit");
+    else if (home_agent_keeps(a->home, id, &commit, &err) < 0)
+        http_send_error(rq, &err);
+    else
+        http_send_detail(rq, 200, "It is here");
 }
 
 void git_info_refs(http_request *rq, void *arg)

@@ -277,17 +277,28 @@ static bool answer_v2(http_request *rq, memfs_str body, const memfs_oid *tip)
     return true;
 }
 
-void git_upload_pack(http_request *rq, void *arg)
+static void upload_pack(http_request *rq, void *arg,
+                        bool (*find)(http_request *rq, app *a, git_target *ret))
 {
     _cleanup_(buf_dispose) memfs_buf body = MEMFS_BUF_INIT(UPLOAD_BODY_BYTES + (16u << 10));
     bool is_v2 = git_protocol_version(http_header(rq, "Git-Protocol")) == 2;
     git_target target;
 
-    if (!git_check_type(rq, GIT_UPLOAD_PACK) || !git_find_target(rq, arg, &target) || !gather(rq, &body))
+    if (!git_check_type(rq, GIT_UPLOAD_PACK) || !find(rq, arg, &target) || !gather(rq, &body))
         return;
     if (is_v2 && answer_v2(rq, buf_str(&body), &target.tip))
         return;
     run_upload_pack(rq, arg, &target, buf_str(&body), is_v2);
+}
+
+void git_upload_pack(http_request *rq, void *arg)
+{
+    upload_pack(rq, arg, git_find_target);
+}
+
+void peer_upload_pack(http_request *rq, void *arg)
+{
+    upload_pack(rq, arg, git_find_own);
 }
 
 bool git_upload_pack_quick(http_request *rq, void *arg)

@@ -39,6 +39,7 @@ typedef enum http_access {
     HTTP_ACCESS_ALL,      /* lists over agents: an agent's token sees its own part */
     HTTP_ACCESS_ADMIN,    /* over all agents, whole */
     HTTP_ACCESS_HOOK,     /* git hosts: the body proves itself (remote/webhook.h) */
+    HTTP_ACCESS_PEER,     /* the other servers of the database (sync/cluster.h) */
     HTTP_ACCESS_OWNER,    /* only over the home's own socket (0600) */
 } http_access;
 

@@ -17,6 +17,7 @@
 #define ALL HTTP_ACCESS_ALL
 #define OWNER HTTP_ACCESS_OWNER
 #define HOOK HTTP_ACCESS_HOOK
+#define PEER HTTP_ACCESS_PEER
 
 /* The four requests of git, below one repository address. */
 #define GIT_ROUTES(base, what)                                                                     \
@@ -32,6 +33,13 @@ const http_route APP_ROUTES[] = {
     GIT_ROUTES("/v1/git/{agent}", " (older address)"),
     GIT_ROUTES("/git/{agent}/state.git", " (as the memfs service of a Letta server)"),
     GIT_ROUTES("/git/{agent}", " (as a memfs service, older address)"),
+
+    { GET, "/peer/git/{agent}/state.git/info/refs", HTTP_BODY, PEER, peer_info_refs, 0,
+      "git, for the other servers of the database: what is on this one" },
+    { POST, "/peer/git/{agent}/state.git/git-upload-pack", HTTP_STREAM, PEER, peer_upload_pack,
+      MIB(10), "git, for the other servers: any commit that is on this one" },
+    { POST, "/peer/keep/{agent}/{id}", HTTP_BODY, PEER, peer_keep, KIB(1),
+      "for the other servers: that commit on the disk of this one, fetched if it is not there" },
 
     { GET, "/v1/agents", HTTP_BODY, ALL, agents_list, 0, "agents, a page at a time" },
     { GET, "/v1/agents/count", HTTP_BODY, ALL, agents_count, 0, "how many agents there are" },
@@ -114,6 +122,7 @@ static const char *access_name(http_access access)
     case HTTP_ACCESS_ALL: return "all";
     case HTTP_ACCESS_ADMIN: return "admin";
     case HTTP_ACCESS_HOOK: return "hook";
+    case HTTP_ACCESS_PEER: return "peer";
     case HTTP_ACCESS_OWNER: return "owner";
     }
     return "?";

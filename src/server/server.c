@@ -5,6 +5,8 @@
  *     event threads    http.c
  *     workers          http.c's pools: handlers that wait for git or the disk
  *     reaper           http_conn.c
+ *     together         where several servers share a database: heartbeat, lease of the mirror, what
+ *                      the others moved, tokens that they made or revoked
  *     background       recovers what was not touched yet, then brings rows that the database was away
  *                      for, and folds packs as pushes leave them
  *     mirror           its scheduler and workers (mirror.h)
@@ -20,6 +22,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/process.h"
+#include "cache/servers.h"
 #include "server/app.h"
 #include "server/webhooks.h"
 
@@ -39,6 +42,7 @@
 #define LEAST_GRACE_MS 500 /* of the mirror, when the requests used all of theirs */
 #define MIRROR_GRACE_MS 3000 /* for a push to end; a host that hangs is not waited for */
 #define UPKEEP_PAUSE_MS 1000
+#define TOKENS_MS 60000
 #define N_MIRROR_WORKERS 4
 #define WANTED_DESCRIPTORS 4096
 
@@ -49,8 +53,8 @@ struct server {
     char *remote_url, *remote_token_file;
     pthread_mutex_t reloading; /* one reload of remotes at a time: the last one asked for wins */
     bool is_transient;
-    bool has_background;
-    pthread_t background;
+    bool has_background, has_together;
+    pthread_t background, together;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool should_stop; /* guarded by mutex */
@@ -154,6 +158,37 @@ static void recover(server *s, bool *was_told)
     mirror_compare_all(s->app.mirror);
 }
 
+/* ---- what is done because there are other servers ---- */
+
+static void mirror_others_move(const char *agent_id, void *ctx)
+{
+    mirror_moved(((server *)ctx)->app.mirror, agent_id);
+}
+
+/*
+ * Heartbeat, lease, tokens that were made or revoked elsewhere, commits that were pushed elsewhere.
+ * A token is read within a second or two in any case, and within TOKENS_MS whatever happens.
+ */
+static void *run_together(void *arg)
+{
+    int64_t tokens_mark = -1, mark = -1, read_ms = 0;
+    memfs_error err;
+    server *s = arg;
+
+    do {
+        home_cluster_step(s->app.home);
+        mirror_stand_by(s->app.mirror, !home_has_lease(s->app.home));
+        if ((state_tokens_mark(home_state(s->app.home), &mark, &err) == MEMFS_OK &&
+             mark != tokens_mark) || clock_mono_ms() - read_ms > TOKENS_MS) {
+            if (auth_reload(s->app.auth, &err) == MEMFS_OK)
+                tokens_mark = mark;
+            read_ms = clock_mono_ms();
+        }
+        home_follow_step(s->app.home, should_stop, mirror_others_move, s);
+    } while (pause_for(s, UPKEEP_PAUSE_MS));
+    return NULL;
+}
+
 static void *run_background(void *arg)
 {
     bool was_told = false;
@@ -178,6 +213,12 @@ static memfs_code start_background(server *s, memfs_error *err)
     if (errno != 0)
         return memfs_fail_errno(err, "could not start a thread");
     s->has_background = true;
+    if (!home_is_shared(s->app.home))
+        return MEMFS_OK;
+    errno = pthread_create(&s->together, NULL, run_together, s);
+    if (errno != 0)
+        return memfs_fail_errno(err, "could not start a thread");
+    s->has_together = true;
     return MEMFS_OK;
 }
 
@@ -189,7 +230,9 @@ static void stop_background(server *s)
     pthread_mutex_unlock(&s->mutex);
     if (s->has_background)
         pthread_join(s->background, NULL);
-    s->has_background = false;
+    if (s->has_together)
+        pthread_join(s->together, NULL);
+    s->has_background = s->has_together = false;
 }
 
 /* ---- remotes ---- */
@@ -201,6 +244,28 @@ static void on_moved(const char *agent_id, void *ctx)
 
     if (m != NULL)
         mirror_moved(m, agent_id);
+}
+
+/* For --replicas: a remote that has main has what was pushed a moment ago. */
+static bool on_copied(const char *agent_id, int64_t deadline_ms, void *ctx)
+{
+    server *s = ctx;
+    mirror *m = atomic_load(&s->told);
+    mirror_outcome outcome = { .n_remotes = 0 };
+
+    if (m == NULL || !mirror_has_remotes(m))
+        return false;
+    mirror_sync_modestly(m, agent_id, deadline_ms, &outcome);
+    return outcome.n_remotes > outcome.n_failed;
+}
+
+static bool on_bring(const char *agent_id, struct fetched *f, const memfs_oid *want,
+                     int64_t deadline_ms, void *ctx)
+{
+    server *s = ctx;
+    mirror *m = atomic_load(&s->told);
+
+    return m != NULL && mirror_bring(m, agent_id, f, want, deadline_ms);
 }
 
 static void log_mirror(const char *event, const char *agent_id, const char *remote,
@@ -241,7 +306,9 @@ static remotes *no_remotes(server *s, const memfs_error *why)
 static memfs_code start_mirror(server *s, memfs_error *err)
 {
     mirror_options options = { .home = s->app.home, .n_workers = N_MIRROR_WORKERS,
-                               .is_manual = s->is_transient, .event = log_mirror };
+                               .is_manual = s->is_transient,
+                               .is_standing_by = home_is_shared(s->app.home),
+                               .event = log_mirror };
     memfs_code rc = load_remotes(s, &options.remotes, err);
 
     if (rc < 0 && s->is_transient)
@@ -300,11 +367,18 @@ static bool is_loopback(const char *address)
            (inet_pton(AF_INET6, address, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6));
 }
 
+static bool is_peer(const uint8_t *hash, void *ctx)
+{
+    return home_knows_peer(((server *)ctx)->app.home, hash);
+}
+
 /* Beyond this machine memfs listens only when requests need a token (reliability 7). */
 static memfs_code open_auth(server *s, const char *address, memfs_error *err)
 {
     memfs_code rc = auth_open(home_state(s->app.home), false, &s->app.auth, err);
 
+    if (rc == MEMFS_OK)
+        auth_set_peers(s->app.auth, is_peer, s);
     if (rc < 0 || is_loopback(address) || auth_is_on(s->app.auth))
         return rc;
     return memfs_fail(err, MEMFS_EDENIED,
@@ -410,6 +484,10 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
     home.alarm = log_alarm;
     home.moved = on_moved;
     home.moved_ctx = s;
+    home.copied = on_copied;
+    home.copied_ctx = s;
+    home.bring = on_bring;
+    home.bring_ctx = s;
     rc = home_open(&home, &s->app.home, err);
     if (rc == MEMFS_OK)
         rc = open_auth(s, options->address, err);

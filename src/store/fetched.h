@@ -33,7 +33,8 @@ void fetched_freep(fetched **f);
 const char *fetched_dir(const fetched *f);
 
 /*
- * The remote's `ref` ("refs/heads/main", what its HEAD names, "refs/memfs/meta") into *ret_tip.
+ * The remote's `ref` ("refs/heads/main", what its HEAD names, "refs/memfs/meta"; of another memfs
+ * also an id) into *ret_tip.
  * Errors as transport_fetch_ref.  max_bytes bounds what may come (ELIMIT; 0: 256 MiB).  As a
  * server, whatever t says (transport_target.is_server).
  */

@@ -23,10 +23,14 @@ static bool starts(const char *text, const char *with)
  * A ref that may stand in a refspec: what a remote's HEAD is called, it chooses itself.  As git
  * check-ref-format has it, and below refs/ only.
  */
+/* A name, or the id of what is wanted itself. */
 static bool is_sane_ref(const char *ref)
 {
     size_t n = strlen(ref);
+    memfs_oid id;
 
+    if (oid_parse(str_of(ref), &id))
+        return true;
     if (!starts(ref, "refs/") || n > 255 || ref[n - 1] == '/' || ref[n - 1] == '.')
         return false;
     for (size_t i = 0; i < n; i++)

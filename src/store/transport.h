@@ -91,7 +91,7 @@ MEMFS_CHECK memfs_code transport_fetch(const char *git_dir, const transport_targ
  * than max_bytes came.  ENOTFOUND: there is no such ref.
  */
 typedef struct transport_want {
-    const char *ref;          /* "refs/heads/main" */
+    const char *ref;          /* "refs/heads/main", or an id (of a server that serves any) */
     const char *incoming_ref;
     const char *with_ref, *with_incoming_ref; /* another, by the same question; NULL */
     uint64_t max_bytes;       /* of the pack; 0: 256 MiB */

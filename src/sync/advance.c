@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "sync/away.h"
+#include "sync/follow.h"
 #include "sync/materialise_int.h"
 
 #include <stdarg.h>
@@ -30,12 +31,31 @@ static void say(const advance *v, const char *fmt, ...)
 
 /* ---- where main is ---- */
 
+/* While the database is away the shared tip is taken to be ours; if not, moving it will tell. */
+static memfs_code follow(advance *v, memfs_error *err)
+{
+    follow_result now = { .is_away = false };
+    memfs_code rc = agent_follow(v->h, v->a, v->may_revive, &now, err);
+
+    if (rc < 0)
+        return rc;
+    v->has_head = now.has_head;
+    v->head = now.head.tip;
+    v->is_empty = now.head.is_empty;
+    if (!now.is_away || !store_has(v->h->store, v->a->repo))
+        return MEMFS_OK;
+    v->has_head = true;
+    return store_tip(v->h->store, v->a->repo, &v->head, err);
+}
+
 /* Under the lock, so that a repository that another first push made meanwhile is seen. */
 memfs_code advance_begin(advance *v, memfs_error *err)
 {
     memfs_code rc;
 
     if (agent_is_fenced(v->a, err))
+        return err->code;
+    if (home_is_shared(v->h) && follow(v, err) < 0)
         return err->code;
     v->exists = store_has(v->h->store, v->a->repo);
     if (!v->exists) {
@@ -114,10 +134,23 @@ static memfs_code plan_rows(advance *v, const advance_step *s, plan **ret, memfs
 {
     memfs_code rc;
 
-    rc = plan_make(v->h, v->a, s->objects, v->exists ? &v->tip : NULL, &s->to, ret, err);
+    const memfs_oid *from = v->exists ? &v->tip : NULL;
+
+    if (home_is_shared(v->h))
+        from = v->exists && v->has_head && !v->is_empty ? &v->head : NULL;
+    rc = plan_make(v->h, v->a, s->objects, from, &s->to, ret, err);
     if (rc < 0)
         return advance_judged(v, rc, err);
+    if (home_is_shared(v->h))
+        plan_expect(*ret, v->has_head ? &v->head : NULL);
     return s->is_ours ? MEMFS_OK : judge_rows(v, *ret, err);
+}
+
+static void tell_behind(advance *v, const memfs_error *err)
+{
+    say(v, "the commit is safe; its blocks will follow (%s)", err->msg);
+    home_alarm(v->h, v->a, "cache_behind", "main moved durably, its blocks are not there yet: %s",
+               err->msg);
 }
 
 static void write_rows(advance *v, plan *rows)
@@ -134,9 +167,25 @@ static void write_rows(advance *v, plan *rows)
         return;
     if (rc == MEMFS_EUNAVAIL)
         home_is_behind(v->h, v->a);
-    say(v, "the commit is safe; its blocks will follow (%s)", err.msg);
-    home_alarm(v->h, v->a, "cache_behind", "main moved durably, its blocks are not there yet: %s",
-               err.msg);
+    tell_behind(v, &err);
+}
+
+/*
+ * Shared tip and rows.  A lost race ends it; whatever else fails does not (F22): then *late is why,
+ * and whether they were written may not even be known.
+ */
+static memfs_code claim(advance *v, plan *rows, memfs_error *late, memfs_error *err)
+{
+    materialise_result result;
+    memfs_code rc = plan_apply(v->h, v->a, rows, &result, late);
+
+    if (rc == MEMFS_ECONFLICT) {
+        *err = *late;
+        return rc;
+    }
+    if (rc == MEMFS_OK)
+        agent_set_known(v->a);
+    return MEMFS_OK;
 }
 
 /* ---- into the repository ---- */
@@ -162,7 +211,7 @@ static memfs_code take_in(advance *v, const advance_step *s, memfs_error *err)
         /* an fsync failed: what the disk holds is unknown (F05) */
         agent_fence(v->h, v->a, err->msg);
     }
-    if (rc < 0 || agent_is_known(v->a))
+    if (rc < 0 || agent_is_known(v->a) || home_is_shared(v->h)) /* there with the rows */
         return rc;
     rc = state_agent_add(v->h->state, str_of(v->a->id), str_of(v->a->org), clock_wall_us(), err);
     if (rc == MEMFS_OK)
@@ -199,6 +248,39 @@ static memfs_code move_ref(advance *v, const advance_step *s, memfs_error *err)
 
 /* ---- all of it ---- */
 
+memfs_code advance_ref(advance *v, const advance_step *step, memfs_error *err)
+{
+    memfs_code rc = take_in(v, step, err);
+
+    if (rc == MEMFS_OK)
+        rc = move_ref(v, step, err);
+    if (rc == MEMFS_OK) {
+        v->a->is_settled = true;
+        home_moved(v->h, v->a);
+    }
+    return rc;
+}
+
+/* Once the shared tip is at `to`, main is: a ref that does not follow is no refusal any more. */
+static memfs_code move_shared(advance *v, const advance_step *step, plan *rows, memfs_error *err)
+{
+    memfs_error late = MEMFS_ERROR_INIT;
+    memfs_code rc = claim(v, rows, &late, err);
+
+    if (rc < 0)
+        return rc;
+    rc = move_ref(v, step, err);
+    if (rc < 0) {
+        v->unclear = v->unclear || late.code == MEMFS_OK;
+        return rc;
+    }
+    if (late.code < 0) {
+        home_is_behind(v->h, v->a);
+        tell_behind(v, &late);
+    }
+    return MEMFS_OK;
+}
+
 memfs_code advance_to(advance *v, const advance_step *step, memfs_error *err)
 {
     _cleanup_(plan_freep) plan *rows = NULL;
@@ -208,11 +290,12 @@ memfs_code advance_to(advance *v, const advance_step *step, memfs_error *err)
     if (rc == MEMFS_OK)
         rc = take_in(v, step, err);
     if (rc == MEMFS_OK)
-        rc = move_ref(v, step, err);
+        rc = home_is_shared(v->h) ? move_shared(v, step, rows, err) : move_ref(v, step, err);
     if (rc < 0)
         return rc;
     v->a->is_settled = true;
-    write_rows(v, rows);
+    if (!home_is_shared(v->h))
+        write_rows(v, rows);
     if (store_pack_count(v->h->store, v->a->repo) > STORE_REPACK_AT)
         home_wants_upkeep(v->h, v->a);
     home_moved(v->h, v->a);

@@ -7,6 +7,9 @@
  *     advance_to       the rows are planned, the repository made if this is its first, the objects
  *                      taken in, the state told, the ref moved and read back, the rows written
  *
+ * Where servers share a database the rows come before the ref, in the transaction that moves the
+ * shared tip: of two servers one is first there, and what the other brought has changed nothing.
+ *
  * What a failure of each leaves behind is in push.c.  Of this room only.
  *
  * Thread: any one, which holds the agent's lock from the first call to the last.
@@ -27,6 +30,9 @@ typedef struct advance {
     /* set by advance_begin */
     memfs_oid tip; /* the genesis while there is no repository */
     bool exists;   /* the repository */
+    /* the same, where servers share a database (follow.h): what the shared tip is moved from */
+    bool has_head, is_empty;
+    memfs_oid head;
 
     /* set by advance_to */
     bool moved;   /* main is at its target, durable and read back */
@@ -53,7 +59,12 @@ typedef struct advance_step {
     const store_identity *who;
     const char *why; /* for the reflog */
 } advance_step;
-/* ECONFLICT: somebody moved main by hand just now. */
+/*
+ * ECONFLICT: somebody moved main by hand just now, or another server was first: nothing has changed
+ * but for objects that nobody reaches.
+ */
 MEMFS_CHECK memfs_code advance_to(advance *v, const advance_step *step, memfs_error *err);
+/* The repository and the ref alone: the rows are those of `to` already. */
+MEMFS_CHECK memfs_code advance_ref(advance *v, const advance_step *step, memfs_error *err);
 
 #endif

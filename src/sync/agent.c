@@ -27,6 +27,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "sync/away.h"
+#include "sync/follow.h"
 #include "sync/materialise.h"
 
 #include <stdio.h>
@@ -249,8 +250,7 @@ static void set_phase(agent *a, agent_phase phase, const memfs_oid *tip)
     pthread_mutex_unlock(&a->mutex);
 }
 
-/* True once in a while, so that a standing trouble is told and does not flood. */
-static bool alarm_is_due(agent *a)
+bool agent_alarm_is_due(agent *a)
 {
     int64_t now = clock_mono_ms();
     bool is_due;
@@ -265,7 +265,7 @@ static bool alarm_is_due(agent *a)
 
 memfs_code agent_missing(home *h, agent *a, memfs_error *err)
 {
-    if (alarm_is_due(a))
+    if (agent_alarm_is_due(a))
         home_alarm(
             h, a, "folder_missing",
             "the repository of this agent is gone from the disk; bring it back from a backup or "
@@ -419,7 +419,7 @@ static memfs_code catch_up(home *h, agent *a, memfs_error *err)
         return rc == MEMFS_OK ? rc : err->code;
     if (rc == MEMFS_EUNAVAIL)
         home_is_behind(h, a);
-    if (alarm_is_due(a))
+    if (agent_alarm_is_due(a))
         home_alarm(h, a, "cache_behind", "the blocks could not be brought to the tip: %s",
                    err->msg);
     return rc;
@@ -517,7 +517,7 @@ static memfs_code sweep(home *h, agent *a, memfs_error *err)
     return rc;
 }
 
-static bool is_touched(agent *a)
+bool agent_is_touched(agent *a)
 {
     bool is_touched;
 
@@ -525,6 +525,16 @@ static bool is_touched(agent *a)
     is_touched = a->phase != AGENT_UNTOUCHED;
     pthread_mutex_unlock(&a->mutex);
     return is_touched;
+}
+
+bool agent_has_tip(agent *a, const memfs_oid *tip)
+{
+    bool has;
+
+    pthread_mutex_lock(&a->mutex);
+    has = oid_equal(&a->tip, tip);
+    pthread_mutex_unlock(&a->mutex);
+    return has;
 }
 
 /* Beside the repository, for pushes while the database is away. */
@@ -548,7 +558,7 @@ memfs_code agent_recover(home *h, agent *a, memfs_error *err)
     memfs_oid tip;
     memfs_code rc;
 
-    if (is_touched(a))
+    if (agent_is_touched(a))
         return MEMFS_OK;
     if (!store_has(h->store, a->repo))
         return was_known
@@ -567,6 +577,10 @@ memfs_code agent_recover(home *h, agent *a, memfs_error *err)
     if (rc < 0)
         return rc;
     set_phase(a, AGENT_READY, &tip);
+    if (home_is_shared(h)) { /* whoever asked compares (follow.h) */
+        keep_what_was_purged(h, a);
+        return MEMFS_OK;
+    }
     if (compare_with_cache(h, a, &tip, &has_moved, &rows_err) < 0 && agent_is_fenced(a, err))
         return err->code;
     keep_what_was_purged(h, a);
@@ -635,7 +649,9 @@ memfs_code agent_ready(home *h, agent *a, bool with_rows, memfs_error *err)
     memfs_oid on_disk;
     memfs_code rc;
 
-    if (!is_touched(a)) {
+    if (home_is_shared(h))
+        return agent_ready_shared(h, a, with_rows, err);
+    if (!agent_is_touched(a)) {
         rc = first_touch(h, a, err);
         if (rc < 0)
             return rc;
@@ -654,10 +670,24 @@ memfs_code agent_ready(home *h, agent *a, bool with_rows, memfs_error *err)
     return settle(h, a, with_rows, err);
 }
 
+/* Of a home that shares the rows are the database's, whatever lies in its folder. */
+static bool had_rows(home *h, agent *a)
+{
+    bool is_good;
+
+    pthread_mutex_lock(&a->mutex);
+    is_good = a->phase != AGENT_FENCED && a->is_known && a->rows_ms != 0 &&
+              clock_mono_ms() - a->rows_ms < PEEK_MS;
+    pthread_mutex_unlock(&a->mutex);
+    return is_good && !home_waits_for(h, a);
+}
+
 bool agent_was_ready(home *h, agent *a)
 {
     bool was_ready;
 
+    if (home_is_shared(h))
+        return had_rows(h, a);
     pthread_mutex_lock(&a->mutex);
     was_ready = a->phase == AGENT_READY && clock_mono_ms() - a->checked_ms < PEEK_MS &&
                 a->is_known && a->is_synced && a->epoch == atomic_load(&h->epoch) &&

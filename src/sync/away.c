@@ -11,6 +11,8 @@
  */
 #include "sync/away.h"
 
+#include "sync/follow.h"
+
 #include "base/mem.h"
 
 #include <stdlib.h>
@@ -93,6 +95,16 @@ void home_is_behind(home *h, agent *a)
     pthread_mutex_unlock(&h->upkeep_mutex);
 }
 
+bool home_waits_for(home *h, agent *a)
+{
+    bool is_waiting;
+
+    pthread_mutex_lock(&h->upkeep_mutex);
+    is_waiting = a->is_waiting;
+    pthread_mutex_unlock(&h->upkeep_mutex);
+    return is_waiting;
+}
+
 /* The one that came last: any order will do, and this one moves nobody. */
 static agent *next_behind(home *h)
 {
@@ -126,7 +138,8 @@ bool home_catch_up_step(home *h)
 
     if (a == NULL)
         return false;
-    if (agent_ready(h, a, true, &err) != MEMFS_EUNAVAIL)
+    if (home_is_shared(h) ? agent_catch_up_shared(h, a)
+                          : agent_ready(h, a, true, &err) != MEMFS_EUNAVAIL)
         return true; /* done, or told by an alarm and tried again by its next reader */
     put_back(h, a);
     return false;

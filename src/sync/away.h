@@ -18,5 +18,7 @@ MEMFS_CHECK memfs_code agent_banned(home *h, agent *a, memfs_oid **ret, size_t *
                                     memfs_error *err);
 /* Rows of the agent could not be written: home_catch_up_step() comes back to it. */
 void home_is_behind(home *h, agent *a);
+/* Is it in that queue? */
+bool home_waits_for(home *h, agent *a);
 
 #endif

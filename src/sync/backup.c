@@ -24,6 +24,7 @@
  * Both ways work on <target>.partial-<pid>-<n>, sync it whole, and rename: a target that exists is
  * complete.  Of two that make the same target at once, the second finds it there.
  */
+#include "sync/follow.h"
 #include "sync/upkeep_int.h"
 
 #include "base/clock.h"
@@ -150,10 +151,14 @@ static memfs_code copy_locked(copy *c, agent *a, memfs_error *err)
 {
     _cleanup_(mem_freep) char *to = NULL;
     char hex[MEMFS_OID_HEX + 1];
+    follow_result now;
     memfs_oid tip;
-    memfs_code rc;
+    memfs_code rc = MEMFS_OK;
 
-    rc = agent_recover(c->r.h, a, err);
+    if (home_is_shared(c->r.h)) /* a backup is whole, wherever its parts are kept */
+        rc = agent_follow(c->r.h, a, false, &now, err);
+    if (rc == MEMFS_OK)
+        rc = agent_recover(c->r.h, a, err);
     if (rc == MEMFS_OK && agent_is_fenced(a, err))
         rc = err->code;
     if (rc == MEMFS_OK)

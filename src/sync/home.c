@@ -14,6 +14,7 @@
 #include "base/clock.h"
 #include "base/hash.h"
 #include "base/mem.h"
+#include "sync/cluster.h"
 #include "sync/home_database.h"
 
 #include <dirent.h>
@@ -128,8 +129,16 @@ static memfs_code open_database(home *h, memfs_error *err)
     bool was_reset = false, has_changed = false, has_moved = false;
     memfs_code rc;
 
-    rc = home_database_open(h->path, h->options.database, &h->state, &h->cache, &was_reset,
-                            &has_moved, err);
+    rc = cluster_url(h->path, h->options.cluster_url, &h->cluster_url, err);
+    if (rc == MEMFS_OK && h->cluster_url != NULL && h->options.database == NULL)
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "several servers share a PostgreSQL database: give --database, too, or "
+                          "remove the file `server` of the data folder");
+    if (rc == MEMFS_OK)
+        rc = home_database_open(h->path, h->options.database, h->cluster_url != NULL, &h->state,
+                                &h->cache, &was_reset, &has_moved, err);
+    if (rc == MEMFS_OK && h->cluster_url != NULL)
+        rc = cluster_open(h->path, h->cluster_url, h->state, &h->cluster, err);
     if (rc < 0)
         return rc;
     if (has_moved)
@@ -184,6 +193,7 @@ memfs_code home_open(const home_options *options, home **ret, memfs_error *err)
     if (rc == MEMFS_OK) {
         h->options.path = h->path;
         rc = open_parts(h, err);
+        h->options.cluster_url = NULL; /* the caller's; h->cluster_url is what counts */
     }
     if (rc < 0) {
         home_close(h);
@@ -213,6 +223,7 @@ void home_close(home *h)
     cache_close(h->cache);
     store_close(h->store);
     state_close(h->state);
+    cluster_close(h->cluster);
     free_table(h);
     free(h->upkeep);
     free(h->behind);
@@ -221,6 +232,7 @@ void home_close(home *h)
     fs_unlock(&h->lock);
     free(h->prefixes);
     free(h->database);
+    free(h->cluster_url);
     free(h->path);
     free(h);
 }
@@ -376,7 +388,7 @@ memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret, bool 
     if (!ids_is_agent(id))
         return memfs_fail(err, MEMFS_EINVALID, "this is not the id of an agent");
     a = table_find(h, id);
-    if (a == NULL) {
+    if (a == NULL || (home_is_shared(h) && !agent_is_known(a))) {
         rc = state_agents(h->state, &q, take_org, &found, err);
         if (rc == MEMFS_EUNAVAIL && has_folder(h, id))
             rc = MEMFS_OK; /* a folder is as good a witness: git goes on without the database (F22) */
@@ -385,7 +397,10 @@ memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret, bool 
         if (!found.found && !may_be_new && !has_folder(h, id))
             return memfs_fail(err, MEMFS_ENOTFOUND, "agent '%.*s' is not known", (int)id.len,
                               id.ptr);
-        a = table_add(h, id, str_of(found.org), found.found);
+        if (a == NULL)
+            a = table_add(h, id, str_of(found.org), found.found);
+        else if (found.found)
+            agent_set_known(a); /* another server made it */
     }
     *ret_is_known = agent_is_known(a) || store_has(h->store, a->repo);
     if (!*ret_is_known && !may_be_new)
@@ -445,6 +460,20 @@ memfs_code home_agent_for_push(home *h, memfs_str id, agent **ret, bool *ret_is_
     if (rc < 0 || !*ret_is_known)
         return rc;
     return agent_ready(h, *ret, false, err);
+}
+
+memfs_code home_agent_own_repo(home *h, memfs_str id, const char **ret, memfs_error *err)
+{
+    bool is_known;
+    agent *a = NULL;
+    memfs_code rc = home_entry(h, id, false, &a, &is_known, err);
+
+    if (rc < 0)
+        return rc;
+    if (!store_has(h->store, a->repo))
+        return memfs_fail(err, MEMFS_ENOTFOUND, "the repository of agent '%s' is not here", a->id);
+    *ret = a->repo;
+    return MEMFS_OK;
 }
 
 memfs_code home_agent_lost(home *h, memfs_str id, agent **ret, memfs_error *err)
@@ -575,6 +604,16 @@ memfs_code home_list(home *h, bool with_folders, id_list *ret, memfs_error *err)
     return MEMFS_OK;
 }
 
+/* Of a home that shares: what is kept here; the rows are everybody's. */
+static memfs_code recover_one(home *h, memfs_str id, agent **ret, memfs_error *err)
+{
+    if (!home_is_shared(h))
+        return home_agent(h, id, ret, err);
+    if (!has_folder(h, id) && !cluster_keeps(h->cluster, id))
+        return memfs_fail(err, MEMFS_ENOTFOUND, "kept by other servers");
+    return home_agent_repo(h, id, ret, err);
+}
+
 /*
  * Nothing here is news to anyone: a folder that is missing or damaged has raised its alarm, a cache
  * that fails has too, and the next request for the agent tries again.
@@ -597,7 +636,7 @@ memfs_code home_recover_all(home *h, bool (*should_stop)(void *ctx), void *ctx, 
         a = table_find(h, str_of(list.ids[i]));
         if (a != NULL && agent_was_ready(h, a))
             continue;
-        if (home_agent(h, str_of(list.ids[i]), &a, &trouble) == MEMFS_OK)
+        if (recover_one(h, str_of(list.ids[i]), &a, &trouble) == MEMFS_OK)
             (*ret_n)++;
     }
     return MEMFS_OK;
@@ -626,6 +665,7 @@ void home_rows_lost(home *h, memfs_str id)
         return;
     pthread_mutex_lock(&a->mutex);
     a->is_synced = false;
+    a->rows_ms = 0;
     pthread_mutex_unlock(&a->mutex);
 }
 

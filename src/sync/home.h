@@ -24,6 +24,7 @@
 #include "memory/policy.h"
 #include "store/store.h"
 
+struct fetched; /* store/fetched.h */
 typedef struct home home;
 typedef struct agent agent; /* what is known of one agent; lives until home_close */
 
@@ -33,6 +34,8 @@ typedef void (*home_alarm_fn)(const char *event, const char *agent_id, const cha
 typedef struct home_options {
     const char *path;
     const char *database; /* url of PostgreSQL; NULL: SQLite in the folder */
+    const char *cluster_url; /* where other servers of that database reach this one; NULL: as the
+                              * home remembers it, or there are none (sync/cluster.h) */
     memfs_str block_prefixes; /* LETTA_MEMFS_BLOCK_PATH_PREFIXES */
     policy policy;
     uint64_t max_pack_bytes;
@@ -42,10 +45,26 @@ typedef struct home_options {
      * NULL; called under the agent's lock, from any thread: it must not wait. */
     void (*moved)(const char *agent_id, void *ctx);
     void *moved_ctx;
+    /*
+     * A push is acknowledged when so many servers have it, this one too, or a remote (D1); else its
+     * connection ends without a report, within HOME_COPY_MS.  copied asks the remotes, and may be NULL.
+     */
+    unsigned n_replicas;
+    bool (*copied)(const char *agent_id, int64_t deadline_ms, void *ctx);
+    void *copied_ctx;
+    /* With several servers: a commit that none of them can give, from a remote into a throw-away repository.
+     * May be NULL; called under the agent's lock. */
+    bool (*bring)(const char *agent_id, struct fetched *f, const memfs_oid *want,
+                  int64_t deadline_ms, void *ctx);
+    void *bring_ctx;
 } home_options;
+#define HOME_COPY_MS 10000
 #define HOME_OPTIONS_INIT { .policy = POLICY_INIT, .max_pack_bytes = 64u << 20 }
 
-/* life cycle.  Makes the folder (0700).  EUNAVAIL: another process owns it. */
+/*
+ * life cycle.  Makes the folder (0700).  EUNAVAIL: another process owns it.  EINVALID: cluster_url
+ * without a database.
+ */
 MEMFS_CHECK memfs_code home_open(const home_options *options, home **ret, memfs_error *err);
 void home_close(home *h);
 
@@ -54,6 +73,19 @@ const home_options *home_settings(const home *h);
 store *home_store(home *h);
 cache *home_cache(home *h);
 state *home_state(home *h);
+/*
+ * Do several servers share the database?  Then main of an agent is where they all agreed (sync/follow.h), and
+ * every look at a repository may wait for the database and for another server.
+ */
+bool home_is_shared(const home *h);
+/*
+ * Another server asks whether a commit is on the disk here, before it acknowledges it: fetched if it
+ * is not.  EUNAVAIL: it could not be.
+ */
+MEMFS_CHECK memfs_code home_agent_keeps(home *h, memfs_str id, const memfs_oid *commit,
+                                        memfs_error *err);
+/* Of another server, or this one: the SHA-256 (32 bytes) of what it shows. */
+bool home_knows_peer(home *h, const uint8_t *token_hash);
 
 /*
  * The agent, recovered and with a cache that holds its tip.  ENOTFOUND: unknown (its first clone is
@@ -76,6 +108,18 @@ MEMFS_CHECK memfs_code home_agent_peek(home *h, memfs_str id, agent **ret, memfs
  * The same again for threads that must not wait: false when home_agent_peek() would have to look.
  */
 bool home_agent_at_hand(home *h, memfs_str id, agent **ret);
+/*
+ * Name of the agent's repository in the store, as it is here: nothing is looked at, recovered or
+ * waited for but the state, for an agent that was not asked for yet.  ENOTFOUND: it is not here.
+ */
+MEMFS_CHECK memfs_code home_agent_own_repo(home *h, memfs_str id, const char **ret,
+                                           memfs_error *err);
+/*
+ * Where main of an agent is, of its repository in the store or, where servers share a database, of
+ * all of them.  Nothing is recovered or fetched.
+ */
+MEMFS_CHECK memfs_code home_agent_main(home *h, memfs_str id, const char *repo, memfs_oid *ret,
+                                       memfs_error *err);
 /* For the first push: the entry of an agent that need not be known yet. */
 MEMFS_CHECK memfs_code home_agent_for_push(home *h, memfs_str id, agent **ret, bool *ret_is_known,
                                            memfs_error *err);
@@ -105,6 +149,19 @@ bool home_upkeep_step(home *h);
  * the database is still away.  For a thread of the server's, every second or so.
  */
 bool home_catch_up_step(home *h);
+/*
+ * Of a home that shares its database: tells the others that it is there, and learns who is.  For a
+ * thread of the server's, every two seconds or so; elsewhere it does nothing.
+ */
+void home_cluster_step(home *h);
+/* Is this the one server that mirrors?  Of a home that shares; one thread at a time. */
+bool home_has_lease(home *h);
+/*
+ * Of a home that shares: what other servers moved since the last call is fetched, if its repository
+ * is kept here; moved is told of each.  For a thread of the server's, every second or so.
+ */
+void home_follow_step(home *h, bool (*should_stop)(void *ctx),
+                      void (*moved)(const char *agent_id, void *ctx), void *ctx);
 /*
  * A read of the cache answered ECORRUPT: sets it aside and begins it anew (F23).  Agents are caught
  * up at their next touch, so the caller asks home_agent again and repeats its read once.

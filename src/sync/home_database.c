@@ -123,8 +123,8 @@ static memfs_code settle(const char *home_path, state *to, const char *path, mem
     return rc;
 }
 
-memfs_code home_database_open(const char *home_path, const char *url, state **ret_state,
-                              cache **ret_cache, bool *ret_was_reset, bool *ret_moved,
+memfs_code home_database_open(const char *home_path, const char *url, bool is_shared,
+                              state **ret_state, cache **ret_cache, bool *ret_was_reset, bool *ret_moved,
                               memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = mem_printf("%s/database", home_path);
@@ -137,7 +137,7 @@ memfs_code home_database_open(const char *home_path, const char *url, state **re
     if (rc == MEMFS_OK)
         rc = check_name(buf_str(&was), str_of(name), err);
     if (rc == MEMFS_OK)
-        rc = database_open(url, home_path, ret_state, ret_cache, ret_was_reset, err);
+        rc = database_open(url, is_shared, home_path, ret_state, ret_cache, ret_was_reset, err);
     if (rc < 0 || url == NULL)
         return rc;
     /* what is open is closed with the home */

@@ -29,11 +29,11 @@ MEMFS_CHECK memfs_code home_database_url(const char *home_path, const char *give
 bool home_database_has_password(const char *url);
 
 /*
- * Opens what the url names, under the home's lock.  *ret_moved: a state.db moved in.  Errors as
- * database_open; EINVALID: the home keeps its state elsewhere, and where.
+ * Opens what the url names, under the home's lock.  is_shared: as database_open.  *ret_moved: a
+ * state.db moved in.  Errors as database_open; EINVALID: the home keeps its state elsewhere, and where.
  */
-MEMFS_CHECK memfs_code home_database_open(const char *home_path, const char *url, state **ret_state,
-                                          cache **ret_cache, bool *ret_was_reset, bool *ret_moved,
-                                          memfs_error *err);
+MEMFS_CHECK memfs_code home_database_open(const char *home_path, const char *url, bool is_shared,
+                                          state **ret_state, cache **ret_cache,
+                                          bool *ret_was_reset, bool *ret_moved, memfs_error *err);
 
 #endif

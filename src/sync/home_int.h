@@ -29,6 +29,7 @@ struct agent {
     bool has_own_org;
     agent *next;    /* in its bucket; guarded by the home's table lock */
     size_t n_banned_kept; /* in its file `banned`, by this process; the agent lock */
+    int64_t told_move; /* generation of the last move by another server that was told; its thread */
     bool is_queued; /* for upkeep; guarded by the home's upkeep_mutex */
     bool is_waiting; /* for its rows (away.c); the same */
     bool is_settled; /* what the folders say is on the disk, as of this process; the agent lock */
@@ -46,6 +47,7 @@ struct agent {
     memfs_oid synced;
     uint64_t epoch;       /* of the cache, when synced was true */
     int64_t checked_ms;   /* when tip was last compared with the folder */
+    int64_t rows_ms;      /* shared: when the database last said that it has its rows; 0 */
     int64_t alarmed_ms;   /* when a standing trouble was last told */
     int64_t retry_ms;     /* catching up failed: not again before this */
     memfs_error *sync_err; /* why it failed; NULL: it did not */
@@ -57,10 +59,12 @@ struct home {
     char *path;
     char *prefixes;
     char *database;
+    char *cluster_url;
     fs_lock lock;
     store *store;
     cache *cache;
     state *state;
+    struct cluster *cluster; /* cluster.h; NULL: this home shares its database with nobody */
     atomic_uint_fast64_t epoch;        /* counts the caches that this home has had */
     atomic_int_fast64_t cache_seen_ms; /* when somebody last looked whether the cache is there */
 
@@ -103,6 +107,9 @@ MEMFS_CHECK memfs_code home_list(home *h, bool with_folders, id_list *ret, memfs
 typedef void (*home_folder_fn)(const char *org, const char *name, void *ctx);
 void home_folders(home *h, home_folder_fn fn, void *ctx);
 
+/* cluster.c: do as many have the commit as n_replicas asks for?  Not under the agent's lock. */
+bool home_has_copies(home *h, agent *a, const memfs_oid *commit);
+
 /* A push left more packs than STORE_REPACK_AT. */
 void home_wants_upkeep(home *h, agent *a);
 /* The next agent that wants upkeep, or NULL. */
@@ -117,6 +124,10 @@ void agent_free(agent *a);
 MEMFS_CHECK memfs_code agent_ready(home *h, agent *a, bool with_rows, memfs_error *err);
 /* Fast: was agent_ready's answer good a moment ago? */
 bool agent_was_ready(home *h, agent *a);
+/* True once in a while, so that a standing trouble is told and does not flood. */
+bool agent_alarm_is_due(agent *a);
+bool agent_is_touched(agent *a); /* recovered since the start */
+bool agent_has_tip(agent *a, const memfs_oid *tip); /* as this process knows it */
 /* A missing folder: EUNAVAIL and, once a minute, the alarm (H4). */
 memfs_code agent_missing(home *h, agent *a, memfs_error *err);
 

@@ -23,12 +23,14 @@
 #include "store/rewrite.h"
 #include "sync/advance.h"
 #include "sync/away.h"
+#include "sync/follow.h"
 #include "sync/materialise.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define LOCK_MS 30000
+#define MAX_ROUNDS 5
 #define MIN_DIGITS 7
 #define GENESIS_DIGITS "5677624"
 
@@ -238,7 +240,7 @@ static void tell(intake_result *r, const advance *v, const memfs_oid *to)
     r->moved = v->moved;
 }
 
-static memfs_code intake_locked(intake *i, memfs_error *err)
+static memfs_code intake_once(intake *i, memfs_error *err)
 {
     memfs_oid to;
     memfs_code rc;
@@ -255,6 +257,19 @@ static memfs_code intake_locked(intake *i, memfs_error *err)
     tell(i->ret, &i->v, &to);
     i->ret->is_theirs = oid_equal(&to, i->theirs);
     return MEMFS_OK;
+}
+
+/* Another server may move main while we merge: what it brought is merged with, too. */
+static memfs_code intake_locked(intake *i, memfs_error *err)
+{
+    memfs_code rc = intake_once(i, err);
+
+    for (int n = 1; rc == MEMFS_ECONFLICT && home_is_shared(i->v.h) && n < MAX_ROUNDS; n++) {
+        intake_result_dispose(i->ret);
+        *i->ret = (intake_result)INTAKE_RESULT_INIT;
+        rc = intake_once(i, err);
+    }
+    return rc;
 }
 
 memfs_code intake_fetched(home *h, memfs_str agent_id, fetched *f, const memfs_oid *theirs,
@@ -316,12 +331,15 @@ static memfs_code merge_attributes(home *h, agent *a, const state_agent *attribu
                                    const state_birth *births, size_t n, memfs_error *err)
 {
     materialise_result rows;
+    follow_result now;
     bool is_dated_anew;
     memfs_code rc;
 
     rc = dates_differ(h->state, attributes->id, births, n, &is_dated_anew, err);
     if (rc == MEMFS_OK)
         rc = state_agent_merge(h->state, attributes, births, n, err);
+    if (rc == MEMFS_OK && is_dated_anew && home_is_shared(h))
+        rc = agent_follow(h, a, false, &now, err);
     if (rc == MEMFS_OK && is_dated_anew)
         rc = materialise_rebuild(h, a, &rows, err);
     return rc;
@@ -422,8 +440,8 @@ static memfs_code write_restored(const advance *v, repo *r, const memfs_oid *old
     return rc < 0 ? rc : fs_sync_dir(objects, err); /* it may be the first in its folder (D1) */
 }
 
-static memfs_code restore_locked(advance *v, memfs_str at, const store_identity *who,
-                                 intake_result *ret, memfs_error *err)
+static memfs_code restore_once(advance *v, memfs_str at, const store_identity *who,
+                               intake_result *ret, memfs_error *err)
 {
     advance_step step = { .is_ours = true, .who = who, .why = "restore" };
     _cleanup_(repo_closep) repo *r = NULL;
@@ -446,6 +464,16 @@ static memfs_code restore_locked(advance *v, memfs_str at, const store_identity 
         rc = advance_to(v, &step, err);
     if (rc == MEMFS_OK)
         tell(ret, v, &step.to);
+    return rc;
+}
+
+static memfs_code restore_locked(advance *v, memfs_str at, const store_identity *who,
+                                 intake_result *ret, memfs_error *err)
+{
+    memfs_code rc = restore_once(v, at, who, ret, err);
+
+    for (int n = 1; rc == MEMFS_ECONFLICT && home_is_shared(v->h) && n < MAX_ROUNDS; n++)
+        rc = restore_once(v, at, who, ret, err);
     return rc;
 }
 

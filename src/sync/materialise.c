@@ -26,6 +26,8 @@
 #include "base/mem.h"
 #include "memory/block.h"
 #include "memory/label.h"
+#include "sync/cluster.h"
+#include "sync/follow.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -244,6 +246,8 @@ struct plan {
     size_t n_gone, cap_gone;
     memfs_oid from, to;
     bool has_from;
+    bool is_expecting, has_expected; /* plan_expect */
+    memfs_oid expected;
 };
 
 typedef struct planner {
@@ -259,6 +263,14 @@ typedef struct planner {
 size_t plan_n_rows(const plan *p)
 {
     return p->n_rows;
+}
+
+void plan_expect(plan *p, const memfs_oid *tip)
+{
+    p->is_expecting = true;
+    p->has_expected = tip != NULL;
+    if (tip != NULL)
+        p->expected = *tip;
 }
 
 const block_row *plan_row(const plan *p, size_t i, row_fault *ret_fault)
@@ -481,6 +493,17 @@ static int64_t date_of(const dates *d, memfs_str label)
     return found != NULL ? found->at_us : 0;
 }
 
+/* Another server may have seen a label a moment before us: what the state holds now stays. */
+static memfs_code date_rows(home *h, agent *a, plan *p, memfs_error *err)
+{
+    _cleanup_(dates_dispose) dates d = { .list = NULL };
+    memfs_code rc = load_dates(h, a, p, &d, err);
+
+    for (size_t i = 0; rc == MEMFS_OK && i < p->n_rows; i++)
+        p->rows[i].created_at_us = p->rows[i].updated_at_us = date_of(&d, p->rows[i].label);
+    return rc;
+}
+
 memfs_code plan_births(home *h, agent *a, plan *p, bool as_it_is, memfs_error *err)
 {
     _cleanup_(dates_dispose) dates d = { .list = NULL };
@@ -503,7 +526,8 @@ memfs_code plan_births(home *h, agent *a, plan *p, bool as_it_is, memfs_error *e
     }
     if (n_unborn == 0)
         return MEMFS_OK; /* a state write is an fsync */
-    return state_births_add(h->state, str_of(a->id), unborn, n_unborn, now, err);
+    rc = state_births_add(h->state, str_of(a->id), unborn, n_unborn, now, err);
+    return rc == MEMFS_OK && home_is_shared(h) ? date_rows(h, a, p, err) : rc;
 }
 
 /* ---- into the cache ---- */
@@ -519,6 +543,13 @@ static memfs_code apply_changes(home *h, agent *a, const plan *p, memfs_error *e
                             .changes = changes,
                             .n_changes = n };
 
+    if (p->is_expecting) {
+        update.from = p->has_expected ? &p->expected : NULL;
+        update.replace_all = !p->has_from && p->has_expected;
+        update.holder = cluster_no(h->cluster);
+        update.org = str_of(a->org);
+        update.now_us = clock_wall_us();
+    }
     for (size_t i = 0; i < p->n_gone; i++)
         changes[i] = (cache_change){ p->gone[i], NULL };
     for (size_t i = 0; i < p->n_rows; i++)
@@ -584,7 +615,9 @@ static memfs_code plan_from(home *h, agent *a, const memfs_oid *from, const memf
     return rc;
 }
 
-static memfs_code step(home *h, agent *a, const memfs_oid *tip, bool anew, materialise_result *ret,
+typedef enum anew_kind { ANEW_NOT, ANEW, ANEW_OVERRULING } anew_kind;
+
+static memfs_code step(home *h, agent *a, const memfs_oid *tip, anew_kind anew, materialise_result *ret,
                        memfs_error *err)
 {
     _cleanup_(plan_freep) plan *p = NULL;
@@ -595,19 +628,45 @@ static memfs_code step(home *h, agent *a, const memfs_oid *tip, bool anew, mater
     rc = cache_tip_get(h->cache, str_of(a->id), &cached, err);
     if (rc < 0 && rc != MEMFS_ENOTFOUND)
         return rc;
-    if (rc == MEMFS_OK && !anew && oid_equal(&cached.commit, tip)) {
+    if (rc == MEMFS_OK && anew == ANEW_NOT && oid_equal(&cached.commit, tip)) {
         agent_synced(h, a, tip, epoch);
         *ret = (materialise_result){ .tip = *tip };
         return MEMFS_OK;
     }
-    rc = plan_from(h, a, rc == MEMFS_OK && !anew ? &cached.commit : NULL, tip, &p, err);
+    rc = plan_from(h, a, rc == MEMFS_OK && anew == ANEW_NOT ? &cached.commit : NULL, tip, &p, err);
     if (rc < 0)
         return not_the_cache(err);
     return plan_apply(h, a, p, ret, err);
 }
 
+/* The same where servers share the tip: the rows' tip and everybody's are one. */
+static memfs_code shared_step(home *h, agent *a, const memfs_oid *tip, anew_kind anew,
+                              materialise_result *ret, memfs_error *err)
+{
+    _cleanup_(plan_freep) plan *p = NULL;
+    bool has_head;
+    cache_head head;
+    memfs_code rc;
+
+    rc = cache_head_get(h->cache, str_of(a->id), &head, err);
+    if (rc < 0 && rc != MEMFS_ENOTFOUND)
+        return rc;
+    has_head = rc == MEMFS_OK;
+    *ret = (materialise_result){ .tip = *tip };
+    if (has_head && anew == ANEW_NOT && !head.is_empty && oid_equal(&head.tip, tip))
+        return MEMFS_OK;
+    if (has_head && anew != ANEW_OVERRULING && follow_check_forward(h, a, &head.tip, tip, err) < 0)
+        return err->code;
+    rc = plan_from(h, a, has_head && anew == ANEW_NOT && !head.is_empty ? &head.tip : NULL, tip, &p,
+                   err);
+    if (rc < 0)
+        return not_the_cache(err);
+    plan_expect(p, has_head ? &head.tip : NULL);
+    return plan_apply(h, a, p, ret, err);
+}
+
 /* A damaged cache is set aside and begun anew, and the step tried once more (F23). */
-static memfs_code steps(home *h, agent *a, bool anew, materialise_result *ret, memfs_error *err)
+static memfs_code steps(home *h, agent *a, anew_kind anew, materialise_result *ret, memfs_error *err)
 {
     memfs_oid tip;
     memfs_code rc;
@@ -615,6 +674,8 @@ static memfs_code steps(home *h, agent *a, bool anew, materialise_result *ret, m
     rc = store_tip(h->store, a->repo, &tip, err);
     if (rc < 0)
         return rc;
+    if (home_is_shared(h))
+        return shared_step(h, a, &tip, anew, ret, err);
     rc = step(h, a, &tip, anew, ret, err);
     if (rc != MEMFS_ECORRUPT)
         return rc;
@@ -624,10 +685,15 @@ static memfs_code steps(home *h, agent *a, bool anew, materialise_result *ret, m
 
 memfs_code materialise_agent(home *h, agent *a, materialise_result *ret, memfs_error *err)
 {
-    return steps(h, a, false, ret, err);
+    return steps(h, a, ANEW_NOT, ret, err);
 }
 
 memfs_code materialise_rebuild(home *h, agent *a, materialise_result *ret, memfs_error *err)
 {
-    return steps(h, a, true, ret, err);
+    return steps(h, a, ANEW, ret, err);
+}
+
+memfs_code materialise_overrule(home *h, agent *a, materialise_result *ret, memfs_error *err)
+{
+    return steps(h, a, ANEW_OVERRULING, ret, err);
 }

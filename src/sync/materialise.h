@@ -22,9 +22,16 @@ typedef struct materialise_result {
 /* Brings the cache to the agent's tip, whatever it holds now.  No change writes nothing (K7). */
 MEMFS_CHECK memfs_code materialise_agent(home *h, agent *a, materialise_result *ret,
                                          memfs_error *err);
-/* The same from nothing: all rows are dropped and made anew in one transaction. */
+/*
+ * Where servers share the database also ECONFLICT: the shared tip is not ours and does not lead to
+ * it (follow.h).
+ *
+ * The same from nothing: all rows are dropped and made anew in one transaction. */
 MEMFS_CHECK memfs_code materialise_rebuild(home *h, agent *a, materialise_result *ret,
                                            memfs_error *err);
+/* The same whatever the shared tip is: an operator's decision. */
+MEMFS_CHECK memfs_code materialise_overrule(home *h, agent *a, materialise_result *ret,
+                                            memfs_error *err);
 
 /*
  * The row that f gives for one file by itself, without cache, tree or births (its times are 0), for

@@ -26,6 +26,12 @@ MEMFS_CHECK memfs_code plan_make(home *h, agent *a, repo *r, const memfs_oid *fr
 void plan_free(plan *p);
 void plan_freep(plan **p);
 
+/*
+ * The tip that the servers share (NULL: none) when the plan is applied, where it is not what the
+ * plan starts from: with all rows made anew.
+ */
+void plan_expect(plan *p, const memfs_oid *tip);
+
 /* reading.  Rows have no times before plan_births. */
 size_t plan_n_rows(const plan *p);
 const block_row *plan_row(const plan *p, size_t i, row_fault *ret_fault);

@@ -199,7 +199,7 @@ static memfs_code drop_old(purge *p, memfs_error *err)
     if (rc < 0)
         agent_suspect(p->r.h, p->a, err);
     if (rc == MEMFS_OK)
-        rc = materialise_rebuild(p->r.h, p->a, &rows, err);
+        rc = materialise_overrule(p->r.h, p->a, &rows, err);
     if (rc == MEMFS_OK)
         rc = cache_scrub(p->r.h->cache, err);
     return rc;

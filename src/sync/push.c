@@ -316,4 +316,10 @@ void push_finish(push *p, const store_identity *who, push_verdict *ret)
     if (decide(p, who, ret, &err) < 0)
         refuse(ret, &err);
     agent_unlock(p->a);
+    if (ret->moved && !home_has_copies(p->h, p->a, &p->new_id)) {
+        ret->moved = false;
+        ret->must_not_report = true; /* it is main, and stays; sent again it is asked for again */
+        memfs_fail(&err, MEMFS_EUNAVAIL, "too few servers have it");
+        refuse(ret, &err);
+    }
 }

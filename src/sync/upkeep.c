@@ -4,6 +4,7 @@
 #include "sync/upkeep_int.h"
 
 #include "base/mem.h"
+#include "sync/follow.h"
 #include "sync/materialise.h"
 
 #include <stdarg.h>
@@ -51,6 +52,14 @@ bool round_progress(upkeep_round *r, size_t done, size_t total, const char *agen
     return !r->is_stopped;
 }
 
+/* A fence stops no verify, which is what ends it. */
+static memfs_code follow(home *h, agent *a, memfs_error *err)
+{
+    follow_result now;
+
+    return agent_is_fenced(a, err) ? MEMFS_OK : agent_follow(h, a, false, &now, err);
+}
+
 static memfs_code work_on(upkeep_round *r, memfs_str id, round_fn fn, memfs_error *err)
 {
     bool is_known;
@@ -60,8 +69,12 @@ static memfs_code work_on(upkeep_round *r, memfs_str id, round_fn fn, memfs_erro
     rc = home_entry(r->h, id, false, &a, &is_known, err);
     if (rc < 0)
         return rc;
+    if (home_is_shared(r->h) && !store_has(r->h->store, a->repo))
+        return MEMFS_OK; /* kept by other servers, and looked after there */
     agent_lock(a);
-    rc = fn(r, a, err);
+    rc = home_is_shared(r->h) ? follow(r->h, a, err) : MEMFS_OK;
+    if (rc == MEMFS_OK)
+        rc = fn(r, a, err);
     agent_unlock(a);
     return rc;
 }

@@ -302,7 +302,7 @@ static auth_verdict expected(http_access access, auth_level level, bool is_own, 
         return AUTH_404;
     if (access == HTTP_ACCESS_OPEN || access == HTTP_ACCESS_HOOK)
         return AUTH_SERVE;
-    if (level == AUTH_NOBODY)
+    if (level == AUTH_NOBODY || access == HTTP_ACCESS_PEER)
         return AUTH_401;
     if (level == AUTH_ADMIN)
         return AUTH_SERVE;
@@ -335,6 +335,30 @@ static void S1_every_access_with_every_token(void **arg)
             assert_int_equal(ask(x, (http_access)access, agents[g], is_writing, who[w].t.bearer),
                              expected((http_access)access, who[w].level, g == 0, is_writing));
     }
+}
+
+static bool is_fours(const uint8_t *hash, void *ctx)
+{
+    uint8_t of_fours[32];
+
+    hash_sha256(MEMFS_STR("4444"), of_fours);
+    ++*(int *)ctx;
+    return hash_equal(hash, of_fours, sizeof(of_fours));
+}
+
+static void S1_another_servers_secret_opens_its_own_routes_and_no_others(void **arg)
+{
+    fix *x = *arg;
+    int n_asked = 0;
+
+    make(x, "admin", 0);
+    auth_set_peers(x->a, is_fours, &n_asked);
+    for (int access = HTTP_ACCESS_AGENT; access < HTTP_ACCESS_OWNER; access++)
+        assert_int_equal(ask(x, (http_access)access, OWN, false, "Bearer 4444"),
+                         access == HTTP_ACCESS_PEER || access == HTTP_ACCESS_HOOK ? AUTH_SERVE : AUTH_401);
+    assert_int_equal(n_asked, 1);
+    assert_int_equal(ask(x, HTTP_ACCESS_PEER, OWN, false, "Bearer 4445"), AUTH_401);
+    assert_int_equal(ask(x, HTTP_ACCESS_PEER, OWN, false, "Basic bWVtZnM6NDQ0NA=="), AUTH_SERVE);
 }
 
 static void S2_an_access_that_is_not_in_the_table_opens_for_no_agent(void **arg)
@@ -515,6 +539,7 @@ int main(void)
         ROW(nonsense_is_no_credential),
         ROW(S1_every_access_with_every_token),
         ROW(S2_an_access_that_is_not_in_the_table_opens_for_no_agent),
+        ROW(S1_another_servers_secret_opens_its_own_routes_and_no_others),
         ROW(an_agents_token_says_whose_it_is),
         ROW(the_socket_is_the_owners),
         ROW(T04_guesses_are_told_once_a_minute_and_lock_nobody_out),

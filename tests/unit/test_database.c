@@ -18,7 +18,7 @@
 
 /* ---- the module is in this program, which stands for the server ---- */
 
-extern memfs_code memfs_postgresql_open(const char *, state **, cache **, memfs_error *);
+extern memfs_code memfs_postgresql_open(const char *, bool, state **, cache **, memfs_error *);
 static const pg_module_open_fn volatile module = memfs_postgresql_open; /* has it linked */
 static bool is_installed = true;
 
@@ -310,7 +310,7 @@ typedef struct opened {
 static memfs_code open_home(fixture *f, const char *url, opened *ret)
 {
     *ret = (opened){ .state = NULL };
-    return home_database_open(f->root, url, &ret->state, &ret->cache, &ret->was_reset,
+    return home_database_open(f->root, url, false, &ret->state, &ret->cache, &ret->was_reset,
                               &ret->has_moved, &f->err);
 }
 

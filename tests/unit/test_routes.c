@@ -85,7 +85,9 @@ static void S2_the_agent_of_the_path_is_the_one_that_access_is_decided_by(void *
     for (size_t i = 0; i < APP_N_ROUTES; i++) {
         const http_route *r = &APP_ROUTES[i];
 
-        assert_int_equal(strstr(r->pattern, "{agent}") != NULL, r->access == HTTP_ACCESS_AGENT);
+        assert_int_equal(strstr(r->pattern, "{agent}") != NULL,
+                         r->access == HTTP_ACCESS_AGENT || r->access == HTTP_ACCESS_PEER);
+        assert_int_equal(strncmp(r->pattern, "/peer/", 6) == 0, r->access == HTTP_ACCESS_PEER);
         assert_int_equal(strncmp(r->pattern, "/owner/", 7) == 0, r->access == HTTP_ACCESS_OWNER);
     }
 }

@@ -178,7 +178,7 @@ class Matrix:
     def verdict(self, access, method, target, whose, who):
         if access in ("open", "hook"):
             return None
-        if who in ("none", "bad", "revoked", "expired"):
+        if access == "peer" or who in ("none", "bad", "revoked", "expired"):
             return 401
         if who == "admin":
             return None

@@ -1,0 +1,76 @@
+#include "cache/pg_state.h"
+
+#include "cache/pg_conn.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+
+#include <poll.h>
+
+/*
+ * Work that one of the servers does for all (servers.h): an advisory lock in a session of its own,
+ * which ends with the process, however that ends, and with the database.  The session stays between
+ * tries, so a server that waits for its turn asks with one round trip.
+ */
+
+#define LOCK "7813577600197001218"
+#define ANSWER_MS 3000
+#define SESSION                                                                                    \
+    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;" \
+    "SET application_name = 'memfs lease'"
+
+void pg_lease_end(pg_state *s)
+{
+    pg_conn_close(s->lease);
+    s->lease = NULL;
+    s->has_lease = false;
+}
+
+/* Nobody asked this session anything, so whatever can be read from it is its end. */
+static bool is_quiet(const pg_conn *c)
+{
+    struct pollfd fd = { .fd = PQsocket(c->pg), .events = POLLIN };
+
+    return poll(&fd, 1, 0) == 0;
+}
+
+static memfs_code open_session(pg_state *s, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    memfs_code rc = pg_conn_open(pg_db_url(s->db), &s->lease, err);
+
+    if (rc < 0) {
+        s->lease = NULL;
+        return rc;
+    }
+    pg_conn_begin(s->lease, clock_mono_ms() + ANSWER_MS);
+    return pg_exec(s->lease, SESSION, &r, err);
+}
+
+static memfs_code try_lock(pg_state *s, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    memfs_code rc;
+
+    pg_conn_begin(s->lease, clock_mono_ms() + ANSWER_MS);
+    rc = pg_exec(s->lease, "SELECT pg_try_advisory_lock(" LOCK ")", &r, err);
+    s->has_lease = rc == MEMFS_OK && r.n_rows == 1 && str_equal(pg_col_str(&r, 0, 0), MEMFS_STR("t"));
+    return rc;
+}
+
+memfs_code pg_lease(state *base, bool *ret_has_it, memfs_error *err)
+{
+    pg_state *s = (pg_state *)base;
+    memfs_code rc = MEMFS_OK;
+
+    if (s->lease != NULL && !is_quiet(s->lease))
+        pg_lease_end(s);
+    if (s->lease == NULL)
+        rc = open_session(s, err);
+    if (rc == MEMFS_OK && !s->has_lease)
+        rc = try_lock(s, err);
+    if (rc < 0)
+        pg_lease_end(s);
+    *ret_has_it = s->has_lease;
+    return rc;
+}

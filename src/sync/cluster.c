@@ -1,0 +1,557 @@
+#include "sync/cluster.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/httpc.h"
+#include "base/mem.h"
+#include "base/pool.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define N_KEEPERS 2
+#define MAX_ASKED 8       /* servers, for one commit */
+#define FETCH_MS 30000    /* for all of them */
+#define ONE_FETCH_MS 15000
+#define NEWS_MS 5000      /* until every server has heard of one that joined */
+#define NEWS_PAUSE_MS 200
+#define MOVES_ROUNDS 4    /* calls of cluster_moves() that see a move that came into view late */
+#define MAX_MOVES 1000
+#define ALIVE_MS 15000    /* seen within this: it is there */
+#define SHUN_MS 2000      /* one that did not answer is asked last for so long */
+#define MAX_FETCH_BYTES ((uint64_t)16 << 30)
+#define NAME_BYTES 16
+#define SECRET_BYTES 32
+
+typedef struct peer {
+    int64_t no;
+    char *name, *url;
+    uint8_t token_hash[SERVER_TOKEN_HASH];
+    bool is_alive;
+    int64_t failed_ms; /* when it last did not answer; 0 */
+} peer;
+
+struct cluster {
+    char *name, *url;
+    char secret[2 * SECRET_BYTES + 1];
+    atomic_int_fast64_t no;
+    int64_t seen[MOVES_ROUNDS]; /* generations up to which the last calls of cluster_moves saw; */
+    bool has_seen;              /* of its thread */
+    pthread_mutex_t mutex; /* guards all below; held for a few instructions only */
+    peer *peers;           /* all servers, this one too */
+    size_t n_peers;
+};
+
+/* ---- what the home remembers ---- */
+
+static char *file_of(const char *home_path)
+{
+    return mem_printf("%s/server", home_path);
+}
+
+/* "NAME\nURL\n"; both NULL when there is no such file. */
+static memfs_code read_file(const char *home_path, char **ret_name, char **ret_url,
+                            memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = file_of(home_path);
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(4096);
+    memfs_str name, url, rest;
+    memfs_code rc;
+
+    *ret_name = *ret_url = NULL;
+    if (!fs_exists(path))
+        return MEMFS_OK;
+    rc = fs_read(path, &text, err);
+    if (rc < 0)
+        return rc;
+    if (!str_split(buf_str(&text), '\n', &name, &rest) || !str_split(rest, '\n', &url, &rest) ||
+        name.len != 2 * NAME_BYTES || url.len == 0)
+        return memfs_fail(err, MEMFS_ECORRUPT, "'%s' is damaged: remove it, and start this server "
+                                               "with --cluster-url again", path);
+    *ret_name = mem_strndup(name.ptr, name.len);
+    *ret_url = mem_strndup(url.ptr, url.len);
+    return MEMFS_OK;
+}
+
+static bool is_url(const char *url)
+{
+    memfs_str s = str_of(url);
+    size_t scheme = str_starts_with(s, MEMFS_STR("https://"))  ? 8
+                    : str_starts_with(s, MEMFS_STR("http://")) ? 7
+                                                               : 0;
+
+    if (scheme == 0 || s.len == scheme || s.len > 1000)
+        return false;
+    for (size_t i = 0; i < s.len; i++)
+        if ((unsigned char)url[i] <= ' ' || strchr("@?#\"\\\x7F", url[i]) != NULL)
+            return false;
+    return url[s.len - 1] != '/';
+}
+
+memfs_code cluster_url(const char *home_path, const char *given, char **ret, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *name = NULL, *url = NULL;
+    memfs_code rc = read_file(home_path, &name, &url, err);
+
+    *ret = NULL;
+    if (rc < 0)
+        return rc;
+    if (given != NULL && !is_url(given))
+        return memfs_fail(err, MEMFS_EINVALID, "--cluster-url is where the other servers reach this "
+                                               "one, like http://10.0.0.5:8285");
+    *ret = given != NULL ? mem_strdup(given) : TAKE_PTR(url);
+    return MEMFS_OK;
+}
+
+static memfs_code keep_file(cluster *c, const char *home_path, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = file_of(home_path), *was = NULL, *text = NULL;
+    uint8_t bytes[NAME_BYTES];
+    memfs_code rc = read_file(home_path, &c->name, &was, err);
+
+    if (rc < 0 || (was != NULL && strcmp(was, c->url) == 0))
+        return rc;
+    if (c->name == NULL) {
+        hash_random(bytes, sizeof(bytes));
+        c->name = mem_alloc(2 * NAME_BYTES + 1);
+        hash_hex(bytes, sizeof(bytes), c->name);
+    }
+    text = mem_printf("%s\n%s\n", c->name, c->url);
+    return fs_write_atomic(path, str_of(text), 0600, err);
+}
+
+static memfs_code make_secret(cluster *c, const char *folder, const char *path, memfs_error *err)
+{
+    uint8_t bytes[SECRET_BYTES];
+    memfs_code rc = fs_mkdirs(folder, err);
+
+    hash_random(bytes, sizeof(bytes));
+    hash_hex(bytes, sizeof(bytes), c->secret);
+    hash_wipe(bytes, sizeof(bytes));
+    return rc < 0 ? rc : fs_write_atomic(path, str_of(c->secret), 0600, err);
+}
+
+static memfs_code keep_secret(cluster *c, const char *home_path, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *folder = mem_printf("%s/secrets", home_path);
+    _cleanup_(mem_freep) char *path = mem_printf("%s/server", folder);
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(256);
+    memfs_code rc;
+
+    if (!fs_exists(path))
+        return make_secret(c, folder, path, err);
+    rc = fs_read(path, &text, err);
+    if (rc < 0)
+        return rc;
+    if (text.len != 2 * SECRET_BYTES)
+        return make_secret(c, folder, path, err);
+    memcpy(c->secret, text.ptr, text.len + 1);
+    hash_wipe(text.ptr, text.len);
+    return MEMFS_OK;
+}
+
+/* ---- who is there ---- */
+
+static void free_peers(peer *peers, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        free(peers[i].name);
+        free(peers[i].url);
+    }
+    free(peers);
+}
+
+struct reading {
+    peer *peers;
+    size_t n, cap;
+};
+
+static memfs_code take_peer(const state_server *s, void *ctx, memfs_error *err)
+{
+    struct reading *r = ctx;
+    peer *p;
+
+    (void)err;
+    if (r->n == r->cap) {
+        r->cap = r->cap == 0 ? 8 : r->cap * 2;
+        r->peers = mem_realloc(r->peers, r->cap, sizeof(*r->peers));
+    }
+    p = &r->peers[r->n++];
+    *p = (peer){ .no = s->no, .name = mem_strndup(s->name.ptr, s->name.len),
+                 .url = mem_strndup(s->url.ptr, s->url.len), .is_alive = s->age_ms < ALIVE_MS };
+    memcpy(p->token_hash, s->token_hash, sizeof(p->token_hash));
+    return MEMFS_OK;
+}
+
+static peer *find_peer(const cluster *c, int64_t no)
+{
+    for (size_t i = 0; i < c->n_peers; i++)
+        if (c->peers[i].no == no)
+            return &c->peers[i];
+    return NULL;
+}
+
+static void put_peers(cluster *c, struct reading *r)
+{
+    peer *old;
+    size_t n_old;
+
+    pthread_mutex_lock(&c->mutex);
+    for (size_t i = 0; i < r->n; i++) {
+        const peer *before = find_peer(c, r->peers[i].no);
+
+        r->peers[i].failed_ms = before != NULL ? before->failed_ms : 0;
+    }
+    old = c->peers;
+    n_old = c->n_peers;
+    c->peers = r->peers;
+    c->n_peers = r->n;
+    pthread_mutex_unlock(&c->mutex);
+    free_peers(old, n_old);
+}
+
+memfs_code cluster_refresh(cluster *c, state *s, memfs_error *err)
+{
+    state_server me = { .name = str_of(c->name), .url = str_of(c->url) };
+    struct reading r = { NULL, 0, 0 };
+    int64_t no = 0;
+    memfs_code rc;
+
+    hash_sha256(str_of(c->secret), me.token_hash);
+    rc = state_server_join(s, &me, &no, err);
+    if (rc == MEMFS_OK)
+        rc = state_servers(s, take_peer, &r, err);
+    if (rc < 0) {
+        free_peers(r.peers, r.n);
+        return rc;
+    }
+    put_peers(c, &r);
+    atomic_store(&c->no, no); /* another one when somebody removed our row */
+    return MEMFS_OK;
+}
+
+/* ---- life cycle ---- */
+
+memfs_code cluster_open(const char *home_path, const char *url, state *s, cluster **ret,
+                        memfs_error *err)
+{
+    cluster *c = mem_alloc(sizeof(*c));
+    memfs_code rc;
+
+    c->url = mem_strdup(url);
+    pthread_mutex_init(&c->mutex, NULL);
+    rc = keep_file(c, home_path, err);
+    if (rc == MEMFS_OK)
+        rc = keep_secret(c, home_path, err);
+    if (rc == MEMFS_OK)
+        rc = cluster_refresh(c, s, err);
+    if (rc < 0)
+        cluster_close(c);
+    else
+        *ret = c;
+    return rc;
+}
+
+void cluster_close(cluster *c)
+{
+    if (c == NULL)
+        return;
+    free_peers(c->peers, c->n_peers);
+    pthread_mutex_destroy(&c->mutex);
+    hash_wipe(c->secret, sizeof(c->secret));
+    free(c->name);
+    free(c->url);
+    free(c);
+}
+
+int64_t cluster_no(const cluster *c)
+{
+    return atomic_load(&c->no);
+}
+
+bool cluster_knows(cluster *c, int64_t no)
+{
+    bool is_known;
+
+    pthread_mutex_lock(&c->mutex);
+    is_known = find_peer(c, no) != NULL;
+    pthread_mutex_unlock(&c->mutex);
+    return is_known;
+}
+
+bool cluster_has_secret(cluster *c, const uint8_t *token_hash)
+{
+    bool is_known = false;
+
+    pthread_mutex_lock(&c->mutex);
+    for (size_t i = 0; i < c->n_peers; i++)
+        is_known |= hash_equal(c->peers[i].token_hash, token_hash, SERVER_TOKEN_HASH);
+    pthread_mutex_unlock(&c->mutex);
+    return is_known;
+}
+
+/* ---- the order in which servers stand to an agent ---- */
+
+static uint64_t weight_of(memfs_str agent_id, const char *name)
+{
+    _cleanup_(mem_freep) char *text =
+        mem_printf("%.*s %s", (int)agent_id.len, agent_id.ptr, name);
+    uint8_t sum[16];
+    uint64_t weight;
+
+    hash_md5(str_of(text), sum);
+    memcpy(&weight, sum, sizeof(weight));
+    return weight;
+}
+
+bool cluster_keeps(cluster *c, memfs_str agent_id)
+{
+    uint64_t mine = weight_of(agent_id, c->name);
+    size_t n_before = 0;
+
+    pthread_mutex_lock(&c->mutex);
+    for (size_t i = 0; i < c->n_peers; i++)
+        n_before += c->peers[i].is_alive && c->peers[i].no != c->no &&
+                    weight_of(agent_id, c->peers[i].name) > mine;
+    pthread_mutex_unlock(&c->mutex);
+    return n_before < N_KEEPERS;
+}
+
+/* One that may be asked. */
+typedef struct candidate {
+    int64_t no;
+    char *url;
+    unsigned rank; /* lower is asked first */
+    uint64_t weight;
+} candidate;
+
+static int compare_candidates(const void *a, const void *b)
+{
+    const candidate *x = a, *y = b;
+
+    if (x->rank != y->rank)
+        return x->rank < y->rank ? -1 : 1;
+    return x->weight == y->weight ? 0 : x->weight > y->weight ? -1 : 1;
+}
+
+static unsigned rank_of(const peer *p, int64_t holder, int64_t now_ms)
+{
+    bool is_shunned = p->failed_ms != 0 && now_ms - p->failed_ms < SHUN_MS;
+
+    return (p->no == holder ? 0u : 1u) + (p->is_alive ? 0u : 2u) + (is_shunned ? 4u : 0u);
+}
+
+/* All but this one, in the order of asking. */
+static size_t list_candidates(cluster *c, memfs_str agent_id, int64_t holder, candidate **ret)
+{
+    int64_t now_ms = clock_mono_ms();
+    size_t n = 0;
+
+    pthread_mutex_lock(&c->mutex);
+    *ret = mem_alloc((c->n_peers + 1) * sizeof(**ret));
+    for (size_t i = 0; i < c->n_peers; i++)
+        if (c->peers[i].no != c->no)
+            (*ret)[n++] = (candidate){ c->peers[i].no, mem_strdup(c->peers[i].url),
+                                       rank_of(&c->peers[i], holder, now_ms),
+                                       weight_of(agent_id, c->peers[i].name) };
+    pthread_mutex_unlock(&c->mutex);
+    if (n > 0)
+        qsort(*ret, n, sizeof(**ret), compare_candidates);
+    return n;
+}
+
+static void note_answer(cluster *c, int64_t no, bool has_answered)
+{
+    peer *p;
+
+    pthread_mutex_lock(&c->mutex);
+    p = find_peer(c, no);
+    if (p != NULL)
+        p->failed_ms = has_answered ? 0 : clock_mono_ms();
+    pthread_mutex_unlock(&c->mutex);
+}
+
+/* ---- what the others move ---- */
+
+struct telling {
+    cluster *c;
+    cluster_move_fn fn;
+    void *ctx;
+    int64_t newest;
+    size_t n;
+};
+
+static memfs_code tell_move(const cache_move *m, void *ctx, memfs_error *err)
+{
+    struct telling *t = ctx;
+
+    (void)err;
+    t->n++;
+    t->newest = m->generation;
+    if (t->fn != NULL && m->holder != cluster_no(t->c))
+        t->fn(m, t->ctx);
+    return MEMFS_OK;
+}
+
+/* The last MOVES_ROUNDS calls are repeated: who was told knows that nothing is new of it. */
+memfs_code cluster_moves(cluster *c, cache *from, cluster_move_fn fn, void *ctx, memfs_error *err)
+{
+    struct telling t = { .c = c, .fn = c->has_seen ? fn : NULL, .ctx = ctx };
+    int64_t after = c->has_seen ? c->seen[0] : -1;
+    memfs_code rc;
+
+    do {
+        t.n = 0;
+        t.newest = after;
+        rc = cache_moves(from, after, MAX_MOVES, tell_move, &t, err);
+        after = t.newest;
+    } while (rc == MEMFS_OK && t.n == MAX_MOVES);
+    if (rc < 0)
+        return rc;
+    after = after > 0 ? after : 0; /* nothing was ever moved */
+    for (size_t i = 0; i < MOVES_ROUNDS; i++)
+        c->seen[i] = c->has_seen && i + 1 < MOVES_ROUNDS ? c->seen[i + 1] : after;
+    c->has_seen = true;
+    return MEMFS_OK;
+}
+
+/* ---- fetching ---- */
+
+/* 404 is an answer: it has no such repository, or no such commit. */
+static bool has_answered(memfs_code rc, const transport_report *report)
+{
+    return rc == MEMFS_OK || rc == MEMFS_ENOTFOUND ||
+           report->cause == TRANSPORT_CAUSE_NOT_FOUND || strstr(report->said, "not our ref") != NULL;
+}
+
+/* A server that is asked by one that joined a moment ago has not heard of it yet. */
+static bool wait_for_news(int64_t until_ms)
+{
+    clock_sleep_ms(NEWS_PAUSE_MS);
+    return clock_mono_ms() < until_ms;
+}
+
+static memfs_code fetch_from(const cluster *c, const candidate *from, memfs_str agent_id,
+                             fetched *f, const memfs_oid *want, int64_t deadline_ms,
+                             memfs_oid *ret, bool *ret_answered, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *url = mem_printf("%s/peer/git/%.*s/state.git", from->url,
+                                                (int)agent_id.len, agent_id.ptr);
+    transport_target t = { .url = url, .username = "memfs", .secret = c->secret,
+                           .is_server = true, .may_http = true };
+    transport_report report = { .said = "" };
+    int64_t own_ms = clock_mono_ms() + ONE_FETCH_MS, until_ms = clock_mono_ms() + NEWS_MS;
+    char ref[MEMFS_OID_HEX + 1];
+    memfs_code rc;
+
+    if (want != NULL)
+        oid_hex(want, ref);
+    do {
+        report = (transport_report){ .said = "" };
+        rc = fetched_fetch(f, &t, want != NULL ? ref : STORE_MAIN, MAX_FETCH_BYTES,
+                           own_ms < deadline_ms ? own_ms : deadline_ms, ret, &report, err);
+    } while (rc < 0 && report.cause == TRANSPORT_CAUSE_UNAUTHORIZED && wait_for_news(until_ms));
+    *ret_answered = has_answered(rc, &report);
+    return rc;
+}
+
+memfs_code cluster_fetch(cluster *c, memfs_str agent_id, int64_t holder, fetched *f,
+                         const memfs_oid *want, memfs_oid *ret, memfs_error *err)
+{
+    int64_t deadline_ms = clock_mono_ms() + FETCH_MS;
+    size_t n_silent = 0, n;
+    candidate *list;
+    memfs_code rc = MEMFS_ENOTFOUND;
+
+    n = list_candidates(c, agent_id, holder, &list);
+    pool_wait_begin(); /* a server that hangs keeps no place from other agents (L3) */
+    for (size_t i = 0; rc != MEMFS_OK && i < n; i++) {
+        bool answered = false;
+
+        if (i < MAX_ASKED && clock_mono_ms() < deadline_ms) {
+            rc = fetch_from(c, &list[i], agent_id, f, want, deadline_ms, ret, &answered, err);
+            note_answer(c, list[i].no, answered);
+        }
+        n_silent += !answered;
+    }
+    pool_wait_end();
+    for (size_t i = 0; i < n; i++)
+        free(list[i].url);
+    free(list);
+    if (rc == MEMFS_OK)
+        return rc;
+    return memfs_fail(err, n_silent > 0 ? MEMFS_EUNAVAIL : MEMFS_ENOTFOUND,
+                      "no other server that answers has what this one lacks of agent '%.*s'",
+                      (int)agent_id.len, agent_id.ptr);
+}
+
+/* ---- copies ---- */
+
+/* The status says it all. */
+static bool pass_over(memfs_str piece, void *ctx)
+{
+    (void)piece, (void)ctx;
+    return true;
+}
+
+static bool ask_to_keep(const cluster *c, const candidate *whom, memfs_str agent_id, const char *hex,
+                        int64_t deadline_ms)
+{
+    _cleanup_(mem_freep) char *url = mem_printf("%s/peer/keep/%.*s/%s", whom->url, (int)agent_id.len,
+                                                agent_id.ptr, hex);
+    char header[sizeof("Authorization: Bearer ") + sizeof(c->secret)];
+    const char *headers[] = { header, NULL };
+    int64_t left_ms = deadline_ms - clock_mono_ms();
+    httpc_request rq = { .url = url, .method = "POST", .body = MEMFS_STR("{}"), .headers = headers,
+                         .timeout_ms = left_ms };
+    httpc_answer answer = { .status = 0 };
+
+    if (left_ms <= 0)
+        return false;
+    snprintf(header, sizeof(header), "Authorization: Bearer %s", c->secret);
+    httpc_fetch(&rq, pass_over, NULL, &answer);
+    hash_wipe(header, sizeof(header));
+    return answer.failure == HTTPC_FINE && answer.status == 200;
+}
+
+static bool has_said_so(const int64_t *good, size_t n, int64_t no)
+{
+    for (size_t i = 0; i < n; i++)
+        if (good[i] == no)
+            return true;
+    return false;
+}
+
+static size_t ask_all(cluster *c, memfs_str agent_id, const char *hex, int64_t *good, size_t n_good,
+                      size_t n, int64_t deadline_ms)
+{
+    candidate *list;
+    size_t n_all = list_candidates(c, agent_id, 0, &list);
+
+    for (size_t i = 0; i < n_all; i++) {
+        if (n_good < n && clock_mono_ms() < deadline_ms && !has_said_so(good, n_good, list[i].no)) {
+            bool is_good = ask_to_keep(c, &list[i], agent_id, hex, deadline_ms);
+
+            note_answer(c, list[i].no, is_good);
+            if (is_good)
+                good[n_good++] = list[i].no;
+        }
+        free(list[i].url);
+    }
+    free(list);
+    return n_good;
+}
+
+size_t cluster_copy(cluster *c, memfs_str agent_id, const memfs_oid *commit, size_t n,
+                    int64_t deadline_ms)
+{
+    _cleanup_(mem_freep) int64_t *good = mem_alloc((n + 1) * sizeof(*good));
+    char hex[MEMFS_OID_HEX + 1];
+    size_t n_good = 0;
+
+    oid_hex(commit, hex);
+    do
+        n_good = ask_all(c, agent_id, hex, good, n_good, n, deadline_ms);
+    while (n_good < n && wait_for_news(deadline_ms));
+    return n_good;
+}

@@ -1,0 +1,388 @@
+#include "sync/follow.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "store/merge.h"
+#include "store/rewrite.h"
+#include "sync/advance.h"
+#include "sync/away.h"
+#include "sync/cluster.h"
+#include "sync/materialise.h"
+
+#include <stdio.h>
+
+#define BRING_MS 15000 /* from a remote */
+#define MAX_ROUNDS 5 /* other servers move on while we follow */
+
+typedef struct following {
+    home *h;
+    agent *a;
+    bool exists, may_revive;
+    memfs_oid tip; /* of main here; the genesis while there is no repository */
+    cache_head head;
+    bool has_head;
+    fetched *f; /* what was fetched, or is merged in; NULL */
+} following;
+
+static void following_dispose(following *x)
+{
+    fetched_freep(&x->f);
+}
+
+static store_identity memfs_now(void)
+{
+    return (store_identity){ "memfs", "memfs@localhost", clock_wall_us() / 1000000 };
+}
+
+static advance advance_of(const following *x)
+{
+    return (advance){ .h = x->h, .a = x->a, .tip = x->tip, .exists = x->exists,
+                      .has_head = x->has_head, .head = x->head.tip, .is_empty = x->head.is_empty };
+}
+
+typedef struct accepting {
+    fetched *f;
+    memfs_oid tip;
+} accepting;
+
+static memfs_code accept_fetched(void *ctx, memfs_error *err)
+{
+    accepting *x = ctx;
+
+    return fetched_accept(x->f, &x->tip, err);
+}
+
+/* ---- rows ---- */
+
+memfs_code follow_check_forward(home *h, agent *a, const memfs_oid *shared, const memfs_oid *tip,
+                                memfs_error *err)
+{
+    _cleanup_(repo_closep) repo *r = NULL;
+    bool leads_here = oid_equal(shared, tip);
+    memfs_error ignored;
+
+    if (!leads_here && (repo_open(h->store, a->repo, &r, &ignored) < 0 || !repo_has(r, shared) ||
+                        repo_is_ancestor(r, shared, tip, &leads_here, &ignored) < 0 || !leads_here))
+        return memfs_fail(err, MEMFS_ECONFLICT, "another server has newer commits of agent '%s'",
+                          a->id);
+    return MEMFS_OK;
+}
+
+/*
+ * What fails here but for a lost race stops nobody: git goes on, and home_catch_up_step() comes back
+ * to it.
+ */
+static memfs_code bring_rows(following *x, bool is_overruling, memfs_error *err)
+{
+    materialise_result result;
+    memfs_code rc = is_overruling ? materialise_overrule(x->h, x->a, &result, err)
+                                  : materialise_agent(x->h, x->a, &result, err);
+
+    if (rc == MEMFS_ECONFLICT || (rc < 0 && agent_is_fenced(x->a, err)))
+        return err->code;
+    if (rc < 0) {
+        home_is_behind(x->h, x->a);
+        return MEMFS_OK;
+    }
+    x->has_head = true;
+    x->head = (cache_head){ x->tip, cluster_no(x->h->cluster), false };
+    return MEMFS_OK;
+}
+
+/* ---- the commit ---- */
+
+static memfs_code begin_fetch(following *x, memfs_error *err)
+{
+    return x->f != NULL ? MEMFS_OK : fetched_begin(x->h->store, x->a->repo, &x->f, err);
+}
+
+static bool is_here(const following *x, const memfs_oid *commit)
+{
+    _cleanup_(repo_closep) repo *r = NULL;
+    memfs_error ignored;
+
+    return x->exists && repo_open(x->h->store, x->a->repo, &r, &ignored) == MEMFS_OK &&
+           repo_has(r, commit);
+}
+
+static memfs_code fail_out_of_reach(following *x, memfs_error *err)
+{
+    char hex[MEMFS_OID_HEX + 1];
+
+    oid_hex(&x->head.tip, hex);
+    if (agent_alarm_is_due(x->a))
+        home_alarm(x->h, x->a, "tip_out_of_reach",
+                   "commit %.10s is on server %lld, and no server that answers has it: start that "
+                   "one; nothing is made up in its place", hex, (long long)x->head.holder);
+    return memfs_fail(err, MEMFS_EUNAVAIL,
+                      "the newest commit of agent '%s' is on a server that does not answer", x->a->id);
+}
+
+/*
+ * *ret_given_up: the database says that its holder does not come back.  One that joined a moment ago
+ * is not in our list yet.
+ */
+static memfs_code fetch_head(following *x, bool *ret_given_up, memfs_error *err)
+{
+    cluster *c = x->h->cluster;
+    memfs_oid got;
+    memfs_code rc = MEMFS_OK;
+
+    if (x->head.holder != 0 && !cluster_knows(c, x->head.holder)) {
+        rc = cluster_refresh(c, x->h->state, err);
+        *ret_given_up = rc == MEMFS_OK && !cluster_knows(c, x->head.holder);
+    }
+    if (rc == MEMFS_OK)
+        rc = begin_fetch(x, err);
+    if (rc == MEMFS_OK)
+        rc = cluster_fetch(c, str_of(x->a->id), x->head.holder, x->f, &x->head.tip, &got, err);
+    if (rc < 0 && x->f != NULL && x->h->options.bring != NULL &&
+        x->h->options.bring(x->a->id, x->f, &x->head.tip, clock_mono_ms() + BRING_MS,
+                            x->h->options.bring_ctx))
+        rc = MEMFS_OK;
+    if (rc == MEMFS_OK && !fetched_is_commit(x->f, &x->head.tip))
+        rc = memfs_fail(err, MEMFS_EUNAVAIL, "another server sent something else");
+    return rc;
+}
+
+/* ---- the ref ---- */
+
+/* The shared tip descends from ours: it is taken in, nothing is told to anybody. */
+static memfs_code move_up(following *x, const memfs_oid *to, memfs_error *err)
+{
+    accepting in = { x->f, *to };
+    store_identity who = memfs_now();
+    advance_step step = { .to = *to, .is_ours = true, .who = &who, .why = "memfs: another server" };
+    advance v = advance_of(x);
+    memfs_code rc = advance_settle(&v, false, err);
+
+    if (x->f != NULL) {
+        step.accept = accept_fetched;
+        step.ctx = &in;
+    }
+    if (rc == MEMFS_OK)
+        rc = advance_ref(&v, &step, err);
+    if (rc == MEMFS_OK) {
+        x->exists = true;
+        x->tip = *to;
+    }
+    return rc;
+}
+
+/* A secret that was purged on another server does not come back by a merge (T28). */
+static memfs_code check_purged(following *x, memfs_error *err)
+{
+    _cleanup_(mem_freep) memfs_oid *banned = NULL;
+    size_t n = 0;
+    memfs_code rc = agent_banned(x->h, x->a, &banned, &n, err);
+
+    if (rc < 0)
+        return rc;
+    for (size_t i = 0; i < n; i++)
+        if (is_here(x, &banned[i])) {
+            agent_fence(x->h, x->a, "what was purged on another server is still here: stop this "
+                                    "server and remove the repository, it is fetched anew");
+            return agent_is_fenced(x->a, err) ? err->code : MEMFS_OK;
+        }
+    return MEMFS_OK;
+}
+
+static memfs_code join(following *x, memfs_error *err)
+{
+    _cleanup_(merge_result_dispose) merge_result merged = MERGE_RESULT_INIT;
+    accepting in;
+    store_identity who = memfs_now();
+    advance_step step = { .is_ours = true, .accept = accept_fetched, .ctx = &in,
+                          .who = &who, .why = "memfs: joined with another server" };
+    advance v = advance_of(x);
+    memfs_code rc = check_purged(x, err);
+
+    if (rc == MEMFS_OK)
+        rc = begin_fetch(x, err);
+    if (rc == MEMFS_OK)
+        rc = advance_settle(&v, false, err);
+    if (rc == MEMFS_OK)
+        rc = merge_commits(fetched_repo(x->f), &x->tip, &x->head.tip, &merged, err);
+    if (rc < 0)
+        return advance_judged(&v, rc, err);
+    step.to = merged.commit;
+    step.objects = fetched_repo(x->f);
+    in = (accepting){ x->f, merged.commit };
+    rc = advance_to(&v, &step, err);
+    if (rc == MEMFS_OK) {
+        x->tip = merged.commit;
+        x->head = (cache_head){ merged.commit, cluster_no(x->h->cluster), false };
+    }
+    return rc;
+}
+
+static memfs_code relate(following *x, bool *ret_behind, bool *ret_ahead, memfs_error *err)
+{
+    _cleanup_(repo_closep) repo *own = NULL;
+    repo *r = x->f != NULL ? fetched_repo(x->f) : NULL;
+    memfs_code rc = MEMFS_OK;
+
+    *ret_behind = !x->exists;
+    *ret_ahead = false;
+    if (!x->exists)
+        return MEMFS_OK;
+    if (r == NULL) {
+        rc = repo_open(x->h->store, x->a->repo, &own, err);
+        r = own;
+    }
+    if (rc == MEMFS_OK)
+        rc = repo_is_ancestor(r, &x->tip, &x->head.tip, ret_behind, err);
+    if (rc == MEMFS_OK && !*ret_behind)
+        rc = repo_is_ancestor(r, &x->head.tip, &x->tip, ret_ahead, err);
+    return rc;
+}
+
+static memfs_code reach_head(following *x, memfs_error *err)
+{
+    bool is_behind, is_ahead, is_given_up = false;
+    memfs_code rc;
+
+    if (!is_here(x, &x->head.tip)) {
+        rc = fetch_head(x, &is_given_up, err);
+        if (rc < 0 && x->exists && is_given_up)
+            return bring_rows(x, true, err);
+        if (rc < 0)
+            return x->may_revive && !x->exists ? MEMFS_OK : fail_out_of_reach(x, err);
+    }
+    rc = relate(x, &is_behind, &is_ahead, err);
+    if (rc < 0)
+        return rc;
+    if (is_behind)
+        return move_up(x, &x->head.tip, err);
+    return is_ahead ? bring_rows(x, false, err) : join(x, err);
+}
+
+/* ---- no shared tip ---- */
+
+/* Somebody may have it who shares the database since a moment ago, and was not asked for it yet. */
+static memfs_code look_around(following *x, memfs_error *err)
+{
+    memfs_oid theirs;
+    memfs_code rc = begin_fetch(x, err);
+
+    if (rc == MEMFS_OK)
+        rc = cluster_fetch(x->h->cluster, str_of(x->a->id), 0, x->f, NULL, &theirs, err);
+    if (rc == MEMFS_OK)
+        rc = move_up(x, &theirs, err);
+    if (rc == MEMFS_OK)
+        return bring_rows(x, false, err);
+    return x->may_revive ? MEMFS_OK : agent_missing(x->h, x->a, err);
+}
+
+/* ---- all of it ---- */
+
+static memfs_code follow_once(following *x, bool *ret_is_away, memfs_error *err)
+{
+    memfs_code rc = MEMFS_OK;
+
+    x->exists = store_has(x->h->store, x->a->repo);
+    x->tip = STORE_GENESIS;
+    if (x->exists)
+        rc = agent_recover(x->h, x->a, err);
+    if (rc == MEMFS_OK && x->exists)
+        rc = agent_look(x->h, x->a, &x->tip, err);
+    if (rc < 0)
+        return rc;
+    rc = cache_head_get(x->h->cache, str_of(x->a->id), &x->head, err);
+    *ret_is_away = rc < 0 && rc != MEMFS_ENOTFOUND;
+    x->has_head = rc == MEMFS_OK;
+    if (*ret_is_away)
+        return x->exists || !agent_is_known(x->a) ? MEMFS_OK : rc;
+    if (!x->has_head && x->exists)
+        return bring_rows(x, false, err);
+    if (!x->has_head)
+        return agent_is_known(x->a) ? look_around(x, err) : MEMFS_OK;
+    if (x->exists && oid_equal(&x->tip, &x->head.tip))
+        return x->head.is_empty ? bring_rows(x, false, err) : MEMFS_OK;
+    return reach_head(x, err);
+}
+
+memfs_code agent_follow(home *h, agent *a, bool may_revive, follow_result *ret, memfs_error *err)
+{
+    bool is_away = false;
+    memfs_code rc = MEMFS_ECONFLICT;
+
+    *ret = (follow_result){ .is_away = false };
+    for (int i = 0; rc == MEMFS_ECONFLICT && i < MAX_ROUNDS; i++) {
+        _cleanup_(following_dispose) following x = { .h = h, .a = a, .may_revive = may_revive };
+
+        rc = follow_once(&x, &is_away, err);
+        *ret = (follow_result){ is_away, !is_away && x.has_head, x.head };
+    }
+    if (rc == MEMFS_ECONFLICT)
+        return memfs_fail(err, MEMFS_EUNAVAIL, "other servers move the memory of agent '%s' faster "
+                                               "than this one follows: try again", a->id);
+    if (rc == MEMFS_OK && ret->has_head)
+        agent_set_known(a);
+    return rc;
+}
+
+/* ---- the answer ---- */
+
+static void note_rows(agent *a, bool are_good)
+{
+    pthread_mutex_lock(&a->mutex);
+    a->rows_ms = are_good ? clock_mono_ms() : 0;
+    pthread_mutex_unlock(&a->mutex);
+}
+
+/* Neither the lock nor the network is needed: main here is the shared tip, or only rows are asked. */
+static bool stands(home *h, agent *a, const cache_head *head, bool with_rows)
+{
+    memfs_error ignored;
+    memfs_oid tip;
+
+    if (with_rows)
+        return !head->is_empty;
+    return agent_is_touched(a) && store_tip(h->store, a->repo, &tip, &ignored) == MEMFS_OK &&
+           oid_equal(&tip, &head->tip) && agent_has_tip(a, &tip);
+}
+
+static memfs_code follow_locked(home *h, agent *a, bool with_rows, memfs_error *err)
+{
+    follow_result now = { .is_away = false };
+    memfs_code rc;
+
+    agent_lock(a);
+    rc = agent_is_fenced(a, err) ? err->code : agent_follow(h, a, false, &now, err);
+    agent_unlock(a);
+    if (rc == MEMFS_OK && with_rows && (now.is_away || home_waits_for(h, a)))
+        return memfs_fail(err, MEMFS_EUNAVAIL,
+                          "the blocks of agent '%s' follow when the database is back", a->id);
+    return rc;
+}
+
+memfs_code agent_ready_shared(home *h, agent *a, bool with_rows, memfs_error *err)
+{
+    bool is_behind = home_waits_for(h, a);
+    cache_head head;
+    memfs_code rc;
+
+    if (agent_is_fenced(a, err))
+        return err->code;
+    rc = is_behind ? memfs_fail(err, MEMFS_ENOTFOUND, "its rows are behind") : cache_head_get(h->cache, str_of(a->id), &head, err);
+    if (rc == MEMFS_OK)
+        agent_set_known(a);
+    if (rc < 0 || !stands(h, a, &head, with_rows))
+        rc = follow_locked(h, a, with_rows, err);
+    if (with_rows)
+        note_rows(a, rc == MEMFS_OK);
+    return rc;
+}
+
+bool agent_catch_up_shared(home *h, agent *a)
+{
+    follow_result now = { .is_away = false };
+    memfs_error err;
+    memfs_code rc;
+
+    agent_lock(a);
+    rc = agent_is_fenced(a, &err) ? MEMFS_OK : agent_follow(h, a, false, &now, &err);
+    agent_unlock(a);
+    return rc == MEMFS_OK && !now.is_away && !home_waits_for(h, a);
+}

@@ -1,0 +1,155 @@
+#include "sync/cluster.h"
+#include "sync/follow.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "base/pool.h"
+#include "store/rewrite.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* What home.h promises of a home that shares its database; how is in cluster.c and follow.c. */
+
+bool home_is_shared(const home *h)
+{
+    return h->cluster != NULL;
+}
+
+bool home_knows_peer(home *h, const uint8_t *token_hash)
+{
+    return h->cluster != NULL && cluster_has_secret(h->cluster, token_hash);
+}
+
+void home_cluster_step(home *h)
+{
+    memfs_error ignored;
+
+    if (home_is_shared(h) && cluster_refresh(h->cluster, h->state, &ignored) < 0)
+        return; /* the database is away, which its own log says */
+}
+
+bool home_has_lease(home *h)
+{
+    memfs_error ignored;
+    bool has_it = false;
+
+    return state_lease(h->state, &has_it, &ignored) == MEMFS_OK && has_it;
+}
+
+memfs_code home_agent_main(home *h, memfs_str id, const char *repo, memfs_oid *ret,
+                           memfs_error *err)
+{
+    cache_head head;
+    memfs_code rc;
+
+    if (!home_is_shared(h))
+        return store_tip(h->store, repo, ret, err);
+    rc = cache_head_get(h->cache, id, &head, err);
+    if (rc == MEMFS_OK)
+        *ret = head.tip;
+    return rc;
+}
+
+/* It is here and on the disk: one that was renamed in a moment ago may not be, yet. */
+static memfs_code check_kept(home *h, agent *a, const memfs_oid *commit, memfs_error *err)
+{
+    _cleanup_(repo_closep) repo *r = NULL;
+    memfs_code rc;
+
+    if (!store_has(h->store, a->repo))
+        return memfs_fail(err, MEMFS_EUNAVAIL, "the repository is not here");
+    rc = repo_open(h->store, a->repo, &r, err);
+    if (rc == MEMFS_OK && !repo_has(r, commit))
+        rc = memfs_fail(err, MEMFS_EUNAVAIL, "the commit is not here");
+    return rc < 0 ? rc : store_settle(h->store, a->repo, err);
+}
+
+/* Looked for without the lock first: who holds it may be waiting for the one that asks. */
+memfs_code home_agent_keeps(home *h, memfs_str id, const memfs_oid *commit, memfs_error *err)
+{
+    bool is_known;
+    agent *a;
+    memfs_code rc = home_entry(h, id, false, &a, &is_known, err);
+
+    if (rc < 0 || check_kept(h, a, commit, err) == MEMFS_OK)
+        return rc;
+    rc = agent_ready(h, a, false, err);
+    return rc < 0 ? rc : check_kept(h, a, commit, err);
+}
+
+bool home_has_copies(home *h, agent *a, const memfs_oid *commit)
+{
+    int64_t deadline_ms = clock_mono_ms() + HOME_COPY_MS;
+    int64_t servers_ms = deadline_ms - (h->options.copied != NULL ? HOME_COPY_MS / 2 : 0);
+    size_t n_others = h->options.n_replicas > 0 ? h->options.n_replicas - 1 : 0;
+    bool are_enough;
+
+    if (n_others == 0)
+        return true;
+    pool_wait_begin();
+    are_enough = home_is_shared(h) && cluster_copy(h->cluster, str_of(a->id), commit, n_others,
+                                                   servers_ms) == n_others;
+    if (!are_enough && h->options.copied != NULL)
+        are_enough = h->options.copied(a->id, deadline_ms, h->options.copied_ctx);
+    pool_wait_end();
+    if (!are_enough && agent_alarm_is_due(a))
+        home_alarm(h, a, "too_few_copies", "a push is not acknowledged, as fewer than %zu other servers "
+                                           "and no remote have it", n_others);
+    return are_enough;
+}
+
+struct moves {
+    struct {
+        char id[IDS_MAX_LEN + 1];
+        int64_t generation;
+    } *at;
+    size_t n, cap;
+};
+
+static void list_move(const cache_move *move, void *ctx)
+{
+    struct moves *m = ctx;
+
+    if (move->agent_id.len > IDS_MAX_LEN)
+        return;
+    if (m->n == m->cap) {
+        m->cap = m->cap == 0 ? 64 : m->cap * 2;
+        m->at = mem_realloc(m->at, m->cap, sizeof(*m->at));
+    }
+    snprintf(m->at[m->n].id, sizeof(m->at->id), "%.*s", (int)move->agent_id.len,
+             move->agent_id.ptr);
+    m->at[m->n++].generation = move->generation;
+}
+
+/*
+ * False: it was told before.  What cannot be fetched now is at the next request for the agent, which
+ * says why.
+ */
+static bool fetch_moved(home *h, memfs_str id, int64_t generation)
+{
+    bool is_known;
+    memfs_error ignored;
+    agent *a;
+
+    if (home_entry(h, id, false, &a, &is_known, &ignored) < 0 || a->told_move == generation)
+        return false;
+    a->told_move = generation;
+    if (store_has(h->store, a->repo) || cluster_keeps(h->cluster, id))
+        is_known = agent_ready(h, a, false, &ignored) == MEMFS_OK;
+    return true;
+}
+
+void home_follow_step(home *h, bool (*should_stop)(void *ctx),
+                      void (*moved)(const char *agent_id, void *ctx), void *ctx)
+{
+    struct moves m = { NULL, 0, 0 };
+    memfs_error ignored;
+
+    if (cluster_moves(h->cluster, h->cache, list_move, &m, &ignored) < 0)
+        m.n = 0; /* the next time they are still in view */
+    for (size_t i = 0; i < m.n && !should_stop(ctx); i++)
+        if (fetch_moved(h, str_of(m.at[i].id), m.at[i].generation))
+            moved(m.at[i].id, ctx);
+    free(m.at);
+}

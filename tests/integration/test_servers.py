@@ -1,0 +1,507 @@
+"""Several servers over one PostgreSQL database (design 13): main is where they all agreed, whichever
+of them is asked, killed, or away."""
+import http.client
+import os
+import random
+import shutil
+import threading
+import time
+
+import pytest
+
+from lib import summary, wire
+from lib.cluster import Cluster, wait_until
+from lib.server import Server, new_agent
+from lib.writer import Memory
+
+pytestmark = pytest.mark.sqlite     # it brings its own PostgreSQL
+
+
+@pytest.fixture
+def cluster(memfs_bin, folder):
+    with Cluster(memfs_bin, folder) as c:
+        yield c
+
+
+def push(memory, server, changes):
+    memory.server = server
+    return memory.push(changes)
+
+
+def restart_without(server, path):
+    """A disk that lost this folder, on purpose: what the watcher saw of it is forgotten."""
+    server.watcher.stop()
+    server.stop()
+    shutil.rmtree(path)
+    server.watcher.last.clear()
+    server.watcher.moves.clear()
+    server.start()
+
+
+# -- what one takes the others have -----------------------------------------------------------------
+
+def test_H1_K1_a_push_to_one_server_is_main_of_all(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    for i in range(6):
+        server = cluster.servers[i % 2]
+        assert push(m, server, {"system/human.md": f"text {i}\n"}).acked
+        assert cluster.tips(m.agent) == [m.tip, m.tip]
+        assert [s.value(m.agent, "system/human") for s in (one, two)] == [f"text {i}\n"] * 2
+    assert cluster.tip(m.agent) == m.tip
+
+
+def test_a_client_clones_from_a_server_that_never_heard_of_the_agent(cluster, git, folder):
+    one, two = cluster.servers
+    agent = new_agent()
+    first = git.clone(one.git_url(agent), folder / "a")
+    first.save({"system/human.md": "from one\n"})
+    second = git.clone(two.git_url(agent), folder / "b")
+    assert second.read("system/human.md") == b"from one\n"
+    second.save({"system/human.md": "from two\n"})
+    first.pull()
+    assert first.read("system/human.md") == b"from two\n"
+
+
+def test_blocks_are_read_where_no_repository_is(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"system/human.md": "text\n"})
+    three = cluster.add()
+    assert three.value(m.agent, "system/human") == "text\n"
+    assert three.tip(m.agent) == m.tip and os.path.isdir(three.repository(m.agent))
+
+
+def test_H2_of_two_pushes_from_one_commit_one_wins_and_the_other_is_told_to_fetch(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    other = Memory(two, m.agent)
+    other.tip, other.files = m.tip, dict(m.files)
+    assert push(m, one, {"a.md": "2\n"}).acked
+    report = other.push({"b.md": "2\n"})
+    assert not report.acked and report.refs[wire.MAIN] == "fetch first", report
+    assert cluster.tips(m.agent) == [m.tip, m.tip]
+
+
+def test_H1_a_first_push_to_each_server_at_once_makes_one_memory(cluster):
+    agent = new_agent()
+    sides = [Memory(s, agent) for s in cluster.servers]
+    reports = [side.push({f"{i}.md": "x\n"}) for i, side in enumerate(sides)]
+    assert [r.acked for r in reports] == [True, False], reports
+    assert cluster.tips(agent) == [sides[0].tip] * 2
+
+
+# -- a server that dies in the middle ---------------------------------------------------------------
+
+def test_D1_killed_between_the_shared_tip_and_its_own_ref_it_moves_up_at_the_first_touch(cluster):
+    """The state that such a kill leaves is made by hand: the ref is put back while it is down."""
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    before = m.tip
+    m.must_push({"a.md": "2\n"})
+    one.watcher.stop()
+    one.kill()
+    with open(os.path.join(one.repository(m.agent), wire.MAIN), "w", encoding="ascii") as f:
+        f.write(before + "\n")
+    one.watcher.last.clear()
+    one.watcher.moves.clear()
+    one.start()
+    m.close()
+    assert two.tip(m.agent) == m.tip    # asked first: it gets the commit that no ref names over there
+    assert one.tip(m.agent) == m.tip
+    m.must_push({"a.md": "3\n"})
+
+
+def test_H4_a_commit_on_a_dead_server_alone_is_waited_for_and_nothing_is_made_up(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    assert two.tip(m.agent) == m.tip
+    two.kill()
+    m.must_push({"a.md": "2\n"})
+    one.kill()
+    two.start()
+    answer = two.get(f"/v1/git/{m.agent}/state.git/info/refs?service=git-upload-pack")
+    assert answer.status == 503 and answer.headers.get("retry-after"), answer
+    assert two.value(m.agent, "a") == "2\n"     # rows are the database's
+    one.start()
+    wait_until(lambda: two.get(f"/v1/git/{m.agent}/state.git/info/refs?service=git-upload-pack"
+                               ).status == 200, "the first server is asked again")
+    assert cluster.tips(m.agent) == [m.tip, m.tip]
+    assert "event=tip_out_of_reach" in two.log() and "folder_missing" not in two.log()
+
+
+def test_D1_a_server_whose_disk_is_lost_gets_it_back_from_the_other(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    assert two.tip(m.agent) == m.tip
+    restart_without(one, os.path.join(one.home, "repository"))
+    m.close()
+    assert one.tip(m.agent) == m.tip
+    m.must_push({"a.md": "2\n"})
+    assert two.tip(m.agent) == m.tip
+    assert "folder_missing" not in one.log()
+
+
+def test_a_server_that_an_operator_gives_up_keeps_nobody_waiting(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    kept = m.tip
+    assert two.tip(m.agent) == kept
+    two.kill()
+    m.must_push({"a.md": "2\n"})
+    one.kill()
+    two.start()
+    cluster.sql(f"DELETE FROM servers WHERE url = '\\x{one.args[1].encode().hex()}'")
+    wait_until(lambda: two.get(f"/v1/git/{m.agent}/state.git/info/refs?service=git-upload-pack"
+                               ).status == 200, "it goes on")
+    assert two.tip(m.agent) == kept == cluster.tip(m.agent) and two.value(m.agent, "a") == "1\n"
+    one.start()     # it does return: what it had is joined
+    wait_until(lambda: one.tip(m.agent) == m.tip, "its commit descends from what the other has")
+    assert cluster.tips(m.agent) == [m.tip, m.tip]
+
+
+# -- the database is away (F22) -----------------------------------------------------------------------
+
+def test_F22_H2_pushes_to_both_servers_without_the_database_are_joined_when_it_is_back(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    other = Memory(two, m.agent)
+    assert two.tip(m.agent) == m.tip
+    other.tip, other.files = m.tip, dict(m.files)
+    cluster.pg.crash()
+    assert push(m, one, {"a.md": "of one\n"}).acked
+    assert other.push({"b.md": "of two\n"}).acked
+    cluster.pg.start()
+    wait_until(lambda: len({*cluster.tips(m.agent), cluster.tip(m.agent)}) == 1, "both agree")
+    for s in cluster.servers:
+        s.tip(m.agent)      # it fetches what it lacks
+        assert s.is_reachable(m.agent, m.tip) and s.is_reachable(m.agent, other.tip)
+        assert (s.value(m.agent, "a"), s.value(m.agent, "b")) == ("of one\n", "of two\n")
+
+
+def test_F22_a_push_without_the_database_is_everybodys_when_it_is_back(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    cluster.pg.crash()
+    report = push(m, one, {"a.md": "2\n"})
+    assert report.acked and "blocks will follow" in report.talk, report
+    cluster.pg.start()
+    wait_until(lambda: cluster.tip(m.agent) == m.tip, "the shared tip moves up")
+    wait_until(lambda: two.tip(m.agent) == m.tip, "the other server follows")
+    assert two.value(m.agent, "a") == "2\n"
+
+
+# -- who may -------------------------------------------------------------------------------------------
+
+def test_S1_the_servers_own_routes_open_to_servers_only(cluster):
+    one, _ = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    admin = one.token("admin")
+    with open(os.path.join(one.home, "secrets", "server"), encoding="ascii") as f:
+        secret = f.read()
+    one.secrets.append(b"Bearer " + secret.encode())
+    target = f"/peer/git/{m.agent}/state.git/info/refs?service=git-upload-pack"
+    for key, status in ((None, 401), (admin["token"], 401), ("0" * 64, 401), (secret, 200)):
+        head = {"Authorization": f"Bearer {key}" if key else ""}
+        assert one.get(target, headers=head).status == status, key
+    head = {"Authorization": f"Bearer {secret}"}
+    assert one.get(f"/v1/agents/{m.agent}", headers=head).status == 401
+    assert one.get(target.replace("upload", "receive"), headers=head).status == 403
+    assert one.get(target.replace(m.agent, new_agent()), headers=head).status == 404
+    assert os.stat(os.path.join(one.home, "secrets", "server")).st_mode & 0o77 == 0
+
+
+def test_L6_a_server_that_shares_nothing_and_servers_that_share_refuse_each_other(cluster, memfs_bin,
+                                                                                   folder):
+    alone = Server(memfs_bin, folder / "alone", env={"MEMFS_DATABASE": cluster.url}, watch=False)
+    with pytest.raises(AssertionError, match="in use by another memfs.*--cluster-url"):
+        alone.start()
+
+
+def test_a_home_that_shared_shares_until_its_file_is_removed(cluster):
+    one, _ = cluster.servers
+    one.stop()
+    listed = one.cli("verify", "--json")    # a command of that home, beside the other server
+    assert listed.returncode == 0
+    one.args = []
+    one.start()
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    assert cluster.tips(m.agent) == [m.tip] * 2
+
+
+# -- what is done by one, and what all hear of ---------------------------------------------------------
+
+def test_S5_a_token_that_one_server_revokes_opens_none(cluster):
+    one, two = cluster.servers
+    admin, other = one.token("admin"), one.token("admin")
+    two.secrets += one.secrets
+    head = {"Authorization": f"Bearer {other['token']}"}
+    for s in (one, two):
+        wait_until(lambda: s.get("/v1/agents/count", headers=head).status == 200, "it is known to all")
+    two.cli("token", "revoke", other["id"])
+    for s in (one, two):
+        wait_until(lambda: s.get("/v1/agents/count", headers=head).status == 401, "and ended for all")
+    assert one.get("/v1/agents/count", headers={"Authorization": f"Bearer {admin['token']}"}
+                   ).status == 200
+
+
+def test_a_commit_comes_to_the_other_server_before_anybody_asks_for_it(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    path = os.path.join(two.repository(m.agent), wire.MAIN)
+    wait_until(lambda: open(path, encoding="ascii").read().strip() == m.tip, "it is fetched")
+    m.must_push({"a.md": "2\n"})
+    wait_until(lambda: open(path, encoding="ascii").read().strip() == m.tip, "and the next one, too")
+
+
+def test_L5_one_server_mirrors_for_all_and_the_next_does_when_it_dies(memfs_bin, folder, git):
+    """Both have the remote; what is pushed to either comes there once, and does after the kill."""
+    args = ["--remote", f"{folder}/remote/{{agentId}}.git"]
+    os.makedirs(folder / "remote")
+    with Cluster(memfs_bin, folder, args=args) as c:
+        holders = lambda: c.sql("SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"
+                                " AND objsubid = 1 AND ((classid::int8 << 32) | objid::int8) ="
+                                " 7813577600197001218")
+        for n, s in enumerate((*c.servers, c.servers[0])):
+            if n == 2:
+                c.servers[1].kill()
+            m = Memory(s, new_agent())
+            m.must_push({"a.md": f"{n}\n"})
+            there = folder / "remote" / f"{m.agent}.git"
+            wait_until(lambda: git.text("--git-dir", there, "rev-parse", "main") == m.tip,
+                       f"push {n} is mirrored")
+            wait_until(lambda: holders() == [["1"]], "one server has the lease")
+
+
+def test_D1_what_the_servers_lost_comes_back_from_the_remote(memfs_bin, folder, git):
+    os.makedirs(folder / "remote")
+    with Cluster(memfs_bin, folder, args=["--remote", f"{folder}/remote/{{agentId}}.git"]) as c:
+        one, two = c.servers
+        two.stop()
+        m = Memory(one, new_agent())
+        m.must_push({"a.md": "1\n"})
+        there = folder / "remote" / f"{m.agent}.git"
+        wait_until(lambda: git.text("--git-dir", there, "rev-parse", "main") == m.tip, "it is mirrored")
+        one.watcher.stop()
+        one.kill()
+        shutil.rmtree(one.home)
+        two.start()
+        wait_until(lambda: two.tip(m.agent) == m.tip, "the other server has it from there")
+        assert two.value(m.agent, "a") == "1\n"
+        one.watcher.last.clear()
+        one.watcher.moves.clear()
+
+
+# -- copies (--replicas) -------------------------------------------------------------------------------
+
+def test_D1_with_replicas_a_disk_that_is_lost_right_after_the_ack_loses_nothing(memfs_bin, folder):
+    with Cluster(memfs_bin, folder, args=["--replicas", "2"]) as c:
+        one, two = c.servers
+        m = Memory(one, new_agent())
+        for i in range(3):
+            m.must_push({"a.md": f"{i}\n"})
+        one.watcher.stop()
+        one.kill()
+        shutil.rmtree(one.home)
+        assert two.tip(m.agent) == m.tip and two.value(m.agent, "a") == "2\n"
+        one.watcher.last.clear()
+        one.watcher.moves.clear()
+        one.start()                 # an empty home: another server, of the same place
+        m.close()
+        m.must_push({"a.md": "3\n"})
+        assert c.tips(m.agent) == [m.tip] * 2
+
+
+def test_D2_D4_with_too_few_servers_a_push_has_no_report_and_is_acknowledged_when_there_are(memfs_bin,
+                                                                                           folder):
+    with Cluster(memfs_bin, folder, args=["--replicas", "2"]) as c:
+        one, two = c.servers
+        m = Memory(one, new_agent())
+        m.must_push({"a.md": "1\n"})
+        two.kill()
+        commit, pack, files = m.prepare({"a.md": "2\n"})
+        body = [(m.tip, commit, wire.MAIN)], pack
+        report = one.push_raw(m.agent, *body)
+        assert not report.complete and not report.refs, report
+        assert "event=too_few_copies" in one.log()
+        two.start()
+        wait_until(lambda: one.push_raw(m.agent, *body).acked, "the same push is acknowledged")
+        assert two.has_object(m.agent, commit) and c.tips(m.agent) == [commit] * 2
+
+
+def test_D1_a_remote_counts_as_copies(memfs_bin, folder, git):
+    os.makedirs(folder / "remote")
+    with Cluster(memfs_bin, folder, n=1, args=["--replicas", "2", "--remote",
+                                              f"{folder}/remote/{{agentId}}.git"]) as c:
+        m = Memory(c.servers[0], new_agent())
+        m.must_push({"a.md": "1\n"})
+        there = folder / "remote" / f"{m.agent}.git"
+        assert git.text("--git-dir", there, "rev-parse", "main") == m.tip
+
+
+def test_a_server_that_is_told_to_stop_ends_its_push_and_the_other_goes_on(cluster):
+    """A rolling restart: a push that is under way at SIGTERM is acknowledged or never was."""
+    one, two = cluster.servers
+    agent = new_agent()
+    m = Memory(one, agent)
+    m.must_push({"a.md": "0\n"})
+    for server, other in ((one, two), (two, one)):
+        done = []
+        m.close()
+        m.server = server
+        pushing = threading.Thread(target=lambda: done.append(m.push({"a.md": f"{server.port}\n"})))
+        pushing.start()
+        server.restart()
+        pushing.join(PATIENCE)
+        assert done, "the push never ended"
+        wait_until(lambda: len({*cluster.tips(agent), cluster.tip(agent)}) == 1, "both agree")
+        assert other.tip(agent) == (m.tip if done[0].acked else cluster.tip(agent))
+        if not done[0].acked:
+            m.settle()
+
+
+# -- operator's work -----------------------------------------------------------------------------------
+
+def test_K1_rebuild_and_verify_on_one_server_leave_the_others_agents_alone(cluster):
+    one, two = cluster.servers
+    memories = [Memory(s, new_agent()) for s in cluster.servers]
+    for m in memories:
+        m.must_push({"a.md": f"of {m.agent}\n"})
+    rows = one.dump([m.agent for m in memories])
+    one.cli("rebuild")
+    one.cli("verify")
+    assert two.dump([m.agent for m in memories]) == rows
+
+
+def test_D5_all_rows_lost_come_back_on_whichever_server_is_asked(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    rows = one.dump([m.agent])
+    cluster.sql("TRUNCATE blocks, tips")
+    assert two.dump([m.agent]) == rows
+
+
+def test_T28_what_was_purged_on_one_server_does_not_come_back_from_the_other(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "a SECRETTEXT\n", "b.md": "x\n"})
+    m.must_push({"b.md": "y\n"})
+    assert two.tip(m.agent) == m.tip
+    one.rewrites_allowed = True
+    one.cli("purge", "--agent", m.agent, "--secret-stdin", input=b"SECRETTEXT")
+    new = one.tip(m.agent)
+    assert new != m.tip and cluster.tip(m.agent) == new
+    assert two.get(f"/v1/git/{m.agent}/state.git/info/refs?service=git-upload-pack").status == 503
+    assert "event=agent_fenced" in two.log()
+    restart_without(two, os.path.dirname(two.repository(m.agent)))
+    assert two.tip(m.agent) == new
+
+
+# -- everything at once --------------------------------------------------------------------------------
+
+SECONDS = int(os.environ.get("SERVERS_SECONDS", "600" if os.environ.get("SOAK") == "1" else "40"))
+PATIENCE = 120      # a deadline for what must come, not a measure: CI's machine is slow
+
+
+class Writers:
+    """Each pushes through a server of chance to a memory of chance, on top of what that one shows; the
+    books hold what was acknowledged, and by whom."""
+
+    def __init__(self, cluster, n, agents, rng):
+        self.cluster, self.agents, self.halt = cluster, agents, threading.Event()
+        self.acked = {agent: [] for agent in agents}
+        self.by = [0] * len(cluster.servers)
+        self.lock, self.faults = threading.Lock(), []
+        self.threads = [threading.Thread(target=self._run, args=(i, random.Random(rng.random())),
+                                         daemon=True) for i in range(n)]
+        for t in self.threads:
+            t.start()
+
+    def _run(self, me, rng):
+        n = 0
+        try:
+            while not self.halt.is_set():
+                n += 1
+                at = rng.randrange(len(self.cluster.servers))
+                self._push(at, rng.choice(self.agents), f"writer-{me}.md", f"{n} of {me}\n")
+        except Exception as e:
+            self.faults.append(e)
+
+    def _push(self, at, agent, path, text):
+        server = self.cluster.servers[at]
+        try:
+            tip = server.tip(agent) or wire.GENESIS
+        except (OSError, AssertionError, http.client.HTTPException):
+            self.halt.wait(0.1)     # it is down, or cannot be sure of main
+            return
+        objects = wire.Objects()
+        commit = objects.commit(objects.tree_of({path: text, "common.md": text}), [tip],
+                                f"{text}{random.random()}\n")
+        report = server.push_raw(agent, [(tip, commit, wire.MAIN)], objects.pack())
+        if report.acked:
+            with self.lock:
+                self.acked[agent].append(commit)
+                self.by[at] += 1
+        elif not report.complete:
+            self.halt.wait(0.05)
+
+    def wait_for_progress_by_all(self, what):
+        """Every server acknowledges something new."""
+        before = list(self.by)
+        wait_until(lambda: self.faults or all(now > then for now, then in zip(self.by, before)),
+                   f"every server goes on after {what}: {before} {self.by}", PATIENCE)
+        assert not self.faults, self.faults[0]
+
+    def stop(self):
+        self.halt.set()
+        for t in self.threads:
+            t.join(PATIENCE)
+        assert not self.faults, self.faults[0]
+
+
+def something_breaks(cluster, rng):
+    if rng.random() < 0.3:
+        cluster.pg.crash()
+        time.sleep(rng.random() * 2)
+        cluster.pg.start()
+        return "the database crashed"
+    killed = rng.sample(cluster.servers, rng.choice([1, 1, 2]))
+    for s in killed:
+        s.kill()
+    time.sleep(rng.random() * 2)
+    for s in killed:
+        s.start(PATIENCE)
+    return f"{len(killed)} servers were killed"
+
+
+def test_H1_H2_K1_three_servers_killed_at_random_and_their_database_lose_nothing(memfs_bin, folder):
+    seed = int(os.environ.get("SERVERS_SEED", random.randrange(1 << 30)))
+    print(f"SERVERS_SEED={seed}")
+    rng = random.Random(seed)
+    agents = [new_agent() for _ in range(4)]
+    with Cluster(memfs_bin, folder, n=3) as c:
+        writers, n = Writers(c, 16, agents, rng), 0
+        writers.wait_for_progress_by_all("the start")
+        end = time.monotonic() + SECONDS
+        while time.monotonic() < end or n < 3:
+            writers.wait_for_progress_by_all(something_breaks(c, rng))
+            n += 1
+        writers.stop()
+        for agent in agents:
+            wait_until(lambda: len({*c.tips(agent), c.tip(agent)}) == 1, f"all agree on {agent}")
+            for s in c.servers:
+                lost = [x for x in writers.acked[agent] if not s.is_reachable(agent, x)]
+                assert not lost, f"{len(lost)} of {len(writers.acked[agent])} acknowledged are lost"
+        n_acked = sum(map(len, writers.acked.values()))
+        summary.count("three servers", crashes=n, acknowledged=n_acked, by_server=str(writers.by), lost=0)
