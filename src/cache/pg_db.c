@@ -344,11 +344,10 @@ static memfs_code is_current(pg_conn *c, void *ctx, memfs_error *err)
 
 /* ---- life cycle ---- */
 
-static memfs_code open_db(const char *url, bool alone, pg_db **ret, memfs_error *err)
+static memfs_code new_db(const char *url, bool alone, pg_db **ret, memfs_error *err)
 {
     pthread_condattr_t attr;
     pg_db *db;
-    bool current = false;
     memfs_code rc = pg_url_check(url, err);
 
     if (rc < 0)
@@ -362,6 +361,18 @@ static memfs_code open_db(const char *url, bool alone, pg_db **ret, memfs_error 
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&db->freed, &attr);
     pthread_condattr_destroy(&attr);
+    *ret = db;
+    return MEMFS_OK;
+}
+
+static memfs_code open_db(const char *url, bool alone, pg_db **ret, memfs_error *err)
+{
+    pg_db *db;
+    bool current = false;
+    memfs_code rc = new_db(url, alone, &db, err);
+
+    if (rc < 0)
+        return rc;
     rc = pg_work(db, PG_ONE, is_current, &current, err);
     if (rc == MEMFS_OK && !current)
         rc = pg_work(db, PG_WRITE, migrate, NULL, err);
@@ -382,6 +393,11 @@ memfs_code pg_db_open(const char *url, pg_db **ret, memfs_error *err)
 memfs_code pg_db_open_alone(const char *url, pg_db **ret, memfs_error *err)
 {
     return open_db(url, true, ret, err);
+}
+
+memfs_code pg_db_open_as_is(const char *url, pg_db **ret, memfs_error *err)
+{
+    return new_db(url, false, ret, err);
 }
 
 pg_db *pg_db_share(pg_db *db)

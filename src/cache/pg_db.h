@@ -50,6 +50,8 @@ typedef struct pg_conn pg_conn;
 MEMFS_CHECK memfs_code pg_db_open(const char *url, pg_db **ret, memfs_error *err);
 /* The same as the only memfs on it (pg_owner.h).  EUNAVAIL also: another one is, and which. */
 MEMFS_CHECK memfs_code pg_db_open_alone(const char *url, pg_db **ret, memfs_error *err);
+/* Another program's database: nothing of ours is looked for in it or made. */
+MEMFS_CHECK memfs_code pg_db_open_as_is(const char *url, pg_db **ret, memfs_error *err);
 void pg_db_close(pg_db *db); /* NULL is fine */
 /* One more user of the same pool; each is ended by pg_db_close. */
 pg_db *pg_db_share(pg_db *db);

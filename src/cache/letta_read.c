@@ -1,0 +1,139 @@
+/*
+ * letta_read.c - agents and blocks of a Letta server as its own reads see them: blocks of the
+ * agent's organization, whether hidden or not (is_deleted of a block means nothing there).
+ */
+#include "cache/letta_int.h"
+
+enum { KEY_AGENTS = PG_KEYS_LETTA, KEY_AGENT, KEY_BLOCKS };
+
+#define MICROSECONDS(column) "(extract(epoch FROM " column ") * 1000000)::int8"
+#define SORTED_TAGS(table, key, of)                                                                \
+    "COALESCE((SELECT json_agg(t.tag ORDER BY t.tag COLLATE \"C\")::text FROM public." table        \
+    " t WHERE t." key " = " of "), '[]')"
+
+#define AGENTS                                                                                     \
+    "SELECT a.id, a.organization_id, a.name, a.description, "                                      \
+    SORTED_TAGS("agents_tags", "agent_id", "a.id") ", "                                            \
+    "EXISTS(SELECT FROM public.agents_tags t WHERE t.agent_id = a.id "                             \
+    "AND t.tag = 'git-memory-enabled'), "                                                          \
+    MICROSECONDS("a.created_at") ", " MICROSECONDS("a.updated_at")                                 \
+    " FROM public.agents a WHERE NOT a.is_deleted AND "
+
+#define BLOCKS                                                                                     \
+    "SELECT b.id, b.label, b.value, b.description, b.\"limit\"::int8, "                            \
+    "CASE WHEN json_typeof(b.metadata_::json) = 'object' THEN b.metadata_::text ELSE '{}' END, "   \
+    "b.read_only, COALESCE(b.hidden, false), "                                                     \
+    SORTED_TAGS("blocks_tags", "block_id", "b.id") ", "                                            \
+    MICROSECONDS("b.created_at") ", " MICROSECONDS("b.updated_at") ", b.version::int8, "           \
+    "(SELECT count(*) FROM public.blocks_agents o WHERE o.block_id = b.id) "                       \
+    "FROM public.blocks_agents l JOIN public.block b ON b.id = l.block_id "                        \
+    "JOIN public.agents a ON a.id = l.agent_id AND a.organization_id = b.organization_id "         \
+    "WHERE l.agent_id = $1 ORDER BY b.label COLLATE \"C\", b.id"
+
+static memfs_code pass_agent(const pg_result *r, int row, letta_agent_fn fn, void *ctx,
+                             memfs_error *err)
+{
+    letta_agent agent = {
+        .id = pg_col_str(r, row, 0),
+        .org_id = pg_col_str(r, row, 1),
+        .name = pg_col_str(r, row, 2),
+        .has_description = !pg_col_is_null(r, row, 3),
+        .description = pg_col_str(r, row, 3),
+        .tags_json = pg_col_str(r, row, 4),
+        .has_git_memory = pg_col_int(r, row, 5) != 0,
+        .created_at_us = pg_col_int(r, row, 6),
+        .updated_at_us = pg_col_int(r, row, 7),
+    };
+
+    return fn(&agent, ctx, err);
+}
+
+static memfs_code pass_block(const pg_result *r, int row, letta_block_fn fn, void *ctx,
+                             memfs_error *err)
+{
+    letta_block block = {
+        .id = pg_col_str(r, row, 0),
+        .label = pg_col_str(r, row, 1),
+        .value = pg_col_str(r, row, 2),
+        .has_description = !pg_col_is_null(r, row, 3),
+        .description = pg_col_str(r, row, 3),
+        .limit = pg_col_int(r, row, 4),
+        .metadata_json = pg_col_str(r, row, 5),
+        .read_only = pg_col_int(r, row, 6) != 0,
+        .hidden = pg_col_int(r, row, 7) != 0,
+        .tags_json = pg_col_str(r, row, 8),
+        .created_at_us = pg_col_int(r, row, 9),
+        .updated_at_us = pg_col_int(r, row, 10),
+        .version = pg_col_int(r, row, 11),
+        .n_agents = pg_col_int(r, row, 12),
+    };
+
+    return fn(&block, ctx, err);
+}
+
+/* ---- a page of agents ---- */
+
+typedef struct page {
+    memfs_str after;
+    int64_t limit;
+    pg_result agents;
+} page;
+
+static memfs_code read_page(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    page *p = ctx;
+
+    pg_arg_text(&args, p->after);
+    pg_arg_int(&args, p->limit);
+    return pg_query(c, KEY_AGENTS, AGENTS "a.id > $1 ORDER BY a.id LIMIT $2", &args, &p->agents,
+                    err);
+}
+
+memfs_code letta_read_agents(letta_db *db, memfs_str after, int64_t limit, letta_agent_fn fn,
+                             void *ctx, memfs_error *err)
+{
+    page p = { after, limit, PG_RESULT_INIT };
+    memfs_code rc = pg_work(db->pg, PG_READ, read_page, &p, err);
+
+    for (int row = 0; rc == MEMFS_OK && row < p.agents.n_rows; row++)
+        rc = pass_agent(&p.agents, row, fn, ctx, err);
+    pg_result_dispose(&p.agents);
+    return rc;
+}
+
+/* ---- one memory ---- */
+
+typedef struct memory {
+    memfs_str agent_id;
+    pg_result agent, blocks;
+} memory;
+
+static memfs_code read_memory(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    memory *m = ctx;
+    memfs_code rc;
+
+    pg_arg_text(&args, m->agent_id);
+    rc = pg_query(c, KEY_AGENT, AGENTS "a.id = $1", &args, &m->agent, err);
+    return rc < 0 ? rc : pg_query(c, KEY_BLOCKS, BLOCKS, &args, &m->blocks, err);
+}
+
+memfs_code letta_read_memory(letta_db *db, memfs_str agent_id, letta_agent_fn agent_fn,
+                             letta_block_fn block_fn, void *ctx, memfs_error *err)
+{
+    memory m = { agent_id, PG_RESULT_INIT, PG_RESULT_INIT };
+    memfs_code rc = pg_work(db->pg, PG_READ, read_memory, &m, err);
+
+    if (rc == MEMFS_OK && m.agent.n_rows == 0)
+        rc = memfs_fail(err, MEMFS_ENOTFOUND, "the Letta server has no agent '%.*s'",
+                        (int)agent_id.len, agent_id.ptr);
+    if (rc == MEMFS_OK && agent_fn != NULL)
+        rc = pass_agent(&m.agent, 0, agent_fn, ctx, err);
+    for (int row = 0; rc == MEMFS_OK && row < m.blocks.n_rows; row++)
+        rc = pass_block(&m.blocks, row, block_fn, ctx, err);
+    pg_result_dispose(&m.agent);
+    pg_result_dispose(&m.blocks);
+    return rc;
+}
