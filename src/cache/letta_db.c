@@ -39,3 +39,26 @@ memfs_code letta_memory(letta_db *db, memfs_str agent_id, letta_agent_fn agent_f
 {
     return db->backend->memory(db, agent_id, agent_fn, block_fn, ctx, err);
 }
+
+memfs_code letta_db_prepare(letta_db *db, memfs_error *err)
+{
+    return db->backend->prepare(db, err);
+}
+
+memfs_code letta_look(letta_db *db, memfs_str agent_id, const memfs_str *labels, size_t n_labels,
+                      letta_state *ret, letta_block_fn fn, void *ctx, memfs_error *err)
+{
+    return db->backend->look(db, agent_id, labels, n_labels, ret, fn, ctx, err);
+}
+
+memfs_code letta_write(letta_db *db, memfs_str agent_id, const memfs_oid *from, const memfs_oid *to,
+                       const letta_change *changes, size_t n, memfs_error *err)
+{
+    return db->backend->write(db, agent_id, from, to, changes, n, err);
+}
+
+memfs_code letta_marks(letta_db *db, memfs_str after, int64_t limit, letta_mark_fn fn, void *ctx,
+                       memfs_error *err)
+{
+    return db->backend->marks(db, after, limit, fn, ctx, err);
+}

@@ -74,4 +74,67 @@ MEMFS_CHECK memfs_code letta_agents(letta_db *db, memfs_str after, int64_t limit
 MEMFS_CHECK memfs_code letta_memory(letta_db *db, memfs_str agent_id, letta_agent_fn agent_fn,
                                     letta_block_fn block_fn, void *ctx, memfs_error *err);
 
+/*
+ * writing: tables mode, where blocks follow the main of a repository
+ *
+ *     letta_look(...)    what is there, and of which commit
+ *     letta_write(...)   what has to change, from what was seen
+ *
+ * Which commit an agent's rows are of stands in schema `memfs_letta` of the same database and is
+ * written with the rows in one transaction: so it tells the truth after a crash of either side, and
+ * after a restore of the database too.
+ */
+/* Makes that schema; several servers may at once.  EDENIED: the user may not. */
+MEMFS_CHECK memfs_code letta_db_prepare(letta_db *db, memfs_error *err);
+
+typedef struct letta_state {
+    bool has_tip; /* false: memfs never wrote this agent's rows */
+    memfs_oid tip;
+    bool has_git_memory;
+} letta_state;
+/*
+ * Tip and blocks from one snapshot, as letta_memory; labels NULL: all blocks, else those of these
+ * labels.  *ret is written before the first block.
+ */
+MEMFS_CHECK memfs_code letta_look(letta_db *db, memfs_str agent_id, const memfs_str *labels,
+                                  size_t n_labels, letta_state *ret, letta_block_fn fn, void *ctx,
+                                  memfs_error *err);
+
+/* Which fields of a row are written; the others stay as they are. */
+enum {
+    LETTA_VALUE = 1 << 0,
+    LETTA_DESCRIPTION = 1 << 1,
+    LETTA_LIMIT = 1 << 2,
+    LETTA_READ_ONLY = 1 << 3,
+    LETTA_METADATA = 1 << 4,
+};
+typedef struct letta_change {
+    memfs_str id;      /* of a new row: what it is to be, if that is not another's already */
+    int64_t version;   /* as seen by letta_look; 0: the row is new */
+    bool is_gone;      /* from this agent; the row goes with the last who has it */
+    memfs_str label;   /* of a new row */
+    unsigned sets;     /* of a new row the fields that are left out take Letta's defaults */
+    memfs_str value, description; /* UTF-8 without NUL */
+    int64_t limit;
+    bool read_only;
+    memfs_str metadata_json; /* an object */
+    memfs_str like_id; /* a new row takes limit, hidden and tags of this one; empty: of none */
+} letta_change;
+/*
+ * One transaction: all or nothing.  ECONFLICT: tip or rows are not as they were seen, nothing was
+ * written; look again.  ENOTFOUND: the agent is gone.  from NULL: it had no tip.
+ */
+MEMFS_CHECK memfs_code letta_write(letta_db *db, memfs_str agent_id, const memfs_oid *from,
+                                   const memfs_oid *to, const letta_change *changes, size_t n,
+                                   memfs_error *err);
+
+/*
+ * Of up to `limit` agents behind `after`: a text that changes whenever a block of the agent is
+ * written, attached or detached by anybody.
+ */
+typedef memfs_code (*letta_mark_fn)(memfs_str agent_id, memfs_str mark, void *ctx,
+                                    memfs_error *err);
+MEMFS_CHECK memfs_code letta_marks(letta_db *db, memfs_str after, int64_t limit, letta_mark_fn fn,
+                                   void *ctx, memfs_error *err);
+
 #endif

@@ -14,6 +14,10 @@ static const letta_backend POSTGRESQL = {
     .close = close_letta,
     .agents = letta_read_agents,
     .memory = letta_read_memory,
+    .prepare = letta_make_tips,
+    .look = letta_read_state,
+    .write = letta_write_rows,
+    .marks = letta_read_marks,
 };
 
 memfs_code letta_pg_open(const char *url, letta_db **ret, memfs_error *err)

@@ -63,6 +63,11 @@ static const struct {
     { "blocks_conversations", "block_id", KIND_TEXT },
     { "blocks_tags", "block_id", KIND_TEXT },
     { "blocks_tags", "tag", KIND_TEXT },
+    { "blocks_tags", "organization_id", KIND_TEXT },
+    { "groups_blocks", "block_id", KIND_TEXT },
+    { "identities_blocks", "block_id", KIND_TEXT },
+    { "users", "id", KIND_TEXT },
+    { "users", "organization_id", KIND_TEXT },
 };
 
 static const char *const KEYS[] = {
@@ -130,12 +135,13 @@ static memfs_code check_columns(pg_conn *c, char *why, size_t n, memfs_error *er
     rc = pg_query(c, KEY_REVISION + 1,
                   "SELECT t.relname::text, a.attname::text, format_type(a.atttypid, NULL), "
                   "a.attnotnull AND NOT a.atthasdef AND a.attidentity = '' "
-                  "AND t.relname IN ('block', 'blocks_agents') "
+                  "AND t.relname IN ('block', 'blocks_agents', 'blocks_tags') "
                   "FROM pg_attribute a JOIN pg_class t ON t.oid = a.attrelid "
                   "JOIN pg_namespace s ON s.oid = t.relnamespace "
                   "WHERE s.nspname = 'public' AND t.relkind IN ('r', 'p') AND a.attnum > 0 "
                   "AND NOT a.attisdropped AND t.relname IN ('agents', 'agents_tags', 'block', "
-                  "'blocks_agents', 'blocks_conversations', 'blocks_tags')",
+                  "'blocks_agents', 'blocks_conversations', 'blocks_tags', 'groups_blocks', "
+                  "'identities_blocks', 'users')",
                   NULL, &r, err);
     if (rc == MEMFS_OK)
         compare_columns(&r, why, n);

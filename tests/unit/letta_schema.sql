@@ -99,6 +99,15 @@ CREATE TABLE blocks_conversations (
     PRIMARY KEY (conversation_id, block_id, block_label)
 );
 
+CREATE TABLE groups_blocks (
+    group_id varchar NOT NULL, block_id varchar NOT NULL REFERENCES block(id) ON DELETE CASCADE,
+    PRIMARY KEY (group_id, block_id)
+);
+CREATE TABLE identities_blocks (
+    identity_id varchar NOT NULL, block_id varchar NOT NULL REFERENCES block(id) ON DELETE CASCADE,
+    PRIMARY KEY (identity_id, block_id)
+);
+
 CREATE TABLE blocks_tags (
     block_id varchar NOT NULL CONSTRAINT blocks_tags_block_id_fkey REFERENCES block(id),
     tag varchar NOT NULL,
