@@ -112,5 +112,10 @@ const char *const PG_MIGRATIONS[] = {
     "  note_text bytea NOT NULL,"
     "  note_at int8 NOT NULL,"
     "  PRIMARY KEY(agent_id, remote));",
+
+    "ALTER TABLE births ADD COLUMN tags bytea NOT NULL DEFAULT '',"
+    "  ADD COLUMN block_id bytea NOT NULL DEFAULT '',"
+    "  ADD COLUMN char_limit int8 NOT NULL DEFAULT 0,"
+    "  ADD COLUMN hidden bool NOT NULL DEFAULT false;",
     NULL,
 };
