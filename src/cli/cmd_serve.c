@@ -80,34 +80,9 @@ static void on_ready(const server *s, void *ctx)
     fflush(stderr);
 }
 
-/*
- * Secrets in --remote and --database were copied; what stays in argv, for every `ps` to see, no
- * longer has them (S3).  PostgreSQL's may stand behind the '?', too.
- */
-static void hide_secret_parts(char *word)
-{
-    char *host = strstr(word, "://"), *at;
-
-    if (host == NULL)
-        return;
-    host += strlen("://");
-    at = memchr(host, '@', strcspn(host, "/"));
-    if (at != NULL)
-        memset(host, 'x', (size_t)(at - host));
-    at = strchr(host, '?');
-    if (at != NULL)
-        memset(at + 1, 'x', strlen(at + 1));
-}
-
 static char *copy_of(const char *url)
 {
     return url != NULL ? mem_strdup(url) : NULL;
-}
-
-static void hide_secrets(int argc, char **argv)
-{
-    for (int i = 1; i < argc; i++)
-        hide_secret_parts(argv[i]);
 }
 
 /* Every user of the machine could read it until it was hidden, and shells keep what was typed. */
@@ -185,7 +160,7 @@ int cmd_serve(int argc, char **argv)
     remote_url = copy_of(remote);
     if (home_database_url(home_path, database, &database_url, &err) < 0)
         return cli_fail(&err, NULL);
-    hide_secrets(argc, argv);
+    cli_hide_secrets(argc, argv);
     warn_of_password(database_url != NULL && database != NULL ? database_url : NULL);
     serve.address = address;
     serve.remote_url = remote_url;
