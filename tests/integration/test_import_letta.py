@@ -512,3 +512,64 @@ def test_L1_ten_thousand_agents_are_gone_through_in_bounded_memory(letta, server
     assert out["agents"] == out["made"] == out["blocks"] == 10000
     # 400 MB of values went through
     assert peak() - before < 100 * 1024, f"{before} -> {peak()} KiB"
+
+
+# -- a real Letta server ------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def real(plain_letta):
+    """(the server, two agents made through its API that share a block)"""
+    blocks = {"human": {"value": "Likes tea.", "description": "about: you", "limit": 5000,
+                        "tags": ["x", "a,b"], "metadata": {"k": [1, None], "r": 0.1}},
+              "persona": {"value": "I am Ada.", "read_only": True}}
+    agents = [plain_letta.create_agent(blocks, ["team", "a b"], name="Ada"),
+              plain_letta.create_agent({"human": "x"}, name="Bob", hidden=True)]
+    shared = plain_letta.create_block("team", "all of us", agents[0], tags=["t"])
+    plain_letta.ask("PATCH", f"/v1/agents/{agents[1]}/core-memory/blocks/attach/{shared}")
+    for n in range(120):    # more than a page
+        plain_letta.create_block(f"many/{n}", str(n), agents[1])
+    yield plain_letta, agents
+    for agent in agents:
+        plain_letta.delete_agent(agent)
+
+
+@pytest.mark.lettaserver
+def test_a_real_servers_agents_come_over_alike_both_ways(real, servers):
+    letta, (a, b) = real
+    named = ("--agent", a, "--agent", b)
+    before = [letta.sql(f"SELECT xmin, ctid, t::text FROM {t} t ORDER BY t::text") for t in TABLES]
+    tables, wire = servers(name="tables"), servers(name="wire")
+    for server, way in ((tables, ("--letta", letta.database)), (wire, ("--letta-url", letta.url))):
+        out = must(server, *way, *named)
+        assert (out["made"], out["blocks"]) == (2, 125), out
+        assert kinds(out) == [("shared", "team"), ("shared", "team")]
+        for agent in (a, b):
+            theirs, ours = letta.blocks(agent), server.blocks(agent)
+            assert {label: row["value"] for label, row in ours.items()} == \
+                {label: row["value"] for label, row in theirs.items()}
+            for label, row in theirs.items():
+                same = ("limit", "read_only", "hidden", "metadata", *(["id"] if label != "team" else []))
+                assert {k: ours[label][k] or None for k in same} == {k: row[k] or None for k in same}
+        assert ours_tags(server, a) == {"human": ["a,b", "x"], "persona": [], "team": ["t"]}
+        agent = server.get(f"/v1/agents/{a}?include=agent.tags").json()
+        assert agent["name"] == "Ada" and {"team", "a b"} <= set(agent["tags"])
+    for agent in (a, b):
+        assert tree(tables, agent) == tree(wire, agent)
+    for server, way in ((wire, ("--letta", letta.database)), (tables, ("--letta-url", letta.url))):
+        assert must(server, *way, *named)["unchanged"] == 2, "crosswise"
+    everybody = must(wire, "--letta-url", letta.url, "--dry-run")
+    assert everybody["unchanged"] == 2 and everybody["agents"] == \
+        must(wire, "--letta", letta.database, "--dry-run")["agents"]
+    after = [letta.sql(f"SELECT xmin, ctid, t::text FROM {t} t ORDER BY t::text") for t in TABLES]
+    assert before == after, "something changed in Letta's database"
+    letta.patch_block(letta.blocks(a)["human"]["id"], value="Likes coffee.")
+    assert must(tables, "--letta-url", letta.url, "--agent", a)["changed"] == 1
+    assert tables.value(a, "human") == "Likes coffee."
+
+
+def ours_tags(server, agent):
+    """Tags by label, from the one list that shows them."""
+    rows = server.get("/v1/blocks/?limit=1000").json()
+    ids = {row["id"] for row in server.blocks(agent).values()}
+    return {row["label"]: sorted(row["tags"]) for row in rows if row["id"] in ids}
