@@ -543,7 +543,9 @@ static bool is_birth_news(sqlite_query *s, const state_birth *birth)
     state_birth row;
 
     read_birth(s, &row);
-    if (row.created_at_us > birth->created_at_us || (row.block_id.len == 0 && birth->block_id.len > 0))
+    if (row.created_at_us > birth->created_at_us)
+        return true;
+    if (row.block_id.len == 0 && birth->block_id.len > 0)
         return true;
     return birth->tags_json.len > 0 &&
            (!str_equal(row.tags_json, birth->tags_json) || row.limit != birth->limit ||

@@ -51,10 +51,12 @@ static memfs_code configured_url(const char *home, char **ret, memfs_error *err)
     _cleanup_(mem_freep) char *path = mem_printf("%s/config", home);
     _cleanup_(gitconfig_closep) gitconfig *file = NULL;
     const char *url = getenv(VARIABLE);
+    memfs_code rc;
 
     if (url == NULL || url[0] == '\0') {
-        if (gitconfig_open(path, &file, err) < 0)
-            return err->code;
+        rc = gitconfig_open(path, &file, err);
+        if (rc < 0)
+            return rc;
         url = gitconfig_get(file, CONFIG_KEY);
     }
     if (url == NULL)
@@ -103,8 +105,8 @@ static bool add_agents(const cli_usage *usage, const cli_texts *agents, json_t *
     json_object_set_new(body, "agents", ids);
     for (size_t i = 0; i < agents->n; i++) {
         if (!ids_is_agent(str_of(agents->at[i]))) {
-            *ret_exit = cli_usage_error(usage, "--agent needs the id of an agent, not '%s'",
-                                        agents->at[i]);
+            *ret_exit =
+                cli_usage_error(usage, "--agent needs the id of an agent, not '%s'", agents->at[i]);
             return false;
         }
         json_array_append_new(ids, json_string(agents->at[i]));
@@ -124,19 +126,18 @@ int cmd_import_letta(int argc, char **argv)
         { "letta-url", CLI_TEXT, &letta_url, "URL", "or the server itself" },
         { "token-file", CLI_TEXT, &token_file, "FILE", "letta-url: what it wants (mode 0600)" },
         { "agent", CLI_TEXTS, &agents, "ID", "only this one; may be said again" },
-        { "with-git", CLI_FLAG, &with_git, NULL,
-          "also agents whose memory Letta says is in git" },
+        { "with-git", CLI_FLAG, &with_git, NULL, "also agents whose memory Letta says is in git" },
         { "dry-run", CLI_FLAG, &is_dry, NULL, "only show what would change" },
         { "home", CLI_TEXT, &home, "DIR", "the data folder" },
         { "json", CLI_FLAG, &as_json, NULL, "one JSON object" },
     };
-    const cli_usage usage = {
-        "import --letta URL [--agent ID]... [--dry-run] [--json]\n"
-        "       memfs import --letta-url URL [--token-file FILE] [--agent ID]... [--dry-run] [--json]",
-        "Takes over the agents of a Letta server, each with its blocks, tags and attributes.  Nothing\n"
-        "changes there.  The same again brings what changed since.",
-        options, ARRAY_LEN(options), NULL
-    };
+    const cli_usage usage = { "import --letta URL [--agent ID]... [--dry-run] [--json]\n"
+                              "       memfs import --letta-url URL [--token-file FILE] [--agent "
+                              "ID]... [--dry-run] [--json]",
+                              "Takes over the agents of a Letta server, each with its blocks, tags "
+                              "and attributes.  Nothing\n"
+                              "changes there.  The same again brings what changed since.",
+                              options, ARRAY_LEN(options), NULL };
     memfs_error err = MEMFS_ERROR_INIT;
     json_t *body = NULL;
     size_t n_rest;
@@ -161,8 +162,13 @@ int cmd_import_letta(int argc, char **argv)
         return cli_fail(&err, NULL);
     }
     cli_hide_secrets(argc, argv);
-    return upkeep_run(&(upkeep_job){ .home = path, .what = "import", .route = "/owner/import",
-                                     .body = body, .as_json = as_json, .summary = sum,
-                                     .exit_of = exit_of, .is_remote = true },
+    return upkeep_run(&(upkeep_job){ .home = path,
+                                     .what = "import",
+                                     .route = "/owner/import",
+                                     .body = body,
+                                     .as_json = as_json,
+                                     .summary = sum,
+                                     .exit_of = exit_of,
+                                     .is_remote = true },
                       NULL);
 }

@@ -30,17 +30,20 @@ memfs_code roster_open(memfs_str address, memfs_str token, roster **ret, memfs_e
     else if (str_starts_with(address, MEMFS_STR("https://")))
         rest = str_from(address, 8);
     else
-        return memfs_fail(err, MEMFS_EINVALID, "the address of a Letta server looks like "
-                                               "http://host:8283");
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "the address of a Letta server looks like "
+                          "http://host:8283");
     if (!str_split(rest, '/', &host, &rest))
         host = rest;
     if (host.len == 0 || memchr(address.ptr, '?', address.len) != NULL ||
         memchr(address.ptr, '#', address.len) != NULL)
-        return memfs_fail(err, MEMFS_EINVALID, "the address of a Letta server is a host, and perhaps "
-                                               "a port and a path");
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "the address of a Letta server is a host, and perhaps "
+                          "a port and a path");
     if (memchr(host.ptr, '@', host.len) != NULL)
-        return memfs_fail(err, MEMFS_EINVALID, "the address has a user or password in it: put what "
-                                               "the server wants into a file, for --token-file");
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "the address has a user or password in it: put what "
+                          "the server wants into a file, for --token-file");
     r = mem_alloc(sizeof(*r));
     r->base = mem_strndup(address.ptr, address.len);
     r->authorization = (memfs_buf)MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
@@ -86,7 +89,8 @@ static memfs_code fail_status(const roster *r, int status, memfs_error *err)
     if (status == 401 || status == 403)
         return memfs_fail(err, MEMFS_EDENIED,
                           "the Letta server at %s refuses the request (%d): put its password, or a "
-                          "key of yours, into a file for --token-file", r->base, status);
+                          "key of yours, into a file for --token-file",
+                          r->base, status);
     if (status == 404)
         return memfs_fail(err, MEMFS_ENOTFOUND, "the Letta server has no such agent");
     if (status >= 500 || status == 408 || status == 429)
@@ -100,7 +104,8 @@ static memfs_code fail_status(const roster *r, int status, memfs_error *err)
 static memfs_code judge_list(const roster *r, memfs_code rc, memfs_error *err)
 {
     return rc == MEMFS_ENOTFOUND
-               ? memfs_fail(err, MEMFS_EINVALID, "what answers at %s is no Letta server (404)", r->base)
+               ? memfs_fail(err, MEMFS_EINVALID, "what answers at %s is no Letta server (404)",
+                            r->base)
                : rc;
 }
 
@@ -111,8 +116,9 @@ static memfs_code ask(const roster *r, const char *target, json_t **ret, memfs_e
     _cleanup_(mem_freep) char *url = mem_printf("%s%s", r->base, target);
     const char *headers[] = { "Accept: application/json",
                               r->authorization.len > 0 ? r->authorization.ptr : NULL, NULL };
-    httpc_request rq = { .url = url, .method = "GET", .headers = headers,
-                         .timeout_ms = TIMEOUT_MS };
+    httpc_request rq = {
+        .url = url, .method = "GET", .headers = headers, .timeout_ms = TIMEOUT_MS
+    };
     httpc_answer answer;
 
     httpc_fetch(&rq, gather, &body, &answer);
@@ -124,8 +130,10 @@ static memfs_code ask(const roster *r, const char *target, json_t **ret, memfs_e
         return fail_status(r, answer.status, err);
     *ret = json_loadb(body.ptr, body.len, JSON_ALLOW_NUL | JSON_DECODE_ANY, NULL);
     if (*ret == NULL)
-        return memfs_fail(err, MEMFS_EINVALID, "what answers at %s is no Letta server: its answer "
-                                               "is not JSON", r->base);
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "what answers at %s is no Letta server: its answer "
+                          "is not JSON",
+                          r->base);
     return MEMFS_OK;
 }
 
@@ -142,11 +150,13 @@ static memfs_code pass_page(const json_t *page, const char *before, roster_fn fn
     *ret_last = NULL;
     if (!json_is_array(page))
         return memfs_fail(err, MEMFS_EINVALID, "the Letta server answers with no list");
-    json_array_foreach(page, i, object) {
+    json_array_foreach(page, i, object)
+    {
         const char *id = json_string_value(json_object_get(object, "id"));
 
         if (id == NULL)
-            return memfs_fail(err, MEMFS_EINVALID, "the Letta server lists something without an id");
+            return memfs_fail(err, MEMFS_EINVALID,
+                              "the Letta server lists something without an id");
         free(*ret_last);
         *ret_last = mem_strdup(id);
         rc = fn(object, ctx, err);
@@ -200,14 +210,18 @@ memfs_code roster_count(roster *r, int64_t *ret, memfs_error *err)
 
 memfs_code roster_agents(roster *r, roster_fn fn, void *ctx, memfs_error *err)
 {
-    return judge_list(r, pages(r, "/v1/agents/", "&order_by=created_at&include=agent.tags"
-                                                 "&show_hidden_agents=true", fn, ctx, err), err);
+    return judge_list(r,
+                      pages(r, "/v1/agents/",
+                            "&order_by=created_at&include=agent.tags"
+                            "&show_hidden_agents=true",
+                            fn, ctx, err),
+                      err);
 }
 
 memfs_code roster_agent(roster *r, memfs_str agent_id, roster_fn fn, void *ctx, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *target = mem_printf("/v1/agents/%.*s?include=agent.tags",
-                                                   (int)agent_id.len, agent_id.ptr);
+    _cleanup_(mem_freep) char *target =
+        mem_printf("/v1/agents/%.*s?include=agent.tags", (int)agent_id.len, agent_id.ptr);
     json_t *agent = NULL;
     memfs_code rc = ask(r, target, &agent, err);
 
@@ -221,14 +235,18 @@ memfs_code roster_agent(roster *r, memfs_str agent_id, roster_fn fn, void *ctx, 
 
 memfs_code roster_blocks(roster *r, memfs_str agent_id, roster_fn fn, void *ctx, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *path = mem_printf("/v1/agents/%.*s/core-memory/blocks",
-                                                 (int)agent_id.len, agent_id.ptr);
+    _cleanup_(mem_freep) char *path =
+        mem_printf("/v1/agents/%.*s/core-memory/blocks", (int)agent_id.len, agent_id.ptr);
 
     return pages(r, path, "", fn, ctx, err);
 }
 
 memfs_code roster_shared(roster *r, roster_fn fn, void *ctx, memfs_error *err)
 {
-    return judge_list(r, pages(r, "/v1/blocks/", "&connected_to_agents_count_gt=1"
-                                                 "&show_hidden_blocks=true", fn, ctx, err), err);
+    return judge_list(r,
+                      pages(r, "/v1/blocks/",
+                            "&connected_to_agents_count_gt=1"
+                            "&show_hidden_blocks=true",
+                            fn, ctx, err),
+                      err);
 }

@@ -1,10 +1,11 @@
 /*
- * roster.h - what agents a Letta server has and which blocks, asked over HTTP (contract 1.6, 5.2, 7).
+ * roster.h - what agents a Letta server has and which blocks, asked over HTTP (contract 1.6, 5.2,
+ * 7).
  *
  * A handful of GET requests, page by page; nothing is ever written there.  The address is the
- * operator's: it may be http:// and on a private network.  No redirect is followed, so the token goes
- * to no other host.  Without a User-Agent, so that the server loads no relations that nobody asked
- * for.
+ * operator's: it may be http:// and on a private network.  No redirect is followed, so the token
+ * goes to no other host.  Without a User-Agent, so that the server loads no relations that nobody
+ * asked for.
  *
  * Errors: EUNAVAIL it cannot be reached, or is not up to it now; EDENIED it wants another token;
  * EINVALID what answers is no Letta server.  Messages never hold the token.

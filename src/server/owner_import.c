@@ -9,8 +9,8 @@
  *     "with_git"     also agents whose memory Letta says is in git already
  *
  * The result counts agents by what became of them; "findings" are those that failed and blocks that
- * were left out.  One agent at a time is in memory.  What was done when the work ends early stays, and
- * the next run goes on from there, as each agent is compared with what it has.
+ * were left out.  One agent at a time is in memory.  What was done when the work ends early stays,
+ * and the next run goes on from there, as each agent is compared with what it has.
  *
  * One import at a time: two would bring the same, each as a commit of its own.
  */
@@ -106,9 +106,7 @@ static void write_tags(const json_t *tags, memfs_buf *out)
     const json_t *tag;
     size_t i, n = 0;
 
-    json_array_foreach(tags, i, tag)
-        if (json_is_string(tag))
-            list[n++] = json_string_value(tag);
+    json_array_foreach(tags, i, tag) if (json_is_string(tag)) list[n++] = json_string_value(tag);
     if (n > 0)
         qsort(list, n, sizeof(*list), compare_texts);
     jw_array(&w);
@@ -135,9 +133,10 @@ static void begin_agent(import *i, const letta_agent *agent)
         finding(i, "failed", MEMFS_STR(""), "this is not the id of an agent");
     } else if (agent->has_git_memory && !i->with_git) {
         i->n_skipped++;
-        finding(i, "skipped", MEMFS_STR(""),
-                "Letta keeps its memory in git: bring its repository, or say --with-git to take what "
-                "its tables have");
+        finding(
+            i, "skipped", MEMFS_STR(""),
+            "Letta keeps its memory in git: bring its repository, or say --with-git to take what "
+            "its tables have");
     } else {
         i->moving = movein_new(i->self->home, agent);
     }
@@ -265,9 +264,8 @@ static bool has_tag(const json_t *tags, const char *wanted)
     const json_t *tag;
     size_t i;
 
-    json_array_foreach(tags, i, tag)
-        if (json_is_string(tag) && strcmp(json_string_value(tag), wanted) == 0)
-            return true;
+    json_array_foreach(tags, i, tag) if (json_is_string(tag) &&
+                                         strcmp(json_string_value(tag), wanted) == 0) return true;
     return false;
 }
 
@@ -371,11 +369,11 @@ static memfs_code open_source(import *i, const json_t *request, memfs_error *err
     if ((database.len > 0) == (url.len > 0))
         return memfs_fail(err, MEMFS_EINVALID, "one of 'database' and 'url' is needed");
     if (database.len > 0)
-        return database_is_url(database)
-                   ? letta_db_open(database.ptr, &i->db, err)
-                   : memfs_fail(err, MEMFS_EINVALID, "the database is no address of a PostgreSQL "
-                                                     "database; that looks like "
-                                                     "postgresql://user@host/letta");
+        return database_is_url(database) ? letta_db_open(database.ptr, &i->db, err)
+                                         : memfs_fail(err, MEMFS_EINVALID,
+                                                      "the database is no address of a PostgreSQL "
+                                                      "database; that looks like "
+                                                      "postgresql://user@host/letta");
     if (token_file.len > 0)
         rc = credential_read_private(token_file.ptr, &token, err);
     while (token.len > 0 && strchr("\r\n \t", token.ptr[token.len - 1]) != NULL)
@@ -393,7 +391,8 @@ static memfs_code import_some(import *i, const json_t *ids, memfs_error *err)
     size_t at;
 
     i->total = json_array_size(ids);
-    json_array_foreach(ids, at, item) {
+    json_array_foreach(ids, at, item)
+    {
         memfs_str id = str_make(json_string_value(item), json_string_length(item));
 
         if (!ids_is_agent(id))

@@ -34,7 +34,7 @@ MEMFS_CHECK memfs_code gather_tree(repo *r, const gather_file *files, size_t n, 
  * Of the commits that `tip` is or contains, the last that this committer made: no other of them
  * contains it.  ENOTFOUND: there is none.  Costs a walk through the history.
  */
-MEMFS_CHECK memfs_code gather_last(repo *r, const memfs_oid *tip, const char *email,
-                                   memfs_oid *ret, memfs_error *err);
+MEMFS_CHECK memfs_code gather_last(repo *r, const memfs_oid *tip, const char *email, memfs_oid *ret,
+                                   memfs_error *err);
 
 #endif

@@ -2,9 +2,9 @@
  * materialise.c - f, the function from a tree to rows, and the way its values get into the cache.
  *
  * A row depends on agent id, path, blob, and on what the state knows of its label, as git does not:
- * when it was first seen, and what came with it from a Letta server (state_birth).  It depends on no clock, no other file and no history; so a cache that is
- * deleted comes back to the byte (D5), and `verify` can compute what must be there.  For the same
- * reason updated_at is the birth as well: git has no time of change that is a function of the tree.
+ * when it was first seen, and what came with it from a Letta server (state_birth).  It depends on
+ * no clock, no other file and no history; so a cache that is deleted comes back to the byte (D5),
+ * and `verify` can compute what must be there.  For the same reason updated_at is the birth as well: git has no time of change that is a function of the tree.
  *
  * Which files are rows: regular files whose path gives a label (memory/label.h, with the configured
  * prefixes), is UTF-8, and passes the strict naming policy, whatever policy the server runs under.

@@ -162,8 +162,8 @@ void movein_block(movein *m, const letta_block *block)
     *b = (moving){ .id = copy_of(block->id),
                    .label = copy_of(block->label),
                    .label_len = block->label.len,
-                   .tags_json = block->tags_json.len > 0 ? copy_of(block->tags_json)
-                                                         : mem_strdup("[]"),
+                   .tags_json =
+                       block->tags_json.len > 0 ? copy_of(block->tags_json) : mem_strdup("[]"),
                    .text = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED),
                    .key = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED),
                    .limit = block->limit,
@@ -357,8 +357,9 @@ static memfs_code name_files(movein *m, memfs_error *err)
             find_path(m, i);
         if (b->path == NULL) {
             m->ret->n_left_out++;
-            note(m, "left-out", label_of(b), b->is_renamed ? "no name for its file is free"
-                                                           : "no file of a memory may be so large");
+            note(m, "left-out", label_of(b),
+                 b->is_renamed ? "no name for its file is free"
+                               : "no file of a memory may be so large");
             continue;
         }
         note_block(m, b);
@@ -424,12 +425,13 @@ static memfs_code put_attributes(const movein *m, memfs_error *err)
         if (b->path == NULL || !label_of_path(str_of(b->path), MEMFS_STR(""), &label))
             continue;
         ids_block(agent.id, label, ids[n]);
-        births[n] = (state_birth){ .label = label,
-                                   .created_at_us = b->created_at_us > 0 ? b->created_at_us : now_us,
-                                   .tags_json = str_of(b->tags_json),
-                                   .block_id = str_of(b->is_shared || is_taken[i] ? ids[n] : b->id),
-                                   .limit = b->limit,
-                                   .hidden = b->hidden };
+        births[n] =
+            (state_birth){ .label = label,
+                           .created_at_us = b->created_at_us > 0 ? b->created_at_us : now_us,
+                           .tags_json = str_of(b->tags_json),
+                           .block_id = str_of(b->is_shared || is_taken[i] ? ids[n] : b->id),
+                           .limit = b->limit,
+                           .hidden = b->hidden };
         n++;
     }
     return rc < 0 ? rc : intake_attributes(m->h, &agent, births, n, err);
@@ -458,8 +460,8 @@ static void note_change(memfs_str path, char what, void *ctx)
 }
 
 /* Whether Letta has anything that was not moved in; *ret_last the commit to build on. */
-static memfs_code compare_with_last(movein *m, const agent *a, memfs_oid *ret_last, bool *ret_differs,
-                                    memfs_error *err)
+static memfs_code compare_with_last(movein *m, const agent *a, memfs_oid *ret_last,
+                                    bool *ret_differs, memfs_error *err)
 {
     _cleanup_(repo_closep) repo *r = NULL;
     memfs_oid tip, empty = STORE_GENESIS;
@@ -514,9 +516,8 @@ static void note_merge(const movein *m, const merge_result *merge)
 {
     for (size_t i = 0; i < merge->n_notes; i++) {
         const merge_note *n = &merge->notes[i];
-        _cleanup_(mem_freep) char *text =
-            mem_printf("%s%s%s", merge_rule_name(n->rule), n->detail[0] != '\0' ? ": " : "",
-                       n->detail);
+        _cleanup_(mem_freep) char *text = mem_printf("%s%s%s", merge_rule_name(n->rule),
+                                                     n->detail[0] != '\0' ? ": " : "", n->detail);
 
         note(m, "merged", str_of(n->path), text);
     }

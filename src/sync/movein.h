@@ -5,19 +5,20 @@
  *     movein_block    each of its blocks, in any order
  *     movein_finish   the repository is made, or brought up to date
  *
- * What Letta has is a line of commits of its own: each has one file a block and no other, its parent
- * is the one before it (the genesis, of the first), and its committer is MOVEIN_EMAIL.  It is merged
- * into main as what a remote has (intake.h).  So the last of them in main's history is what was
- * moved in before, and the base of the next merge: what nobody changed here follows Letta, what
- * nobody changed there stays, what both changed is merged, and the same again makes no commit.  A
- * run that was killed left it or did not.
+ * What Letta has is a line of commits of its own: each has one file a block and no other, its
+ * parent is the one before it (the genesis, of the first), and its committer is MOVEIN_EMAIL.  It
+ * is merged into main as what a remote has (intake.h).  So the last of them in main's history is
+ * what was moved in before, and the base of the next merge: what nobody changed here follows Letta,
+ * what nobody changed there stays, what both changed is merged, and the same again makes no commit.
+ * A run that was killed left it or did not.
  *
- * The file of a block is <label>.md (skills/<name>/SKILL.md).  A label that makes no file name which
- * the push policy takes, or one that cannot stand beside another block's, becomes
+ * The file of a block is <label>.md (skills/<name>/SKILL.md).  A label that makes no file name
+ * which the push policy takes, or one that cannot stand beside another block's, becomes
  * letta/<label, as far as it goes>-<8 digits of its id>.md; the commit's message has the label.
  *
- * What git does not carry (ids, tags, limits, hidden, dates) goes into the state.  The id of a block
- * that several agents share is not taken over: memfs has a file, and so a block, for each of them.
+ * What git does not carry (ids, tags, limits, hidden, dates) goes into the state.  The id of a
+ * block that several agents share is not taken over: memfs has a file, and so a block, for each of
+ * them.
  *
  * Thread: any one thread a movein; movein_finish waits for the agent's lock.
  */
@@ -62,8 +63,8 @@ typedef struct movein_result {
 } movein_result;
 
 /*
- * is_dry: nothing is written.  Errors as intake_fetched: EUNAVAIL a repository that is gone or locked
- * for long, EDENIED what the push policy refuses, ECORRUPT a repository that is fenced.
+ * is_dry: nothing is written.  Errors as intake_fetched: EUNAVAIL a repository that is gone or
+ * locked for long, EDENIED what the push policy refuses, ECORRUPT a repository that is fenced.
  */
 MEMFS_CHECK memfs_code movein_finish(movein *m, bool is_dry, movein_note_fn fn, void *ctx,
                                      movein_result *ret, memfs_error *err);

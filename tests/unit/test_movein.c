@@ -12,7 +12,10 @@ typedef struct told {
     memfs_buf notes; /* "kind what", one a line */
     movein_result result;
 } told;
-#define TOLD_INIT { .notes = MEMFS_BUF_INIT(1u << 20) }
+#define TOLD_INIT                                                                                  \
+    {                                                                                              \
+        .notes = MEMFS_BUF_INIT(1u << 20)                                                          \
+    }
 
 static void told_dispose(told *t)
 {
@@ -146,8 +149,9 @@ static void test_K4_blocks_become_files_and_keep_their_attributes(void **state)
                         "  - null\n---\nLikes tea.\n");
     assert_string_equal(file_of(f, "skills/tea/SKILL.md", &out), "---\ndescription: null\n---\n");
     dump(f, ID_A, &before);
-    assert_non_null(strstr(before.ptr, "human.md|human|" BLOCK_1 "|Likes tea.\n|1|about: you|5000|1|"
-                                       "{\"k\":[1,null]}|[\"x\",\"y\"]|1||"));
+    assert_non_null(strstr(before.ptr,
+                           "human.md|human|" BLOCK_1 "|Likes tea.\n|1|about: you|5000|1|"
+                           "{\"k\":[1,null]}|[\"x\",\"y\"]|1||"));
     assert_non_null(strstr(before.ptr, "|1700000000000000|"));
     assert_verified(f);
     for (int i = 0; i < 2; i++) { /* idempotent, also in the next process */
@@ -318,8 +322,8 @@ static void test_a_purged_secret_does_not_come_back(void **state)
 static void test_T11_labels_that_make_no_file_name_get_a_safe_one(void **state)
 {
     static const char *const labels[] = {
-        "../../etc/passwd", "a\\b", "line\nbreak", "/rooted", "skills/x/y", "end/", ".git/config",
-        "skills/x/SKILL", "\xe2\x80\xae",
+        "../../etc/passwd", "a\\b",           "line\nbreak",  "/rooted", "skills/x/y", "end/",
+        ".git/config",      "skills/x/SKILL", "\xe2\x80\xae",
     };
     fixture *f = *state;
     letta_block blocks[ARRAY_LEN(labels)];
@@ -334,8 +338,7 @@ static void test_T11_labels_that_make_no_file_name_get_a_safe_one(void **state)
     MOVE(f, blocks, ARRAY_LEN(labels), &t);
     assert_int_equal(t.result.n_blocks, ARRAY_LEN(labels));
     assert_int_equal(n_blocks(f, ID_A), ARRAY_LEN(labels));
-    assert_string_equal(value_of(f, ID_A, "letta/etc-passwd-00000000", &out),
-                        "../../etc/passwd");
+    assert_string_equal(value_of(f, ID_A, "letta/etc-passwd-00000000", &out), "../../etc/passwd");
     assert_string_equal(value_of(f, ID_A, "letta/line-break-00000002", &out), "line\nbreak");
     for (size_t i = 0; i < ARRAY_LEN(labels); i++)
         assert_non_null(strstr(t.notes.ptr, labels[i]));
@@ -362,7 +365,8 @@ static void test_T11_labels_that_cannot_stand_beside_each_other_are_parted(void 
     assert_string_equal(value_of(f, ID_A, "Human", &out), "upper"); /* the first by bytes */
     assert_string_equal(value_of(f, ID_A, "letta/human-aaaaaaa1", &out), "lower");
     assert_string_equal(value_of(f, ID_A, "x", &out), "file");
-    assert_string_equal(value_of(f, ID_A, "letta/x-md-y-d0000002", &out), "in a folder of its name");
+    assert_string_equal(value_of(f, ID_A, "letta/x-md-y-d0000002", &out),
+                        "in a folder of its name");
     assert_string_equal(value_of(f, ID_A, "Dir/one", &out), "1");
     assert_string_equal(value_of(f, ID_A, "letta/dir-two-d0000004", &out), "2");
     for (size_t i = 0; i < ARRAY_LEN(blocks); i++)
