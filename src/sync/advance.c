@@ -7,6 +7,7 @@
 #include "base/mem.h"
 #include "sync/away.h"
 #include "sync/materialise_int.h"
+#include "sync/tables.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -213,6 +214,7 @@ memfs_code advance_to(advance *v, const advance_step *step, memfs_error *err)
         return rc;
     v->a->is_settled = true;
     write_rows(v, rows);
+    tables_follow(v);
     if (store_pack_count(v->h->store, v->a->repo) > STORE_REPACK_AT)
         home_wants_upkeep(v->h, v->a);
     home_moved(v->h, v->a);

@@ -323,6 +323,14 @@ static bool has_label(planner *pl, memfs_str path, memfs_str *ret)
            ret->ptr[ret->len - 1] != '/' && path_has_good_names(&pl->strict, path);
 }
 
+bool plan_label(home *h, memfs_str path, memfs_str *ret_label)
+{
+    planner pl = { .h = h, .strict = h->options.policy };
+
+    pl.strict.lenient = false;
+    return has_label(&pl, path, ret_label);
+}
+
 static void keep_row(plan *p, const block_row *row, row_fault fault)
 {
     memfs_str *slices[N_SLICES];
