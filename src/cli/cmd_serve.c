@@ -86,11 +86,27 @@ static char *copy_of(const char *url)
 }
 
 /* Every user of the machine could read it until it was hidden, and shells keep what was typed. */
-static void warn_of_password(const char *database)
+static void warn_of_password(const char *given, const char *option, const char *variable,
+                             const char *key)
 {
-    if (database != NULL && home_database_has_password(database))
-        cli_talk("the password in --database could be seen by others: use $MEMFS_DATABASE, "
-                 "memfs.database in the data folder's config, or ~/.pgpass");
+    if (given != NULL && home_database_has_password(given))
+        cli_talk("the password in --%s could be seen by others: use $%s, %s in the data folder's "
+                 "config, or ~/.pgpass", option, variable, key);
+}
+
+/* Both are copied before argv loses their passwords. */
+static memfs_code find_databases(const char *home_path, const char *database, const char *letta,
+                                 char **ret_database, char **ret_letta, memfs_error *err)
+{
+    memfs_code rc = home_database_url(home_path, database, ret_database, err);
+
+    if (rc == MEMFS_OK)
+        rc = home_letta_url(home_path, letta, ret_letta, err);
+    if (rc < 0)
+        return rc;
+    warn_of_password(database, "database", "MEMFS_DATABASE", "memfs.database");
+    warn_of_password(letta, "letta-database", "MEMFS_LETTA_DATABASE", "memfs.lettaDatabase");
+    return rc;
 }
 
 static policy policy_from(bool is_lenient, bool is_strict)
@@ -105,15 +121,18 @@ static policy policy_from(bool is_lenient, bool is_strict)
 int cmd_serve(int argc, char **argv)
 {
     _cleanup_(mem_freep) char *home_path = NULL, *remote_url = NULL, *database_url = NULL;
+    _cleanup_(mem_freep) char *letta_url = NULL;
     const char *home = NULL, *listen = getenv("MEMFS_LISTEN"), *remote = NULL, *token_file = NULL;
     const char *prefixes = getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES");
-    const char *tls_cert = NULL, *tls_key = NULL, *database = NULL;
+    const char *tls_cert = NULL, *tls_key = NULL, *database = NULL, *letta = NULL;
     bool is_behind_proxy = false, is_lenient = false, is_strict = false, is_quiet = false;
     const cli_option options[] = {
         { "listen", CLI_TEXT, &listen, "ADDR:PORT", "where to listen (" DEFAULT_LISTEN ")" },
         { "home", CLI_TEXT, &home, "DIR", "the data folder" },
         { "database", CLI_TEXT, &database, "URL",
           "PostgreSQL for blocks and state, not SQLite ($MEMFS_DATABASE)" },
+        { "letta-database", CLI_TEXT, &letta, "URL",
+          "a Letta server's PostgreSQL, whose blocks follow ($MEMFS_LETTA_DATABASE)" },
         { "remote", CLI_TEXT, &remote, "URL",
           "your git host, with {agentId} in the address ($LETTA_MEMFS_GIT_URL)" },
         { "remote-token-file", CLI_TEXT, &token_file, "FILE", "the token for it (mode 0600)" },
@@ -158,10 +177,9 @@ int cmd_serve(int argc, char **argv)
     log_set_level(is_quiet ? LOG_WARN : LOG_INFO);
     home_path = cli_home(home);
     remote_url = copy_of(remote);
-    if (home_database_url(home_path, database, &database_url, &err) < 0)
+    if (find_databases(home_path, database, letta, &database_url, &letta_url, &err) < 0)
         return cli_fail(&err, NULL);
     cli_hide_secrets(argc, argv);
-    warn_of_password(database_url != NULL && database != NULL ? database_url : NULL);
     serve.address = address;
     serve.remote_url = remote_url;
     serve.remote_token_file = token_file;
@@ -170,6 +188,7 @@ int cmd_serve(int argc, char **argv)
     serve.is_behind_proxy = is_behind_proxy;
     serve.home.path = home_path;
     serve.home.database = database_url;
+    serve.home.letta_database = letta_url;
     serve.home.block_prefixes = str_of(prefixes);
     serve.home.policy = policy_from(is_lenient, is_strict);
     if (server_run(&serve, on_ready, &serve, &err) < 0)
