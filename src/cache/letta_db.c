@@ -9,8 +9,9 @@ memfs_code letta_db_open(const char *url, letta_db **ret, memfs_error *err)
     memfs_code rc;
 
     if (!database_is_url(str_of(url)))
-        return memfs_fail(err, MEMFS_EINVALID, "the address of Letta's database looks like "
-                                               "postgresql://user@host/letta");
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "the address of Letta's database looks like "
+                          "postgresql://user@host/letta");
     /* the only way from an object to a function that POSIX gives */
     rc = database_symbol(PG_MODULE_LETTA, (void **)&open_letta, err);
     return rc < 0 ? rc : open_letta(url, ret, err);

@@ -65,8 +65,8 @@ typedef memfs_code (*letta_block_fn)(const letta_block *block, void *ctx, memfs_
  * Up to `limit` agents behind the id `after` (empty: from the first), by id.  Those that Letta has
  * marked as deleted are left out.
  */
-MEMFS_CHECK memfs_code letta_agents(letta_db *db, memfs_str after, int64_t limit,
-                                    letta_agent_fn fn, void *ctx, memfs_error *err);
+MEMFS_CHECK memfs_code letta_agents(letta_db *db, memfs_str after, int64_t limit, letta_agent_fn fn,
+                                    void *ctx, memfs_error *err);
 /*
  * One agent and then its blocks, by label, from one snapshot.  agent_fn may be NULL.  ENOTFOUND: it
  * has no such agent.  Both are called when the reading is over.
@@ -109,11 +109,11 @@ enum {
     LETTA_METADATA = 1 << 4,
 };
 typedef struct letta_change {
-    memfs_str id;      /* of a new row: what it is to be, if that is not another's already */
-    int64_t version;   /* as seen by letta_look; 0: the row is new */
-    bool is_gone;      /* from this agent; the row goes with the last who has it */
-    memfs_str label;   /* of a new row */
-    unsigned sets;     /* of a new row the fields that are left out take Letta's defaults */
+    memfs_str id;    /* of a new row: what it is to be, if that is not another's already */
+    int64_t version; /* as seen by letta_look; 0: the row is new */
+    bool is_gone;    /* from this agent; the row goes with the last who has it */
+    memfs_str label; /* of a new row */
+    unsigned sets;   /* of a new row the fields that are left out take Letta's defaults */
     memfs_str value, description; /* UTF-8 without NUL */
     int64_t limit;
     bool read_only;

@@ -6,25 +6,24 @@
 
 enum { KEY_AGENTS = PG_KEYS_LETTA, KEY_AGENT, KEY_BLOCKS, KEY_SOME_BLOCKS, KEY_TIP, KEY_MARKS };
 
-#define MICROSECONDS(column) "(extract(epoch FROM " column ") * 1000000)::int8"
-#define SORTED_TAGS(table, key, of)                                                                \
-    "COALESCE((SELECT json_agg(t.tag ORDER BY t.tag COLLATE \"C\")::text FROM public." table        \
-    " t WHERE t." key " = " of "), '[]')"
-
 #define AGENTS                                                                                     \
     "SELECT a.id, a.organization_id, a.name, a.description, "                                      \
-    SORTED_TAGS("agents_tags", "agent_id", "a.id") ", "                                            \
+    "COALESCE((SELECT json_agg(t.tag ORDER BY t.tag COLLATE \"C\")::text "                         \
+    "FROM public.agents_tags t WHERE t.agent_id = a.id), '[]'), "                                  \
     "EXISTS(SELECT FROM public.agents_tags t WHERE t.agent_id = a.id "                             \
     "AND t.tag = 'git-memory-enabled'), "                                                          \
-    MICROSECONDS("a.created_at") ", " MICROSECONDS("a.updated_at")                                 \
-    " FROM public.agents a WHERE NOT a.is_deleted AND "
+    "(extract(epoch FROM a.created_at) * 1000000)::int8, "                                         \
+    "(extract(epoch FROM a.updated_at) * 1000000)::int8 "                                          \
+    "FROM public.agents a WHERE NOT a.is_deleted AND "
 
 #define BLOCKS                                                                                     \
     "SELECT b.id, b.label, b.value, b.description, b.\"limit\"::int8, "                            \
     "CASE WHEN json_typeof(b.metadata_::json) = 'object' THEN b.metadata_::text ELSE '{}' END, "   \
     "b.read_only, COALESCE(b.hidden, false), "                                                     \
-    SORTED_TAGS("blocks_tags", "block_id", "b.id") ", "                                            \
-    MICROSECONDS("b.created_at") ", " MICROSECONDS("b.updated_at") ", b.version::int8, "           \
+    "COALESCE((SELECT json_agg(t.tag ORDER BY t.tag COLLATE \"C\")::text "                         \
+    "FROM public.blocks_tags t WHERE t.block_id = b.id), '[]'), "                                  \
+    "(extract(epoch FROM b.created_at) * 1000000)::int8, "                                         \
+    "(extract(epoch FROM b.updated_at) * 1000000)::int8, b.version::int8, "                        \
     "(SELECT count(*) FROM public.blocks_agents o WHERE o.block_id = b.id) "                       \
     "FROM public.blocks_agents l JOIN public.block b ON b.id = l.block_id "                        \
     "JOIN public.agents a ON a.id = l.agent_id AND a.organization_id = b.organization_id "         \
@@ -33,8 +32,9 @@ enum { KEY_AGENTS = PG_KEYS_LETTA, KEY_AGENT, KEY_BLOCKS, KEY_SOME_BLOCKS, KEY_T
 
 /* Detaching and attaching another block shows in the ids, a change in the version. */
 #define MARKS                                                                                      \
-    "SELECT a.id, (SELECT count(*) || ' ' || COALESCE(md5(string_agg(b.id || ' ' || b.version, "    \
-    "',' ORDER BY b.id)), '') FROM public.blocks_agents l JOIN public.block b ON b.id = l.block_id " \
+    "SELECT a.id, (SELECT count(*) || ' ' || "                                                     \
+    "COALESCE(md5(string_agg(b.id || ' ' || b.version, ',' ORDER BY b.id)), '') "                  \
+    "FROM public.blocks_agents l JOIN public.block b ON b.id = l.block_id "                        \
     "WHERE l.agent_id = a.id) || ' ' || EXISTS(SELECT FROM public.agents_tags t "                  \
     "WHERE t.agent_id = a.id AND t.tag = 'git-memory-enabled') "                                   \
     "FROM public.agents a WHERE NOT a.is_deleted AND a.id > $1 ORDER BY a.id LIMIT $2"
@@ -140,7 +140,8 @@ static memfs_code read_tip(pg_conn *c, const pg_args *args, letta_state *ret, me
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
     memfs_code rc;
 
-    rc = pg_query(c, KEY_TIP, "SELECT tip FROM memfs_letta.tips WHERE agent_id = $1", args, &r, err);
+    rc =
+        pg_query(c, KEY_TIP, "SELECT tip FROM memfs_letta.tips WHERE agent_id = $1", args, &r, err);
     ret->has_tip = rc == MEMFS_OK && r.n_rows > 0;
     return ret->has_tip ? pg_col_oid(&r, 0, 0, &ret->tip, err) : rc;
 }

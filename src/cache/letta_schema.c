@@ -105,7 +105,7 @@ static bool is_used(memfs_str table, memfs_str column)
     return false;
 }
 
-/* The first column that is missing, of another type, or needed by an insert that does not name it. */
+/* The first that is missing, of another type, or needed by an insert that does not name it. */
 static void compare_columns(const pg_result *r, char *why, size_t n)
 {
     memfs_str table, column;
@@ -161,15 +161,16 @@ static memfs_code check_keys(pg_conn *c, char *why, size_t n, memfs_error *err)
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
     memfs_code rc;
 
-    rc = pg_query(c, KEY_REVISION + 2,
-                  "SELECT t.relname || '(' || (SELECT string_agg(a.attname, ',' ORDER BY a.attname) "
-                  "FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attnum = ANY(i.indkey::int2[]))"
-                  " || ')' FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid "
-                  "JOIN pg_namespace s ON s.oid = t.relnamespace "
-                  "WHERE s.nspname = 'public' AND i.indisunique AND i.indisvalid "
-                  "AND i.indpred IS NULL AND i.indexprs IS NULL "
-                  "AND t.relname IN ('agents', 'block', 'blocks_agents')",
-                  NULL, &r, err);
+    rc = pg_query(
+        c, KEY_REVISION + 2,
+        "SELECT t.relname || '(' || (SELECT string_agg(a.attname, ',' ORDER BY a.attname) "
+        "FROM pg_attribute a WHERE a.attrelid = t.oid AND a.attnum = ANY(i.indkey::int2[]))"
+        " || ')' FROM pg_index i JOIN pg_class t ON t.oid = i.indrelid "
+        "JOIN pg_namespace s ON s.oid = t.relnamespace "
+        "WHERE s.nspname = 'public' AND i.indisunique AND i.indisvalid "
+        "AND i.indpred IS NULL AND i.indexprs IS NULL "
+        "AND t.relname IN ('agents', 'block', 'blocks_agents')",
+        NULL, &r, err);
     for (size_t i = 0; rc == MEMFS_OK && i < ARRAY_LEN(KEYS) && why[0] == '\0'; i++)
         if (!has_key(&r, KEYS[i]))
             snprintf(why, n, "the unique key %s is missing", KEYS[i]);
@@ -190,8 +191,9 @@ static memfs_code read_revision(pg_conn *c, letta_db *db, memfs_error *err)
                  "AND c.relname = 'alembic_version'",
                  &r, err);
     if (rc == MEMFS_OK && r.n_rows == 0)
-        return memfs_fail(err, MEMFS_EINVALID, "it has no tables of Letta; start the Letta server "
-                                               "on it once, or name the right database");
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "it has no tables of Letta; start the Letta server "
+                          "on it once, or name the right database");
     if (rc == MEMFS_OK)
         rc = pg_query(c, KEY_REVISION,
                       "SELECT string_agg(version_num, '+' ORDER BY version_num) "

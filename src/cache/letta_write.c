@@ -7,8 +7,8 @@
  *   1. the agent is there, and its organization is read
  *   2. the tip is where the change starts from
  *   3. the rows that change are locked, in order of their ids, and are as they were seen
- *   4. rows are changed, each with its version; made and attached; detached, and deleted when nobody
- *      has them any more
+ *   4. rows are changed, each with its version; made and attached; detached, and deleted when
+ *      nobody has them any more
  *   5. the tip moves
  *
  * Whoever of Letta's waits at a lock of ours finds another version, and tells its caller to try
@@ -16,8 +16,8 @@
  * are ECONFLICT, upon which the caller looks again.
  *
  * What follows the rules of Letta's own code (and is no business of the caller): agents.updated_at
- * moves when a block is attached or detached, a row's tags go before it, `_..._by_id` is the default
- * user where that is of the agent's organization.
+ * moves when a block is attached or detached, a row's tags go before it, `_..._by_id` is the
+ * default user where that is of the agent's organization.
  */
 #include "cache/letta_int.h"
 
@@ -92,7 +92,8 @@ memfs_code letta_make_tips(letta_db *db, memfs_error *err)
 
     if (rc == MEMFS_OK && !is_there)
         rc = pg_work(db->pg, PG_WRITE, make_tips, NULL, err);
-    return rc < 0 ? memfs_context(err, "could not make schema memfs_letta in Letta's database") : rc;
+    return rc < 0 ? memfs_context(err, "could not make schema memfs_letta in Letta's database")
+                  : rc;
 }
 
 static memfs_code move_tip(pg_conn *c, const writing *w, memfs_error *err)
@@ -104,11 +105,13 @@ static memfs_code move_tip(pg_conn *c, const writing *w, memfs_error *err)
     pg_arg_text(&args, w->agent_id);
     pg_arg_oid(&args, w->to);
     if (w->from != NULL)
-        rc = pg_query(c, KEY_MOVE, "UPDATE memfs_letta.tips SET tip = $2 WHERE agent_id = $1", &args,
-                      &r, err);
+        rc = pg_query(c, KEY_MOVE, "UPDATE memfs_letta.tips SET tip = $2 WHERE agent_id = $1",
+                      &args, &r, err);
     else
-        rc = pg_query(c, KEY_MOVE + 1, "INSERT INTO memfs_letta.tips VALUES($1, $2) "
-                                       "ON CONFLICT DO NOTHING", &args, &r, err);
+        rc = pg_query(c, KEY_MOVE + 1,
+                      "INSERT INTO memfs_letta.tips VALUES($1, $2) "
+                      "ON CONFLICT DO NOTHING",
+                      &args, &r, err);
     return rc == MEMFS_OK && r.n_changed != 1 ? fail_changed(w, err) : rc;
 }
 
@@ -129,8 +132,8 @@ static memfs_code check_tip(pg_conn *c, const writing *w, bool *ret_is_done, mem
         rc = pg_col_oid(&r, 0, 0, &tip, err);
     if (rc < 0)
         return rc;
-    *ret_is_done = w->n_runs > 1 && oid_equal(&tip, w->to) &&
-                   (w->from == NULL || !oid_equal(w->from, w->to));
+    *ret_is_done =
+        w->n_runs > 1 && oid_equal(&tip, w->to) && (w->from == NULL || !oid_equal(w->from, w->to));
     if (*ret_is_done || (w->from != NULL && oid_equal(&tip, w->from)))
         return MEMFS_OK;
     return fail_changed(w, err);
@@ -241,7 +244,7 @@ static void add_or(pg_args *a, int at, bool is_set, memfs_str s)
         pg_array_add_null(a, at);
 }
 
-/* $from ..: id, version, label, like, then one array a field, NULL where it is not set. */
+/* $1 to $9: id, version, label, like, then one array a field, NULL where it is not set. */
 static void add_changes(pg_args *a, const writing *w, size_t first, size_t end, size_t n,
                         bool (*is_one)(const letta_change *))
 {
@@ -274,9 +277,9 @@ static void add_changes(pg_args *a, const writing *w, size_t first, size_t end, 
     }
 }
 
-#define CHANGES(from)                                                                              \
-    "unnest(" from ") r(id, version, label, like_id, value, description, char_limit, read_only, "   \
-    "metadata)"
+#define CHANGES                                                                                    \
+    " FROM unnest($1, $2, $3, $4, $5, $6, $7, $8, $9) r(id, version, label, like_id, value, "      \
+    "description, char_limit, read_only, metadata) "
 
 static memfs_code update_rows(pg_conn *c, const writing *w, size_t first, size_t end, size_t n,
                               memfs_error *err)
@@ -285,8 +288,8 @@ static memfs_code update_rows(pg_conn *c, const writing *w, size_t first, size_t
     _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
     memfs_code rc;
 
-    add_actor(&args, w);
     add_changes(&args, w, first, end, n, is_update);
+    add_actor(&args, w);
     rc = pg_query(c, KEY_UPDATE,
                   "UPDATE public.block b SET value = COALESCE(r.value, b.value), "
                   "description = COALESCE(r.description, b.description), "
@@ -294,10 +297,9 @@ static memfs_code update_rows(pg_conn *c, const writing *w, size_t first, size_t
                   "read_only = COALESCE(r.read_only, b.read_only), "
                   "metadata_ = COALESCE(r.metadata::json, b.metadata_::json), "
                   "updated_at = now(), "
-                  "_last_updated_by_id = COALESCE($1, b._last_updated_by_id), "
-                  "_created_by_id = COALESCE(b._created_by_id, $1), version = b.version + 1 FROM "
-                  CHANGES("$2, $3, $4, $5, $6, $7, $8, $9, $10")
-                  " WHERE b.id = r.id AND b.version = r.version",
+                  "_last_updated_by_id = COALESCE($10, b._last_updated_by_id), "
+                  "_created_by_id = COALESCE(b._created_by_id, $10), "
+                  "version = b.version + 1" CHANGES "WHERE b.id = r.id AND b.version = r.version",
                   &args, &r, err);
     return rc == MEMFS_OK && (size_t)r.n_changed != n ? fail_changed(w, err) : rc;
 }
@@ -310,23 +312,22 @@ static memfs_code insert_rows(pg_conn *c, const writing *w, size_t first, size_t
     _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
     memfs_code rc;
 
+    add_changes(&args, w, first, end, n, is_new);
     add_actor(&args, w);
     pg_arg_text(&args, w->agent_id);
     pg_arg_text(&args, buf_str(&w->org));
-    add_changes(&args, w, first, end, n, is_new);
     rc = pg_query(c, KEY_INSERT,
-                  "WITH made AS (INSERT INTO public.block(id, label, value, \"limit\", description, "
-                  "read_only, is_template, preserve_on_migration, metadata_, hidden, "
+                  "WITH made AS (INSERT INTO public.block(id, label, value, \"limit\", "
+                  "description, read_only, is_template, preserve_on_migration, metadata_, hidden, "
                   "organization_id, _created_by_id, _last_updated_by_id, version) "
                   "SELECT COALESCE((SELECT 'block-' || gen_random_uuid() FROM public.block t "
                   "WHERE t.id = r.id), r.id), r.label, COALESCE(r.value, ''), "
                   "COALESCE(r.char_limit, o.\"limit\", 100000), "
                   "COALESCE(r.description, r.label || ' block'), COALESCE(r.read_only, false), "
-                  "false, false, COALESCE(r.metadata, '{}')::json, o.hidden, $3, $1, $1, 1 FROM "
-                  CHANGES("$4, $5, $6, $7, $8, $9, $10, $11, $12")
-                  " LEFT JOIN public.block o ON o.id = r.like_id RETURNING id, label) "
+                  "false, false, COALESCE(r.metadata, '{}')::json, o.hidden, $12, $10, $10, "
+                  "1" CHANGES "LEFT JOIN public.block o ON o.id = r.like_id RETURNING id, label) "
                   "INSERT INTO public.blocks_agents(agent_id, block_id, block_label) "
-                  "SELECT $2, id, label FROM made",
+                  "SELECT $11, id, label FROM made",
                   &args, &r, err);
     return rc == MEMFS_EEXISTS ? fail_changed(w, err) : rc;
 }
@@ -410,11 +411,14 @@ static memfs_code remove_rows(pg_conn *c, writing *w, memfs_error *err)
                   "DELETE FROM public.blocks_agents WHERE agent_id = $1 AND block_id = ANY($2)",
                   &args, &r, err);
     if (rc == MEMFS_OK)
-        rc = pg_query(c, KEY_TAGS_GONE, "DELETE FROM public.blocks_tags t WHERE t.block_id = ANY($1) "
-                                        "AND " IS_ORPHAN("t.block_id"), &ids, &r, err);
+        rc = pg_query(c, KEY_TAGS_GONE,
+                      "DELETE FROM public.blocks_tags t WHERE t.block_id = ANY($1) "
+                      "AND " IS_ORPHAN("t.block_id"),
+                      &ids, &r, err);
     if (rc == MEMFS_OK)
-        rc = pg_query(c, KEY_GONE, "DELETE FROM public.block b WHERE b.id = ANY($1) AND "
-                                   IS_ORPHAN("b.id"), &ids, &r, err);
+        rc = pg_query(c, KEY_GONE,
+                      "DELETE FROM public.block b WHERE b.id = ANY($1) AND " IS_ORPHAN("b.id"),
+                      &ids, &r, err);
     return rc;
 }
 

@@ -168,7 +168,8 @@ static void copy_options(home *h, const home_options *options)
     h->options.block_prefixes = str_make(h->prefixes, options->block_prefixes.len);
     h->database = options->database != NULL ? mem_strdup(options->database) : NULL;
     h->options.database = h->database;
-    h->letta_database = options->letta_database != NULL ? mem_strdup(options->letta_database) : NULL;
+    h->letta_database =
+        options->letta_database != NULL ? mem_strdup(options->letta_database) : NULL;
     h->options.letta_database = h->letta_database;
 }
 

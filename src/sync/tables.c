@@ -42,7 +42,8 @@ memfs_code tables_open(home *h, memfs_error *err)
     if (!is_known)
         home_alarm(h, NULL, "letta_revision",
                    "this memfs was not tested with revision '%s' of Letta's database; all that it "
-                   "uses there is as it has to be", revision);
+                   "uses there is as it has to be",
+                   revision);
     return rc;
 }
 
@@ -91,7 +92,8 @@ static memfs_code write_rows(tables_work *w, memfs_error *err)
 
     if (w->n_changes == 0 && from != NULL && oid_equal(from, &w->main))
         return MEMFS_OK;
-    return letta_write(w->h->letta, str_of(w->a->id), from, &w->main, w->changes, w->n_changes, err);
+    return letta_write(w->h->letta, str_of(w->a->id), from, &w->main, w->changes, w->n_changes,
+                       err);
 }
 
 /* *ret_done, or another round is needed. */
@@ -121,9 +123,10 @@ static memfs_code settle_round(tables_work *w, const memfs_oid *guess, bool *ret
 }
 
 /* guess: as tables_read; what it does not show is left to a look at everything. */
-static memfs_code settle(home *h, agent *a, const memfs_oid *guess, memfs_error *err)
+static memfs_code settle(home *h, agent *a, const memfs_oid *guess, bool was_purged,
+                         memfs_error *err)
 {
-    tables_work w = { .h = h, .a = a };
+    tables_work w = { .h = h, .a = a, .was_purged = was_purged };
     bool is_done = false;
     memfs_code rc = MEMFS_OK;
 
@@ -194,25 +197,37 @@ void tables_follow(advance *v)
 
     if (v->h->letta == NULL || v->is_from_letta)
         return;
-    rc = settle(v->h, v->a, is_zero(&guess) ? NULL : &guess, &err);
+    rc = settle(v->h, v->a, is_zero(&guess) ? NULL : &guess, false, &err);
     judge(v->h, v->a, rc, &err);
     if (rc == MEMFS_OK || v->talk == NULL)
         return;
     if (rc == MEMFS_ENOTFOUND)
-        snprintf(line, sizeof(line), "the Letta server does not know this agent; its blocks will be "
-                                     "written there when it does");
+        snprintf(line, sizeof(line),
+                 "the Letta server does not know this agent; its blocks will be "
+                 "written there when it does");
     else
         snprintf(line, sizeof(line), "the commit is safe; its blocks in Letta will follow (%s)",
                  err.msg);
     v->talk(str_of(line), v->talk_ctx);
 }
 
+memfs_code tables_settle(home *h, agent *a, const memfs_oid *purged, memfs_error *err)
+{
+    memfs_code rc;
+
+    if (h->letta == NULL)
+        return MEMFS_OK;
+    rc = settle(h, a, purged, purged != NULL, err);
+    judge(h, a, rc, err);
+    return rc == MEMFS_ENOTFOUND ? MEMFS_OK : rc;
+}
+
 void home_letta_settle(home *h, agent *a)
 {
-    memfs_error err;
+    memfs_error ignored; /* told by an alarm */
 
-    if (h->letta != NULL)
-        judge(h, a, settle(h, a, NULL, &err), &err);
+    if (tables_settle(h, a, NULL, &ignored) < 0)
+        return;
 }
 
 /* ---- the look at all of them ---- */
@@ -241,7 +256,7 @@ static void settle_marked(home *h, agent *a, uint64_t mark)
 
     if (agent_ready(h, a, true, &err) < 0 || !agent_lock_for(a, LOCK_MS))
         return; /* the next look comes to it again */
-    rc = settle(h, a, NULL, &err);
+    rc = settle(h, a, NULL, false, &err);
     judge(h, a, rc, &err);
     if (rc == MEMFS_OK)
         set_mark(a, mark);
@@ -288,8 +303,10 @@ void home_letta_step(home *h)
         return;
     rc = look_at_all(h, &err);
     if (rc < 0 && !h->letta_told)
-        home_alarm(h, NULL, "letta_away", "Letta's database could not be read, what is changed "
-                                          "there waits: %s", err.msg);
+        home_alarm(h, NULL, "letta_away",
+                   "Letta's database could not be read, what is changed "
+                   "there waits: %s",
+                   err.msg);
     h->letta_told = rc < 0;
     pause_ms = (clock_mono_ms() - began_ms) * LOOK_SHARE;
     h->letta_due_ms = clock_mono_ms() + (pause_ms > LOOK_EVERY_MS ? pause_ms : LOOK_EVERY_MS);

@@ -1,5 +1,6 @@
 /*
- * tables.h - tables mode: the blocks of a Letta server follow main, and main follows them (design 9).
+ * tables.h - tables mode: the blocks of a Letta server follow main, and main follows them (design
+ * 9).
  *
  * A Letta server's database is one more keeper of each memory that both know.  It remembers which
  * commit its rows are of (letta_db.h); from there three are compared, block by block: what that
@@ -31,9 +32,15 @@
 /* Opens what home_options.letta_database names; does nothing when it names none. */
 MEMFS_CHECK memfs_code tables_open(home *h, memfs_error *err);
 /*
- * Main of the agent moved, under its lock: rows follow, before the push is acknowledged.  What fails
- * is told by v->talk and an alarm, and made up for by home_tables_step().
+ * Main of the agent moved, under its lock: rows follow, before the push is acknowledged.  What
+ * fails is told by v->talk and an alarm, and made up for by home_tables_step().
  */
 void tables_follow(advance *v);
+/*
+ * Both sides are brought together, under the agent's lock.  purged: main was just rewritten from
+ * that commit, and what rows have more than it must not come back; NULL: nothing of the kind.  OK
+ * also where there is no tables mode, or Letta does not know the agent.
+ */
+MEMFS_CHECK memfs_code tables_settle(home *h, agent *a, const memfs_oid *purged, memfs_error *err);
 
 #endif

@@ -69,7 +69,8 @@ void tables_work_dispose(tables_work *w)
 
 static int compare_files(const void *a, const void *b)
 {
-    return str_compare((*(const block_row *const *)a)->label, (*(const block_row *const *)b)->label);
+    return str_compare((*(const block_row *const *)a)->label,
+                       (*(const block_row *const *)b)->label);
 }
 
 static void index_side(tables_side *s)
@@ -119,7 +120,8 @@ static int compare_rows(const void *a, const void *b)
 
 static memfs_code look(tables_work *w, const memfs_str *labels, size_t n, memfs_error *err)
 {
-    memfs_code rc = letta_look(w->h->letta, str_of(w->a->id), labels, n, &w->seen, keep_row, w, err);
+    memfs_code rc =
+        letta_look(w->h->letta, str_of(w->a->id), labels, n, &w->seen, keep_row, w, err);
 
     if (rc == MEMFS_OK && w->n_rows > 0)
         qsort(w->rows, w->n_rows, sizeof(*w->rows), compare_rows);
@@ -144,18 +146,29 @@ static memfs_code read_narrow(tables_work *w, const memfs_oid *guess, memfs_erro
     return look(w, labels, w->is.n + w->was.n, err);
 }
 
-/* A commit that main does not contain says nothing of what main dropped. */
+/*
+ * A commit that main does not contain says nothing of what main dropped.  Where something was purged
+ * since, by a memfs that could not ask Letta, that is why.
+ */
 static memfs_code judge_base(tables_work *w, memfs_error *err)
 {
+    _cleanup_(mem_freep) memfs_oid *banned = NULL;
     bool is_ours = false;
-    memfs_code rc;
+    size_t n_banned = 0;
+    memfs_code rc = MEMFS_OK;
 
     w->base = NULL;
-    if (!w->seen.has_tip || !repo_has(w->r, &w->seen.tip))
+    if (!w->seen.has_tip)
         return MEMFS_OK;
-    rc = repo_is_ancestor(w->r, &w->seen.tip, &w->main, &is_ours, err);
-    if (rc == MEMFS_OK && is_ours)
+    if (repo_has(w->r, &w->seen.tip))
+        rc = repo_is_ancestor(w->r, &w->seen.tip, &w->main, &is_ours, err);
+    if (rc == MEMFS_OK && is_ours) {
         w->base = &w->seen.tip;
+        return rc;
+    }
+    if (rc == MEMFS_OK)
+        rc = state_banned(w->h->state, str_of(w->a->id), &banned, &n_banned, err);
+    w->was_purged = w->was_purged || n_banned > 0;
     return rc;
 }
 
@@ -354,6 +367,29 @@ static bool was_taken(const tables_work *w, const letta_block *row)
     return false;
 }
 
+static memfs_code note_birth(const state_birth *birth, void *ctx, memfs_error *err)
+{
+    (void)birth;
+    (void)err;
+    *(bool *)ctx = true;
+    return MEMFS_OK;
+}
+
+/* What was purged may not come back from a row: it follows main, or goes if it was a file once. */
+static memfs_code decide_purged(tables_work *w, const letta_block *row, const block_row *is,
+                                memfs_error *err)
+{
+    bool was_file = false;
+    memfs_code rc;
+
+    if (is != NULL)
+        return write_row(w, row, is, err);
+    rc = state_births(w->h->state, str_of(w->a->id), row->label, note_birth, &was_file, err);
+    if (rc == MEMFS_OK && was_file)
+        add_change(w, (letta_change){ .id = row->id, .version = row->version, .is_gone = true });
+    return rc;
+}
+
 /* A row whose label that commit has as a file, or main. */
 static memfs_code decide_row(tables_work *w, const letta_block *row, memfs_error *err)
 {
@@ -361,6 +397,8 @@ static memfs_code decide_row(tables_work *w, const letta_block *row, memfs_error
     unsigned from_was = LETTA_VALUE, from_is = LETTA_VALUE;
     memfs_code rc = MEMFS_OK;
 
+    if (w->was_purged)
+        return decide_purged(w, row, is, err);
     if (was == NULL && is == NULL) {
         if (w->is_whole && w->seen.has_git_memory && !was_taken(w, row))
             add_edit(w, (tables_edit){ .row = row, .differs = from_was });
@@ -376,7 +414,8 @@ static memfs_code decide_row(tables_work *w, const letta_block *row, memfs_error
         return rc;
     if (was != NULL && from_was == 0) { /* nobody touched it in Letta */
         if (is == NULL)
-            add_change(w, (letta_change){ .id = row->id, .version = row->version, .is_gone = true });
+            add_change(w,
+                       (letta_change){ .id = row->id, .version = row->version, .is_gone = true });
         else if (!tables_same_file(was, is))
             return write_row(w, row, is, err);
     } else if (is == NULL || from_is != 0) {
@@ -419,7 +458,7 @@ static memfs_code decide_file(tables_work *w, const block_row *file, memfs_error
 
     if (find_row(w, file->label) != NULL)
         return MEMFS_OK;
-    if (!w->is_whole || w->n_rows == 0 || !tables_same_file(was, file))
+    if (w->was_purged || !w->is_whole || w->n_rows == 0 || !tables_same_file(was, file))
         return make_row(w, file, err);
     add_edit(w, (tables_edit){ .was = was, .main = file });
     return MEMFS_OK;

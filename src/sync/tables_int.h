@@ -35,6 +35,7 @@ typedef struct tables_work {
     memfs_oid main;
     letta_state seen;
     const memfs_oid *base; /* that commit; NULL: none that counts */
+    bool was_purged;       /* main was rewritten since: rows say nothing that it has to keep */
     bool is_whole;         /* all blocks, not only those that differ between the two commits */
 
     letta_block *rows; /* by label */
@@ -48,7 +49,7 @@ typedef struct tables_work {
     struct {
         char *id;
         int64_t version;
-    } *taken;
+    } * taken;
     size_t n_taken, cap_taken;
     char **kept; /* texts that the above point to */
     size_t n_kept, cap_kept;

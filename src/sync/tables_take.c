@@ -2,8 +2,8 @@
  * tables_take.c - what somebody changed through Letta's API, as a commit.
  *
  * The file that the row's side has is the one of the commit that the rows were of, with the row's
- * fields put into it: front matter stays to the byte where it can.  Merged with main's file, that is
- * the file of the commit.
+ * fields put into it: front matter stays to the byte where it can.  Merged with main's file, that
+ * is the file of the commit.
  */
 #include "sync/tables_int.h"
 
@@ -45,8 +45,10 @@ static memfs_code put_fields(memfs_str was, const letta_block *row, memfs_buf *o
                              memfs_error *err)
 {
     _cleanup_(yaml_doc_freep) yaml_doc *doc = yaml_doc_new();
-    block_fields fields = { .value = row->value, .has_description = row->has_description,
-                            .description = row->description, .read_only = row->read_only };
+    block_fields fields = { .value = row->value,
+                            .has_description = row->has_description,
+                            .description = row->description,
+                            .read_only = row->read_only };
     memfs_code rc = yaml_of_json(row->metadata_json, doc, &fields.metadata, err);
 
     if (rc == MEMFS_OK && was.len > 0)

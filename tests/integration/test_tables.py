@@ -286,6 +286,19 @@ def test_a_missing_repository_removes_no_rows(serving, letta, folder):
     m.server.start()
 
 
+def test_T28_what_is_purged_goes_from_the_rows_and_does_not_come_back(serving, letta):
+    agent = letta.agent(tags=GIT)
+    m = memory(serving(), agent)
+    m.server.rewrites_allowed = True
+    m.must_push({"a.md": "the s3cret-word is\n", "whole.md": "s3cret-word\n", "b.md": "b\n"})
+    m.must_push({"whole.md": None})
+    m.server.cli("purge", "--agent", agent, "--secret-stdin", input=b"s3cret-word")
+    assert "s3cret-word" not in str(letta.values(agent))
+    assert set(letta.values(agent)) == {"a", "b"}
+    assert eventually(lambda: letta.tip(agent) == m.server.tip(agent))
+    assert m.server.git_dir(agent, "grep", "s3cret-word", "main", check=False).returncode == 1
+
+
 def test_an_unknown_schema_is_refused_and_a_fitting_one_is_told(serving, letta):
     letta.sql("UPDATE alembic_version SET version_num = 'abcdef012345'")
     s = serving()

@@ -51,7 +51,8 @@ static void what_differs_is_refused_and_named(void **at)
     static const struct {
         const char *sql, *says;
     } cases[] = {
-        { "ALTER TABLE block RENAME COLUMN version TO versions", "column block.version is missing" },
+        { "ALTER TABLE block RENAME COLUMN version TO versions",
+          "column block.version is missing" },
         { "ALTER TABLE block ALTER COLUMN read_only TYPE varchar",
           "column block.read_only is character varying and not boolean" },
         { "ALTER TABLE block ADD COLUMN owner varchar NOT NULL",
@@ -138,12 +139,13 @@ static void a_memory_is_its_blocks_by_label(void **at)
     add_block(f, AGENT_1, '2', "Zoo", "");
     add_block(f, AGENT_2, '3', "persona", "not me");
     add_block(f, AGENT_1, '4', "other", "another organization''s");
-    ask(f, "INSERT INTO organizations(id, name, privileged_tools) VALUES('org-2', '', false);"
-           "UPDATE block SET organization_id = 'org-2' WHERE id = 'block-4';"
-           "INSERT INTO blocks_agents VALUES('" AGENT_2 "', 'block-2', 'Zoo');"
-           "UPDATE block SET metadata_ = '[1]', hidden = true, read_only = true, description = NULL, "
-           "version = 7 WHERE id = 'block-2'; INSERT INTO blocks_tags(block_id, tag, "
-           "organization_id) VALUES('block-1', 'b', '" ORG "'), ('block-1', 'a', '" ORG "')");
+    ask(f,
+        "INSERT INTO organizations(id, name, privileged_tools) VALUES('org-2', '', false);"
+        "UPDATE block SET organization_id = 'org-2' WHERE id = 'block-4';"
+        "INSERT INTO blocks_agents VALUES('" AGENT_2 "', 'block-2', 'Zoo');"
+        "UPDATE block SET metadata_ = '[1]', hidden = true, read_only = true, description = NULL, "
+        "version = 7 WHERE id = 'block-2'; INSERT INTO blocks_tags(block_id, tag, "
+        "organization_id) VALUES('block-1', 'b', '" ORG "'), ('block-1', 'a', '" ORG "')");
     open_letta(f);
     assert_ok(letta_memory(letta, MEMFS_STR(AGENT_1), NULL, put_block, &out, &f->err));
     assert_string_equal(
@@ -182,8 +184,9 @@ static memfs_code write_one(fixture *f, const char *agent_id, const memfs_oid *f
 
 static letta_change new_block(const char *label, const char *value)
 {
-    return (letta_change){ .id = MEMFS_STR(NEW_ID), .label = str_of(label), .sets = LETTA_VALUE,
-                           .value = str_of(value) };
+    return (letta_change){
+        .id = MEMFS_STR(NEW_ID), .label = str_of(label), .sets = LETTA_VALUE, .value = str_of(value)
+    };
 }
 
 #define ROW                                                                                        \
@@ -198,8 +201,9 @@ static void a_new_block_is_a_row_as_letta_makes_one(void **at)
 
     open_tables(f);
     assert_ok(write_one(f, AGENT_1, NULL, &c));
-    assert_rows(f, ROW, NEW_ID "|system/human|Ada|system/human block|100000|f|{}|1|f|f|" USER "|" USER
-                               "|" ORG);
+    assert_rows(f, ROW,
+                NEW_ID "|system/human|Ada|system/human block|100000|f|{}|1|f|f|" USER "|" USER
+                       "|" ORG);
     assert_rows(f, "SELECT agent_id || block_id || block_label FROM blocks_agents",
                 AGENT_1 NEW_ID "system/human");
     assert_rows(f, "SELECT updated_at > now() - interval '1 hour' FROM agents", "t");
@@ -211,8 +215,9 @@ static void a_new_block_is_a_row_as_letta_makes_one(void **at)
 static void only_the_fields_that_are_set_are_written(void **at)
 {
     fixture *f = *at;
-    letta_change c = { .id = MEMFS_STR("block-1"), .version = 1, .sets = LETTA_VALUE,
-                       .value = MEMFS_STR("new") };
+    letta_change c = {
+        .id = MEMFS_STR("block-1"), .version = 1, .sets = LETTA_VALUE, .value = MEMFS_STR("new")
+    };
 
     add_block(f, AGENT_1, '1', "persona", "old");
     add_block(f, AGENT_1, '2', "other", "old");
@@ -222,12 +227,16 @@ static void only_the_fields_that_are_set_are_written(void **at)
                 "block-1|persona|new|about persona|5000|f|{\"k\": 1}|2|f|" USER "|" USER "|" ORG
                 "\nblock-2|other|old|about other|5000|f|{\"k\": 1}|1|f|" USER "|" USER "|" ORG);
     assert_rows(f, "SELECT updated_at < now() - interval '1 hour' FROM agents", "t");
-    c = (letta_change){ .id = MEMFS_STR("block-1"), .version = 2, .description = MEMFS_STR("d"),
+    c = (letta_change){ .id = MEMFS_STR("block-1"),
+                        .version = 2,
+                        .description = MEMFS_STR("d"),
                         .sets = LETTA_DESCRIPTION | LETTA_LIMIT | LETTA_READ_ONLY | LETTA_METADATA,
-                        .limit = 7, .read_only = true, .metadata_json = MEMFS_STR("{\"a\":[]}") };
+                        .limit = 7,
+                        .read_only = true,
+                        .metadata_json = MEMFS_STR("{\"a\":[]}") };
     assert_ok(write_one(f, AGENT_1, &TIP_2, &c));
-    assert_rows(f, ROW "WHERE id = 'block-1'", "block-1|persona|new|d|7|t|{\"a\":[]}|3|f|" USER "|"
-                                               USER "|" ORG);
+    assert_rows(f, ROW "WHERE id = 'block-1'",
+                "block-1|persona|new|d|7|t|{\"a\":[]}|3|f|" USER "|" USER "|" ORG);
 }
 
 static void K7_nothing_to_change_moves_the_tip_alone(void **at)
@@ -254,7 +263,8 @@ static void what_was_changed_meanwhile_is_a_conflict_and_nothing_is_written(void
     assert_rows(f, "SELECT value FROM block", "by the API");
     assert_rows(f, "SELECT count(*) FROM memfs_letta.tips", "0");
     both[1].version = 2;
-    assert_code(letta_write(letta, MEMFS_STR(AGENT_1), &TIP_1, &TIP_2, both, 2, &f->err), ECONFLICT);
+    assert_code(letta_write(letta, MEMFS_STR(AGENT_1), &TIP_1, &TIP_2, both, 2, &f->err),
+                ECONFLICT);
     ask(f, "DELETE FROM blocks_agents");
     assert_code(letta_write(letta, MEMFS_STR(AGENT_1), NULL, &TIP_1, both, 2, &f->err), ECONFLICT);
     assert_rows(f, "SELECT count(*) FROM block", "1");
@@ -319,15 +329,18 @@ static void an_id_that_another_row_has_is_left_to_it(void **at)
     add_agent(f, AGENT_2, "bob");
     add_block(f, AGENT_2, '1', "persona", "bob''s");
     open_tables(f);
-    assert_ok(write_one(f, AGENT_2, NULL, &(letta_change){ .id = MEMFS_STR(NEW_ID),
-                                                           .label = MEMFS_STR("x"),
-                                                           .sets = LETTA_VALUE,
-                                                           .value = MEMFS_STR("bob's") }));
+    assert_ok(write_one(f, AGENT_2, NULL,
+                        &(letta_change){ .id = MEMFS_STR(NEW_ID),
+                                         .label = MEMFS_STR("x"),
+                                         .sets = LETTA_VALUE,
+                                         .value = MEMFS_STR("bob's") }));
     assert_ok(write_one(f, AGENT_1, NULL, &c));
     assert_rows(f, "SELECT value FROM block WHERE id = '" NEW_ID "'", "bob's");
-    assert_rows(f, "SELECT value || ' ' || (block_id ~ '^block-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-"
-                   "[89ab][0-9a-f]{3}-[0-9a-f]{12}$') FROM block JOIN blocks_agents ON id = block_id "
-                   "WHERE agent_id = '" AGENT_1 "'", "mine true");
+    assert_rows(f,
+                "SELECT value || ' ' || (block_id ~ '^block-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-"
+                "[89ab][0-9a-f]{3}-[0-9a-f]{12}$') FROM block JOIN blocks_agents ON id = block_id "
+                "WHERE agent_id = '" AGENT_1 "'",
+                "mine true");
 }
 
 static void a_renamed_block_takes_its_attributes_along(void **at)
@@ -338,11 +351,13 @@ static void a_renamed_block_takes_its_attributes_along(void **at)
 
     moved[0].like_id = MEMFS_STR("block-1");
     add_block(f, AGENT_1, '1', "persona", "text");
-    ask(f, "UPDATE block SET hidden = true; INSERT INTO blocks_tags(block_id, tag, organization_id) "
-           "VALUES('block-1', 't', '" ORG "')");
+    ask(f,
+        "UPDATE block SET hidden = true; INSERT INTO blocks_tags(block_id, tag, organization_id) "
+        "VALUES('block-1', 't', '" ORG "')");
     open_tables(f);
     assert_ok(letta_write(letta, MEMFS_STR(AGENT_1), NULL, &TIP_2, moved, 2, &f->err));
-    assert_rows(f, ROW, NEW_ID "|renamed|text|renamed block|5000|f|{}|1|t|f|f|" USER "|" USER "|" ORG);
+    assert_rows(f, ROW,
+                NEW_ID "|renamed|text|renamed block|5000|f|{}|1|t|f|f|" USER "|" USER "|" ORG);
     assert_rows(f, "SELECT block_id || tag FROM blocks_tags", NEW_ID "t");
 }
 
@@ -386,7 +401,8 @@ static void a_mark_changes_with_each_change(void **at)
         "INSERT INTO blocks_agents VALUES('" AGENT_1 "', 'block-2', 'other')",
         "INSERT INTO agents_tags VALUES('" AGENT_1 "', 'git-memory-enabled')",
     };
-    _cleanup_(buf_dispose) memfs_buf before = MEMFS_BUF_INIT(1 << 12), now = MEMFS_BUF_INIT(1 << 12);
+    _cleanup_(buf_dispose) memfs_buf before = MEMFS_BUF_INIT(1 << 12),
+                                     now = MEMFS_BUF_INIT(1 << 12);
     fixture *f = *at;
 
     add_agent(f, AGENT_2, "bob");
