@@ -139,11 +139,13 @@ def test_a_shared_block_is_one_row_and_two_files(letta, serving):
 
 
 def test_H2_lettas_own_writers_and_pushes_lose_nothing(letta, serving):
-    """Four that push and four that PATCH the same block, which answers 409 when we were first."""
+    """Four that push one block and four that PATCH one each, which is answered 200, or 409 when we
+    were first.  The API has no condition of its own, so each has a block for itself."""
     agent = letta.create_agent({})
-    memory(serving, agent).push({"shared.md": "begin\n\n"})
-    block = letta.blocks(agent)["shared"]["id"]
-    stopping, said, failures = threading.Event(), set(), []
+    memory(serving, agent).push({"shared.md": "begin\n\n",
+                                 **{f"own-{n}.md": "begin\n" for n in range(4)}})
+    ids = {label: row["id"] for label, row in letta.blocks(agent).items()}
+    stopping, said, last, failures = threading.Event(), set(), {}, []
 
     def push(n):
         m, i = Memory(serving, agent, timeout=120), 0
@@ -151,19 +153,22 @@ def test_H2_lettas_own_writers_and_pushes_lose_nothing(letta, serving):
             refresh(m)
             i += 1
             line = f"git {n} {i}"
-            if m.push({"shared.md": m.files["shared.md"].decode() + line + "\n\n"}).acked:
+            own = f"own-{n}.md"         # its front matter, while Letta changes its value
+            files = {"shared.md": m.files["shared.md"].decode() + line + "\n\n",
+                     own: front(m.files[own].decode().split("---\n")[-1], description=line)}
+            if m.push(files).acked:
                 said.add(line)
 
     def patch(n):
-        # the API has no condition on a version, so each line replaces the whole value: what counts
-        # is that the value itself was in git once
         i = 0
         while not stopping.is_set():
             i += 1
-            line = f"letta {n} {i}"
-            answer = letta.request("PATCH", f"/v1/blocks/{block}", {"value": f"begin\n\n{line}\n\n"})
+            value = f"Letta's {i}\n"
+            answer = letta.request("PATCH", f"/v1/blocks/{ids[f'own-{n}']}", {"value": value})
             assert answer.status in (200, 409), answer
-            time.sleep(0.3)
+            if answer.status == 200:
+                last[n] = value
+            time.sleep(0.2)
 
     def guard(fn, n):
         try:
@@ -180,6 +185,13 @@ def test_H2_lettas_own_writers_and_pushes_lose_nothing(letta, serving):
         t.join(120)
     assert not failures, failures
     assert eventually(lambda: tip_of(letta, agent) == serving.tip(agent) and
-                      letta.values(agent)["shared"] == file_at(serving, agent, "shared.md"))
-    ever = serving.git_dir(agent, "log", "-p", "--format=", "main").stdout.decode()
-    assert all(f"+{line}\n" in ever for line in said)
+                      all(value == body(file_at(serving, agent, label + ".md"))
+                          for label, value in letta.values(agent).items()))
+    assert said <= set(file_at(serving, agent, "shared.md").split("\n"))
+    assert len(last) == 4
+    for n, value in last.items():
+        assert value in file_at(serving, agent, f"own-{n}.md"), (n, value)
+
+
+def body(text):
+    return text.split("---\n")[-1]
