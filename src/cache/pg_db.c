@@ -309,6 +309,15 @@ static memfs_code read_version(pg_conn *c, int64_t *ret, memfs_error *err)
     return rc;
 }
 
+static memfs_code write_version(pg_conn *c, int64_t version, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+
+    pg_arg_int(&args, version);
+    return pg_query(c, PG_KEY_VERSION + 1, "UPDATE version SET version = $1", &args, &r, err);
+}
+
 /*
  * A step and its number are one transaction.  Whoever comes second waits at the lock, and finds the
  * work done when it looks again.
@@ -328,8 +337,11 @@ static memfs_code migrate(pg_conn *c, void *ctx, memfs_error *err)
                           "the database was made by a newer memfs (schema %lld, this one knows %d): "
                           "install that one again",
                           (long long)version, (int)newest_version());
-    for (; rc == MEMFS_OK && version < newest_version(); version++)
+    for (; rc == MEMFS_OK && version < newest_version(); version++) {
         rc = pg_exec(c, PG_MIGRATIONS[version], &r, err);
+        if (rc == MEMFS_OK)
+            rc = write_version(c, version + 1, err);
+    }
     return rc < 0 ? memfs_context(err, "could not prepare the database") : rc;
 }
 

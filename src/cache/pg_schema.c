@@ -116,7 +116,6 @@ const char *const PG_MIGRATIONS[] = {
     "ALTER TABLE births ADD COLUMN tags bytea NOT NULL DEFAULT '',"
     "  ADD COLUMN block_id bytea NOT NULL DEFAULT '',"
     "  ADD COLUMN char_limit int8 NOT NULL DEFAULT 0,"
-    "  ADD COLUMN hidden bool NOT NULL DEFAULT false;"
-    "UPDATE version SET version = version + 1;",
+    "  ADD COLUMN hidden bool NOT NULL DEFAULT false;",
     NULL,
 };
