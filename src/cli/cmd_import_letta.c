@@ -3,10 +3,8 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "memory/ids.h"
-#include "store/gitconfig.h"
 #include "sync/home_database.h"
 
-#include <stdlib.h>
 #include <string.h>
 
 /*
@@ -17,7 +15,6 @@
 
 #define CONFIGURED "configured"
 #define VARIABLE "MEMFS_LETTA_DATABASE"
-#define CONFIG_KEY "memfs.lettadatabase"
 
 static long long count_of(const json_t *result, const char *key)
 {
@@ -48,23 +45,13 @@ static cli_exit exit_of(const json_t *result, size_t n_findings)
 /* The address that is not in the command line: *ret is the caller's. */
 static memfs_code configured_url(const char *home, char **ret, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *path = mem_printf("%s/config", home);
-    _cleanup_(gitconfig_closep) gitconfig *file = NULL;
-    const char *url = getenv(VARIABLE);
-    memfs_code rc;
+    memfs_code rc = home_letta_url(home, NULL, ret, err);
 
-    if (url == NULL || url[0] == '\0') {
-        rc = gitconfig_open(path, &file, err);
-        if (rc < 0)
-            return rc;
-        url = gitconfig_get(file, CONFIG_KEY);
-    }
-    if (url == NULL)
+    if (rc == MEMFS_OK && *ret == NULL)
         return memfs_fail(err, MEMFS_EINVALID,
                           "no database is configured: set $" VARIABLE ", or memfs.lettaDatabase in "
                           "the config of the data folder");
-    *ret = mem_strdup(url);
-    return MEMFS_OK;
+    return rc;
 }
 
 static memfs_code add_source(const char *home, const char *letta, const char *letta_url,

@@ -123,6 +123,17 @@ static void tags_again(memfs_str json, memfs_buf *out)
     json_decref(tags);
 }
 
+/* In tables mode, an agent that both sides know is kept the same on both by itself. */
+static bool is_kept_the_same(const import *i, memfs_str id)
+{
+    memfs_error ignored;
+    bool is_known = false;
+
+    return home_settings(i->self->home)->letta_database != NULL &&
+           state_agent_known(home_state(i->self->home), id, &is_known, &ignored) == MEMFS_OK &&
+           is_known;
+}
+
 static void begin_agent(import *i, const letta_agent *agent)
 {
     snprintf(i->id, sizeof(i->id), "%.*s", (int)agent->id.len, agent->id.ptr);
@@ -137,6 +148,10 @@ static void begin_agent(import *i, const letta_agent *agent)
             i, "skipped", MEMFS_STR(""),
             "Letta keeps its memory in git: bring its repository, or say --with-git to take what "
             "its tables have");
+    } else if (is_kept_the_same(i, agent->id)) {
+        i->n_skipped++;
+        finding(i, "skipped", MEMFS_STR(""),
+                "this server keeps its blocks and Letta's the same (--letta-database)");
     } else {
         i->moving = movein_new(i->self->home, agent);
     }

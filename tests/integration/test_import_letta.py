@@ -346,6 +346,23 @@ def test_agents_of_every_organization_come_over(letta, servers):
     assert server.value(agent, "human") == "x"
 
 
+def test_what_tables_mode_keeps_the_same_is_left_to_it(letta, servers):
+    agent = letta.agent("Ada")
+    block = letta.block([agent], "human", "tea", ["t"], limit=5000)
+    before = postgres.sql(letta.url, "SELECT xmin, ctid, b::text FROM block b")
+    server = servers(env={"MEMFS_LETTA_DATABASE": letta.url})
+    assert must(server, "--letta", "configured", env={"MEMFS_LETTA_DATABASE": letta.url})["made"] == 1
+    assert server.value(agent, "human") == "tea"
+    assert postgres.sql(letta.url, "SELECT xmin, ctid, b::text FROM block b") == before
+    out = must(server, "--letta", letta.url)
+    assert out["skipped"] == 1 and "--letta-database" in out["findings"][0]["text"]
+    letta.change(block, "coffee")
+    deadline = time.monotonic() + 120
+    while server.value(agent, "human") != "coffee":
+        assert time.monotonic() < deadline, server.log_tail()
+        time.sleep(0.2)
+
+
 # -- troubles ----------------------------------------------------------------------------------------
 
 
