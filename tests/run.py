@@ -287,6 +287,7 @@ def phases():
         ("fuzz", [phase_fuzz]),
         ("postgres", asan_parts("postgres", POSTGRES, beside=["tests/with-postgres"])),
         ("letta", [phase_letta]),
+        ("lettaserver", [phase_lettaserver]),
         ("clang", [phase_clang]),
     ]
 

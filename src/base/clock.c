@@ -96,6 +96,50 @@ void clock_iso(int64_t wall_us, char out[CLOCK_ISO_LEN])
     memcpy(out + n, "Z", 2);
 }
 
+static bool read_digits(const char **at, size_t n, int *ret)
+{
+    *ret = 0;
+    for (size_t i = 0; i < n; i++, (*at)++) {
+        if (**at < '0' || **at > '9')
+            return false;
+        *ret = *ret * 10 + (**at - '0');
+    }
+    return true;
+}
+
+static bool read_char(const char **at, char c)
+{
+    if (**at != c)
+        return false;
+    (*at)++;
+    return true;
+}
+
+bool clock_of_iso(const char *text, int64_t *ret_us)
+{
+    struct tm when = { .tm_isdst = 0 };
+    int micros = 0;
+    char again[CLOCK_ISO_LEN];
+    const char *at = text;
+
+    if (!read_digits(&at, 4, &when.tm_year) || !read_char(&at, '-') ||
+        !read_digits(&at, 2, &when.tm_mon) || !read_char(&at, '-') ||
+        !read_digits(&at, 2, &when.tm_mday) || !read_char(&at, 'T') ||
+        !read_digits(&at, 2, &when.tm_hour) || !read_char(&at, ':') ||
+        !read_digits(&at, 2, &when.tm_min) || !read_char(&at, ':') ||
+        !read_digits(&at, 2, &when.tm_sec))
+        return false;
+    if (*at == '.' && (at++, !read_digits(&at, 6, &micros)))
+        return false;
+    if (!read_char(&at, 'Z') || *at != '\0' || when.tm_year < 1970 || when.tm_year > 2100)
+        return false;
+    when.tm_year -= 1900;
+    when.tm_mon--;
+    *ret_us = (int64_t)timegm(&when) * 1000000 + micros;
+    clock_iso(*ret_us, again);
+    return strcmp(again, text) == 0; /* no 31st of February */
+}
+
 void clock_sleep_ms(int64_t ms)
 {
     struct timespec left = { ms / 1000, (ms % 1000) * 1000000 };

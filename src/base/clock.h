@@ -16,6 +16,8 @@ int64_t clock_wall_us(void); /* since 1970, UTC */
 /* ISO 8601 with Z, microseconds only when they are not zero (http-api 1.1). */
 #define CLOCK_ISO_LEN 40
 void clock_iso(int64_t wall_us, char out[CLOCK_ISO_LEN]);
+/* What clock_iso wrote, of the years 1970 to 2100; false: anything else. */
+bool clock_of_iso(const char *text, int64_t *ret_us);
 
 void clock_sleep_ms(int64_t ms);
 

@@ -50,7 +50,7 @@ static memfs_code open_sqlite(const char *folder, state **ret_state, cache **ret
 }
 
 /* Never closed again: its library keeps things that belong to the process. */
-static memfs_code open_module(pg_module_open_fn *ret, memfs_error *err)
+memfs_code database_symbol(const char *name, void **ret, memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = NULL;
     memfs_error why;
@@ -62,8 +62,7 @@ static memfs_code open_module(pg_module_open_fn *ret, memfs_error *err)
         return memfs_fail(err, MEMFS_ENOTFOUND,
                           "PostgreSQL cannot be used: %s; install libpq5, or memfs anew",
                           path == NULL ? why.msg : dlerror());
-    /* the only way from an object to a function that POSIX gives */
-    *(void **)ret = dlsym(module, PG_MODULE_OPEN);
+    *ret = dlsym(module, name);
     if (*ret == NULL)
         return memfs_fail(err, MEMFS_EINTERNAL, "'%s' is of another memfs", path);
     return MEMFS_OK;
@@ -78,6 +77,7 @@ memfs_code database_open(const char *url, bool is_shared, const char *folder, st
     *ret_was_reset = false;
     if (url == NULL || url[0] == '\0')
         return open_sqlite(folder, ret_state, ret_cache, ret_was_reset, err);
-    rc = open_module(&open_pg, err);
+    /* the only way from an object to a function that POSIX gives */
+    rc = database_symbol(PG_MODULE_OPEN, (void **)&open_pg, err);
     return rc < 0 ? rc : open_pg(url, is_shared, ret_state, ret_cache, err);
 }

@@ -26,5 +26,7 @@ char *database_name(const char *url);
 MEMFS_CHECK memfs_code database_open(const char *url, bool is_shared, const char *folder,
                                      state **ret_state, cache **ret_cache, bool *ret_was_reset,
                                      memfs_error *err);
+/* A function of the module, which is opened for it; for letta_db.c.  ENOTFOUND as above. */
+MEMFS_CHECK memfs_code database_symbol(const char *name, void **ret, memfs_error *err);
 
 #endif

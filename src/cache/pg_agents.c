@@ -222,25 +222,41 @@ static memfs_code merge_births(pg_conn *c, const struct merging *m, memfs_error 
 {
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
     _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
-    int labels, times;
+    int labels, times, tags, ids, limits, hiddens;
 
     if (m->n == 0)
         return MEMFS_OK;
     pg_arg_text(&args, m->agent->id);
     labels = pg_arg_array(&args, PG_BYTES, m->n);
     times = pg_arg_array(&args, PG_INT, m->n);
+    tags = pg_arg_array(&args, PG_BYTES, m->n);
+    ids = pg_arg_array(&args, PG_BYTES, m->n);
+    limits = pg_arg_array(&args, PG_INT, m->n);
+    hiddens = pg_arg_array(&args, PG_BOOL, m->n);
     for (size_t i = 0; i < m->n; i++) {
         pg_array_add_str(&args, labels, m->births[i].label);
         pg_array_add_int(&args, times, m->births[i].created_at_us);
+        pg_array_add_str(&args, tags, m->births[i].tags_json);
+        pg_array_add_str(&args, ids, m->births[i].block_id);
+        pg_array_add_int(&args, limits, m->births[i].limit);
+        pg_array_add_bool(&args, hiddens, m->births[i].hidden);
     }
-    return pg_query(c, KEY_BIRTHS_MERGE,
-                    "INSERT INTO births AS b(agent_id, label, created_at) "
-                    "SELECT $1, label, min(created_at) FROM unnest($2, $3) n(label, created_at) "
-                    "WHERE NOT EXISTS(SELECT FROM births o WHERE o.agent_id = $1 AND "
-                    "o.label = n.label AND o.created_at <= n.created_at) "
-                    "GROUP BY label ON CONFLICT(agent_id, label) DO UPDATE "
-                    "SET created_at = excluded.created_at WHERE b.created_at > excluded.created_at",
-                    &args, &r, err);
+    return pg_query(
+        c, KEY_BIRTHS_MERGE,
+        "INSERT INTO births AS b(agent_id, label, created_at, tags, block_id, char_limit, hidden) "
+        "SELECT DISTINCT ON (label) $1, label, created_at, tags, block_id, char_limit, hidden "
+        "FROM unnest($2, $3, $4, $5, $6, $7) "
+        "n(label, created_at, tags, block_id, char_limit, hidden) "
+        "WHERE NOT EXISTS(SELECT FROM births o WHERE o.agent_id = $1 AND o.label = n.label AND "
+        "o.created_at <= n.created_at AND (o.block_id <> '' OR n.block_id = '') AND "
+        "(n.tags = '' OR (o.tags, o.char_limit, o.hidden) = (n.tags, n.char_limit, n.hidden))) "
+        "ORDER BY label, created_at ON CONFLICT(agent_id, label) DO UPDATE "
+        "SET created_at = least(b.created_at, excluded.created_at), "
+        "tags = CASE WHEN excluded.tags = '' THEN b.tags ELSE excluded.tags END, "
+        "block_id = CASE WHEN b.block_id = '' THEN excluded.block_id ELSE b.block_id END, "
+        "char_limit = CASE WHEN excluded.tags = '' THEN b.char_limit ELSE excluded.char_limit END, "
+        "hidden = CASE WHEN excluded.tags = '' THEN b.hidden ELSE excluded.hidden END",
+        &args, &r, err);
 }
 
 static memfs_code merge_within(pg_conn *c, void *ctx, memfs_error *err)

@@ -309,6 +309,15 @@ static memfs_code read_version(pg_conn *c, int64_t *ret, memfs_error *err)
     return rc;
 }
 
+static memfs_code write_version(pg_conn *c, int64_t version, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+
+    pg_arg_int(&args, version);
+    return pg_query(c, PG_KEY_VERSION + 1, "UPDATE version SET version = $1", &args, &r, err);
+}
+
 /*
  * A step and its number are one transaction.  Whoever comes second waits at the lock, and finds the
  * work done when it looks again.
@@ -328,8 +337,11 @@ static memfs_code migrate(pg_conn *c, void *ctx, memfs_error *err)
                           "the database was made by a newer memfs (schema %lld, this one knows %d): "
                           "install that one again",
                           (long long)version, (int)newest_version());
-    for (; rc == MEMFS_OK && version < newest_version(); version++)
+    for (; rc == MEMFS_OK && version < newest_version(); version++) {
         rc = pg_exec(c, PG_MIGRATIONS[version], &r, err);
+        if (rc == MEMFS_OK)
+            rc = write_version(c, version + 1, err);
+    }
     return rc < 0 ? memfs_context(err, "could not prepare the database") : rc;
 }
 
@@ -346,11 +358,10 @@ static memfs_code is_current(pg_conn *c, void *ctx, memfs_error *err)
 
 typedef enum serving { SERVE_NOBODY, SERVE_ALONE, SERVE_TOGETHER } serving;
 
-static memfs_code open_db(const char *url, serving how, pg_db **ret, memfs_error *err)
+static memfs_code new_db(const char *url, serving how, pg_db **ret, memfs_error *err)
 {
     pthread_condattr_t attr;
     pg_db *db;
-    bool current = false;
     memfs_code rc = pg_url_check(url, err);
 
     if (rc < 0)
@@ -364,6 +375,18 @@ static memfs_code open_db(const char *url, serving how, pg_db **ret, memfs_error
     pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
     pthread_cond_init(&db->freed, &attr);
     pthread_condattr_destroy(&attr);
+    *ret = db;
+    return MEMFS_OK;
+}
+
+static memfs_code open_db(const char *url, serving how, pg_db **ret, memfs_error *err)
+{
+    pg_db *db;
+    bool current = false;
+    memfs_code rc = new_db(url, how, &db, err);
+
+    if (rc < 0)
+        return rc;
     rc = pg_work(db, PG_ONE, is_current, &current, err);
     if (rc == MEMFS_OK && !current)
         rc = pg_work(db, PG_WRITE, migrate, NULL, err);
@@ -389,6 +412,11 @@ memfs_code pg_db_open_serving(const char *url, bool is_shared, pg_db **ret, memf
 const char *pg_db_url(const pg_db *db)
 {
     return db->url;
+}
+
+memfs_code pg_db_open_as_is(const char *url, pg_db **ret, memfs_error *err)
+{
+    return new_db(url, SERVE_NOBODY, ret, err);
 }
 
 pg_db *pg_db_share(pg_db *db)

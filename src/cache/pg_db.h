@@ -54,6 +54,8 @@ MEMFS_CHECK memfs_code pg_db_open(const char *url, pg_db **ret, memfs_error *err
  */
 MEMFS_CHECK memfs_code pg_db_open_serving(const char *url, bool is_shared, pg_db **ret,
                                           memfs_error *err);
+/* Another program's database: nothing of ours is looked for in it or made. */
+MEMFS_CHECK memfs_code pg_db_open_as_is(const char *url, pg_db **ret, memfs_error *err);
 void pg_db_close(pg_db *db); /* NULL is fine */
 /* One more user of the same pool; each is ended by pg_db_close. */
 pg_db *pg_db_share(pg_db *db);

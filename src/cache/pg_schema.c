@@ -123,7 +123,11 @@ const char *const PG_MIGRATIONS[] = {
     "  name text COLLATE \"C\" NOT NULL UNIQUE,"
     "  url bytea NOT NULL,"
     "  token_hash bytea NOT NULL,"
-    "  seen_at timestamptz NOT NULL);"
-    "UPDATE version SET version = 2;",
+    "  seen_at timestamptz NOT NULL);",
+
+    "ALTER TABLE births ADD COLUMN tags bytea NOT NULL DEFAULT '',"
+    "  ADD COLUMN block_id bytea NOT NULL DEFAULT '',"
+    "  ADD COLUMN char_limit int8 NOT NULL DEFAULT 0,"
+    "  ADD COLUMN hidden bool NOT NULL DEFAULT false;",
     NULL,
 };

@@ -74,6 +74,9 @@ static memfs_code agent_add(state *s, memfs_str id, memfs_str org_id, int64_t no
 
 /* ---- births ---- */
 
+#define BIRTH_SELECT                                                                               \
+    "SELECT label, created_at, tags, block_id, char_limit, hidden FROM births WHERE agent_id = $1"
+
 static memfs_code births_add(state *s, memfs_str agent_id, const memfs_str *labels, size_t n,
                              int64_t now_us, memfs_error *err)
 {
@@ -95,19 +98,23 @@ static memfs_code births(state *s, memfs_str agent_id, memfs_str label, state_bi
                          void *ctx, memfs_error *err)
 {
     _cleanup_(pg_fetch_dispose) pg_fetch f =
-        PG_FETCH_INIT(KEY_BIRTHS, "SELECT label, created_at FROM births WHERE agent_id = $1 "
-                                  "ORDER BY label");
+        PG_FETCH_INIT(KEY_BIRTHS, BIRTH_SELECT " ORDER BY label");
     memfs_code rc;
 
     pg_arg_text(&f.args, agent_id);
     if (label.len > 0) {
         f.key = KEY_BIRTH;
-        f.sql = "SELECT label, created_at FROM births WHERE agent_id = $1 AND label = $2";
+        f.sql = BIRTH_SELECT " AND label = $2";
         pg_arg_bytes(&f.args, label);
     }
     rc = pg_fetch_run(s, &f, err);
     for (int row = 0; rc == MEMFS_OK && row < f.result.n_rows; row++) {
-        state_birth birth = { pg_col_str(&f.result, row, 0), pg_col_int(&f.result, row, 1) };
+        state_birth birth = { .label = pg_col_str(&f.result, row, 0),
+                              .created_at_us = pg_col_int(&f.result, row, 1),
+                              .tags_json = pg_col_str(&f.result, row, 2),
+                              .block_id = pg_col_str(&f.result, row, 3),
+                              .limit = pg_col_int(&f.result, row, 4),
+                              .hidden = pg_col_int(&f.result, row, 5) != 0 };
 
         rc = fn(&birth, ctx, err);
     }

@@ -66,6 +66,8 @@ const char *const SQLITE_CACHE_MIGRATIONS[] = {
  *
  * Step 2: tokens and mirrors.  Of a token only the hash is here (S4), unique so that no two rows
  * answer for one token.  A mirror's row is what was learned of a remote, whole in each write.
+ *
+ * Step 3: what a block brought along from a Letta server stands beside its birth.
  */
 const char *const SQLITE_STATE_MIGRATIONS[] = {
     "CREATE TABLE agents("
@@ -113,5 +115,9 @@ const char *const SQLITE_STATE_MIGRATIONS[] = {
     "  note_text TEXT NOT NULL,"
     "  note_at INTEGER NOT NULL,"
     "  PRIMARY KEY(agent_id, remote)) WITHOUT ROWID;",
+    "ALTER TABLE births ADD COLUMN tags TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE births ADD COLUMN block_id TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE births ADD COLUMN char_limit INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE births ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;",
     NULL,
 };

@@ -18,6 +18,8 @@
 #define MIRROR_COLUMNS                                                                             \
     "agent_id, remote, mark, remote_tip, meta_tip, seen_at, pushed_at, proof_at, proof_tree, "     \
     "answer, detail, n_failures, failed_at, next_try, note, note_text, note_at"
+#define BIRTH_SELECT                                                                               \
+    "SELECT label, created_at, tags, block_id, char_limit, hidden FROM births WHERE agent_id = ?1"
 #define MIRROR_SELECT "SELECT " MIRROR_COLUMNS " FROM mirrors"
 
 static const char *const FIXED[] = {
@@ -26,10 +28,10 @@ static const char *const FIXED[] = {
                       "updated_at) VALUES(?1, ?2, ?1, '[]', ?3, ?3)",
     [KEY_AGENT_COUNT] = "SELECT count(*) FROM agents",
     [KEY_CURSOR] = "SELECT created_at FROM agents WHERE agent_id = ?1",
-    [KEY_BIRTH] = "SELECT label, created_at FROM births WHERE agent_id = ?1 AND label = ?2",
+    [KEY_BIRTH] = BIRTH_SELECT " AND label = ?2",
     [KEY_BIRTH_ADD] =
         "INSERT OR IGNORE INTO births(agent_id, label, created_at) VALUES(?1, ?2, ?3)",
-    [KEY_BIRTHS] = "SELECT label, created_at FROM births WHERE agent_id = ?1 ORDER BY label",
+    [KEY_BIRTHS] = BIRTH_SELECT " ORDER BY label",
     [KEY_BANNED] = "SELECT object FROM banned WHERE agent_id = ?1 ORDER BY object",
     [KEY_BANNED_ADD] = "INSERT OR IGNORE INTO banned(agent_id, object) VALUES(?1, ?2)",
     [KEY_IS_LIST] = "SELECT CASE WHEN json_valid(?1) THEN json_type(?1) = 'array' ELSE 0 END",
@@ -39,9 +41,13 @@ static const char *const FIXED[] = {
     [KEY_MERGE] = "UPDATE agents SET name = ifnull(?2, name), tags = ifnull(?3, tags), "
                   "created_at = min(created_at, ifnull(?4, created_at)), "
                   "updated_at = max(updated_at, ?5) WHERE agent_id = ?1",
-    [KEY_BIRTH_MERGE] = "INSERT INTO births(agent_id, label, created_at) VALUES(?1, ?2, ?3) "
-                        "ON CONFLICT(agent_id, label) DO UPDATE SET "
-                        "created_at = min(created_at, excluded.created_at)",
+    [KEY_BIRTH_MERGE] =
+        "INSERT INTO births(agent_id, label, created_at, tags, block_id, char_limit, hidden) "
+        "VALUES(?1, ?2, ?3, ifnull(?4, ''), ifnull(?5, ''), ?6, ?7) "
+        "ON CONFLICT(agent_id, label) DO UPDATE SET "
+        "created_at = min(created_at, excluded.created_at), tags = ifnull(?4, tags), "
+        "block_id = iif(block_id = '', excluded.block_id, block_id), "
+        "char_limit = iif(?4 IS NULL, char_limit, ?6), hidden = iif(?4 IS NULL, hidden, ?7)",
     [KEY_TOKENS] = "SELECT token_id, name, scope, hash, created_at, expires_at, revoked_at "
                    "FROM tokens ORDER BY created_at, token_id",
     [KEY_TOKEN] = "SELECT revoked_at FROM tokens WHERE token_id = ?1",
@@ -381,6 +387,16 @@ static memfs_code births_add(state *base, memfs_str agent_id, const memfs_str *l
     return sqlite_write_end(c, births_add_within(c, agent_id, labels, n, now_us, err), err);
 }
 
+static void read_birth(sqlite_query *s, state_birth *ret)
+{
+    *ret = (state_birth){ .label = sqlite_col_str(s, 0),
+                          .created_at_us = sqlite_col_int(s, 1),
+                          .tags_json = sqlite_col_str(s, 2),
+                          .block_id = sqlite_col_str(s, 3),
+                          .limit = sqlite_col_int(s, 4),
+                          .hidden = sqlite_col_int(s, 5) != 0 };
+}
+
 static memfs_code births(state *base, memfs_str agent_id, memfs_str label, state_birth_fn fn,
                          void *ctx, memfs_error *err)
 {
@@ -401,7 +417,9 @@ static memfs_code births(state *base, memfs_str agent_id, memfs_str label, state
         rc = sqlite_step(&s, &is_row, err);
         if (rc < 0 || !is_row)
             return rc;
-        state_birth birth = { sqlite_col_str(&s, 0), sqlite_col_int(&s, 1) };
+        state_birth birth;
+
+        read_birth(&s, &birth);
         rc = fn(&birth, ctx, err);
         if (rc != MEMFS_OK)
             return rc;
@@ -499,23 +517,42 @@ static memfs_code check_tags(sqlite_conn *c, memfs_str tags_json, memfs_error *e
     return memfs_fail(err, MEMFS_EINVALID, "the tags of an agent must be a list");
 }
 
+static void bind_known(sqlite_query *s, int number, memfs_str text)
+{
+    if (text.len > 0)
+        sqlite_bind_str(s, number, text);
+    else
+        sqlite_bind_null(s, number);
+}
+
 /* What the other side does not say (empty, 0) is left as it is here. */
 static void bind_merge(sqlite_query *s, const state_agent *agent)
 {
     sqlite_bind_str(s, 1, agent->id);
-    sqlite_bind_null(s, 2);
-    sqlite_bind_null(s, 3);
+    bind_known(s, 2, agent->name);
+    bind_known(s, 3, agent->tags_json);
     sqlite_bind_null(s, 4);
-    if (agent->name.len > 0)
-        sqlite_bind_str(s, 2, agent->name);
-    if (agent->tags_json.len > 0)
-        sqlite_bind_str(s, 3, agent->tags_json);
     if (agent->created_at_us > 0)
         sqlite_bind_int(s, 4, agent->created_at_us);
     sqlite_bind_int(s, 5, agent->updated_at_us);
 }
 
-static memfs_code older_births(sqlite_conn *c, memfs_str agent_id, const state_birth *births,
+/* Says `birth` anything that the row does not? */
+static bool is_birth_news(sqlite_query *s, const state_birth *birth)
+{
+    state_birth row;
+
+    read_birth(s, &row);
+    if (row.created_at_us > birth->created_at_us)
+        return true;
+    if (row.block_id.len == 0 && birth->block_id.len > 0)
+        return true;
+    return birth->tags_json.len > 0 &&
+           (!str_equal(row.tags_json, birth->tags_json) || row.limit != birth->limit ||
+            row.hidden != birth->hidden);
+}
+
+static memfs_code new_births(sqlite_conn *c, memfs_str agent_id, const state_birth *births,
                                size_t n, bool *ret, memfs_error *err)
 {
     _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
@@ -527,7 +564,7 @@ static memfs_code older_births(sqlite_conn *c, memfs_str agent_id, const state_b
         sqlite_bind_str(&s, 1, agent_id);
         sqlite_bind_str(&s, 2, births[i].label);
         rc = sqlite_step(&s, &is_row, err);
-        *ret = !is_row || sqlite_col_int(&s, 1) > births[i].created_at_us;
+        *ret = !is_row || is_birth_news(&s, &births[i]);
         sqlite_query_again(&s);
     }
     return rc;
@@ -549,7 +586,7 @@ static memfs_code has_news(sqlite_db *db, const state_agent *agent, const state_
         return rc;
     bind_merge(&s, agent);
     rc = sqlite_step(&s, ret, err);
-    return rc < 0 ? rc : older_births(c, agent->id, births, n, ret, err);
+    return rc < 0 ? rc : new_births(c, agent->id, births, n, ret, err);
 }
 
 static memfs_code merge_births(sqlite_conn *c, memfs_str agent_id, const state_birth *births,
@@ -562,6 +599,10 @@ static memfs_code merge_births(sqlite_conn *c, memfs_str agent_id, const state_b
         sqlite_bind_str(&s, 1, agent_id);
         sqlite_bind_str(&s, 2, births[i].label);
         sqlite_bind_int(&s, 3, births[i].created_at_us);
+        bind_known(&s, 4, births[i].tags_json);
+        bind_known(&s, 5, births[i].block_id);
+        sqlite_bind_int(&s, 6, births[i].limit);
+        sqlite_bind_int(&s, 7, births[i].hidden);
         rc = sqlite_run(&s, err);
         sqlite_query_again(&s);
     }

@@ -58,10 +58,17 @@ MEMFS_CHECK memfs_code state_agent_known(state *s, memfs_str id, bool *ret, memf
 MEMFS_CHECK memfs_code state_agent_add(state *s, memfs_str id, memfs_str org_id, int64_t now_us,
                                        memfs_error *err);
 
-/* When each label of an agent was first seen, kept over deletes and rebuilds (K4). */
+/*
+ * What git does not carry of a block: when its label was first seen, and what came with it from a
+ * Letta server.  Kept over deletes and rebuilds (K4).
+ */
 typedef struct state_birth {
     memfs_str label;
     int64_t created_at_us;
+    memfs_str tags_json; /* an array; empty: nothing is known of the four, block_id is empty too */
+    memfs_str block_id;  /* the id it had before memfs knew it; empty: derived (ids_block) */
+    int64_t limit;       /* where the file says none; 0: the default */
+    bool hidden;
 } state_birth;
 typedef memfs_code (*state_birth_fn)(const state_birth *birth, void *ctx, memfs_error *err);
 /* Sets the birth of labels that have none, one transaction; n == 0 writes nothing. */
@@ -80,8 +87,9 @@ MEMFS_CHECK memfs_code state_banned(state *s, memfs_str agent_id, memfs_oid **re
 
 /*
  * Attributes that came from elsewhere (a rebuild): an agent that is known takes the name and tags,
- * and the earlier of the two created_at; births keep the earlier.  What is empty or 0 in `agent` is
- * left as it is.  Nothing makes an agent known here, as known without a repository is an alarm
+ * and the earlier of the two created_at; births keep the earlier date and the first block_id that
+ * somebody gave; tags, limit and hidden become those of a birth that has tags_json.  What is empty
+ * or 0 in `agent` is left as it is.  Nothing makes an agent known here, as known without a repository is an alarm
  * (H4): of one that is not known the births are kept, so that its first rows are dated right; call
  * again when it is known.  Of an agent that has rows, use intake_attributes (sync/intake.h), which brings
  * their dates along.  EINVALID: tags_json is no list.

@@ -22,10 +22,12 @@ typedef struct copying {
 static memfs_code keep_birth(const state_birth *birth, void *ctx, memfs_error *err)
 {
     memfs_buf *rows = ctx;
-    state_birth own = { { NULL, birth->label.len }, birth->created_at_us };
+    state_birth own = *birth;
 
     (void)err;
     own.label.ptr = mem_strndup(birth->label.ptr, birth->label.len);
+    own.tags_json.ptr = mem_strndup(birth->tags_json.ptr, birth->tags_json.len);
+    own.block_id.ptr = mem_strndup(birth->block_id.ptr, birth->block_id.len);
     buf_add(rows, &own, sizeof(own));
     return MEMFS_OK;
 }
@@ -33,15 +35,20 @@ static memfs_code keep_birth(const state_birth *birth, void *ctx, memfs_error *e
 static memfs_code copy_births(const copying *c, const state_agent *agent, memfs_error *err)
 {
     memfs_buf rows = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    const state_birth *list;
     size_t n;
     memfs_code rc;
 
     rc = state_births(c->from, agent->id, MEMFS_STR(""), keep_birth, &rows, err);
-    n = rows.len / sizeof(state_birth);
+    list = (const state_birth *)(const void *)rows.ptr;
+    n = rows.len / sizeof(*list);
     if (rc == MEMFS_OK)
-        rc = state_agent_merge(c->to, agent, (const state_birth *)(const void *)rows.ptr, n, err);
-    for (size_t i = 0; i < n; i++)
-        free((char *)((state_birth *)(void *)rows.ptr)[i].label.ptr);
+        rc = state_agent_merge(c->to, agent, list, n, err);
+    for (size_t i = 0; i < n; i++) {
+        free((char *)list[i].label.ptr);
+        free((char *)list[i].tags_json.ptr);
+        free((char *)list[i].block_id.ptr);
+    }
     buf_dispose(&rows);
     return rc;
 }

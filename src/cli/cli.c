@@ -8,6 +8,7 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <unistd.h>
 
 cli_exit exit_of_code(memfs_code code)
@@ -116,7 +117,7 @@ void cli_gather_usage(cli_usage_fn fn, void *ctx)
 static void option_json(const cli_option *o, json_writer *w)
 {
     static const char *const kinds[] = {
-        [CLI_FLAG] = "flag", [CLI_TEXT] = "text", [CLI_NUMBER] = "number"
+        [CLI_FLAG] = "flag", [CLI_TEXT] = "text", [CLI_NUMBER] = "number", [CLI_TEXTS] = "text"
     };
 
     jw_object(w);
@@ -161,6 +162,34 @@ static void print_help_json(const cli_usage *usage)
     puts(text.ptr);
 }
 
+void cli_texts_dispose(cli_texts *t)
+{
+    free(t->at);
+    *t = (cli_texts)CLI_TEXTS_INIT;
+}
+
+/* PostgreSQL's secrets may stand behind the '?', too. */
+static void hide_secret_parts(char *word)
+{
+    char *host = strstr(word, "://"), *at;
+
+    if (host == NULL)
+        return;
+    host += strlen("://");
+    at = memchr(host, '@', strcspn(host, "/"));
+    if (at != NULL)
+        memset(host, 'x', (size_t)(at - host));
+    at = strchr(host, '?');
+    if (at != NULL)
+        memset(at + 1, 'x', strlen(at + 1));
+}
+
+void cli_hide_secrets(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++)
+        hide_secret_parts(argv[i]);
+}
+
 static const cli_option *find_option(const cli_usage *usage, memfs_str name)
 {
     for (size_t i = 0; i < usage->n_options; i++)
@@ -174,6 +203,13 @@ static bool set_option(const cli_usage *usage, const cli_option *o, const char *
 {
     if (o->kind == CLI_TEXT) {
         *(const char **)o->into = value;
+        return true;
+    }
+    if (o->kind == CLI_TEXTS) {
+        cli_texts *t = o->into;
+
+        t->at = mem_realloc(t->at, t->n + 1, sizeof(*t->at));
+        t->at[t->n++] = value;
         return true;
     }
     if (str_to_u64(str_of(value), INT64_MAX, o->into))

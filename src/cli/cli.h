@@ -11,8 +11,16 @@
 #include "base/buf.h"
 #include "cli/exit.h"
 
-/* One option.  `into` is a bool, const char * or uint64_t of the command's, by kind. */
-typedef enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_NUMBER } cli_kind;
+/* One option.  `into` is a bool, const char *, uint64_t or cli_texts of the command's, by kind. */
+typedef enum cli_kind { CLI_FLAG, CLI_TEXT, CLI_NUMBER, CLI_TEXTS } cli_kind;
+
+/* The values of an option that may be said more than once. */
+typedef struct cli_texts {
+    const char **at;
+    size_t n;
+} cli_texts;
+#define CLI_TEXTS_INIT { .at = NULL }
+void cli_texts_dispose(cli_texts *t);
 
 typedef struct cli_option {
     const char *name; /* without "--" */
@@ -48,6 +56,12 @@ void cli_usage_json(const cli_usage *usage, memfs_buf *out);
  */
 typedef void (*cli_usage_fn)(const cli_usage *usage, void *ctx);
 void cli_gather_usage(cli_usage_fn fn, void *ctx);
+
+/*
+ * User info and query of addresses in argv, for every `ps` to see, are overwritten (S3); to be called
+ * when they were copied.
+ */
+void cli_hide_secrets(int argc, char **argv);
 
 /* talk: "memfs: <message>" on stderr, control bytes made visible */
 void cli_talk(const char *fmt, ...) MEMFS_PRINTF(1, 2);
@@ -120,6 +134,7 @@ int cmd_agents(int argc, char **argv);
 int cmd_backup(int argc, char **argv);
 int cmd_blocks(int argc, char **argv);
 int cmd_debug(int argc, char **argv);
+int cmd_import_letta(int argc, char **argv);
 int cmd_mirror(int argc, char **argv);
 int cmd_purge(int argc, char **argv);
 int cmd_rebuild(int argc, char **argv);

@@ -103,14 +103,27 @@ static cli_exit run(opened *m, const char *from, carry_options how, bool as_json
     return cli_finish(EXIT_GOOD);
 }
 
+/* Is it about a Letta server, so about a data folder?  That is memfs-server's (cmd_import_letta.c). */
+static bool is_about_letta(int argc, char **argv)
+{
+    for (int i = 1; i < argc; i++) {
+        memfs_str word = str_of(argv[i]), name = word, value;
+
+        (void)str_split(word, '=', &name, &value);
+        if (str_equal(name, MEMFS_STR("--letta")) || str_equal(name, MEMFS_STR("--letta-url")))
+            return true;
+    }
+    return false;
+}
+
 int cmd_import(int argc, char **argv)
 {
     _cleanup_(opened_dispose) opened m = OPENED_INIT;
-    const char *agent = NULL, *from = NULL;
-    bool as_json = false;
+    const char *agent = NULL, *from = NULL, *ignored = NULL;
+    bool as_json = false, is_ignored = false;
     carry_options o = { .is_replacing = false };
     const cli_option options[] = {
-        { "agent", CLI_TEXT, &agent, "ID", "whose memory" },
+        { "agent", CLI_TEXT, &agent, "ID", "whose memory (Letta: only this one; may be said again)" },
         { "from", CLI_TEXT, &from, "DIR|FILE", "a folder of files, or a git bundle" },
         { "replace", CLI_FLAG, &o.is_replacing, NULL,
           "a folder: its files stand for those that are there, unmerged" },
@@ -118,22 +131,41 @@ int cmd_import(int argc, char **argv)
           "a folder: leave out files that the policy refuses" },
         { "dry-run", CLI_FLAG, &o.is_dry_run, NULL, "only show what would change" },
         { "json", CLI_FLAG, &as_json, NULL, "one JSON object" },
+        { "letta", CLI_TEXT, &ignored, "URL",
+          "the database of a Letta server; 'configured': as $MEMFS_LETTA_DATABASE says" },
+        { "letta-url", CLI_TEXT, &ignored, "URL", "or the Letta server itself" },
+        { "token-file", CLI_TEXT, &ignored, "FILE", "letta-url: what it wants (mode 0600)" },
+        { "with-git", CLI_FLAG, &is_ignored, NULL,
+          "Letta: also agents whose memory it says is in git" },
+        { "home", CLI_TEXT, &ignored, "DIR", "Letta: the data folder" },
     };
     const cli_usage usage = {
-        "import [--agent ID] --from DIR|FILE [--replace] [--skip-refused] [--dry-run] [--json]",
+        "import [--agent ID] --from DIR|FILE [--replace] [--skip-refused] [--dry-run] [--json]\n"
+        "       memfs import --letta URL [--agent ID]... [--with-git] [--dry-run] [--json]\n"
+        "       memfs import --letta-url URL [--token-file FILE] [--agent ID]... [--dry-run] [--json]",
         "Takes files or a bundle into a memory, as a commit on top of it.  What both have and have\n"
         "differently is merged by rule, so nothing is lost; a bundle's history comes along.  Files that\n"
         "no memory may hold (links, odd names, more than 10 MiB) are named, and then nothing is imported.\n"
-        "While files are not committed, nothing is imported.",
+        "While files are not committed, nothing is imported.\n"
+        "\n"
+        "With --letta or --letta-url, takes the agents of a Letta server into the data folder, each with\n"
+        "its blocks, tags and attributes.  Nothing changes there.  The same command again brings what\n"
+        "changed there since, and merges it with what changed here.",
         options, ARRAY_LEN(options),
         "  memfs import --agent $LETTA_AGENT_ID --from ~/notes --dry-run\n"
         "  memfs import --from memory.bundle\n"
+        "  memfs import --letta postgresql://letta@db.example.com/letta --dry-run\n"
     };
     size_t n_rest;
     cli_exit status;
 
+    if (is_about_letta(argc, argv))
+        return cli_to_server(argc, argv);
     if (!cli_parse(&usage, argc, argv, NULL, 0, &n_rest, &status))
         return status;
+    if (ignored != NULL || is_ignored)
+        return cli_usage_error(&usage, "--token-file, --with-git and --home are for --letta-url or "
+                                       "--letta");
     if (from == NULL)
         return cli_usage_error(&usage, "what should be imported? (--from DIR or FILE)");
     if (!opened_memory(&usage, agent, &m, &status))

@@ -81,42 +81,33 @@ static void on_ready(const server *s, void *ctx)
     fflush(stderr);
 }
 
-/*
- * Secrets in --remote and --database were copied; what stays in argv, for every `ps` to see, no
- * longer has them (S3).  PostgreSQL's may stand behind the '?', too.
- */
-static void hide_secret_parts(char *word)
-{
-    char *host = strstr(word, "://"), *at;
-
-    if (host == NULL)
-        return;
-    host += strlen("://");
-    at = memchr(host, '@', strcspn(host, "/"));
-    if (at != NULL)
-        memset(host, 'x', (size_t)(at - host));
-    at = strchr(host, '?');
-    if (at != NULL)
-        memset(at + 1, 'x', strlen(at + 1));
-}
-
 static char *copy_of(const char *url)
 {
     return url != NULL ? mem_strdup(url) : NULL;
 }
 
-static void hide_secrets(int argc, char **argv)
+/* Every user of the machine could read it until it was hidden, and shells keep what was typed. */
+static void warn_of_password(const char *given, const char *option, const char *variable,
+                             const char *key)
 {
-    for (int i = 1; i < argc; i++)
-        hide_secret_parts(argv[i]);
+    if (given != NULL && home_database_has_password(given))
+        cli_talk("the password in --%s could be seen by others: use $%s, %s in the data folder's "
+                 "config, or ~/.pgpass", option, variable, key);
 }
 
-/* Every user of the machine could read it until it was hidden, and shells keep what was typed. */
-static void warn_of_password(const char *database)
+/* Both are copied before argv loses their passwords. */
+static memfs_code find_databases(const char *home_path, const char *database, const char *letta,
+                                 char **ret_database, char **ret_letta, memfs_error *err)
 {
-    if (database != NULL && home_database_has_password(database))
-        cli_talk("the password in --database could be seen by others: use $MEMFS_DATABASE, "
-                 "memfs.database in the data folder's config, or ~/.pgpass");
+    memfs_code rc = home_database_url(home_path, database, ret_database, err);
+
+    if (rc == MEMFS_OK)
+        rc = home_letta_url(home_path, letta, ret_letta, err);
+    if (rc < 0)
+        return rc;
+    warn_of_password(database, "database", "MEMFS_DATABASE", "memfs.database");
+    warn_of_password(letta, "letta-database", "MEMFS_LETTA_DATABASE", "memfs.lettaDatabase");
+    return rc;
 }
 
 static policy policy_from(bool is_lenient, bool is_strict)
@@ -131,9 +122,10 @@ static policy policy_from(bool is_lenient, bool is_strict)
 int cmd_serve(int argc, char **argv)
 {
     _cleanup_(mem_freep) char *home_path = NULL, *remote_url = NULL, *database_url = NULL;
+    _cleanup_(mem_freep) char *letta_url = NULL;
     const char *home = NULL, *listen = getenv("MEMFS_LISTEN"), *remote = NULL, *token_file = NULL;
     const char *prefixes = getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES");
-    const char *tls_cert = NULL, *tls_key = NULL, *database = NULL;
+    const char *tls_cert = NULL, *tls_key = NULL, *database = NULL, *letta = NULL;
     const char *cluster_url = getenv("MEMFS_CLUSTER_URL"), *replicas_text = getenv("MEMFS_REPLICAS");
     uint64_t replicas = 0;
     bool is_behind_proxy = false, is_lenient = false, is_strict = false, is_quiet = false;
@@ -146,6 +138,8 @@ int cmd_serve(int argc, char **argv)
           "where the other servers of the database reach this one ($MEMFS_CLUSTER_URL)" },
         { "replicas", CLI_NUMBER, &replicas, "N",
           "acknowledge a push when N servers, or a remote, have it ($MEMFS_REPLICAS)" },
+        { "letta-database", CLI_TEXT, &letta, "URL",
+          "a Letta server's PostgreSQL, whose blocks follow ($MEMFS_LETTA_DATABASE)" },
         { "remote", CLI_TEXT, &remote, "URL",
           "your git host, with {agentId} in the address ($LETTA_MEMFS_GIT_URL)" },
         { "remote-token-file", CLI_TEXT, &token_file, "FILE", "the token for it (mode 0600)" },
@@ -195,10 +189,9 @@ int cmd_serve(int argc, char **argv)
     log_set_level(is_quiet ? LOG_WARN : LOG_INFO);
     home_path = cli_home(home);
     remote_url = copy_of(remote);
-    if (home_database_url(home_path, database, &database_url, &err) < 0)
+    if (find_databases(home_path, database, letta, &database_url, &letta_url, &err) < 0)
         return cli_fail(&err, NULL);
-    hide_secrets(argc, argv);
-    warn_of_password(database_url != NULL && database != NULL ? database_url : NULL);
+    cli_hide_secrets(argc, argv);
     serve.address = address;
     serve.remote_url = remote_url;
     serve.remote_token_file = token_file;
@@ -209,6 +202,7 @@ int cmd_serve(int argc, char **argv)
     serve.home.database = database_url;
     serve.home.n_replicas = (unsigned)replicas;
     serve.home.cluster_url = cluster_url != NULL && cluster_url[0] != '\0' ? cluster_url : NULL;
+    serve.home.letta_database = letta_url;
     serve.home.block_prefixes = str_of(prefixes);
     serve.home.policy = policy_from(is_lenient, is_strict);
     if (server_run(&serve, on_ready, &serve, &err) < 0)

@@ -14,7 +14,7 @@ const cli_command CLI_COMMANDS[] = {
     { "verify", cmd_verify, "" }, { "rebuild", cmd_rebuild, "" }, { "repack", cmd_repack, "" },
     { "backup", cmd_backup, "" }, { "restore", cmd_restore, "" }, { "purge", cmd_purge, "" },
     { "debug", cmd_debug, "" },   { "mirror", cmd_mirror, "" },   { "token", cmd_token, "" },
-    { "webhook", cmd_webhook, "" },
+    { "webhook", cmd_webhook, "" }, { "import", cmd_import_letta, "" },
 };
 const size_t CLI_N_COMMANDS = ARRAY_LEN(CLI_COMMANDS);
 

@@ -363,6 +363,17 @@ static bool may_say(const setting_row *row, setting_level level)
     return level == SETTING_LEVEL_CHECKOUT ? row->in_checkout : row->in_files;
 }
 
+/* The server reads its own from the same file; git tells names in lower case. */
+static bool is_servers(const char *key)
+{
+    static const char *const keys[] = { "memfs.database", "memfs.lettadatabase" };
+
+    for (size_t i = 0; i < ARRAY_LEN(keys); i++)
+        if (strcmp(key, keys[i]) == 0)
+            return true;
+    return false;
+}
+
 static bool take_config_value(const char *key, const char *value, void *arg)
 {
     file_ctx *ctx = arg;
@@ -372,8 +383,8 @@ static bool take_config_value(const char *key, const char *value, void *arg)
         return true;
     id = setting_by_name(key);
     if (id == SETTING_N) {
-        /* others' notes may lie in a checkout; the server reads its own from the same file */
-        if (ctx->level != SETTING_LEVEL_CHECKOUT && strcmp(key, "memfs.database") != 0)
+        /* others' notes may lie in a checkout */
+        if (ctx->level != SETTING_LEVEL_CHECKOUT && !is_servers(key))
             buf_printf(&ctx->s->warnings, "%s: there is no setting '%s', ignoring\n", ctx->path,
                        key);
     } else if (!may_say(&SETTING_ROWS[id], ctx->level)) {

@@ -10,7 +10,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #define VERSION 1
 #define MAX_BIRTHS 200000
@@ -86,49 +85,9 @@ static void settle(meta_text *t)
 
 /* ---- reading ---- */
 
-static bool read_digits(const char **at, size_t n, int *ret)
-{
-    *ret = 0;
-    for (size_t i = 0; i < n; i++, (*at)++) {
-        if (**at < '0' || **at > '9')
-            return false;
-        *ret = *ret * 10 + (**at - '0');
-    }
-    return true;
-}
-
-static bool read_char(const char **at, char c)
-{
-    if (**at != c)
-        return false;
-    (*at)++;
-    return true;
-}
-
-/* "2026-01-31T23:59:59[.123456]Z", as clock_iso writes it; from 1970 to 2100 (T11). */
 static bool read_time(const char *text, int64_t *ret_us)
 {
-    struct tm when = { .tm_isdst = 0 };
-    int micros = 0;
-    char again[CLOCK_ISO_LEN];
-    const char *at = text;
-
-    if (!read_digits(&at, 4, &when.tm_year) || !read_char(&at, '-') ||
-        !read_digits(&at, 2, &when.tm_mon) || !read_char(&at, '-') ||
-        !read_digits(&at, 2, &when.tm_mday) || !read_char(&at, 'T') ||
-        !read_digits(&at, 2, &when.tm_hour) || !read_char(&at, ':') ||
-        !read_digits(&at, 2, &when.tm_min) || !read_char(&at, ':') ||
-        !read_digits(&at, 2, &when.tm_sec))
-        return false;
-    if (*at == '.' && (at++, !read_digits(&at, 6, &micros)))
-        return false;
-    if (!read_char(&at, 'Z') || *at != '\0' || when.tm_year < 1970 || when.tm_year > 2100)
-        return false;
-    when.tm_year -= 1900;
-    when.tm_mon--;
-    *ret_us = (int64_t)timegm(&when) * 1000000 + micros;
-    clock_iso(*ret_us, again);
-    return *ret_us > 0 && strcmp(again, text) == 0; /* no 31st of February */
+    return clock_of_iso(text, ret_us) && *ret_us > 0;
 }
 
 /* One line that no terminal acts on: the rule for names of files (policy.h), labels among them. */

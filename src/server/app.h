@@ -25,6 +25,7 @@ typedef struct app {
     const char *version;
     int64_t started_at_us;
     atomic_bool is_ready; /* every repository was looked at since the start (home_recover_all) */
+    atomic_bool is_importing; /* owner_import.c */
     char remotes_fault[512]; /* of a command's own service whose remotes could not be read; "" */
 } app;
 
@@ -98,6 +99,9 @@ void owner_restore(http_request *rq, void *app);
 /* owner_webhook.c: deliveries, from the operator's side */
 void owner_webhook_add(http_request *rq, void *app);
 void owner_webhook_test(http_request *rq, void *app);
+
+/* owner_import.c: agents of a Letta server move in */
+void owner_import(http_request *rq, void *app);
 
 /* owner_token.c: tokens (auth.h) */
 void owner_token_create(http_request *rq, void *app);

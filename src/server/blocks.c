@@ -367,6 +367,8 @@ static memfs_code catch_up(app *self, memfs_str agent_id, memfs_error *err)
     if (!agent_lock_for(a, SYNC_WAIT_MS))
         return memfs_fail(err, MEMFS_EUNAVAIL, "the memory of this agent is busy");
     rc = materialise_agent(self->home, a, &result, err);
+    if (rc == MEMFS_OK)
+        home_letta_settle(self->home, a);
     agent_unlock(a);
     return rc;
 }

@@ -81,6 +81,8 @@ const http_route APP_ROUTES[] = {
       "copies the data folder while it is in use" },
     { POST, "/owner/purge", HTTP_STREAM, OWNER, owner_purge, KIB(256),
       "takes a leaked secret out of history" },
+    { POST, "/owner/import", HTTP_STREAM, OWNER, owner_import, MIB(8),
+      "takes over the agents of a Letta server" },
     { POST, "/owner/restore", HTTP_STREAM, OWNER, owner_restore, KIB(4),
       "an older state of one memory, as a new commit" },
     { POST, "/owner/mirror/status", HTTP_STREAM, OWNER, owner_mirror_status, KIB(4),

@@ -199,6 +199,8 @@ static void *run_background(void *arg)
             recover(s, &was_told);
         while (!should_stop(s) && home_catch_up_step(s->app.home))
             ;
+        if (!should_stop(s) && atomic_load(&s->app.is_ready))
+            home_letta_step(s->app.home);
         while (!should_stop(s) && home_upkeep_step(s->app.home))
             ;
         auth_tell_failures(s->app.auth, clock_mono_ms());

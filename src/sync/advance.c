@@ -8,6 +8,7 @@
 #include "sync/away.h"
 #include "sync/follow.h"
 #include "sync/materialise_int.h"
+#include "sync/tables.h"
 
 #include <stdarg.h>
 #include <stdio.h>
@@ -296,6 +297,7 @@ memfs_code advance_to(advance *v, const advance_step *step, memfs_error *err)
     v->a->is_settled = true;
     if (!home_is_shared(v->h))
         write_rows(v, rows);
+    tables_follow(v);
     if (store_pack_count(v->h->store, v->a->repo) > STORE_REPACK_AT)
         home_wants_upkeep(v->h, v->a);
     home_moved(v->h, v->a);

@@ -25,6 +25,7 @@ typedef struct advance {
     agent *a;
     incoming_talk_fn talk; /* of warnings; may be NULL */
     void *talk_ctx;
+    bool is_from_letta; /* what comes was taken from its tables (tables.c) */
     bool may_revive; /* a known agent whose folder is gone begins again with what comes (H4) */
 
     /* set by advance_begin */

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "sync/cluster.h"
 #include "sync/home_database.h"
+#include "sync/tables.h"
 
 #include <dirent.h>
 #include <errno.h>
@@ -163,7 +164,9 @@ static memfs_code open_parts(home *h, memfs_error *err)
     rc = take_lock(h, err);
     if (rc == MEMFS_OK)
         rc = store_open(h->path, &h->store, err);
-    return rc < 0 ? rc : open_database(h, err);
+    if (rc == MEMFS_OK)
+        rc = open_database(h, err);
+    return rc < 0 ? rc : tables_open(h, err);
 }
 
 static void copy_options(home *h, const home_options *options)
@@ -174,6 +177,9 @@ static void copy_options(home *h, const home_options *options)
     h->options.block_prefixes = str_make(h->prefixes, options->block_prefixes.len);
     h->database = options->database != NULL ? mem_strdup(options->database) : NULL;
     h->options.database = h->database;
+    h->letta_database =
+        options->letta_database != NULL ? mem_strdup(options->letta_database) : NULL;
+    h->options.letta_database = h->letta_database;
 }
 
 memfs_code home_open(const home_options *options, home **ret, memfs_error *err)
@@ -220,6 +226,7 @@ void home_close(home *h)
 {
     if (h == NULL)
         return;
+    letta_db_close(h->letta);
     cache_close(h->cache);
     store_close(h->store);
     state_close(h->state);
@@ -233,6 +240,7 @@ void home_close(home *h)
     free(h->prefixes);
     free(h->database);
     free(h->cluster_url);
+    free(h->letta_database);
     free(h->path);
     free(h);
 }
@@ -298,7 +306,7 @@ static agent *find_locked(const home *h, memfs_str id)
     return NULL;
 }
 
-static agent *table_find(home *h, memfs_str id)
+agent *home_find(home *h, memfs_str id)
 {
     agent *a;
 
@@ -387,7 +395,7 @@ memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret, bool 
 
     if (!ids_is_agent(id))
         return memfs_fail(err, MEMFS_EINVALID, "this is not the id of an agent");
-    a = table_find(h, id);
+    a = home_find(h, id);
     if (a == NULL || (home_is_shared(h) && !agent_is_known(a))) {
         rc = state_agents(h->state, &q, take_org, &found, err);
         if (rc == MEMFS_EUNAVAIL && has_folder(h, id))
@@ -429,7 +437,7 @@ memfs_code home_agent_repo(home *h, memfs_str id, agent **ret, memfs_error *err)
 
 bool home_agent_at_hand(home *h, memfs_str id, agent **ret)
 {
-    agent *a = table_find(h, id);
+    agent *a = home_find(h, id);
 
     if (a == NULL || !agent_was_ready(h, a))
         return false;
@@ -633,7 +641,7 @@ memfs_code home_recover_all(home *h, bool (*should_stop)(void *ctx), void *ctx, 
     for (size_t i = 0; i < list.n; i++) {
         if (should_stop != NULL && should_stop(ctx))
             break;
-        a = table_find(h, str_of(list.ids[i]));
+        a = home_find(h, str_of(list.ids[i]));
         if (a != NULL && agent_was_ready(h, a))
             continue;
         if (recover_one(h, str_of(list.ids[i]), &a, &trouble) == MEMFS_OK)
@@ -659,7 +667,7 @@ void home_cache_suspect(home *h)
 
 void home_rows_lost(home *h, memfs_str id)
 {
-    agent *a = table_find(h, id);
+    agent *a = home_find(h, id);
 
     if (a == NULL)
         return;

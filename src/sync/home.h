@@ -36,6 +36,7 @@ typedef struct home_options {
     const char *database; /* url of PostgreSQL; NULL: SQLite in the folder */
     const char *cluster_url; /* where other servers of that database reach this one; NULL: as the
                               * home remembers it, or there are none (sync/cluster.h) */
+    const char *letta_database; /* url of a Letta server's, for tables mode; NULL: none */
     memfs_str block_prefixes; /* LETTA_MEMFS_BLOCK_PATH_PREFIXES */
     policy policy;
     uint64_t max_pack_bytes;
@@ -162,6 +163,14 @@ bool home_has_lease(home *h);
  */
 void home_follow_step(home *h, bool (*should_stop)(void *ctx),
                       void (*moved)(const char *agent_id, void *ctx), void *ctx);
+/*
+ * Tables mode: looks for rows in Letta that somebody changed behind git, or that are behind main,
+ * and settles each with main (sync/tables.h).  Does nothing until it is time again.  For a thread
+ * of the server's, every second or so.
+ */
+void home_letta_step(home *h);
+/* The same for one agent, now; under its lock.  What fails is an alarm. */
+void home_letta_settle(home *h, agent *a);
 /*
  * A read of the cache answered ECORRUPT: sets it aside and begins it anew (F23).  Agents are caught
  * up at their next touch, so the caller asks home_agent again and repeats its read once.

@@ -25,6 +25,11 @@
 MEMFS_CHECK memfs_code home_database_url(const char *home_path, const char *given, char **ret,
                                          memfs_error *err);
 
+/* The same of a Letta server's database (tables mode): --letta-database, $MEMFS_LETTA_DATABASE,
+ * memfs.lettaDatabase. */
+MEMFS_CHECK memfs_code home_letta_url(const char *home_path, const char *given, char **ret,
+                                      memfs_error *err);
+
 /* Does the url hold a password, before its host or as a parameter? */
 bool home_database_has_password(const char *url);
 

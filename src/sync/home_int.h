@@ -5,6 +5,7 @@
 #define MEMFS_SYNC_HOME_INT_H
 
 #include "base/fs.h"
+#include "cache/letta_db.h"
 #include "memory/ids.h"
 #include "sync/home.h"
 
@@ -52,6 +53,11 @@ struct agent {
     int64_t retry_ms;     /* catching up failed: not again before this */
     memfs_error *sync_err; /* why it failed; NULL: it did not */
     char *why_fenced;
+
+    /* tables.c; the agent lock, but letta_mark: the mutex */
+    memfs_oid letta_tip;  /* that Letta's rows were last known to be of; zero: not known */
+    bool letta_told;      /* that its rows could not be written */
+    uint64_t letta_mark;  /* of its rows, when they were last compared; 0: to be compared */
 };
 
 struct home {
@@ -60,11 +66,15 @@ struct home {
     char *prefixes;
     char *database;
     char *cluster_url;
+    char *letta_database;
     fs_lock lock;
     store *store;
     cache *cache;
     state *state;
     struct cluster *cluster; /* cluster.h; NULL: this home shares its database with nobody */
+    letta_db *letta;       /* NULL: no tables mode */
+    int64_t letta_due_ms;  /* the next look at its rows; the thread of home_letta_step only */
+    bool letta_told;       /* that it is away; the same */
     atomic_uint_fast64_t epoch;        /* counts the caches that this home has had */
     atomic_int_fast64_t cache_seen_ms; /* when somebody last looked whether the cache is there */
 
@@ -93,6 +103,8 @@ void home_moved(home *h, const agent *a);
  */
 MEMFS_CHECK memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret,
                                   bool *ret_is_known, memfs_error *err);
+/* The entry if there is one; NULL. */
+agent *home_find(home *h, memfs_str id);
 typedef struct id_list {
     char (*ids)[IDS_MAX_LEN + 1];
     size_t n, cap;

@@ -302,27 +302,37 @@ memfs_code intake_fetched(home *h, memfs_str agent_id, fetched *f, const memfs_o
 
 /* ---- attributes ---- */
 
-static memfs_code take_later(const state_birth *birth, void *ctx, memfs_error *err)
+typedef struct comparing {
+    const state_birth *birth;
+    bool is_news;
+} comparing;
+
+static memfs_code compare_birth(const state_birth *here, void *ctx, memfs_error *err)
 {
-    int64_t *at_us = ctx;
+    comparing *c = ctx;
+    const state_birth *b = c->birth;
 
     (void)err;
-    *at_us = birth->created_at_us;
+    c->is_news = here->created_at_us > b->created_at_us ||
+                 (here->block_id.len == 0 && b->block_id.len > 0) ||
+                 (b->tags_json.len > 0 &&
+                  (!str_equal(here->tags_json, b->tags_json) || here->limit != b->limit ||
+                   here->hidden != b->hidden));
     return MEMFS_OK;
 }
 
-/* Would rows be dated earlier? */
-static memfs_code dates_differ(state *s, memfs_str agent_id, const state_birth *births, size_t n,
-                               bool *ret, memfs_error *err)
+/* Would rows that are there become others?  Labels that nobody saw have no rows. */
+static memfs_code rows_differ(state *s, memfs_str agent_id, const state_birth *births, size_t n,
+                              bool *ret, memfs_error *err)
 {
     memfs_code rc = MEMFS_OK;
 
     *ret = false;
     for (size_t i = 0; rc == MEMFS_OK && !*ret && i < n; i++) {
-        int64_t here_us = 0;
+        comparing c = { .birth = &births[i] };
 
-        rc = state_births(s, agent_id, births[i].label, take_later, &here_us, err);
-        *ret = here_us > births[i].created_at_us;
+        rc = state_births(s, agent_id, births[i].label, compare_birth, &c, err);
+        *ret = c.is_news;
     }
     return rc;
 }
@@ -332,15 +342,15 @@ static memfs_code merge_attributes(home *h, agent *a, const state_agent *attribu
 {
     materialise_result rows;
     follow_result now;
-    bool is_dated_anew;
+    bool is_otherwise;
     memfs_code rc;
 
-    rc = dates_differ(h->state, attributes->id, births, n, &is_dated_anew, err);
+    rc = rows_differ(h->state, attributes->id, births, n, &is_otherwise, err);
     if (rc == MEMFS_OK)
         rc = state_agent_merge(h->state, attributes, births, n, err);
-    if (rc == MEMFS_OK && is_dated_anew && home_is_shared(h))
+    if (rc == MEMFS_OK && is_otherwise && home_is_shared(h))
         rc = agent_follow(h, a, false, &now, err);
-    if (rc == MEMFS_OK && is_dated_anew)
+    if (rc == MEMFS_OK && is_otherwise)
         rc = materialise_rebuild(h, a, &rows, err);
     return rc;
 }

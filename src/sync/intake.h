@@ -49,9 +49,9 @@ MEMFS_CHECK memfs_code intake_fetched(home *h, memfs_str agent_id, fetched *f,
                                       memfs_error *err);
 
 /*
- * Attributes that came from elsewhere, as state_agent_merge, with the dates of rows that were made
- * already.  Of an agent that is not known yet the births are kept: call before the intake, so that
- * its first rows are dated right, and after it for name and tags.
+ * Attributes that came from elsewhere, as state_agent_merge; rows that were made already follow.  Of
+ * an agent that is not known yet the births are kept: call before the intake, so that its first rows
+ * have them, and after it for name and tags.
  */
 MEMFS_CHECK memfs_code intake_attributes(home *h, const state_agent *attributes,
                                          const state_birth *births, size_t n, memfs_error *err);

@@ -1,10 +1,11 @@
 /*
  * materialise.c - f, the function from a tree to rows, and the way its values get into the cache.
  *
- * A row depends on agent id, path, blob, and when its label was first seen (which the state keeps,
- * as git does not).  It depends on no clock, no other file and no history; so a cache that is
- * deleted comes back to the byte (D5), and `verify` can compute what must be there.  For the same
- * reason updated_at is the birth as well: git has no time of change that is a function of the tree.
+ * A row depends on agent id, path, blob, and on what the state knows of its label, as git does not:
+ * when it was first seen, and what came with it from a Letta server (state_birth).  It depends on
+ * no clock, no other file and no history; so a cache that is deleted comes back to the byte (D5),
+ * and `verify` can compute what must be there.  For the same reason updated_at is the birth as well:
+ * git has no time of change that is a function of the tree.
  *
  * Which files are rows: regular files whose path gives a label (memory/label.h, with the configured
  * prefixes), is UTF-8, and passes the strict naming policy, whatever policy the server runs under.
@@ -90,6 +91,8 @@ static void arena_dispose(arena *a)
 
 /* ---- f: one file ---- */
 
+#define LIMIT_UNSAID 0 /* by the file, which cannot say this; plan_births fills it in */
+
 /* What one row is made of, before it is copied to where it stays. */
 typedef struct row_maker {
     memfs_buf text;    /* the file, decoded */
@@ -97,6 +100,7 @@ typedef struct row_maker {
     block parsed;
     char id[IDS_BLOCK_LEN + 1];
     char problem[224];
+    bool says_limit;
     row_fault fault;
 } row_maker;
 #define ROW_MAKER_INIT                                                                             \
@@ -146,6 +150,7 @@ static void parse_row(row_maker *m, memfs_str label, block_row *ret)
     block_row_fields fields;
 
     block_parse(buf_str(&m->text), &m->parsed);
+    m->says_limit = m->parsed.limit != NULL;
     block_row_of(&m->parsed, label, &m->scratch, &fields);
     if (m->parsed.problem[0] != '\0') {
         m->fault = ROW_NO_FRONT_MATTER;
@@ -165,6 +170,7 @@ static void start_row(row_maker *m, memfs_str owner, memfs_str path, memfs_str l
     buf_clear(&m->text);
     buf_clear(&m->scratch);
     m->problem[0] = '\0';
+    m->says_limit = false;
     m->fault = ROW_WHOLE;
     ids_block(owner, label, m->id);
     *ret = (block_row){ .agent_id = owner,
@@ -302,7 +308,7 @@ static bool is_file(uint32_t mode)
     return mode == TREE_MODE_FILE || mode == TREE_MODE_EXEC;
 }
 
-static bool has_good_names(const policy *strict, memfs_str path)
+bool path_has_good_names(const policy *strict, memfs_str path)
 {
     tree_entry entry = { .mode = TREE_MODE_FOLDER };
     memfs_str rest = path;
@@ -327,7 +333,15 @@ static bool has_good_names(const policy *strict, memfs_str path)
 static bool has_label(planner *pl, memfs_str path, memfs_str *ret)
 {
     return label_of_path(path, pl->h->options.block_prefixes, ret) && ret->len > 0 &&
-           ret->ptr[ret->len - 1] != '/' && has_good_names(&pl->strict, path);
+           ret->ptr[ret->len - 1] != '/' && path_has_good_names(&pl->strict, path);
+}
+
+bool plan_label(home *h, memfs_str path, memfs_str *ret_label)
+{
+    planner pl = { .h = h, .strict = h->options.policy };
+
+    pl.strict.lenient = false;
+    return has_label(&pl, path, ret_label);
 }
 
 static void keep_row(plan *p, const block_row *row, row_fault fault)
@@ -379,6 +393,8 @@ static memfs_code plan_file(planner *pl, const tree_change *c, memfs_str label, 
     if (pl->p->arena.n_bytes > 2 * limits->max_tree_bytes)
         return memfs_fail(err, MEMFS_ELIMIT, "the blocks of this memory are more than %llu bytes",
                           (unsigned long long)limits->max_tree_bytes);
+    if (!m->says_limit)
+        row.limit = LIMIT_UNSAID;
     keep_row(pl->p, &row, m->fault);
     return MEMFS_OK;
 }
@@ -435,89 +451,106 @@ memfs_code plan_make(home *h, agent *a, repo *r, const memfs_oid *from, const me
 
 #define BIRTHS_ONE_BY_ONE 16
 
-typedef struct dated {
-    memfs_str label; /* in the arena of its plan */
-    int64_t at_us;
-} dated;
-
-typedef struct dates {
-    arena arena;
-    dated *list;
+/* What the state knows of labels; slices lie in the arena. */
+typedef struct known {
+    arena *arena; /* the plan's: rows take slices over */
+    state_birth *list;
     size_t n, cap;
-} dates;
+} known;
 
-static void dates_dispose(dates *d)
+static void known_dispose(known *k)
 {
-    arena_dispose(&d->arena);
-    free(d->list);
+    free(k->list);
 }
 
 static memfs_code take_birth(const state_birth *birth, void *ctx, memfs_error *err)
 {
-    dates *d = ctx;
+    known *k = ctx;
+    state_birth *to;
 
     (void)err;
-    if (d->n == d->cap) {
-        d->cap = d->cap == 0 ? 16 : d->cap * 2;
-        d->list = mem_realloc(d->list, d->cap, sizeof(*d->list));
+    if (k->n == k->cap) {
+        k->cap = k->cap == 0 ? 16 : k->cap * 2;
+        k->list = mem_realloc(k->list, k->cap, sizeof(*k->list));
     }
-    d->list[d->n++] = (dated){ arena_copy(&d->arena, birth->label), birth->created_at_us };
+    to = &k->list[k->n++];
+    *to = *birth;
+    to->label = arena_copy(k->arena, birth->label);
+    to->tags_json = arena_copy(k->arena, birth->tags_json);
+    to->block_id = arena_copy(k->arena, birth->block_id);
     return MEMFS_OK;
 }
 
-static int compare_dated(const void *a, const void *b)
+static int compare_births(const void *a, const void *b)
 {
-    return str_compare(((const dated *)a)->label, ((const dated *)b)->label);
+    return str_compare(((const state_birth *)a)->label, ((const state_birth *)b)->label);
 }
 
 /* All of the agent's where many rows are written, else one by one: the cost follows the change. */
-static memfs_code load_dates(home *h, agent *a, const plan *p, dates *d, memfs_error *err)
+static memfs_code load_births(home *h, agent *a, const plan *p, known *k, memfs_error *err)
 {
     memfs_code rc = MEMFS_OK;
 
     if (p->n_rows > BIRTHS_ONE_BY_ONE)
-        rc = state_births(h->state, str_of(a->id), MEMFS_STR(""), take_birth, d, err);
+        rc = state_births(h->state, str_of(a->id), MEMFS_STR(""), take_birth, k, err);
     else
         for (size_t i = 0; i < p->n_rows && rc == MEMFS_OK; i++)
-            rc = state_births(h->state, str_of(a->id), p->rows[i].label, take_birth, d, err);
-    if (d->n > 0)
-        qsort(d->list, d->n, sizeof(*d->list), compare_dated);
+            rc = state_births(h->state, str_of(a->id), p->rows[i].label, take_birth, k, err);
+    if (k->n > 0)
+        qsort(k->list, k->n, sizeof(*k->list), compare_births);
     return rc;
 }
 
-static int64_t date_of(const dates *d, memfs_str label)
+static const state_birth *birth_of(const known *k, memfs_str label)
 {
-    dated key = { label, 0 };
-    const dated *found = d->n > 0 ? bsearch(&key, d->list, d->n, sizeof(key), compare_dated) : NULL;
+    state_birth key = { .label = label };
 
-    return found != NULL ? found->at_us : 0;
+    return k->n > 0 ? bsearch(&key, k->list, k->n, sizeof(key), compare_births) : NULL;
+}
+
+/* What the file says of the limit comes first (block-format 2). */
+static void date_row(block_row *row, const state_birth *birth)
+{
+    if (birth != NULL) {
+        row->created_at_us = birth->created_at_us;
+        row->hidden = birth->hidden;
+        row->limit = row->limit == LIMIT_UNSAID ? birth->limit : row->limit;
+        row->id = birth->block_id.len > 0 ? birth->block_id : row->id;
+        row->tags_json = birth->tags_json.len > 0 ? birth->tags_json : row->tags_json;
+    }
+    if (row->limit == LIMIT_UNSAID)
+        row->limit = BLOCK_DEFAULT_LIMIT;
 }
 
 /* Another server may have seen a label a moment before us: what the state holds now stays. */
 static memfs_code date_rows(home *h, agent *a, plan *p, memfs_error *err)
 {
-    _cleanup_(dates_dispose) dates d = { .list = NULL };
-    memfs_code rc = load_dates(h, a, p, &d, err);
+    _cleanup_(known_dispose) known k = { .arena = &p->arena };
+    memfs_code rc = load_births(h, a, p, &k, err);
 
-    for (size_t i = 0; rc == MEMFS_OK && i < p->n_rows; i++)
-        p->rows[i].created_at_us = p->rows[i].updated_at_us = date_of(&d, p->rows[i].label);
+    for (size_t i = 0; rc == MEMFS_OK && i < p->n_rows; i++) {
+        const state_birth *birth = birth_of(&k, p->rows[i].label);
+
+        if (birth != NULL)
+            p->rows[i].created_at_us = p->rows[i].updated_at_us = birth->created_at_us;
+    }
     return rc;
 }
 
 memfs_code plan_births(home *h, agent *a, plan *p, bool as_it_is, memfs_error *err)
 {
-    _cleanup_(dates_dispose) dates d = { .list = NULL };
+    _cleanup_(known_dispose) known k = { .arena = &p->arena };
     _cleanup_(mem_freep) memfs_str *unborn = NULL;
     int64_t now = clock_wall_us();
     size_t n_unborn = 0;
     memfs_code rc;
 
-    rc = load_dates(h, a, p, &d, err);
+    rc = load_births(h, a, p, &k, err);
     if (rc < 0)
         return rc;
     unborn = mem_alloc((p->n_rows + 1) * sizeof(*unborn));
     for (size_t i = 0; i < p->n_rows; i++) {
-        p->rows[i].created_at_us = date_of(&d, p->rows[i].label);
+        date_row(&p->rows[i], birth_of(&k, p->rows[i].label));
         if (p->rows[i].created_at_us == 0 && !as_it_is) {
             unborn[n_unborn++] = p->rows[i].label;
             p->rows[i].created_at_us = now;

@@ -36,6 +36,12 @@ void plan_expect(plan *p, const memfs_oid *tip);
 size_t plan_n_rows(const plan *p);
 const block_row *plan_row(const plan *p, size_t i, row_fault *ret_fault);
 
+/* Is it UTF-8, and does the strict policy take each of its names?  Others are no rows. */
+bool path_has_good_names(const policy *strict, memfs_str path);
+
+/* Does a file at this path become a block, and of which label? */
+bool plan_label(home *h, memfs_str path, memfs_str *ret_label);
+
 /* changing, under the agent's lock */
 /*
  * Dates the rows; labels that were never seen are born now, unless as_it_is (then created_at is 0).

@@ -10,7 +10,8 @@
  *                    them back: before anything else moves, as a crash must not forget it
  *     4  move        main, to the second history; the one move that is no fast-forward (H1)
  *     5  drop        backup refs, logs, and every object that main does not reach
- *     6  rows        made anew, and freed pages of the cache overwritten
+ *     6  rows        made anew, and freed pages of the cache overwritten; those in a Letta server's
+ *                    tables follow before step 5, while both histories can be read
  *     7  check       by id that the objects are gone, and that main is whole
  *
  * A crash between any two leaves a repository that works, and a purge that can be run again: it
@@ -18,6 +19,7 @@
  * the docs: clones, remotes, and backups taken before.
  */
 #include "sync/away.h"
+#include "sync/tables.h"
 #include "sync/upkeep_int.h"
 
 #include "base/clock.h"
@@ -207,11 +209,14 @@ static memfs_code drop_old(purge *p, memfs_error *err)
 
 static memfs_code purge_locked(purge *p, purge_result *ret, memfs_error *err)
 {
-    memfs_code rc;
+    memfs_error why = MEMFS_ERROR_INIT;
+    memfs_code rc, settled;
 
     if (agent_is_fenced(p->a, err))
         return err->code;
-    rc = agent_look(p->r.h, p->a, &p->tip, err);
+    rc = p->q->dry_run ? MEMFS_OK : tables_settle(p->r.h, p->a, NULL, err);
+    if (rc == MEMFS_OK)
+        rc = agent_look(p->r.h, p->a, &p->tip, err);
     if (rc == MEMFS_OK)
         rc = write_history(p, err);
     if (rc < 0)
@@ -227,7 +232,12 @@ static memfs_code purge_locked(purge *p, purge_result *ret, memfs_error *err)
         rc = move_main(p, err);
     if (rc < 0)
         return rc;
+    settled = tables_settle(p->r.h, p->a, &p->tip, &why);
     rc = drop_old(p, err);
+    if (rc == MEMFS_OK && settled < 0) {
+        *err = why;
+        rc = memfs_context(err, "Letta's rows may still have what was purged");
+    }
     if (!oid_equal(&p->rewritten.new_tip, &p->tip))
         home_moved(p->r.h, p->a);
     return rc;

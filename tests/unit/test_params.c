@@ -114,7 +114,7 @@ static void a_bad_path_id_names_its_pattern_and_an_example(void **state)
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         const pair none[] = { { NULL } };
         _cleanup_(params_dispose) params p = PARAMS_INIT(look_up, none);
-        char expected[600];
+        char expected[1200];
 
         params_path_id(&p, "agent_id", "agent", str_of(bad[i]));
         snprintf(expected, sizeof(expected),

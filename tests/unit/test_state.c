@@ -252,6 +252,57 @@ static void test_K4_attributes_from_elsewhere_keep_the_earlier_times(void **at)
     assert_attributes(f, "agent-a", "agent-a Ada [\"x\"] 20 60");
 }
 
+static memfs_code join_adopted(const state_birth *b, void *ctx, memfs_error *err)
+{
+    (void)err;
+    buf_printf(ctx, "%.*s=%lld,%.*s,%.*s,%lld,%d ", (int)b->label.len, b->label.ptr,
+               (long long)b->created_at_us, (int)b->tags_json.len, b->tags_json.ptr,
+               (int)b->block_id.len, b->block_id.ptr, (long long)b->limit, b->hidden);
+    return MEMFS_OK;
+}
+
+static void assert_adopted(fixture *f, const char *expected)
+{
+    _cleanup_(buf_dispose) memfs_buf got = MEMFS_BUF_INIT(4096);
+
+    assert_ok(state_births(s, MEMFS_STR("agent-a"), MEMFS_STR(""), join_adopted, &got, &f->err));
+    assert_string_equal(got.ptr, expected);
+}
+
+static void test_K4_what_blocks_bring_along_stays_and_the_first_id_counts(void **at)
+{
+    fixture *f = *at;
+    state_birth births[] = {
+        { .label = MEMFS_STR("a"), .created_at_us = 7, .tags_json = MEMFS_STR("[\"x\"]"),
+          .block_id = MEMFS_STR("block-1"), .limit = 5000, .hidden = true },
+        { .label = MEMFS_STR("b"), .created_at_us = 9 },
+    };
+    memfs_str here[] = { MEMFS_STR("a"), MEMFS_STR("b"), MEMFS_STR("c") };
+    state_agent agent = { .id = MEMFS_STR("agent-a") };
+    int64_t trace;
+
+    add(f, "agent-a", 50);
+    assert_ok(state_births_add(s, agent.id, here, 3, 50, &f->err));
+    assert_ok(state_agent_merge(s, &agent, births, 2, &f->err));
+    assert_adopted(f, "a=7,[\"x\"],block-1,5000,1 b=9,,,0,0 c=50,,,0,0 ");
+    trace = trace_of_state(f);
+    assert_ok(state_agent_merge(s, &agent, births, 2, &f->err)); /* the same again */
+    births[0] = (state_birth){ .label = MEMFS_STR("a"), .created_at_us = 8 }; /* says nothing */
+    assert_ok(state_agent_merge(s, &agent, births, 1, &f->err));
+    assert_int_equal(trace_of_state(f), trace);
+    births[0] = (state_birth){ .label = MEMFS_STR("a"), .created_at_us = 8,
+                               .tags_json = MEMFS_STR("[]"), .block_id = MEMFS_STR("block-2") };
+    assert_ok(state_agent_merge(s, &agent, births, 1, &f->err));
+    births[0] = (state_birth){ .label = MEMFS_STR("c"), .created_at_us = 60,
+                               .block_id = MEMFS_STR("block-3") };
+    assert_ok(state_agent_merge(s, &agent, births, 1, &f->err));
+    for (int i = 0; i < 2; i++) {
+        assert_adopted(f, "a=7,[],block-1,0,0 b=9,,,0,0 c=50,,block-3,0,0 ");
+        close_state();
+        open_state(f);
+    }
+}
+
 static void test_H4_attributes_make_nobody_known_and_their_births_wait(void **at)
 {
     fixture *f = *at;
@@ -527,6 +578,7 @@ int main(void)
         ON_STATE(test_K7_what_is_known_already_costs_no_write),
         ON_STATE(test_T28_banned_objects_come_back_sorted_and_once),
         ON_STATE(test_K4_attributes_from_elsewhere_keep_the_earlier_times),
+        ON_STATE(test_K4_what_blocks_bring_along_stays_and_the_first_id_counts),
         ON_STATE(test_H4_attributes_make_nobody_known_and_their_births_wait),
         ON_STATE(test_tags_from_elsewhere_that_are_no_list_are_refused),
         ON_STATE(test_S4_tokens_are_kept_by_hash_and_a_revoked_one_keeps_its_row),

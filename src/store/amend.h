@@ -1,0 +1,27 @@
+/*
+ * amend.h - a commit on top of another that changes some files and leaves all else as it is.
+ *
+ * Nothing here moves a ref: the commit is only written, synced.
+ *
+ * Thread: as a repo handle.
+ */
+#ifndef MEMFS_STORE_AMEND_H
+#define MEMFS_STORE_AMEND_H
+
+#include "store/store.h"
+
+typedef struct amend_file {
+    const char *path; /* named once */
+    bool is_gone;     /* one that is not there is fine */
+    memfs_str content;
+} amend_file;
+
+/* Can a file stand there: no part of the path is a file, and it is no folder? */
+MEMFS_CHECK memfs_code amend_fits(repo *r, const memfs_oid *commit, const char *path, bool *ret,
+                                  memfs_error *err);
+/* *ret is the parent where nothing changes.  Costs the reading of all of its trees. */
+MEMFS_CHECK memfs_code amend_commit(repo *r, const memfs_oid *parent, const amend_file *files,
+                                    size_t n, const store_identity *who, memfs_str message,
+                                    memfs_oid *ret, memfs_error *err);
+
+#endif

@@ -1,0 +1,313 @@
+/*
+ * tables.c - when memories and their rows in Letta are settled; see tables.h for how.
+ *
+ * Three occasions: main moved (what differs between two commits, in the time of the push), somebody
+ * asks (sync-from-git), and a look at marks of all agents every few seconds, which finds what was
+ * done through Letta's API, agents that Letta did not know before, and all that a crash or a
+ * database that was away left undone.  There is no queue that could be lost.
+ *
+ * One settling goes in rounds: what is read is decided upon without a lock in Letta, and written on
+ * the condition that it is still so.
+ */
+#include "sync/tables_int.h"
+
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/hash.h"
+#include "base/mem.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+#define MAX_ROUNDS 12
+#define MARKS_A_PAGE 500
+#define LOOK_EVERY_MS 2000
+#define LOOK_SHARE 20 /* a look may take this part of the time */
+#define LOCK_MS 2000
+
+memfs_code tables_open(home *h, memfs_error *err)
+{
+    memfs_code rc;
+    bool is_known;
+    const char *revision;
+
+    if (h->options.letta_database == NULL)
+        return MEMFS_OK;
+    rc = letta_db_open(h->options.letta_database, &h->letta, err);
+    if (rc == MEMFS_OK)
+        rc = letta_db_prepare(h->letta, err);
+    if (rc < 0)
+        return rc;
+    revision = letta_db_revision(h->letta, &is_known);
+    if (!is_known)
+        home_alarm(h, NULL, "letta_revision",
+                   "this memfs was not tested with revision '%s' of Letta's database; all that it "
+                   "uses there is as it has to be",
+                   revision);
+    return rc;
+}
+
+/* ---- one settling ---- */
+
+/* A commit on main, by the steps of any other. */
+static memfs_code move_main(tables_work *w, const memfs_oid *to, const store_identity *who,
+                            memfs_error *err)
+{
+    _cleanup_(mem_freep) char *git_dir = store_path(w->h->store, w->a->repo);
+    _cleanup_(mem_freep) char *objects = mem_printf("%s/objects", git_dir);
+    advance v = { .h = w->h, .a = w->a, .is_from_letta = true };
+    advance_step step = { .to = *to, .objects = w->r, .is_ours = true, .who = who, .why = "letta" };
+    memfs_code rc = fs_sync_dir(objects, err); /* it may be the first in its folder (D1) */
+
+    if (rc == MEMFS_OK)
+        rc = advance_begin(&v, err);
+    if (rc == MEMFS_OK)
+        rc = advance_settle(&v, false, err);
+    if (rc == MEMFS_OK && !oid_equal(&v.tip, &w->main))
+        return memfs_fail(err, MEMFS_ECONFLICT, "main was moved by hand just now");
+    return rc < 0 ? rc : advance_to(&v, &step, err);
+}
+
+/* *ret_again: main has moved, or what was taken in has to be looked at anew. */
+static memfs_code take_in(tables_work *w, bool *ret_again, memfs_error *err)
+{
+    store_identity who = { "Letta", "letta@localhost", clock_wall_us() / 1000000 };
+    size_t n_taken = 0;
+    memfs_oid to;
+    memfs_code rc;
+
+    *ret_again = false;
+    if (w->n_edits == 0)
+        return MEMFS_OK;
+    rc = tables_take(w, &who, &to, &n_taken, err);
+    if (rc == MEMFS_OK && !oid_equal(&to, &w->main))
+        rc = move_main(w, &to, &who, err);
+    *ret_again = rc == MEMFS_OK && n_taken > 0;
+    return rc;
+}
+
+static memfs_code write_rows(tables_work *w, memfs_error *err)
+{
+    const memfs_oid *from = w->seen.has_tip ? &w->seen.tip : NULL;
+
+    if (w->n_changes == 0 && from != NULL && oid_equal(from, &w->main))
+        return MEMFS_OK;
+    return letta_write(w->h->letta, str_of(w->a->id), from, &w->main, w->changes, w->n_changes,
+                       err);
+}
+
+/* *ret_done, or another round is needed. */
+static memfs_code settle_round(tables_work *w, const memfs_oid *guess, bool *ret_done,
+                               memfs_error *err)
+{
+    bool again = false;
+    memfs_code rc;
+
+    *ret_done = false;
+    rc = store_tip(w->h->store, w->a->repo, &w->main, err);
+    if (rc == MEMFS_OK)
+        rc = repo_open(w->h->store, w->a->repo, &w->r, err);
+    if (rc == MEMFS_OK)
+        rc = tables_read(w, guess, err);
+    if (rc == MEMFS_OK)
+        rc = tables_decide(w, err);
+    if (rc == MEMFS_OK)
+        rc = take_in(w, &again, err);
+    if (rc == MEMFS_OK && !again) {
+        rc = write_rows(w, err);
+        *ret_done = rc == MEMFS_OK;
+    }
+    repo_closep(&w->r);
+    w->r = NULL;
+    return rc;
+}
+
+/* guess: as tables_read; what it does not show is left to a look at everything. */
+static memfs_code settle(home *h, agent *a, const memfs_oid *guess, bool was_purged,
+                         memfs_error *err)
+{
+    tables_work w = { .h = h, .a = a, .was_purged = was_purged };
+    bool is_done = false;
+    memfs_code rc = MEMFS_OK;
+
+    for (int i = 0; i < MAX_ROUNDS && !is_done; i++) {
+        rc = settle_round(&w, guess, &is_done, err);
+        if (rc == MEMFS_ECONFLICT)
+            guess = NULL;
+        else if (rc < 0)
+            break;
+    }
+    if (rc == MEMFS_OK && !is_done)
+        rc = memfs_fail(err, MEMFS_EUNAVAIL, "its blocks are changed in Letta all the time");
+    a->letta_tip = is_done ? w.main : (memfs_oid){ { 0 } };
+    tables_work_dispose(&w);
+    return rc;
+}
+
+/* ---- and what is told of it ---- */
+
+static void set_mark(agent *a, uint64_t mark)
+{
+    pthread_mutex_lock(&a->mutex);
+    a->letta_mark = mark;
+    pthread_mutex_unlock(&a->mutex);
+}
+
+static uint64_t get_mark(agent *a)
+{
+    uint64_t mark;
+
+    pthread_mutex_lock(&a->mutex);
+    mark = a->letta_mark;
+    pthread_mutex_unlock(&a->mutex);
+    return mark;
+}
+
+static void judge(home *h, agent *a, memfs_code rc, const memfs_error *err)
+{
+    bool was_told = a->letta_told;
+
+    a->letta_told = rc < 0;
+    if (rc == MEMFS_OK)
+        return;
+    set_mark(a, 0);
+    if (was_told)
+        return;
+    if (rc == MEMFS_ENOTFOUND)
+        home_alarm(h, a, "letta_agent_unknown",
+                   "Letta has no such agent: its blocks are written there when it has");
+    else
+        home_alarm(h, a, "letta_behind", "the blocks in Letta could not be settled with main: %s",
+                   err->msg);
+}
+
+static bool is_zero(const memfs_oid *id)
+{
+    static const memfs_oid zero = { { 0 } };
+
+    return oid_equal(id, &zero);
+}
+
+void tables_follow(advance *v)
+{
+    memfs_oid guess = v->a->letta_tip;
+    char line[700];
+    memfs_error err;
+    memfs_code rc;
+
+    if (v->h->letta == NULL || v->is_from_letta)
+        return;
+    rc = settle(v->h, v->a, is_zero(&guess) ? NULL : &guess, false, &err);
+    judge(v->h, v->a, rc, &err);
+    if (rc == MEMFS_OK || v->talk == NULL)
+        return;
+    if (rc == MEMFS_ENOTFOUND)
+        snprintf(line, sizeof(line),
+                 "the Letta server does not know this agent; its blocks will be "
+                 "written there when it does");
+    else
+        snprintf(line, sizeof(line), "the commit is safe; its blocks in Letta will follow (%s)",
+                 err.msg);
+    v->talk(str_of(line), v->talk_ctx);
+}
+
+memfs_code tables_settle(home *h, agent *a, const memfs_oid *purged, memfs_error *err)
+{
+    memfs_code rc;
+
+    if (h->letta == NULL)
+        return MEMFS_OK;
+    rc = settle(h, a, purged, purged != NULL, err);
+    judge(h, a, rc, err);
+    return rc == MEMFS_ENOTFOUND ? MEMFS_OK : rc;
+}
+
+void home_letta_settle(home *h, agent *a)
+{
+    memfs_error ignored; /* told by an alarm */
+
+    if (tables_settle(h, a, NULL, &ignored) < 0)
+        return;
+}
+
+/* ---- the look at all of them ---- */
+
+typedef struct looking {
+    home *h;
+    size_t n;
+    char *last; /* id */
+} looking;
+
+static uint64_t number_of(memfs_str mark)
+{
+    uint8_t sum[16];
+    uint64_t n;
+
+    hash_md5(mark, sum);
+    memcpy(&n, sum, sizeof(n));
+    return n != 0 ? n : 1;
+}
+
+/* The mark is older than what settle reads, so a change in between shows in the next one. */
+static void settle_marked(home *h, agent *a, uint64_t mark)
+{
+    memfs_error err;
+    memfs_code rc;
+
+    if (agent_ready(h, a, true, &err) < 0 || !agent_lock_for(a, LOCK_MS))
+        return; /* the next look comes to it again */
+    rc = settle(h, a, NULL, false, &err);
+    judge(h, a, rc, &err);
+    if (rc == MEMFS_OK)
+        set_mark(a, mark);
+    agent_unlock(a);
+}
+
+static memfs_code look_at(memfs_str agent_id, memfs_str mark, void *ctx, memfs_error *err)
+{
+    looking *l = ctx;
+    agent *a = home_find(l->h, agent_id);
+
+    (void)err;
+    l->n++;
+    free(l->last);
+    l->last = mem_strndup(agent_id.ptr, agent_id.len);
+    if (a != NULL && get_mark(a) != number_of(mark))
+        settle_marked(l->h, a, number_of(mark));
+    return MEMFS_OK;
+}
+
+static memfs_code look_at_all(home *h, memfs_error *err)
+{
+    looking l = { h, 0, mem_strdup("") };
+    memfs_code rc = MEMFS_OK;
+    char *after;
+
+    do {
+        after = mem_strdup(l.last);
+        l.n = 0;
+        rc = letta_marks(h->letta, str_of(after), MARKS_A_PAGE, look_at, &l, err);
+        free(after);
+    } while (rc == MEMFS_OK && l.n == MARKS_A_PAGE);
+    free(l.last);
+    return rc;
+}
+
+void home_letta_step(home *h)
+{
+    int64_t began_ms = clock_mono_ms(), pause_ms;
+    memfs_error err;
+    memfs_code rc;
+
+    if (h->letta == NULL || began_ms < h->letta_due_ms)
+        return;
+    rc = look_at_all(h, &err);
+    if (rc < 0 && !h->letta_told)
+        home_alarm(h, NULL, "letta_away",
+                   "Letta's database could not be read, what is changed "
+                   "there waits: %s",
+                   err.msg);
+    h->letta_told = rc < 0;
+    pause_ms = (clock_mono_ms() - began_ms) * LOOK_SHARE;
+    h->letta_due_ms = clock_mono_ms() + (pause_ms > LOOK_EVERY_MS ? pause_ms : LOOK_EVERY_MS);
+}

@@ -1,0 +1,82 @@
+/*
+ * tables_int.h - one comparison of a memory with its rows in Letta, for the files of tables.h.
+ *
+ *     tables_read     what is there: the rows, that commit, main
+ *     tables_decide   what has to be written, and what has to be taken in
+ *     tables_take     a commit with what has to be taken in
+ *
+ * Thread: any one, which holds the agent's lock.
+ */
+#ifndef MEMFS_SYNC_TABLES_INT_H
+#define MEMFS_SYNC_TABLES_INT_H
+
+#include "cache/letta_db.h"
+#include "sync/materialise_int.h"
+#include "sync/tables.h"
+
+/* The blocks of one commit, by label. */
+typedef struct tables_side {
+    plan *plan;
+    const block_row **rows;
+    size_t n;
+} tables_side;
+
+/* What was changed in Letta, behind git. */
+typedef struct tables_edit {
+    const letta_block *row;      /* NULL: it is gone */
+    const block_row *was, *main; /* the file of that commit, of main; NULL: it has none */
+    unsigned differs;            /* LETTA_ bits, from `was` */
+} tables_edit;
+
+typedef struct tables_work {
+    home *h;
+    agent *a;
+    repo *r;
+    memfs_oid main;
+    letta_state seen;
+    const memfs_oid *base; /* that commit; NULL: none that counts */
+    bool was_purged;       /* main was rewritten since: rows say nothing that it has to keep */
+    bool is_whole;         /* all blocks, not only those that differ between the two commits */
+
+    letta_block *rows; /* by label */
+    size_t n_rows, cap_rows;
+    tables_side was, is;
+    letta_change *changes;
+    size_t n_changes, cap_changes;
+    tables_edit *edits;
+    size_t n_edits, cap_edits;
+    /* Rows that a commit of this work took in, as they were; over several readings. */
+    struct {
+        char *id;
+        int64_t version;
+    } * taken;
+    size_t n_taken, cap_taken;
+    char **kept; /* texts that the above point to */
+    size_t n_kept, cap_kept;
+} tables_work;
+void tables_work_dispose(tables_work *w);
+
+/* A copy that lives as long as the work; NULs become U+FFFD, as PostgreSQL takes none. */
+memfs_str tables_keep(tables_work *w, memfs_str s);
+
+/*
+ * guess: the commit that the rows are probably of; if they are, only what differs is read.  NULL:
+ * everything.  ENOTFOUND: Letta has no such agent.
+ */
+MEMFS_CHECK memfs_code tables_read(tables_work *w, const memfs_oid *guess, memfs_error *err);
+MEMFS_CHECK memfs_code tables_decide(tables_work *w, memfs_error *err);
+/* Both there and of one content. */
+bool tables_same_file(const block_row *a, const block_row *b);
+/* The text of a file, as its block is read from it.  False: it is none (binary, too large). */
+MEMFS_CHECK memfs_code tables_text(tables_work *w, const block_row *file, memfs_buf *out,
+                                   bool *ret_is_text, memfs_error *err);
+
+/* tables_take.c */
+/*
+ * *ret_n: how many edits are in the commit *ret, or were in main already; the rows of the others
+ * are left as they are.
+ */
+MEMFS_CHECK memfs_code tables_take(tables_work *w, const store_identity *who, memfs_oid *ret,
+                                   size_t *ret_n, memfs_error *err);
+
+#endif
