@@ -343,6 +343,16 @@ static bool stands(home *h, agent *a, const cache_head *head, bool with_rows)
            oid_equal(&tip, &head->tip) && agent_has_tip(a, &tip);
 }
 
+/* It stands in the queue still, but its rows were just written, here or by another server. */
+static bool has_caught_up(home *h, agent *a)
+{
+    memfs_error ignored;
+    cache_head head;
+
+    return cache_head_get(h->cache, str_of(a->id), &head, &ignored) == MEMFS_OK &&
+           !head.is_empty && stands(h, a, &head, false);
+}
+
 static memfs_code follow_locked(home *h, agent *a, bool with_rows, memfs_error *err)
 {
     follow_result now = { .is_away = false };
@@ -351,7 +361,8 @@ static memfs_code follow_locked(home *h, agent *a, bool with_rows, memfs_error *
     agent_lock(a);
     rc = agent_is_fenced(a, err) ? err->code : agent_follow(h, a, false, &now, err);
     agent_unlock(a);
-    if (rc == MEMFS_OK && with_rows && (now.is_away || home_waits_for(h, a)))
+    if (rc == MEMFS_OK && with_rows &&
+        (now.is_away || (home_waits_for(h, a) && !has_caught_up(h, a))))
         return memfs_fail(err, MEMFS_EUNAVAIL,
                           "the blocks of agent '%s' follow when the database is back", a->id);
     return rc;
