@@ -19,6 +19,11 @@ home *mirror_home(mirror *m)
     return m->options.home;
 }
 
+const mirror_options *mirror_settings(const mirror *m)
+{
+    return &m->options;
+}
+
 bool mirror_is_stopping(mirror *m)
 {
     bool is_stopping;
@@ -285,9 +290,14 @@ static void hint(mirror *m, pair *p, const memfs_oid *after)
     schedule_want(m, p, WANT_LOOK);
 }
 
-/* It has just moved there, so it is there: only how many of those are told of is bounded. */
+/*
+ * It has just moved there, so it is there: only how many of those are told of is bounded, where
+ * looking costs somebody anything.
+ */
 static bool may_hint(mirror *m, memfs_str agent_id, size_t lane, bool is_known)
 {
+    if (m->lanes[lane].config->folder != NULL)
+        return true;
     if (!is_known)
         stranger_forget(m, lane, agent_id);
     return is_known || stranger_ask(m, lane, agent_id) == STRANGER_ASK;
@@ -315,6 +325,20 @@ void mirror_hint(mirror *m, const char *remote, memfs_str agent_id, const memfs_
         hint(m, p, after);
     }
     pthread_mutex_unlock(&m->mutex);
+}
+
+bool mirror_letta_is_known(mirror *m, memfs_str agent_id, const memfs_oid *tip)
+{
+    const pair *p;
+    bool is;
+    int at;
+
+    pthread_mutex_lock(&m->mutex);
+    at = lane_find(m, REMOTE_LETTA);
+    p = at >= 0 ? pair_find(m, agent_id, (size_t)at) : NULL;
+    is = p != NULL && oid_equal(&p->known, tip);
+    pthread_mutex_unlock(&m->mutex);
+    return is;
 }
 
 /* ---- asked ---- */

@@ -236,7 +236,7 @@ static void fill_address(row_work *w, const remote_config *c, const char *agent_
     _cleanup_(mem_freep) char *text = NULL;
     memfs_error ignored;
 
-    if (url_expand(c->url, agent_id, &text, &ignored) < 0)
+    if (remote_config_address(c, agent_id, &text, &ignored) < 0)
         text = mem_strdup(c->url);
     snprintf(w->address, sizeof(w->address), "%s", text);
     row->address = w->address;

@@ -20,7 +20,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/process.h"
-#include "server/app.h"
+#include "server/service.h"
 #include "server/webhooks.h"
 
 #include <arpa/inet.h>
@@ -220,7 +220,8 @@ static void log_remote_warning(const char *text, void *ctx)
 static memfs_code load_remotes(server *s, remotes **ret, memfs_error *err)
 {
     const remotes_options options = { home_settings(s->app.home)->path, s->remote_url,
-                                      s->remote_token_file, log_remote_warning, NULL };
+                                      s->remote_token_file, service_folder(s->app.service),
+                                      log_remote_warning, NULL };
 
     return remotes_load(&options, ret, err);
 }
@@ -241,7 +242,9 @@ static remotes *no_remotes(server *s, const memfs_error *why)
 static memfs_code start_mirror(server *s, memfs_error *err)
 {
     mirror_options options = { .home = s->app.home, .n_workers = N_MIRROR_WORKERS,
-                               .is_manual = s->is_transient, .event = log_mirror };
+                               .is_manual = s->is_transient, .event = log_mirror,
+                               .letta_moves = s->app.service != NULL ? service_moves : NULL,
+                               .letta_ctx = s->app.service };
     memfs_code rc = load_remotes(s, &options.remotes, err);
 
     if (rc < 0 && s->is_transient)
@@ -300,10 +303,14 @@ static bool is_loopback(const char *address)
            (inet_pton(AF_INET6, address, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6));
 }
 
-/* Beyond this machine memfs listens only when requests need a token (reliability 7). */
+/*
+ * Beyond this machine memfs listens only when requests need a token (reliability 7), or come from a
+ * Letta server that is believed; then all others need one.
+ */
 static memfs_code open_auth(server *s, const char *address, memfs_error *err)
 {
-    memfs_code rc = auth_open(home_state(s->app.home), false, &s->app.auth, err);
+    bool is_forced = s->app.service != NULL && !is_loopback(address);
+    memfs_code rc = auth_open(home_state(s->app.home), is_forced, &s->app.auth, err);
 
     if (rc < 0 || is_loopback(address) || auth_is_on(s->app.auth))
         return rc;
@@ -338,6 +345,7 @@ static server *server_new(const server_options *options)
 
 static void server_free(server *s)
 {
+    service_close(s->app.service);
     auth_close(s->app.auth);
     webhooks_free(s->app.webhooks);
     home_close(s->app.home);
@@ -411,10 +419,14 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
     home.moved = on_moved;
     home.moved_ctx = s;
     rc = home_open(&home, &s->app.home, err);
+    if (rc == MEMFS_OK && options->letta.root != NULL)
+        rc = service_open(&options->letta, home.path, &s->app.service, err);
     if (rc == MEMFS_OK)
         rc = open_auth(s, options->address, err);
     if (rc == MEMFS_OK)
         rc = start_mirror(s, err);
+    if (rc == MEMFS_OK && s->app.service != NULL)
+        rc = service_start(s->app.service, s->app.home, s->app.mirror, err);
     if (rc == MEMFS_OK)
         warn_of_clear_text(options);
     if (rc == MEMFS_OK)
@@ -433,6 +445,7 @@ memfs_code server_start(const server_options *options, server **ret, memfs_error
     if (rc < 0) {
         if (s->http != NULL)
             http_stop(s->http, 0, NULL);
+        service_stop(s->app.service);
         stop_mirror(s, 0);
         server_free(s);
         return rc;
@@ -471,6 +484,7 @@ size_t server_stop(server *s)
         return n_cut;
     }
     stop_background(s);
+    service_stop(s->app.service);
     stop_mirror(s, until_ms - clock_mono_ms());
     server_free(s);
     return n_cut;
