@@ -1,14 +1,13 @@
 #!/usr/bin/env python3
 """Runs every test of memfs and ends with one count.
 
-    tests/run.py                 all phases, four lanes at a time
+    tests/run.py                 all phases, four parts of them at a time
     tests/run.py --only unit     one phase (repeatable)
     tests/run.py --list
 
-Phases are rows of PHASES below, in lanes that take about the same time; the builds come first.  Lane "client" is
-the longest, as it mostly waits, for networks that time out.  Each phase returns its counts; a phase that cannot
-run is a failure, never a silence.  A test that needs what this machine lacks says "skipped" with its reason;
-more skips than MAX_SKIPPED fail the run.
+The builds come first; then the parts of the phases are begun in the order of phases(), as lanes come free.
+Each part returns its counts; one that cannot run is a failure, never a silence.  A test that needs what this
+machine lacks says "skipped" with its reason; more skips than MAX_SKIPPED fail the run.
 
 Environment: FUZZ_SECONDS (30 a target), CRASHES, POWER_CUTS, FLEET_SECONDS, SOAK scale the long suites.
 """
@@ -26,6 +25,7 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOGS = os.path.join(ROOT, "build-logs")
 FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "30"))
 MAX_SKIPPED = 0
+N_LANES = 4      # on two cores: many tests wait for clocks and networks
 
 print_lock = threading.Lock()
 
@@ -218,45 +218,43 @@ def phase_fuzz():
 SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:log_path=stderr",
              "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
 
-# The integration tests of the server; all the others are the client's.
-SERVER = ["attacks", "auth", "crash", "durability", "faults", "git_http", "http_front", "main_job", "owner",
-          "policy", "rest", "rest_agents", "rest_blocks", "tls", "vectors"]
-
+# The integration tests.  The parts of a phase may run beside each other.
+SERVER = [["auth", "crash", "durability", "faults"],
+          ["attacks", "git_http", "http_front", "main_job", "owner", "policy", "rest", "rest_agents",
+           "rest_blocks", "tls", "vectors"]]
 
 # Those of the mirror: remotes, webhooks, fleets.
-MIRROR = ["fleet", "hosts", "mirror", "mirror_faults", "proving_ground", "rebuild", "webhooks"]
+MIRROR = [["fleet", "hosts", "webhooks"], ["mirror", "mirror_faults", "proving_ground", "rebuild"]]
 
-# Those that bring a PostgreSQL of their own.
-POSTGRES = ["frozen_database", "postgres", "same_answers"]
+# Those that bring a PostgreSQL of their own; and what a client sees, which must not depend on the
+# database, once more over PostgreSQL.
+POSTGRES = [["frozen_database", "postgres", "same_answers"],
+            ["auth", "git_http", "owner", "policy", "rest", "rest_agents", "rest_blocks", "vectors"]]
 
-# What a client sees, which must not depend on the database: once more over PostgreSQL.
-OVER_POSTGRES = ["auth", "git_http", "owner", "policy", "rest", "rest_agents", "rest_blocks", "vectors"]
+# Those of the client, and in the end whatever is named nowhere.
+CLIENT = [["apply"], ["checkout_crash", "two_way"]]
 
 
-def integration_files():
+def test_files(names):
+    return ["tests/integration/test_%s.py" % name for name in names]
+
+
+def unnamed():
     folder = os.path.join(ROOT, "tests", "integration")
-    return sorted(name for name in os.listdir(folder) if re.fullmatch(r"test_\w+\.py", name))
+    found = {name[len("test_"):-len(".py")] for name in os.listdir(folder)
+             if re.fullmatch(r"test_\w+\.py", name)}
+    return sorted(found.difference(*SERVER, *MIRROR, *POSTGRES, *CLIENT))
 
 
-def phase_server():
-    files = ["tests/integration/test_%s.py" % name for name in SERVER]
-    return pytest("server", files, "build-asan/memfs", SANITIZED)
+def asan_part(phase, number, names, beside=()):
+    def part():
+        return pytest("%s-%d" % (phase, number), test_files(names), "build-asan/memfs", SANITIZED,
+                      beside=beside)
+    return part
 
 
-def phase_postgres():
-    files = ["tests/integration/test_%s.py" % name for name in OVER_POSTGRES + POSTGRES]
-    return pytest("postgres", files, "build-asan/memfs", SANITIZED, beside=["tests/with-postgres"])
-
-
-def phase_client():
-    files = ["tests/integration/" + name for name in integration_files()
-             if name[len("test_"):-len(".py")] not in SERVER + MIRROR + POSTGRES]
-    return pytest("client", files, "build-asan/memfs", SANITIZED)
-
-
-def phase_mirror():
-    files = ["tests/integration/test_%s.py" % name for name in MIRROR]
-    return pytest("mirror", files, "build-asan/memfs", SANITIZED)
+def asan_parts(phase, parts, beside=()):
+    return [asan_part(phase, i + 1, names, beside) for i, names in enumerate(parts)]
 
 
 def phase_letta():
@@ -267,54 +265,79 @@ def phase_letta():
     return pytest("letta", ["tests/letta"], "build-asan/memfs")
 
 
-PHASES = [  # name, lane, function
-    ("build", "first", phase_build),
-    ("client", "client", phase_client),
-    ("server", "serve", phase_server),
-    ("postgres", "serve", phase_postgres),
-    ("mirror", "mirror", phase_mirror),
-    ("unit", "side", phase_unit),
-    ("letta", "mirror", phase_letta),
-    ("clang", "side", phase_clang),
-    ("fuzz", "side", phase_fuzz),
-    ("tsan", "serve", phase_tsan),
-]
+def phases():
+    """(name, its parts), the long parts first: they are begun in this order."""
+    return [
+        ("unit", [phase_unit]),
+        ("client", asan_parts("client", CLIENT + [unnamed()])),
+        ("mirror", asan_parts("mirror", MIRROR)),
+        ("tsan", [phase_tsan]),
+        ("server", asan_parts("server", SERVER)),
+        ("fuzz", [phase_fuzz]),
+        ("postgres", asan_parts("postgres", POSTGRES, beside=["tests/with-postgres"])),
+        ("letta", [phase_letta]),
+        ("clang", [phase_clang]),
+    ]
 
 
-def run_lane(phases, total, lock):
-    for name, _, function in phases:
-        started = time.monotonic()
+class Phase:
+    """A phase as it runs: told of when its last part has ended."""
+
+    def __init__(self, name, parts):
+        self.name, self.n_left, self.counts, self.seconds = name, len(parts), Counts(), 0.0
+
+    def run(self, part, lock):
+        began = time.monotonic()
         try:
-            counts = function()
+            counts = part()
         except Exception as problem:  # a broken phase is a failed test, not a lost run
-            say("phase %s broke: %r" % (name, problem))
+            say("phase %s broke: %r" % (self.name, problem))
             counts = Counts(failed=1)
-        say("%-12s %5d passed %3d failed %3d skipped   %6.1f s" % (
-            name, counts.passed, counts.failed, counts.skipped, time.monotonic() - started))
         with lock:
-            total.add(counts)
+            self.counts.add(counts)
+            self.seconds += time.monotonic() - began
+            self.n_left -= 1
+            if self.n_left == 0:
+                say("%-12s %5d passed %3d failed %3d skipped   %6.1f s" % (
+                    self.name, self.counts.passed, self.counts.failed, self.counts.skipped, self.seconds))
+
+
+def run_all(wanted):
+    """Every part of every phase, N_LANES at a time; returns the counts of all."""
+    lock, started = threading.Lock(), [Phase(name, parts) for name, parts in wanted]
+    waiting = [(phase, part) for phase, (_, parts) in zip(started, wanted) for part in parts]
+
+    def lane():
+        while True:
+            with lock:
+                if not waiting:
+                    return
+                phase, part = waiting.pop(0)
+            phase.run(part, lock)
+    lanes = [threading.Thread(target=lane) for _ in range(N_LANES)]
+    for one in lanes:
+        one.start()
+    for one in lanes:
+        one.join()
+    total = Counts()
+    for phase in started:
+        total.add(phase.counts)
+    return total
 
 
 def main():
+    names = [name for name, _ in phases()]
     options = argparse.ArgumentParser(description="run the tests of memfs")
-    options.add_argument("--only", action="append", choices=[p[0] for p in PHASES])
+    options.add_argument("--only", action="append", choices=["build"] + names)
     options.add_argument("--list", action="store_true")
     args = options.parse_args()
     if args.list:
-        print("\n".join(p[0] for p in PHASES))
+        print("\n".join(["build"] + names))
         return 0
     os.makedirs(LOGS, exist_ok=True)
-    wanted = [p for p in PHASES if not args.only or p[0] in args.only or p[1] == "first"]
-    total, lock = Counts(), threading.Lock()
-    run_lane([p for p in wanted if p[1] == "first"], total, lock)
+    total = run_all([("build", [phase_build])])
     if total.failed == 0:
-        lanes = [threading.Thread(target=run_lane, args=([p for p in wanted if p[1] == lane],
-                                                         total, lock))
-                 for lane in ("client", "serve", "mirror", "side")]
-        for lane in lanes:
-            lane.start()
-        for lane in lanes:
-            lane.join()
+        total.add(run_all([p for p in phases() if not args.only or p[0] in args.only]))
     if total.skipped > MAX_SKIPPED:
         say("%d tests were skipped, %d are allowed" % (total.skipped, MAX_SKIPPED))
         total.failed += 1

@@ -191,12 +191,13 @@ def check_survived(home, remote, id, name):
 def test_F15_F16_F18_F19_each_answer_leaves_a_usable_memory(memfs_bin, folder, remote, agent, row):
     id, home = agent(), letta_home(memfs_bin, folder, remote.say(row))
     name, code = TABLE[row]
-    r = home.apply(id, "--wait", "1", timeout=30)
+    wait_s = "1" if name in (None, "timeout") else "15"     # who answers is waited for
+    r = home.apply(id, "--wait", wait_s, timeout=60)
     assert r["was_created"] and r["state"] == "local-only", r
     assert name is None or r["answer"] == name, r
     home.check(id)
     if code is not None:
-        assert home.sync(id, "--wait", "2", code=code, timeout=30)["answer"] == r["answer"]
+        assert home.sync(id, "--wait", wait_s, code=code, timeout=60)["answer"] == r["answer"]
     check_survived(home, remote, id, state_git(remote, id))
 
 

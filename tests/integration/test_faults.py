@@ -94,7 +94,7 @@ def test_F03_F04_git_lies_or_fails(wrapped, mode):
     began = time.monotonic()
     commit, pack, _ = m.prepare({"system/human.md": "bad\n"})
     report = server.push_raw(m.agent, [(m.tip, commit, wire.MAIN)], pack)
-    assert not report.acked and time.monotonic() - began < 20, report
+    assert not report.acked and time.monotonic() - began < 60, report
     server.mode("")
     assert server.state_of(m.agent) == before
     m.must_push({"system/human.md": "well again\n"})
@@ -129,14 +129,14 @@ def test_F03_git_hangs_floods_or_closes(wrapped, folder):
         began = time.monotonic()
         other.must_push({"system/human.md": f"served {i}\n"})
         assert server.value(victims["hang"].agent, "system/human") == "good\n"
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30    # what hangs is given 120 s
     assert server.rss_kib() < 1 << 20
     server.terminate()
     assert server.wait(35) == 0, server.log_tail()
     for t in stuck:
         t.join(60)
     assert not any(r.acked for r in reports.values()), reports
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while any(map(is_process, children)) and time.monotonic() < deadline:
         time.sleep(0.05)
     orphans = [pid for pid in children if is_process(pid)]
@@ -326,7 +326,7 @@ def test_F07_few_descriptors(servers):
     finally:
         for s in idle:
             s.close()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + 30
     while time.monotonic() < deadline:
         if memory.push({"system/human.md": "again\n"}).acked:
             break
@@ -512,7 +512,11 @@ def test_F13_repack_during_pushes_and_clones(server, git, folder, scale):
     thread.start()
     until = time.monotonic() + scale(6, 120)
     repacks = 0
-    while time.monotonic() < until:
+
+    def is_enough():
+        return load.n_acked > 10 and clones[0] > 3 and repacks > 1 or faults or load.faults
+    while time.monotonic() < until or not is_enough():
+        assert time.monotonic() < until + 120, (load.n_acked, clones, repacks)
         server.cli("repack")
         repacks += 1
     halt.set()
@@ -521,7 +525,6 @@ def test_F13_repack_during_pushes_and_clones(server, git, folder, scale):
     count("faults", repacks=repacks, pushes_beside=load.n_acked, clones_beside=clones[0])
     assert not faults, faults[0]
     assert load.refused == 0 and load.broken == 0 and load.lost() == []
-    assert load.n_acked > 10 and clones[0] > 3 and repacks > 1
     load.check_blocks()
 
 
@@ -721,7 +724,7 @@ def test_F30_sigterm_with_idle_and_half_open_connections(server, memory):
     began = time.monotonic()
     server.terminate()
     assert server.wait(30) == 0
-    assert time.monotonic() - began < 12
+    assert time.monotonic() - began < 20    # a stop that waits for clients takes 25 s
     for s in idle:
         s.close()
 
@@ -730,7 +733,7 @@ def test_L6_second_server_is_refused(servers, server, memory):
     began = time.monotonic()
     command = [server.binary, "serve", "--home", server.home, "--listen", "127.0.0.1:0"]
     done = subprocess.run(command, capture_output=True, timeout=30, env=server.environment())
-    assert done.returncode not in (0, -9) and time.monotonic() - began < 10
+    assert done.returncode not in (0, -9) and time.monotonic() - began < 25
     assert b"listening" not in done.stderr and done.stderr.strip()
     memory.must_push({"system/human.md": "the first goes on\n"})
     server.kill()

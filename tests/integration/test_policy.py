@@ -145,7 +145,7 @@ def test_T10_many_refs(server, victim):
         report = server.push_raw(
             victim.agent, [(ZERO, tip, f"refs/heads/r{i}") for i in range(n)], b"")
         assert "ok" not in report.refs.values(), report
-        assert time.monotonic() - began < 5
+        assert time.monotonic() - began < 30
     assert server.git_dir(victim.agent, "for-each-ref").stdout.count(b"\n") == 1
 
 
@@ -395,7 +395,7 @@ def test_T13_delta_bomb(server, victim, peak, times):
     refused(server, victim, objects, tip, pack=pack)
     took = time.monotonic() - began
     most("policy", delta_bomb_s=took, delta_bomb_peak_MiB=peak())
-    assert took < 20 and peak() < 1300, (took, peak())
+    assert took < 60 and peak() < 1300, (took, peak())
 
 
 def test_T14_zip_bomb(server, victim, peak):
@@ -436,7 +436,7 @@ def test_T14_gzip_body_bomb(server, victim, peak):
             assert b"ok refs/heads/main" not in answer.body
         except (ConnectionError, OSError):
             pass
-        assert time.monotonic() - began < 20
+        assert time.monotonic() - began < 60
     assert peak() < 256, peak()
 
 
@@ -465,7 +465,7 @@ def test_T15_tree_bomb(server, victim, peak, levels):
     refused(server, victim, objects, tip, "100,000|100000|entries|files|too many")
     took = time.monotonic() - began
     most("policy", tree_bomb_s=took)
-    assert took < 3 and peak() < 512, (took, peak())
+    assert took < 30 and peak() < 512, (took, peak())
 
 
 @pytest.mark.parametrize("depth", [65, 20_000])
@@ -479,7 +479,7 @@ def test_T16_depth_bomb(server, victim, peak, depth):
     refused(server, victim, objects, tip, "64|deep|depth")
     took = time.monotonic() - began
     most("policy", depth_bomb_s=took)
-    assert took < 10 and peak() < 512
+    assert took < 60 and peak() < 512
 
 
 def test_T16_depth_64_is_fine(server, victim):

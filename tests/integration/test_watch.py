@@ -11,6 +11,7 @@ import pytest
 
 from lib.client import Home
 from lib.fake_remote import FakeRemote
+from lib.patience import settled
 from test_apply import KEY, commit, elsewhere, remote_tip, state_git
 from test_sync import wait_for
 
@@ -92,8 +93,7 @@ def test_its_own_work_does_not_wake_it(memfs_bin, folder, remote, agent):
     home.run("init", "--agent", id)
     with Watch(home) as w:
         wait_for(lambda: "synced" in w.states(id))
-        time.sleep(1)
-        n = len(remote.requests)
+        n = settled(lambda: len(remote.requests))
         time.sleep(3)
         assert len(remote.requests) == n
 
@@ -153,8 +153,7 @@ def test_a_checkout_that_appears_beside_its_hub_is_watched_in_its_place(memfs_bi
         wait_for(lambda: remote_tip(remote, state_git(remote, id)) == head)
         head = commit(home, id, text="again\n")
         wait_for(lambda: remote_tip(remote, state_git(remote, id)) == head)
-        time.sleep(1)
-        n = len(remote.requests)
+        n = settled(lambda: len(remote.requests))
         time.sleep(11)                          # longer than from one look at all folders to the next
         assert len(remote.requests) == n
 
@@ -217,7 +216,7 @@ def test_refused_credentials_are_not_tried_again_and_again(memfs_bin, folder, re
     remote.say("401")
     with Watch(home) as w:
         wait_for(lambda: "local-only" in w.states(id))
-        n = len(remote.requests)
+        n = settled(lambda: len(remote.requests))
         for i in range(3):
             commit(home, id, text=f"{i}\n")
             time.sleep(1)
