@@ -42,9 +42,12 @@ static void note_intake(exchange *x, const memfs_oid *theirs, const intake_resul
 {
     char hex[MEMFS_OID_HEX + 1], root[MEMFS_OID_HEX + 1];
 
+    /* a Letta server begins memories itself, and ours was just the genesis */
+    bool is_first = x->config->folder != NULL && oid_is_zero(&in->before);
+
     oid_hex(&in->tip, hex);
     oid_hex(theirs, root);
-    if (in->merge.is_unrelated)
+    if (in->merge.is_unrelated && !is_first)
         record_note(&x->record, MIRROR_NOTE_UNRELATED,
                     "%.10s of the remote shared no history with main; joined as %.10s", root, hex);
     else if (in->merge.n_notes > 0)

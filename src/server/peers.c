@@ -63,7 +63,10 @@ memfs_code peers_parse(const char *text, peers **ret, memfs_error *err)
     peers *p = mem_alloc(sizeof(*p));
     memfs_str rest = str_of(text), word;
 
-    while (str_split(rest, ',', &word, &rest)) {
+    for (bool goes_on = rest.len > 0; goes_on;) {
+        goes_on = str_split(rest, ',', &word, &rest);
+        if (!goes_on)
+            word = rest;
         if (p->n == MAX_PEERS || !parse_network(word, &p->at[p->n])) {
             free(p);
             return memfs_fail(err, MEMFS_EINVALID,
