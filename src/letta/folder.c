@@ -188,7 +188,8 @@ memfs_code letta_folder_tip(letta_folder *f, const char *agent_id, letta_place *
         return rc;
     if (!fs_is_dir(f->root))
         return memfs_fail(err, MEMFS_EUNAVAIL,
-                          "there is no folder '%s': is the Letta server's volume mounted?", f->root);
+                          "there is no folder '%s': is the Letta server's volume mounted?",
+                          f->root);
     if (rc == MEMFS_ENOTFOUND && !has_entries(path))
         return memfs_fail(err, MEMFS_ENOTFOUND, "the Letta server has no memory of this agent");
     return memfs_fail(err, MEMFS_ECORRUPT,
@@ -243,6 +244,12 @@ memfs_code letta_owner_of(const char *root, letta_owner *ret, memfs_error *err)
     return MEMFS_OK;
 }
 
+/* It is not ours to give away, or the filesystem knows no owners; the rights have to do then. */
+static bool may_not_give(int error)
+{
+    return error == EPERM || error == EINVAL || error == ENOTSUP || error == ENOSYS;
+}
+
 static memfs_code own_entry(const letta_owner *o, const FTSENT *at, memfs_error *err)
 {
     bool is_dir = at->fts_info == FTS_D;
@@ -250,7 +257,7 @@ static memfs_code own_entry(const letta_owner *o, const FTSENT *at, memfs_error 
 
     if (rc < 0)
         rc = lchown(at->fts_accpath, (uid_t)-1, o->gid); /* it may be one of our groups */
-    if (rc < 0 && errno != EPERM)
+    if (rc < 0 && !may_not_give(errno))
         return memfs_fail_errno(err, "could not give '%s' to its owner", at->fts_path);
     if (chmod(at->fts_accpath, is_dir ? o->folder_mode : o->file_mode) < 0)
         return memfs_fail_errno(err, "could not set the rights of '%s'", at->fts_path);

@@ -1,4 +1,5 @@
 #include "mirror/exchange_int.h"
+#include "mirror/pairs.h"
 
 #include "base/clock.h"
 #include "letta/folder.h"
@@ -54,7 +55,8 @@ outcome exchange_look_folder(exchange *x, probe_result *heard)
         return look_missing(x, place, &err, heard);
     if (rc == MEMFS_ECORRUPT && x->n_unreadable++ < MAX_UNREADABLE)
         return STEP_RACE;
-    return exchange_fail_remote(x, REMOTE_OTHER, err.msg);
+    /* a volume that is away is away for all, as a host is where nobody listens */
+    return exchange_fail_remote(x, rc == MEMFS_EUNAVAIL ? REMOTE_REFUSED : REMOTE_OTHER, err.msg);
 }
 
 static void tell_moves(const exchange *x, bool is_done)
@@ -95,4 +97,18 @@ memfs_code mirror_letta(mirror *m, memfs_str agent_id, int64_t deadline_ms, memf
     if (rc < 0 || result.code == MEMFS_OK)
         return rc;
     return memfs_fail(err, result.code, "%s", result.failure);
+}
+
+bool mirror_letta_is_known(mirror *m, memfs_str agent_id, const memfs_oid *tip)
+{
+    const pair *p;
+    bool is;
+    int at;
+
+    pthread_mutex_lock(&m->mutex);
+    at = lane_find(m, REMOTE_LETTA);
+    p = at >= 0 ? pair_find(m, agent_id, (size_t)at) : NULL;
+    is = p != NULL && oid_equal(&p->known, tip);
+    pthread_mutex_unlock(&m->mutex);
+    return is;
 }

@@ -327,20 +327,6 @@ void mirror_hint(mirror *m, const char *remote, memfs_str agent_id, const memfs_
     pthread_mutex_unlock(&m->mutex);
 }
 
-bool mirror_letta_is_known(mirror *m, memfs_str agent_id, const memfs_oid *tip)
-{
-    const pair *p;
-    bool is;
-    int at;
-
-    pthread_mutex_lock(&m->mutex);
-    at = lane_find(m, REMOTE_LETTA);
-    p = at >= 0 ? pair_find(m, agent_id, (size_t)at) : NULL;
-    is = p != NULL && oid_equal(&p->known, tip);
-    pthread_mutex_unlock(&m->mutex);
-    return is;
-}
-
 /* ---- asked ---- */
 
 static memfs_code fail_stopping(memfs_error *err)

@@ -70,8 +70,8 @@ memfs_code peers_parse(const char *text, peers **ret, memfs_error *err)
         if (p->n == MAX_PEERS || !parse_network(word, &p->at[p->n])) {
             free(p);
             return memfs_fail(err, MEMFS_EINVALID,
-                              "'%.*s' is no address: 10.1.2.3 or 172.16.0.0/12, at most %d of them, "
-                              "with commas between", (int)(word.len < 60 ? word.len : 60), word.ptr,
+                              "'%.*s' is no address: 10.1.2.3 or 172.16.0.0/12, at most %d of "
+                              "them, with commas between", (int)(word.len < 60 ? word.len : 60), word.ptr,
                               MAX_PEERS);
         }
         p->n++;

@@ -21,6 +21,7 @@ from lib.gitcli import GIT, Git
 from lib.inotify import Watched
 from lib.lettafolder import LettaFolder, Vanished
 from lib.server import CANARY, ORG, is_ancestor
+from lib.trace import Trace
 
 ORG_HEADER = f"http.extraHeader=X-Organization-Id: {ORG}"
 MAIN = "refs/heads/main"
@@ -489,6 +490,40 @@ def test_agents_that_are_in_the_folder_already_come_by_themselves(served, root, 
         assert s.value(a, "system/human") == f"I am {a}.\n"
 
 
+def test_H2_where_a_filesystem_cannot_exchange_two_names(one, root, folder):
+    """As NFS cannot: main is read once more and replaced."""
+    s, a, c = one
+    with Trace(s.pid, folder / "trace", "-e", "trace=renameat2", "-e",
+               "inject=renameat2:error=EINVAL") as trace:
+        tip = save(c, {"b.md": "b\n"})
+        assert root.tip(a) == tip
+        theirs = root.commit(a, {"system/human.md": "Likes coffee.\n"})
+        c.run("pull", "-q", "--no-rebase", "origin", "main")
+        assert c.text("rev-parse", "HEAD") == theirs
+        tip = save(c, {"c.md": "c\n"})
+        assert root.tip(a) == tip and trace.injected
+    assert root.read(a) == {"system/human.md": "Likes coffee.\n", "b.md": "b\n", "c.md": "c\n"}
+
+
+def test_an_agent_that_began_without_blocks(served, root, client, agent, folder):
+    s, a = served(), agent()
+    root.create(a)                                  # .letta/config.json is all that is in it
+    c = checkout(client, s, a, folder / "c")
+    save(c, {"system/human.md": "Likes tea.\n"})
+    assert root.read(a) == {".letta/config.json": '{"version": 1}', "system/human.md": "Likes tea.\n"}
+    assert set(s.blocks(a)) == {"system/human"}
+
+
+def test_the_mirrors_commands_know_the_folder(one, root):
+    s, a, _ = one
+    assert letta_row(s, a)["address"] == root.repository(a)
+    assert s.cli("mirror", "verify", "--agent", a).returncode == 0
+    checked = s.cli("mirror", "check", "--remote", "letta", "--json", check=False)
+    assert checked.returncode == 0, checked
+    assert s.cli("mirror", "sync", "--agent", a).returncode == 0
+    assert "letta" in s.cli("mirror", "list").stdout.decode()
+
+
 # -- the server is made to re-read -----------------------------------------------------------------
 
 def test_a_change_behind_the_servers_back_makes_it_re_read(one, root, letta, git, folder):
@@ -677,3 +712,25 @@ def test_options_that_do_not_go_together_say_so(memfs_bin, folder, args, says):
                            *args], capture_output=True, timeout=60, cwd="/",
                           env={"PATH": "/usr/bin:/bin", "HOME": str(folder)})
     assert done.returncode != 0 and says in done.stderr.decode(), done.stderr
+
+
+def test_a_remote_of_that_name_is_refused(servers, root):
+    s = servers(start=False, args=["--letta-root", root.root, "--letta-proxy", "127.0.0.1"])
+    os.makedirs(s.home, mode=0o700)
+    with open(s.home + "/config", "w", encoding="utf-8") as f:
+        f.write('[mirror "letta"]\n\turl = https://h/{agentId}.git\n')
+    with pytest.raises(AssertionError, match="give it another one"):
+        s.start()
+    s.expected_codes = (2,)
+
+
+def test_settings_come_from_variables_and_from_the_config_file(servers, root, client, agent, folder):
+    s = servers(start=False, env={"MEMFS_LETTA_PROXY": "127.0.0.1"})
+    os.makedirs(s.home, mode=0o700)
+    with open(s.home + "/config", "w", encoding="utf-8") as f:
+        f.write(f"[memfs]\n\tlettaRoot = {root.root}\n\tlettaProxy = 10.9.8.7\n")
+    s.start()
+    a = agent()
+    tip = save(checkout(client, s, a, folder / "c"), {"a.md": "a\n"})
+    assert root.tip(a) == tip
+    assert b"lettaRoot" not in s.cli("agents", "list").stderr
