@@ -31,6 +31,7 @@
 
 #define MAX_RACES 5
 #define RACE_WAIT_MS 200
+#define FOLDER_WAIT_MS 20 /* somebody writes some files, and clients wait for what they say */
 
 /* ---- failing ---- */
 
@@ -396,6 +397,7 @@ static outcome try_once(exchange *x, bool is_first)
 
 static outcome travel(exchange *x)
 {
+    int64_t wait_ms = x->config->folder != NULL ? FOLDER_WAIT_MS : RACE_WAIT_MS;
     outcome o = try_once(x, true);
 
     for (int n_races = 1; o == STEP_RACE; n_races++) {
@@ -403,7 +405,7 @@ static outcome travel(exchange *x)
             return exchange_fail_remote(x, REMOTE_OTHER, x->config->folder == NULL
                                             ? "it moved before each of our pushes"
                                             : "it was written to, or half-written, at each look");
-        if (!mirror_pause(x->m, mirror_chance(RACE_WAIT_MS << n_races)) || left_ms(x) <= 0)
+        if (!mirror_pause(x->m, mirror_chance(wait_ms << n_races)) || left_ms(x) <= 0)
             return exchange_fail_here(x, &(memfs_error){ MEMFS_EUNAVAIL,
                                                 "no time was left for the remote" });
         o = try_once(x, false);
