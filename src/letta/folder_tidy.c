@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "store/outgoing.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -62,7 +63,7 @@ static void remove_pack(const char *folder, memfs_str name)
         mem_printf("%s/%.*s.idx", folder, (int)name.len, name.ptr);
     _cleanup_(mem_freep) char *pack = mem_printf("%s/%.*s.pack", folder, (int)name.len, name.ptr);
 
-    if (unlink(index) == 0) /* first: without its pack it is an error, the reverse is nothing */
+    if (unlink(index) == 0 || errno == ENOENT) /* first: without its pack it is an error, the reverse is nothing */
         unlink(pack);
 }
 

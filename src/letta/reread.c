@@ -90,43 +90,54 @@ static void tell(const reread *r, const char *event, const char *id, const char 
 
 /* ---- told ---- */
 
+/* Written down, unless the server is about to re-read by itself.  The mutex is held. */
+static entry *mark(reread *r, const char *agent_id, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = file_of(r, agent_id);
+    entry *e = find(r, str_of(agent_id));
+
+    if (e != NULL && e->n_relaying > 0)
+        return NULL;
+    e = need(r, str_of(agent_id));
+    e->n_marks++;
+    if (e->is_marked)
+        return e;
+    e->is_marked = true;
+    (void)!fs_write_atomic(path, MEMFS_STR(""), 0600, err);
+    return e;
+}
+
 void reread_mark(reread *r, const char *agent_id)
 {
     memfs_error err = MEMFS_ERROR_INIT;
-    bool is_new = false;
+
+    if (r == NULL || !ids_is_agent(str_of(agent_id)))
+        return;
+    pthread_mutex_lock(&r->mutex);
+    mark(r, agent_id, &err);
+    pthread_mutex_unlock(&r->mutex);
+    if (err.code != MEMFS_OK)
+        tell(r, "letta_mark_failed", agent_id, err.msg);
+}
+
+/* What was left out because of a push that has reported since is not part of what the server reads. */
+void reread_due(reread *r, const char *agent_id)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
     entry *e;
 
     if (r == NULL || !ids_is_agent(str_of(agent_id)))
         return;
     pthread_mutex_lock(&r->mutex);
     e = find(r, str_of(agent_id));
-    if (e == NULL || e->n_relaying == 0) {
-        _cleanup_(mem_freep) char *path = file_of(r, agent_id);
-
-        e = need(r, str_of(agent_id));
-        e->n_marks++;
-        is_new = !e->is_marked;
-        e->is_marked = true;
-        if (is_new)
-            (void)!fs_write_atomic(path, MEMFS_STR(""), 0600, &err);
-    }
-    pthread_mutex_unlock(&r->mutex);
-    if (err.code != MEMFS_OK)
-        tell(r, "letta_mark_failed", agent_id, err.msg);
-}
-
-void reread_due(reread *r, const char *agent_id)
-{
-    entry *e;
-
-    if (r == NULL)
-        return;
-    pthread_mutex_lock(&r->mutex);
-    e = find(r, str_of(agent_id));
-    if (e != NULL && e->is_marked)
+    if (e == NULL || !e->is_marked)
+        e = mark(r, agent_id, &err);
+    if (e != NULL)
         e->is_due = true;
     pthread_cond_signal(&r->changed);
     pthread_mutex_unlock(&r->mutex);
+    if (err.code != MEMFS_OK)
+        tell(r, "letta_mark_failed", agent_id, err.msg);
 }
 
 void reread_relay_begin(reread *r, memfs_str agent_id)

@@ -8,7 +8,7 @@
  * by itself.
  *
  *     reread_mark      before main moves in the folder: written down, $MEMFS_HOME/letta/<agent>
- *     reread_due       after it: posted soon
+ *     reread_due       after it: posted soon (written down now, if a push was being relayed then)
  *     (posted)         the file goes, unless it was marked again meanwhile
  *
  * So nothing is forgotten by a kill; what comes meanwhile is one post; and nobody waits.  A server

@@ -297,6 +297,8 @@ static memfs_code status_of(row_work *w, const char *agent_id, mirror_row_fn fn,
             return rc;
         if (!record_is_of(c, agent_id, &w->record))
             memset(&w->record, 0, sizeof(w->record));
+        if (c->folder != NULL && w->record.seen_at_us == 0 && w->record.answer[0] == '\0')
+            continue; /* that Letta server does not know it */
         fill_row(w, c, agent_id, repo_name, &row);
         *ret_goes_on = fn(&row, ctx);
     }

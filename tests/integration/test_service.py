@@ -693,7 +693,8 @@ def test_memories_that_the_server_does_not_know_are_no_trouble(served, root, git
     s, a = served(), agent()
     save(git.clone(s.git_url(a), folder / "c"), {"a.md": "a\n"})
     assert not os.path.exists(root.root + "/repository")
-    assert s.cli("mirror", "status", check=False).returncode == 0
+    told = s.cli("mirror", "status", "--json", check=False)
+    assert told.returncode == 0 and json.loads(told.stdout)["rows"] == []
     assert "mirror_failed" not in s.log()
 
 

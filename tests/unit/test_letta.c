@@ -243,6 +243,22 @@ static void test_L3_marks_stay_until_they_are_posted(void **state)
     reread_due(r, ADA);
     reread_stop(r);
     assert_true(fs_exists(mark));
+    assert_ok(f, fs_remove_tree(mark, &f->err));
+
+    assert_ok(f, reread_start(&o, &r, &f->err));
+    reread_relay_begin(r, MEMFS_STR(ADA));
+    reread_mark(r, ADA);
+    reread_relay_end(r, MEMFS_STR(ADA)); /* it reports, and only then is main there */
+    assert_false(fs_exists(mark));
+    reread_due(r, ADA);
+    assert_true(fs_exists(mark));
+    reread_relay_begin(r, MEMFS_STR(ADA)); /* does not take away what is owed */
+    reread_relay_end(r, MEMFS_STR(ADA));
+    reread_mark(r, ADA);
+    assert_true(fs_exists(mark)); /* before anything is published */
+    reread_due(r, ADA);
+    reread_stop(r);
+    assert_true(fs_exists(mark));
     assert_ok(f, reread_start(&o, &r, &f->err));
     reread_stop(r);
     assert_true(fs_exists(mark));
