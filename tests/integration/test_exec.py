@@ -28,8 +28,10 @@ def run(home, id, *command, code=0, **kw):
 
 def start(home, id, script):
     """Started, and the command has said that it is ready."""
+    def listening():        # what a job in the background inherits as ignored, no shell can trap
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
     p = home.popen("exec", "--agent", id, "--", "/bin/sh", "-c", script, stdout=subprocess.PIPE,
-                   stderr=subprocess.PIPE)
+                   stderr=subprocess.PIPE, preexec_fn=listening)
     assert p.stdout.readline() == b"ready\n"
     return p
 

@@ -100,12 +100,17 @@ def test_a_backup_under_writing_is_one_state(home, agent, scale):
     c = home.checkout(agent)
     commit(c, {f"system/{i}.md": "0\n" for i in range(20)}, "first")
     stop = threading.Event()
+    new = os.path.join(home.folder, "new")
 
     def write():
         n = 0
         while not stop.is_set():
             n += 1
-            commit(c, {f"system/{i}.md": f"{n}\n" for i in range(20)}, f"{n}")
+            for i in range(20):     # by renames: a file that is being written is copied as it is
+                with open(new, "w") as f:
+                    f.write(f"{n}\n")
+                os.replace(new, os.path.join(c.path, f"system/{i}.md"))
+            commit(c, {}, f"{n}")
             time.sleep(0.15)
             if n % 10 == 0:
                 c.run("repack", "-q", "-a", "-d")

@@ -2,11 +2,13 @@
  * One data folder: who owns it, which agents it knows, and what it does about what happened while it
  * was not looking.
  */
+#include "asleep.h"
 #include "sync_fixture.h"
 
 #include <fcntl.h>
 #include <sys/file.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 
 /* ---- the folder ---- */
@@ -387,12 +389,14 @@ typedef struct waiter {
     int number;
     int *order;
     _Atomic int *n_done;
+    atomic_int tid;
 } waiter;
 
 static void *wait_in_line(void *arg)
 {
     waiter *w = arg;
 
+    atomic_store(&w->tid, (int)syscall(SYS_gettid));
     agent_lock(w->a);
     w->order[(*w->n_done)++] = w->number;
     agent_unlock(w->a);
@@ -412,9 +416,9 @@ static void test_the_lock_is_given_in_the_order_of_asking(void **state)
     OK(home_agent(f->h, ID_A, &a, &err));
     agent_lock(a);
     for (int i = 0; i < 8; i++) {
-        waiters[i] = (waiter){ a, i, order, &n_done };
+        waiters[i] = (waiter){ a, i, order, &n_done, 0 };
         pthread_create(&threads[i], NULL, wait_in_line, &waiters[i]);
-        clock_sleep_ms(60); /* long enough to be in line */
+        wait_until_asleep(&waiters[i].tid); /* in line */
     }
     assert_false(agent_lock_for(a, 50));
     agent_unlock(a);

@@ -1,4 +1,5 @@
 #include "state_fixture.h"
+#include "asleep.h"
 
 #include "base/clock.h"
 
@@ -408,28 +409,10 @@ static void *write_once(void *ctx)
     return NULL;
 }
 
-static bool is_asleep(int tid)
-{
-    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(4096);
-    char path[64];
-    memfs_error err;
-
-    snprintf(path, sizeof(path), "/proc/self/task/%d/stat", tid);
-    return fs_read(path, &text, &err) == MEMFS_OK && strstr(text.ptr, ") S ") != NULL;
-}
-
-/* Asleep in thirty looks on end: it waits for the lock, as there is nothing else to wait for. */
 static void begin_and_wait(queued *q)
 {
-    int n_asleep = 0;
-
     assert_int_equal(pthread_create(&q->thread, NULL, write_once, q), 0);
-    while (n_asleep < 30) {
-        int tid = atomic_load(&q->tid);
-
-        n_asleep = tid != 0 && is_asleep(tid) ? n_asleep + 1 : 0;
-        clock_sleep_ms(1);
-    }
+    wait_until_asleep(&q->tid);
 }
 
 static void test_L3_a_push_waits_for_one_mirrors_row_at_most(void **at)
