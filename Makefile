@@ -3,6 +3,7 @@
 #   make            build build/memfs (what it needs is installed)
 #   make run        install what is missing, build, serve on 127.0.0.1:8285
 #   make test       install what the tests need, run all of them, end with a count
+#   make test-letta the part of it that runs the real Letta: clients and server
 #   make bench      measure the budgets, write docs/benchmarks.md
 #   make lint       static checks
 #   make fuzz       each fuzz target for FUZZ_SECONDS (30)
@@ -11,7 +12,7 @@ PREFIX ?= /usr/local
 BUILD ?= build
 MESON_FLAGS ?= -Dbuildtype=release -Dtests=false
 
-.PHONY: all run test bench lint fuzz install uninstall clean
+.PHONY: all run test test-letta bench lint fuzz install uninstall clean
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
 	@echo "built $(BUILD)/memfs"
@@ -27,6 +28,10 @@ run:
 test:
 	@scripts/deps build test
 	@/usr/bin/python3 tests/run.py $(TEST_FLAGS)
+
+test-letta:
+	@scripts/deps build test
+	@/usr/bin/python3 tests/run.py --only letta --only lettaserver
 
 bench:
 	@scripts/deps build bench

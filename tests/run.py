@@ -248,8 +248,8 @@ def unnamed():
 
 def asan_part(phase, number, names, beside=()):
     def part():
-        return pytest("%s-%d" % (phase, number), test_files(names), "build-asan/memfs", SANITIZED,
-                      beside=beside)
+        return pytest("%s-%d" % (phase, number), test_files(names) + ["-m", "not lettaserver"],
+                      "build-asan/memfs", SANITIZED, beside=beside)
     return part
 
 
@@ -265,6 +265,16 @@ def phase_letta():
     return pytest("letta", ["tests/letta"], "build-asan/memfs")
 
 
+def phase_lettaserver():
+    """Whatever is marked so, wherever it is: they share Letta servers, whose start takes long."""
+    status, text = run("letta-server-install", ["tests/letta-server/install"], timeout=1800)
+    if status != 0:
+        show_tail("installing the Letta server", text)
+        return Counts(failed=1)
+    return pytest("lettaserver", ["tests/integration", "-m", "lettaserver"], "build-asan/memfs", SANITIZED,
+                  beside=["tests/with-postgres"])
+
+
 def phases():
     """(name, its parts), the long parts first: they are begun in this order."""
     return [
@@ -276,6 +286,7 @@ def phases():
         ("fuzz", [phase_fuzz]),
         ("postgres", asan_parts("postgres", POSTGRES, beside=["tests/with-postgres"])),
         ("letta", [phase_letta]),
+        ("lettaserver", [phase_lettaserver]),
         ("clang", [phase_clang]),
     ]
 

@@ -14,6 +14,7 @@ there.
 import http.client
 import json
 import os
+import pathlib
 import re
 import signal
 import socket
@@ -244,7 +245,8 @@ class LettaServer:
         return self.ask("DELETE", f"/v1/blocks/{block}")
 
     def recompile(self, agent, dry_run=False):
-        """The compiled system prompt; stored unless dry_run."""
+        """Compiles the system prompt.  The answer of a dry run is the new one, else it is the one that
+        was just replaced (a fault of this server)."""
         return self.ask("POST", f"/v1/agents/{agent}/recompile?dry_run={str(dry_run).lower()}")
 
     def message(self, agent, text):
@@ -278,7 +280,7 @@ class LettaServer:
 
     def repository(self, agent):
         """Where server and memfs service share an agent's repository."""
-        return os.path.join(self.memfs_root, "repository", ORG, agent, "repo.git")
+        return pathlib.Path(self.memfs_root, "repository", ORG, agent, "repo.git")
 
     def sdk(self, code, url=None, timeout=120):
         """Runs code beside letta-client, the server's own Python client: `client` is one, and what
