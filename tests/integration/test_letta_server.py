@@ -73,7 +73,7 @@ def service(service_letta):
     s = Service()
     service_letta.serve(s.port)
     yield s
-    service_letta.way.behave("refuse")
+    service_letta.serve(None)
     s.close()
 
 
@@ -158,6 +158,13 @@ def test_without_a_service_the_tag_has_no_effect(plain_letta, ada):
     assert not plain_letta.repository(ada).exists()
 
 
+def test_without_a_service_the_tag_of_a_new_agent_is_lost_its_labels_are_not_as_asked(plain_letta):
+    agent = plain_letta.create_agent({"human": "Likes tea."}, tags=[GIT_TAG, "t"])
+    assert plain_letta.agent(agent)["tags"] == ["t"]
+    assert plain_letta.values(agent) == {"system/human": "Likes tea."}
+    plain_letta.delete_agent(agent)
+
+
 # ---- what it sends to its service
 
 def test_a_body_comes_in_chunks_with_the_organization_beside_it(service_letta, service, eve):
@@ -199,7 +206,7 @@ def test_who_is_no_agent_is_not_passed_on(service_letta, service, agent, status)
 
 
 def test_a_service_that_is_away_is_500(service_letta, eve):
-    service_letta.way.behave("refuse")
+    service_letta.serve(None)
     answer = service_letta.request("GET", f"/v1/git/{eve}/state.git/info/refs")
     assert (answer.status, answer.body) == (500, b'{"detail":"An unknown error occurred"}')
 
@@ -267,7 +274,9 @@ def test_with_nothing_to_read_nothing_is_detached(service_letta, service, eve, f
 
 
 def test_the_tag_makes_a_repository_of_the_blocks_and_its_writes_are_commits(service_letta, folder):
-    agent = service_letta.create_agent({"system/human": "Likes tea."}, tags=[GIT_TAG])
+    agent = service_letta.create_agent({"human": "Likes tea."}, tags=["t"])
+    service_letta.enable_git(agent)
+    assert service_letta.values(agent) == {"system/human": "Likes tea."}, "labels are moved, too"
     git = Git(folder / "githome")
 
     def show(path):

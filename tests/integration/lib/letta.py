@@ -15,6 +15,7 @@ import http.client
 import json
 import os
 import pathlib
+import random
 import re
 import signal
 import socket
@@ -75,9 +76,17 @@ def letta_url(url):
 
 
 def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
+    """One that nobody is given by chance in the seconds until the server listens."""
+    with open("/proc/sys/net/ipv4/ip_local_port_range", encoding="ascii") as f:
+        lowest = int(f.read().split()[0])
+    while True:
+        port = random.randrange(lowest // 2, lowest)
+        with socket.socket() as s:
+            try:
+                s.bind(("127.0.0.1", port))
+                return port
+            except OSError:
+                pass
 
 
 class LettaServer:
@@ -123,9 +132,11 @@ class LettaServer:
                     self.started_in = time.monotonic() - began
                     return self
             except (OSError, http.client.HTTPException):
-                time.sleep(0.1)
+                pass
+            time.sleep(0.1)
         code = self.process.poll()
         self.kill()
+        self.port = None
         raise AssertionError(f"the Letta server did not start (exit {code}):\n{self.log_tail()}")
 
     @property
@@ -136,19 +147,24 @@ class LettaServer:
     def running(self):
         return self.process is not None and self.process.poll() is None
 
-    def stop(self, timeout=60):
-        if self.running:
-            self.process.send_signal(signal.SIGTERM)
-            try:
-                self.process.wait(timeout)
-            except subprocess.TimeoutExpired:
-                self.kill()
-                raise AssertionError(f"the Letta server did not end:\n{self.log_tail()}")
+    def stop(self, timeout=120):
+        """SIGTERM; one that ended before by itself is a fault."""
+        if self.process is None:
+            return
+        assert self.running, f"the Letta server had ended:\n{self.log_tail()}"
+        self.process.send_signal(signal.SIGTERM)
+        try:
+            self.process.wait(timeout)
+            self.process = None
+        except subprocess.TimeoutExpired:
+            self.kill()
+            raise AssertionError(f"the Letta server did not end:\n{self.log_tail()}")
 
     def kill(self):
-        if self.running:
+        if self.process is not None:
             self.process.kill()
-            self.process.wait(10)
+            self.process.wait(30)
+            self.process = None
 
     def restart(self, memfs_url=None, **env):
         """On the same port, with the same database and home."""
@@ -158,8 +174,8 @@ class LettaServer:
         return self.start()
 
     def serve(self, port):
-        """From now on a memfs server at this port is the service."""
-        self.way.to = ("127.0.0.1", port)
+        """From now on a memfs server at this port is the service; None: nobody is."""
+        self.way.to = ("127.0.0.1", port or 9)
         self.way.mend()
 
     def rss_kib(self):
