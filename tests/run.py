@@ -160,7 +160,7 @@ def phase_unit():
 
 # What runs more than one thread, under ThreadSanitizer.
 CONCURRENT = ["test_pool", "test_cache_threads", "test_cache_threads_file", "test_state", "test_state_file",
-              "test_home", "test_push", "test_read_only", "test_intake", "test_http", "test_mirror"]
+              "test_home", "test_push", "test_read_only", "test_intake", "test_http", "test_mirror", "test_letta"]
 CONCURRENT_POSTGRES = ["test_cache_threads_pg", "test_state_pg", "test_pg_db"]
 
 # Of the server, where the mirror's threads meet each other, a reload, a host that is away, and webhooks.
@@ -221,7 +221,7 @@ SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:log_path=stderr",
 # The integration tests.  The parts of a phase may run beside each other.
 SERVER = [["auth", "crash", "durability", "faults"],
           ["attacks", "git_http", "http_front", "main_job", "owner", "policy", "rest", "rest_agents",
-           "rest_blocks", "tls", "vectors"]]
+           "rest_blocks", "service", "tls", "vectors"]]
 
 # Those of the mirror: remotes, webhooks, fleets.
 MIRROR = [["fleet", "hosts", "webhooks"], ["mirror", "mirror_faults", "proving_ground", "rebuild"]]

@@ -2,6 +2,7 @@
 
 #include "base/log.h"
 #include "base/mem.h"
+#include "cli/letta_options.h"
 #include "server/server.h"
 #include "sync/home_database.h"
 
@@ -125,9 +126,11 @@ int cmd_serve(int argc, char **argv)
     _cleanup_(mem_freep) char *letta_url = NULL;
     const char *home = NULL, *listen = getenv("MEMFS_LISTEN"), *remote = NULL, *token_file = NULL;
     const char *prefixes = getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES");
-    const char *tls_cert = NULL, *tls_key = NULL, *database = NULL, *letta = NULL;
+    const char *tls_cert = NULL, *tls_key = NULL, *database = NULL, *letta_database = NULL;
     const char *cluster_url = getenv("MEMFS_CLUSTER_URL"), *replicas_text = getenv("MEMFS_REPLICAS");
     uint64_t replicas = 0;
+    _cleanup_(letta_options_dispose) letta_options letta_found = LETTA_OPTIONS_INIT;
+    service_options letta = { NULL, NULL, NULL, NULL };
     bool is_behind_proxy = false, is_lenient = false, is_strict = false, is_quiet = false;
     const cli_option options[] = {
         { "listen", CLI_TEXT, &listen, "ADDR:PORT", "where to listen (" DEFAULT_LISTEN ")" },
@@ -138,11 +141,19 @@ int cmd_serve(int argc, char **argv)
           "where the other servers of the database reach this one ($MEMFS_CLUSTER_URL)" },
         { "replicas", CLI_NUMBER, &replicas, "N",
           "acknowledge a push when N servers, or a remote, have it ($MEMFS_REPLICAS)" },
-        { "letta-database", CLI_TEXT, &letta, "URL",
+        { "letta-database", CLI_TEXT, &letta_database, "URL",
           "a Letta server's PostgreSQL, whose blocks follow ($MEMFS_LETTA_DATABASE)" },
         { "remote", CLI_TEXT, &remote, "URL",
           "your git host, with {agentId} in the address ($LETTA_MEMFS_GIT_URL)" },
         { "remote-token-file", CLI_TEXT, &token_file, "FILE", "the token for it (mode 0600)" },
+        { "letta-root", CLI_TEXT, &letta.root, "DIR",
+          "a Letta server's ~/.letta/memfs: be its memfs service ($MEMFS_LETTA_ROOT)" },
+        { "letta-proxy", CLI_TEXT, &letta.proxies, "ADDR[,ADDR/BITS]",
+          "where its requests come from ($MEMFS_LETTA_PROXY)" },
+        { "letta-url", CLI_TEXT, &letta.url, "URL",
+          "where it listens, to make it re-read ($MEMFS_LETTA_URL)" },
+        { "letta-token-file", CLI_TEXT, &letta.token_file, "FILE",
+          "its password, where it wants one ($MEMFS_LETTA_TOKEN_FILE)" },
         { "tls-cert", CLI_TEXT, &tls_cert, "FILE", "certificate and chain (PEM): serve https" },
         { "tls-key", CLI_TEXT, &tls_key, "FILE", "its private key (PEM), mode 0600" },
         { "behind-proxy", CLI_FLAG, &is_behind_proxy, NULL,
@@ -189,7 +200,9 @@ int cmd_serve(int argc, char **argv)
     log_set_level(is_quiet ? LOG_WARN : LOG_INFO);
     home_path = cli_home(home);
     remote_url = copy_of(remote);
-    if (find_databases(home_path, database, letta, &database_url, &letta_url, &err) < 0)
+    if (find_databases(home_path, database, letta_database, &database_url, &letta_url, &err) < 0)
+        return cli_fail(&err, NULL);
+    if (letta_options_find(home_path, &letta, &letta_found, &err) < 0)
         return cli_fail(&err, NULL);
     cli_hide_secrets(argc, argv);
     serve.address = address;
@@ -198,6 +211,8 @@ int cmd_serve(int argc, char **argv)
     serve.tls_cert = tls_cert;
     serve.tls_key = tls_key;
     serve.is_behind_proxy = is_behind_proxy;
+    serve.letta = (service_options){ letta_found.root, letta_found.proxies, letta_found.url,
+                                     letta_found.token_file };
     serve.home.path = home_path;
     serve.home.database = database_url;
     serve.home.n_replicas = (unsigned)replicas;

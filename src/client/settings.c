@@ -363,15 +363,10 @@ static bool may_say(const setting_row *row, setting_level level)
     return level == SETTING_LEVEL_CHECKOUT ? row->in_checkout : row->in_files;
 }
 
-/* The server reads its own from the same file; git tells names in lower case. */
+/* What the server alone reads, from the data folder's config; git tells names in lower case. */
 static bool is_servers(const char *key)
 {
-    static const char *const keys[] = { "memfs.database", "memfs.lettadatabase" };
-
-    for (size_t i = 0; i < ARRAY_LEN(keys); i++)
-        if (strcmp(key, keys[i]) == 0)
-            return true;
-    return false;
+    return strcmp(key, "memfs.database") == 0 || strncmp(key, "memfs.letta", 11) == 0;
 }
 
 static bool take_config_value(const char *key, const char *value, void *arg)
@@ -383,7 +378,7 @@ static bool take_config_value(const char *key, const char *value, void *arg)
         return true;
     id = setting_by_name(key);
     if (id == SETTING_N) {
-        /* others' notes may lie in a checkout */
+        /* others' notes may lie in a checkout; the server reads its own from the same file */
         if (ctx->level != SETTING_LEVEL_CHECKOUT && !is_servers(key))
             buf_printf(&ctx->s->warnings, "%s: there is no setting '%s', ignoring\n", ctx->path,
                        key);

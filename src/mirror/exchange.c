@@ -31,6 +31,7 @@
 
 #define MAX_RACES 5
 #define RACE_WAIT_MS 200
+#define FOLDER_WAIT_MS 20 /* somebody writes some files, and clients wait for what they say */
 
 /* ---- failing ---- */
 
@@ -241,6 +242,8 @@ static outcome look(exchange *x, probe_result *heard)
 {
     int64_t budget_ms = left_ms(x) < LOOK_MS ? left_ms(x) : LOOK_MS;
 
+    if (x->config->folder != NULL)
+        return exchange_look_folder(x, heard);
     probe(&x->target, budget_ms > 0 ? budget_ms : 1, heard);
     x->was_asked = true;
     x->retry_after_s = heard->retry_after_s;
@@ -297,6 +300,26 @@ static void end_hope(exchange *x)
     }
 }
 
+static void see_pushed(exchange *x)
+{
+    x->was_asked = true;
+    x->was_pushed = true;
+    x->answer = REMOTE_REFS;
+    exchange_see(x, &x->ours);
+    x->record.pushed_at_us = clock_wall_us();
+    exchange_clear_note(&x->record, MIRROR_NOTE_REJECTED);
+    exchange_clear_note(&x->record, MIRROR_NOTE_DIVERGED);
+}
+
+static outcome push_folder(exchange *x)
+{
+    outcome o = exchange_push_folder(x);
+
+    if (o == STEP_DONE)
+        see_pushed(x);
+    return o;
+}
+
 static outcome push(exchange *x)
 {
     _cleanup_(mem_freep) char *dir = repo_path(x);
@@ -314,13 +337,7 @@ static outcome push(exchange *x)
         x->was_asked = true;
         return o;
     }
-    x->was_asked = true;
-    x->was_pushed = true;
-    x->answer = REMOTE_REFS;
-    exchange_see(x, &x->ours);
-    x->record.pushed_at_us = clock_wall_us();
-    exchange_clear_note(&x->record, MIRROR_NOTE_REJECTED);
-    exchange_clear_note(&x->record, MIRROR_NOTE_DIVERGED);
+    see_pushed(x);
     return STEP_DONE;
 }
 
@@ -347,7 +364,8 @@ static bool is_in_step(const exchange *x)
 
 static bool may_take_unseen(const exchange *x)
 {
-    return (x->wants & WANT_WHOLE) != 0 && x->is_unknown && x->config->direction != REMOTE_PUSH;
+    return (x->wants & WANT_WHOLE) != 0 && x->is_unknown && x->config->direction != REMOTE_PUSH &&
+           x->config->folder == NULL;
 }
 
 static outcome look_and_take(exchange *x)
@@ -365,24 +383,29 @@ static outcome try_once(exchange *x, bool is_first)
     if (is_first && is_in_step(x))
         return STEP_DONE;
     if (is_first && may_push_unseen(x))
-        return push(x);
+        return x->config->folder != NULL ? push_folder(x) : push(x);
     if (is_first && may_take_unseen(x))
         o = exchange_take_unseen(x);
     if (o == STEP_RACE)
         o = look_and_take(x);
     if (o != STEP_ON)
         return o;
-    return has_something_to_push(x) ? push(x) : STEP_DONE;
+    if (!has_something_to_push(x))
+        return STEP_DONE;
+    return x->config->folder != NULL ? push_folder(x) : push(x);
 }
 
 static outcome travel(exchange *x)
 {
+    int64_t wait_ms = x->config->folder != NULL ? FOLDER_WAIT_MS : RACE_WAIT_MS;
     outcome o = try_once(x, true);
 
     for (int n_races = 1; o == STEP_RACE; n_races++) {
         if (n_races > MAX_RACES)
-            return exchange_fail_remote(x, REMOTE_OTHER, "it moved before each of our pushes");
-        if (!mirror_pause(x->m, mirror_chance(RACE_WAIT_MS << n_races)) || left_ms(x) <= 0)
+            return exchange_fail_remote(x, REMOTE_OTHER, x->config->folder == NULL
+                                            ? "it moved before each of our pushes"
+                                            : "it was written to, or half-written, at each look");
+        if (!mirror_pause(x->m, mirror_chance(wait_ms << n_races)) || left_ms(x) <= 0)
             return exchange_fail_here(x, &(memfs_error){ MEMFS_EUNAVAIL,
                                                 "no time was left for the remote" });
         o = try_once(x, false);
@@ -461,7 +484,7 @@ void exchange_run(exchange *x)
         remote_target_dispose(&x->target);
         free(before);
         return;
-    } else if (travel(x) == STEP_DONE && x->agent != NULL) {
+    } else if (travel(x) == STEP_DONE && x->agent != NULL && x->config->folder == NULL) {
         mirror_meta_after(x);
     }
     conclude(x, before);

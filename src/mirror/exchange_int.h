@@ -42,6 +42,12 @@ void exchange_see(exchange *x, const memfs_oid *tip);
 /* That note is overtaken; another one stays. */
 void exchange_clear_note(mirror_record *r, mirror_note note);
 
+/* ---- a Letta server's folder (folder.c): what a look and a push are there ---- */
+
+/* STEP_DONE: the server does not know this agent.  STEP_RACE: it is half-written. */
+outcome exchange_look_folder(exchange *x, probe_result *heard);
+outcome exchange_push_folder(exchange *x);
+
 /* ---- taking in (take.c) ---- */
 
 /* What a look heard becomes main's, or a note says why not.  STEP_ON: there may be something to push. */

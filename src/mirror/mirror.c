@@ -19,6 +19,11 @@ home *mirror_home(mirror *m)
     return m->options.home;
 }
 
+const mirror_options *mirror_settings(const mirror *m)
+{
+    return &m->options;
+}
+
 bool mirror_is_stopping(mirror *m)
 {
     bool is_stopping;
@@ -286,9 +291,14 @@ static void hint(mirror *m, pair *p, const memfs_oid *after)
     schedule_want(m, p, WANT_LOOK);
 }
 
-/* It has just moved there, so it is there: only how many of those are told of is bounded. */
+/*
+ * It has just moved there, so it is there: only how many of those are told of is bounded, where
+ * looking costs somebody anything.
+ */
 static bool may_hint(mirror *m, memfs_str agent_id, size_t lane, bool is_known)
 {
+    if (m->lanes[lane].config->folder != NULL)
+        return true;
     if (!is_known)
         stranger_forget(m, lane, agent_id);
     return is_known || stranger_ask(m, lane, agent_id) == STRANGER_ASK;

@@ -47,6 +47,12 @@ typedef struct mirror_options {
     void (*event)(const char *event, const char *agent_id, const char *remote, const char *text,
                   void *ctx); /* for the log; once a minute at most for the same trouble (L5) */
     void *event_ctx;
+    /*
+     * A Letta server's folder: main of an agent is about to move there, and (is_done) it has.  May
+     * be NULL; called while the pair is held, from any thread: it must not wait.
+     */
+    void (*letta_moves)(const char *agent_id, bool is_done, void *ctx);
+    void *letta_ctx;
 } mirror_options;
 MEMFS_CHECK memfs_code mirror_start(const mirror_options *options, mirror **ret, memfs_error *err);
 /* Ends what runs (its children too) within grace_ms, then is gone. */
@@ -76,6 +82,14 @@ void mirror_moved(mirror *m, const char *agent_id);
 void mirror_hint(mirror *m, const char *remote, memfs_str agent_id, const memfs_oid *after);
 
 /* asked; these wait */
+/*
+ * A Letta server's folder and an agent, known or not, are brought in step now; concurrent calls
+ * share one exchange.  EUNAVAIL, ...: why they are not, in words.
+ */
+MEMFS_CHECK memfs_code mirror_letta(mirror *m, memfs_str agent_id, int64_t deadline_ms,
+                                    memfs_error *err);
+/* Is that where main of that folder was when it was last looked at?  Some instructions. */
+bool mirror_letta_is_known(mirror *m, memfs_str agent_id, const memfs_oid *tip);
 typedef struct mirror_outcome {
     size_t n_remotes, n_failed;
     size_t n_missing;     /* of the failed: they answer, and have no such repository (or show none) */

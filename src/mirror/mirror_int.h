@@ -9,6 +9,7 @@
  *     pairs.h       the inside of struct mirror, for these and status.c
  *     exchange.c    one exchange, from the look to the last push
  *     take.c        what the remote has becomes part of ours
+ *     folder.c      the two steps that are others in a Letta server's folder
  *     make.c        a repository that is missing there
  *     bring.c       a commit that another server had, from a remote
  *     record.c      state_mirror rows, as values
@@ -99,6 +100,7 @@ typedef struct exchange {
     bool knows_meta;     /* the look told where refs/memfs/meta is: */
     memfs_oid meta_there; /* zero: there is none */
     void *meta;          /* meta.c's own, until mirror_meta_dispose */
+    unsigned n_unreadable; /* folder.c's own */
     /* how it ended */
     remote_answer answer;  /* of the remote; REMOTE_UNASKED: it was not asked */
     int64_t retry_after_s; /* its word */
@@ -179,6 +181,7 @@ void mirror_meta_dispose(exchange *x);
 /* ---- for all files ---- */
 
 home *mirror_home(mirror *m);
+const mirror_options *mirror_settings(const mirror *m);
 bool mirror_is_stopping(mirror *m);
 /* For the log.  remote may be NULL. */
 void mirror_event(mirror *m, const char *event, const char *agent_id, const char *remote,

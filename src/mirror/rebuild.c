@@ -187,6 +187,13 @@ static memfs_code list_host(rebuilding *r, const template *t, memfs_error *err)
     return rc;
 }
 
+static bool add_from_folder(const char *agent_id, const char *path, void *ctx)
+{
+    (void)path;
+    add_id(ctx, str_of(agent_id));
+    return true;
+}
+
 static memfs_code find_ids(rebuilding *r, const char *const *ids, size_t n_ids, memfs_error *err)
 {
     _cleanup_(url_dispose) remote_url url = REMOTE_URL_INIT;
@@ -203,6 +210,10 @@ static memfs_code find_ids(rebuilding *r, const char *const *ids, size_t n_ids, 
         add_id(r, str_of(r->config->agents[i]));
     if (r->is_asked_for)
         return MEMFS_OK;
+    if (r->config->folder != NULL) {
+        letta_folder_each(r->config->folder, add_from_folder, r);
+        return MEMFS_OK;
+    }
     rc = url_expand(r->config->url, SAMPLE_ID, &text, err);
     if (rc == MEMFS_OK)
         rc = url_parse(text, &url, err);

@@ -22,6 +22,7 @@
 #define STAND_IN REMOTES_STAND_IN
 #define NAMED "origin"
 #define POLL_S 60
+#define FOLDER_POLL_S 300 /* letta/sweep.h is there much earlier */
 #define MIN_POLL_S 1
 #define MAX_POLL_S 86400
 #define MAX_NAME 32
@@ -507,6 +508,28 @@ static memfs_code check_config(const loading *l, remote_config *c, memfs_error *
     return rc;
 }
 
+/* The Letta server's folder, which the command line names and no config file. */
+static memfs_code take_folder(loading *l, memfs_error *err)
+{
+    remote_config *c;
+    memfs_code rc;
+
+    if (l->o->folder == NULL)
+        return MEMFS_OK;
+    if (find_config(l->r, MEMFS_STR(REMOTE_LETTA)) != NULL)
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "'%s': [mirror \"" REMOTE_LETTA "\"]: with --letta-root that is the name "
+                          "of the Letta server's folder; give it another one", l->path);
+    rc = need_config(l->r, MEMFS_STR(REMOTE_LETTA), &c, err);
+    if (rc < 0)
+        return rc;
+    c->url = mem_printf("%s/repository/" MARK, letta_folder_root(l->o->folder));
+    c->kind = HOST_PLAIN;
+    c->poll_s = FOLDER_POLL_S;
+    c->folder = l->o->folder;
+    return MEMFS_OK;
+}
+
 static memfs_code load(loading *l, memfs_error *err)
 {
     memfs_code rc = read_file(l, err);
@@ -516,6 +539,8 @@ static memfs_code load(loading *l, memfs_error *err)
             rc = clean_url(l, &l->r->at[i], true, err);
     if (rc == MEMFS_OK)
         rc = take_named(l, err);
+    if (rc == MEMFS_OK)
+        rc = take_folder(l, err);
     for (size_t i = 0; rc == MEMFS_OK && i < l->r->n; i++)
         rc = check_config(l, &l->r->at[i], err);
     return rc;
@@ -576,16 +601,27 @@ static memfs_code find_credential(const remotes *r, const remote_config *c, remo
     return rc;
 }
 
+memfs_code remote_config_address(const remote_config *c, const char *agent_id, char **ret,
+                                 memfs_error *err)
+{
+    letta_place ignored;
+
+    if (c->folder == NULL)
+        return url_expand(c->url, agent_id, ret, err);
+    *ret = letta_folder_path(c->folder, agent_id, &ignored);
+    return MEMFS_OK;
+}
+
 memfs_code remote_config_target(const remotes *r, const remote_config *c, const char *agent_id,
                                 remote_target *ret, memfs_error *err)
 {
     _cleanup_(mem_freep) char *text = NULL;
     remote_target t = REMOTE_TARGET_INIT;
-    memfs_code rc = url_expand(c->url, agent_id, &text, err);
+    memfs_code rc = remote_config_address(c, agent_id, &text, err);
 
     if (rc == MEMFS_OK)
         rc = url_parse(text, &t.url, err);
-    if (rc == MEMFS_OK)
+    if (rc == MEMFS_OK && c->folder == NULL)
         rc = find_credential(r, c, &t, err);
     if (rc < 0) {
         remote_target_dispose(&t);
@@ -596,6 +632,7 @@ memfs_code remote_config_target(const remotes *r, const remote_config *c, const 
     t.ssh_known_hosts = t.url.kind == URL_SSH ? c->ssh_known_hosts : NULL;
     t.may_http = c->allow_http || url_is_loopback(&t.url);
     t.is_server = true;
+    t.is_shared = c->folder != NULL;
     *ret = t;
     return MEMFS_OK;
 }

@@ -20,11 +20,15 @@
  * "origin", over whatever the file says of its url.  A secret in a URL is split off at once and kept
  * in secrets/ (S3, T24); of the file, the line is rewritten without it and a warning says so.
  *
+ * A Letta server's folder (letta/folder.h) is one more, named "letta": it is read and written in its
+ * own way, and all that is known and told of remotes holds for it as well.
+ *
  * Thread: a value is immutable once loaded; reload makes another.
  */
 #ifndef MEMFS_MIRROR_REMOTES_H
 #define MEMFS_MIRROR_REMOTES_H
 
+#include "letta/folder.h"
 #include "remote/host.h"
 #include "remote/probe.h"
 
@@ -42,7 +46,9 @@ typedef struct remote_config {
     bool create, allow_http;
     char *username, *token_file, *ca_file, *ssh_key, *ssh_known_hosts, *webhook_secret_file;
     int64_t poll_s;
+    letta_folder *folder; /* borrowed; NULL: a git remote */
 } remote_config;
+#define REMOTE_LETTA "letta"
 
 typedef struct remotes {
     remote_config *at;
@@ -55,6 +61,7 @@ typedef struct remotes_options {
     const char *home;
     const char *url;        /* --remote; NULL */
     const char *token_file; /* --remote-token-file; NULL */
+    letta_folder *folder;   /* --letta-root; lives as long as what is loaded; NULL */
     void (*warn)(const char *text, void *ctx); /* may be NULL */
     void *warn_ctx;
 } remotes_options;
@@ -65,6 +72,9 @@ void remotes_freep(remotes **r);
 
 /* Is this remote one of the agent's? */
 bool remote_is_for(const remote_config *c, const char *agent_id);
+/* An agent's repository there, without secrets; caller frees. */
+MEMFS_CHECK memfs_code remote_config_address(const remote_config *c, const char *agent_id,
+                                             char **ret, memfs_error *err);
 /*
  * Where to and with which credential, read anew each time, so that a token file that was changed is
  * used by the next try.  EINVALID, EDENIED (a file that others may read): the message says what to

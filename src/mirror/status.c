@@ -236,7 +236,7 @@ static void fill_address(row_work *w, const remote_config *c, const char *agent_
     _cleanup_(mem_freep) char *text = NULL;
     memfs_error ignored;
 
-    if (url_expand(c->url, agent_id, &text, &ignored) < 0)
+    if (remote_config_address(c, agent_id, &text, &ignored) < 0)
         text = mem_strdup(c->url);
     snprintf(w->address, sizeof(w->address), "%s", text);
     row->address = w->address;
@@ -297,6 +297,8 @@ static memfs_code status_of(row_work *w, const char *agent_id, mirror_row_fn fn,
             return rc;
         if (!record_is_of(c, agent_id, &w->record))
             memset(&w->record, 0, sizeof(w->record));
+        if (c->folder != NULL && w->record.seen_at_us == 0 && w->record.answer[0] == '\0')
+            continue; /* that Letta server does not know it */
         fill_row(w, c, agent_id, repo_name, &row);
         *ret_goes_on = fn(&row, ctx);
     }

@@ -33,7 +33,7 @@ static void judge_change(exchange *x, repo *r, const memfs_oid *theirs)
     oid_hex(theirs, to);
     if (exchange_contains(r, theirs, before))
         record_note(&x->record, MIRROR_NOTE_LOST, "main went back from %.10s to %.10s", from, to);
-    else
+    else if (x->config->folder == NULL) /* a Letta server writes what it began before, over ours */
         record_note(&x->record, MIRROR_NOTE_REWRITTEN,
                     "main went from %.10s to %.10s, which lacks it", from, to);
 }
@@ -42,9 +42,12 @@ static void note_intake(exchange *x, const memfs_oid *theirs, const intake_resul
 {
     char hex[MEMFS_OID_HEX + 1], root[MEMFS_OID_HEX + 1];
 
+    /* a Letta server begins memories itself, and ours was just the genesis */
+    bool is_first = x->config->folder != NULL && oid_is_zero(&in->before);
+
     oid_hex(&in->tip, hex);
     oid_hex(theirs, root);
-    if (in->merge.is_unrelated)
+    if (in->merge.is_unrelated && !is_first)
         record_note(&x->record, MIRROR_NOTE_UNRELATED,
                     "%.10s of the remote shared no history with main; joined as %.10s", root, hex);
     else if (in->merge.n_notes > 0)
@@ -78,7 +81,8 @@ static outcome take_fetched(exchange *x, fetched *f, const memfs_oid *theirs)
     memfs_code rc;
 
     judge_change(x, fetched_repo(f), theirs);
-    mirror_meta_before(x, f, theirs);
+    if (x->config->folder == NULL)
+        mirror_meta_before(x, f, theirs);
     rc = intake_fetched(mirror_home(x->m), str_of(x->agent_id), f, theirs, seen,
                         (intake_keep)x->keep, "memfs: mirror", &in, &err);
     if (rc < 0)
@@ -87,7 +91,7 @@ static outcome take_fetched(exchange *x, fetched *f, const memfs_oid *theirs)
     note_intake(x, theirs, &in);
     exchange_clear_note(&x->record, MIRROR_NOTE_REFUSED);
     rc = exchange_find_main(x, &err);
-    if (rc == MEMFS_OK)
+    if (rc == MEMFS_OK && x->config->folder == NULL)
         mirror_meta_taken(x, f);
     return rc < 0 ? exchange_fail_here(x, &err) : STEP_ON;
 }
@@ -168,6 +172,8 @@ static outcome fetch(exchange *x, const char *ref, const memfs_oid *announced, f
         return exchange_fail_here(x, &err);
     if (rc == MEMFS_ELIMIT)
         return fail_intake(x, rc, announced, &err);
+    if (x->config->folder != NULL && rc == MEMFS_EUNAVAIL && !report.timed_out)
+        return STEP_RACE; /* half-written: its objects come after, or before, its ref */
     if (rc != MEMFS_EUNAVAIL || (report.cause == TRANSPORT_CAUSE_NONE && !report.timed_out))
         return exchange_fail_here(x, &err);
     return exchange_fail_remote(x, probe_classify_git(&x->target, &report), report.said);

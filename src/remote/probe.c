@@ -102,6 +102,7 @@ void remote_transport_target(const remote_target *t, transport_target *ret)
         .ssh_known_hosts = t->ssh_known_hosts,
         .may_http = t->may_http,
         .may_path = t->url.kind == URL_PATH,
+        .is_shared = t->is_shared,
         .hook_program = t->hook_program,
     };
 }

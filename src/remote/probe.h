@@ -76,6 +76,7 @@ typedef struct remote_target {
     credential cred;
     const char *ca_file, *ssh_key, *ssh_known_hosts; /* borrowed; NULL */
     bool may_http;
+    bool is_shared; /* transport_target's */
     bool ask_git_helpers;
     bool is_server; /* ssh: keys and known hosts of the remote's configuration alone */
     const char *hook_program; /* borrowed; NULL: beside the running program (tests set it) */

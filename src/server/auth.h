@@ -20,6 +20,9 @@
  *     PEER              another server's secret opens it, and nothing else; no token does: 401
  *     OWNER             the home's socket only; no token opens it
  *
+ * What a Letta server vouches for is an agent's own rw token's, unless it brings a token that is
+ * known here, which then decides alone.
+ *
  * Over the socket (0600) everything is served.  What reads and what writes, and how a verdict looks
  * as HTTP, is gate.c's.  A verdict is made before anything of the agent is looked at, so it takes
  * the same time whether the agent exists or not.
@@ -74,6 +77,7 @@ typedef struct auth_question {
     memfs_str agent_id; /* the route's {agent}, empty if it has none */
     bool is_writing;
     bool is_socket;
+    bool is_vouched; /* a Letta server that is believed (service.h) speaks for an agent's client */
     const char *header; /* Authorization, or NULL */
     const char *source; /* where it comes from, to count failures by; NULL: not counted */
 } auth_question;

@@ -13,7 +13,7 @@
  * Runs on an event thread, before any of the body is read; it looks at the head and at what was
  * matched, never at an agent.
  */
-#include "server/app.h"
+#include "server/service.h"
 
 static bool is_git(const http_route *route)
 {
@@ -49,19 +49,26 @@ static void refuse(http_request *rq, auth_verdict verdict, memfs_str agent_id)
     }
 }
 
+/* Of git's routes alone: it is those that a Letta server hands on. */
+static bool is_vouched(app *self, const http_request *rq, const http_route *route)
+{
+    return is_git(route) && service_vouches(self->service, rq, http_param(rq, "agent"));
+}
+
 bool app_gate(http_request *rq, void *ctx, void *principal)
 {
     const http_route *route = http_matched(rq);
     char source[HTTP_PEER_LEN];
+    app *self = ctx;
     auth_question q = { .access = route->access,
                         .agent_id = http_param(rq, "agent"),
                         .is_writing = is_writing(rq, route),
                         .is_socket = http_is_owner(rq),
+                        .is_vouched = is_vouched(self, rq, route),
                         .header = http_header(rq, "Authorization"),
                         .source = source };
     auth_principal *p = principal;
     auth_verdict verdict;
-    app *self = ctx;
 
     http_peer(rq, source);
     verdict = auth_judge(self->auth, &q, p);

@@ -14,7 +14,7 @@
 
 #include "base/pool.h"
 #include "memory/ids.h"
-#include "server/app.h"
+#include "server/service.h"
 
 #include <stdio.h>
 
@@ -73,6 +73,7 @@ bool git_find_target(http_request *rq, app *a, git_target *ret)
 
     if (!git_check_id(rq, &id))
         return false;
+    service_look(a, rq, id);
     rc = look_for(a, id, &known, &err);
     if (rc == MEMFS_OK)
         rc = read_tip(a, known, ret, &err);
@@ -156,7 +157,8 @@ bool git_find_at_hand(http_request *rq, app *a, git_target *ret)
     memfs_error err;
     agent *known;
 
-    return !home_is_shared(a->home) && home_agent_at_hand(a->home, http_param(rq, "agent"), &known) &&
+    return a->service == NULL && /* else what it wrote is looked for first */
+           !home_is_shared(a->home) && home_agent_at_hand(a->home, http_param(rq, "agent"), &known) &&
            read_tip(a, known, ret, &err) == MEMFS_OK;
 }
 

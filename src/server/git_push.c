@@ -14,6 +14,7 @@
 
 #include "base/clock.h"
 #include "memory/ids.h"
+#include "server/service.h"
 
 #include <stdio.h>
 
@@ -211,6 +212,19 @@ static push_read_only read_only_rule(const http_request *rq)
                                                         : PUSH_READ_ONLY_MAY;
 }
 
+/* The Letta server that relays this push reads its folder when it has relayed the report. */
+static void publish(receiving *r)
+{
+    memfs_error err;
+    char line[700];
+
+    if (service_publish(r->app, r->rq, r->agent, &err) == MEMFS_OK)
+        return;
+    snprintf(line, sizeof(line),
+             "the commit is safe; the Letta server's blocks will follow (%s)", err.msg);
+    talk(str_of(line), r);
+}
+
 static void push_main(receiving *r, const char **refusals)
 {
     _cleanup_(push_freep) push *p = NULL;
@@ -230,7 +244,11 @@ static void push_main(receiving *r, const char **refusals)
         end_badly(r);
         return;
     }
+    service_push_begin(r->app, r->rq, r->agent);
     push_finish(p, &who, verdict);
+    if (verdict->moved)
+        publish(r);
+    service_push_end(r->app, r->rq, r->agent);
     if (!verdict->moved)
         refusals[r->main_at] = verdict->refusal;
     note_push(r, refusals[r->main_at], verdict->unpacked ? "" : verdict->unpack_error);

@@ -24,6 +24,7 @@
 #include "base/process.h"
 #include "cache/servers.h"
 #include "server/app.h"
+#include "server/service.h"
 #include "server/webhooks.h"
 
 #include <arpa/inet.h>
@@ -287,7 +288,8 @@ static void log_remote_warning(const char *text, void *ctx)
 static memfs_code load_remotes(server *s, remotes **ret, memfs_error *err)
 {
     const remotes_options options = { home_settings(s->app.home)->path, s->remote_url,
-                                      s->remote_token_file, log_remote_warning, NULL };
+                                      s->remote_token_file, service_folder(s->app.service),
+                                      log_remote_warning, NULL };
 
     return remotes_load(&options, ret, err);
 }
@@ -308,9 +310,11 @@ static remotes *no_remotes(server *s, const memfs_error *why)
 static memfs_code start_mirror(server *s, memfs_error *err)
 {
     mirror_options options = { .home = s->app.home, .n_workers = N_MIRROR_WORKERS,
-                               .is_manual = s->is_transient,
-                               .is_standing_by = home_is_shared(s->app.home),
-                               .event = log_mirror };
+                              .is_manual = s->is_transient,
+                              .is_standing_by = home_is_shared(s->app.home),
+                              .event = log_mirror,
+                              .letta_moves = s->app.service != NULL ? service_moves : NULL,
+                              .letta_ctx = s->app.service };
     memfs_code rc = load_remotes(s, &options.remotes, err);
 
     if (rc < 0 && s->is_transient)
@@ -374,10 +378,14 @@ static bool is_peer(const uint8_t *hash, void *ctx)
     return home_knows_peer(((server *)ctx)->app.home, hash);
 }
 
-/* Beyond this machine memfs listens only when requests need a token (reliability 7). */
+/*
+ * Beyond this machine memfs listens only when requests need a token (reliability 7), or come from a
+ * Letta server that is believed; then all others need one.
+ */
 static memfs_code open_auth(server *s, const char *address, memfs_error *err)
 {
-    memfs_code rc = auth_open(home_state(s->app.home), false, &s->app.auth, err);
+    bool is_forced = s->app.service != NULL && !is_loopback(address);
+    memfs_code rc = auth_open(home_state(s->app.home), is_forced, &s->app.auth, err);
 
     if (rc == MEMFS_OK)
         auth_set_peers(s->app.auth, is_peer, s);
@@ -414,6 +422,7 @@ static server *server_new(const server_options *options)
 
 static void server_free(server *s)
 {
+    service_close(s->app.service);
     auth_close(s->app.auth);
     webhooks_free(s->app.webhooks);
     home_close(s->app.home);
@@ -491,10 +500,14 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
     home.bring = on_bring;
     home.bring_ctx = s;
     rc = home_open(&home, &s->app.home, err);
+    if (rc == MEMFS_OK && options->letta.root != NULL)
+        rc = service_open(&options->letta, home.path, &s->app.service, err);
     if (rc == MEMFS_OK)
         rc = open_auth(s, options->address, err);
     if (rc == MEMFS_OK)
         rc = start_mirror(s, err);
+    if (rc == MEMFS_OK && s->app.service != NULL)
+        rc = service_start(s->app.service, s->app.home, s->app.mirror, err);
     if (rc == MEMFS_OK)
         warn_of_clear_text(options);
     if (rc == MEMFS_OK)
@@ -513,6 +526,7 @@ memfs_code server_start(const server_options *options, server **ret, memfs_error
     if (rc < 0) {
         if (s->http != NULL)
             http_stop(s->http, 0, NULL);
+        service_stop(s->app.service);
         stop_mirror(s, 0);
         server_free(s);
         return rc;
@@ -551,6 +565,7 @@ size_t server_stop(server *s)
         return n_cut;
     }
     stop_background(s);
+    service_stop(s->app.service);
     stop_mirror(s, until_ms - clock_mono_ms());
     server_free(s);
     return n_cut;

@@ -13,7 +13,7 @@
 
 #include "mirror/remotes.h"
 #include "server/http.h"
-#include "sync/home.h"
+#include "server/service.h"
 
 typedef struct server server;
 
@@ -26,6 +26,7 @@ typedef struct server_options {
     bool is_transient;   /* a command's own short service: no background work, no request log */
     /* --remote and --remote-token-file; NULL: as the environment and the home's config say */
     const char *remote_url, *remote_token_file;
+    service_options letta; /* root NULL: no Letta server hands its clients' git on to us */
 } server_options;
 #define SERVER_OPTIONS_INIT { .home = HOME_OPTIONS_INIT }
 

@@ -402,7 +402,8 @@ static memfs_code sweep_repository(const char *path, size_t *ret_n, memfs_error 
 /* Ours carry this process' token; others are from before a crash. */
 static bool is_abandoned(const store *s, const char *file)
 {
-    static const char *const kinds[] = { "incoming-", "create-", "copy-", "fetched-", "proof-" };
+    static const char *const kinds[] = { "incoming-", "create-",   "copy-",
+                                         "fetched-",  "outgoing-", "proof-" };
 
     for (size_t i = 0; i < ARRAY_LEN(kinds); i++)
         if (str_starts_with(str_of(file), str_of(kinds[i])))

@@ -391,6 +391,11 @@ memfs_code store_create(store *s, const char *name, memfs_error *err)
     return rc;
 }
 
+memfs_code store_tip_at(const char *git_dir, memfs_oid *ret, memfs_error *err)
+{
+    return refs_read(git_dir, STORE_MAIN, ret, err);
+}
+
 memfs_code store_tip(const store *s, const char *name, memfs_oid *ret, memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = store_path(s, name);

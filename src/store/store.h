@@ -48,6 +48,9 @@ bool store_has(const store *s, const char *name);
 MEMFS_CHECK memfs_code store_tip(const store *s, const char *name, memfs_oid *ret,
                                  memfs_error *err);
 
+/* The same of a repository anywhere.  ENOTFOUND: it has no main.  ECORRUPT: half-written, perhaps. */
+MEMFS_CHECK memfs_code store_tip_at(const char *git_dir, memfs_oid *ret, memfs_error *err);
+
 /*
  * Syncs main, its folder, the folder of the packs and all folders above, up to the home: after a
  * crash between a rename and its fsync they say what no disk holds yet (D1).  ECORRUPT: a sync

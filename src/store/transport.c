@@ -42,6 +42,13 @@ static bool is_sane_ref(const char *ref)
 
 /* ---- fetching ---- */
 
+/*
+ * git takes our configuration from the environment of what it starts for a path, so that other side
+ * of a fetch is told on its command line that the folder's owner may be somebody else.
+ */
+#define SHARED_UPLOAD_PACK                                                                         \
+    "--upload-pack=git -c safe.directory=* -c core.alternateRefsCommand=true upload-pack"
+
 /* git leaves out what comes from a clone without its history, warns, and calls that a success. */
 static memfs_code check_taken(const transport_run *r, transport_report *ret, memfs_error *err)
 {
@@ -105,10 +112,12 @@ memfs_code transport_fetch_ref(const char *git_dir, const transport_target *t,
                                const transport_want *want, int64_t deadline_ms,
                                transport_report *ret, memfs_error *err)
 {
+    const char *depth =
+        want->is_depth_one ? "--depth=1" : is_shallow(git_dir) ? "--unshallow" : NULL;
     const char *args[] = {
         "fetch", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-progress",
         "--no-recurse-submodules", "--no-show-forced-updates", "--refmap=",
-        want->is_depth_one ? "--depth=1" : is_shallow(git_dir) ? "--unshallow" : NULL, NULL,
+        t->is_shared ? SHARED_UPLOAD_PACK : depth, t->is_shared ? depth : NULL, NULL,
     };
     _cleanup_(transport_run_dispose) transport_run r = TRANSPORT_RUN_INIT;
     _cleanup_(mem_freep) char *refspec = mem_printf("+%s:%s", want->ref, want->incoming_ref);

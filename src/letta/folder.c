@@ -1,0 +1,281 @@
+#include "letta/folder_int.h"
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "memory/ids.h"
+
+#include <errno.h>
+#include <fts.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#define MAX_TOLD 4096
+
+typedef struct told {
+    char agent[IDS_MAX_LEN + 1], org[IDS_MAX_LEN + 1];
+} told;
+
+struct letta_folder {
+    char *root, *orgs; /* orgs: root/repository */
+    pthread_mutex_t mutex; /* guards what follows; a leaf */
+    told *told;            /* NULL until something is */
+    size_t n_told, next;   /* next: whose place is taken when all are */
+};
+
+/* ---- life cycle ---- */
+
+letta_folder *letta_folder_new(const char *root)
+{
+    letta_folder *f = mem_alloc(sizeof(*f));
+    size_t n = strlen(root);
+
+    while (n > 1 && root[n - 1] == '/')
+        n--;
+    f->root = mem_strndup(root, n);
+    f->orgs = mem_printf("%s/repository", f->root);
+    pthread_mutex_init(&f->mutex, NULL);
+    return f;
+}
+
+void letta_folder_free(letta_folder *f)
+{
+    if (f == NULL)
+        return;
+    pthread_mutex_destroy(&f->mutex);
+    free(f->told);
+    free(f->root);
+    free(f->orgs);
+    free(f);
+}
+
+const char *letta_folder_root(const letta_folder *f)
+{
+    return f->root;
+}
+
+/* ---- what the server said ---- */
+
+static told *find_told(letta_folder *f, memfs_str agent_id)
+{
+    for (size_t i = 0; i < f->n_told; i++)
+        if (str_equal(str_of(f->told[i].agent), agent_id))
+            return &f->told[i];
+    return NULL;
+}
+
+static told *new_told(letta_folder *f)
+{
+    if (f->told == NULL)
+        f->told = mem_alloc(MAX_TOLD * sizeof(*f->told));
+    if (f->n_told < MAX_TOLD)
+        return &f->told[f->n_told++];
+    f->next = (f->next + 1) % MAX_TOLD;
+    return &f->told[f->next];
+}
+
+bool letta_folder_told(letta_folder *f, memfs_str agent_id, memfs_str org)
+{
+    told *t;
+
+    if (!ids_is_agent(agent_id) || !ids_is_prefixed_uuid4(org, "org"))
+        return false;
+    pthread_mutex_lock(&f->mutex);
+    t = find_told(f, agent_id);
+    if (t == NULL)
+        t = new_told(f);
+    snprintf(t->agent, sizeof(t->agent), "%.*s", (int)agent_id.len, agent_id.ptr);
+    snprintf(t->org, sizeof(t->org), "%.*s", (int)org.len, org.ptr);
+    pthread_mutex_unlock(&f->mutex);
+    return true;
+}
+
+void letta_folder_forget(letta_folder *f, const char *agent_id)
+{
+    told *t;
+
+    pthread_mutex_lock(&f->mutex);
+    t = find_told(f, str_of(agent_id));
+    if (t != NULL)
+        *t = f->told[--f->n_told];
+    pthread_mutex_unlock(&f->mutex);
+}
+
+static bool was_told(letta_folder *f, const char *agent_id, char org[IDS_MAX_LEN + 1])
+{
+    const told *t;
+
+    pthread_mutex_lock(&f->mutex);
+    t = find_told(f, str_of(agent_id));
+    if (t != NULL)
+        memcpy(org, t->org, IDS_MAX_LEN + 1);
+    pthread_mutex_unlock(&f->mutex);
+    return t != NULL;
+}
+
+/* ---- where it is ---- */
+
+static bool is_folder(const char *path)
+{
+    struct stat st;
+
+    return lstat(path, &st) == 0 && S_ISDIR(st.st_mode); /* a link may lead anywhere (T01) */
+}
+
+static char *repo_of(const letta_folder *f, const char *org, const char *agent_id)
+{
+    return mem_printf("%s/%s/%s/repo.git", f->orgs, org, agent_id);
+}
+
+/* The organization whose folder has the agent's; *ret_only: the one there is, if it is one. */
+static char *find_there(const letta_folder *f, const char *agent_id, char only[IDS_MAX_LEN + 1])
+{
+    _cleanup_(closedirp) DIR *dir = opendir(f->orgs);
+    struct dirent *e;
+    size_t n = 0;
+
+    while (dir != NULL && (e = readdir(dir)) != NULL) {
+        _cleanup_(mem_freep) char *path = NULL;
+
+        if (!ids_is_prefixed_uuid4(str_of(e->d_name), "org"))
+            continue;
+        snprintf(only, IDS_MAX_LEN + 1, "%.*s", IDS_MAX_LEN, e->d_name);
+        n++;
+        path = repo_of(f, e->d_name, agent_id);
+        if (is_folder(path))
+            return TAKE_PTR(path);
+    }
+    if (n != 1)
+        snprintf(only, IDS_MAX_LEN + 1, "%s", IDS_DEFAULT_ORG);
+    return NULL;
+}
+
+char *letta_folder_path(letta_folder *f, const char *agent_id, letta_place *ret_place)
+{
+    char only[IDS_MAX_LEN + 1], org[IDS_MAX_LEN + 1];
+    char *path = find_there(f, agent_id, only);
+
+    *ret_place = LETTA_THERE;
+    if (path != NULL)
+        return path;
+    *ret_place = was_told(f, agent_id, org) ? LETTA_TOLD : LETTA_UNKNOWN;
+    return repo_of(f, *ret_place == LETTA_TOLD ? org : only, agent_id);
+}
+
+static bool has_entries(const char *path)
+{
+    _cleanup_(closedirp) DIR *dir = opendir(path);
+    struct dirent *e;
+
+    while (dir != NULL && (e = readdir(dir)) != NULL)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            return true;
+    return false;
+}
+
+memfs_code letta_folder_tip(letta_folder *f, const char *agent_id, letta_place *ret_place,
+                            memfs_oid *ret, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = letta_folder_path(f, agent_id, ret_place);
+    memfs_code rc = MEMFS_ENOTFOUND;
+
+    if (*ret_place == LETTA_THERE)
+        rc = store_tip_at(path, ret, err);
+    if (rc == MEMFS_OK && !oid_is_zero(ret))
+        return rc;
+    if (!fs_is_dir(f->root))
+        return memfs_fail(err, MEMFS_EUNAVAIL,
+                          "there is no folder '%s': is the Letta server's volume mounted?",
+                          f->root);
+    if (rc == MEMFS_ENOTFOUND && !has_entries(path))
+        return memfs_fail(err, MEMFS_ENOTFOUND, "the Letta server has no memory of this agent");
+    return memfs_fail(err, MEMFS_ECORRUPT,
+                      "main in the Letta server's folder cannot be read: it is half-written");
+}
+
+/* ---- all of them ---- */
+
+static bool each_agent(const char *org_path, letta_folder_fn fn, void *ctx)
+{
+    _cleanup_(closedirp) DIR *dir = opendir(org_path);
+    struct dirent *e;
+
+    while (dir != NULL && (e = readdir(dir)) != NULL) {
+        _cleanup_(mem_freep) char *path = NULL;
+
+        if (!ids_is_agent(str_of(e->d_name)))
+            continue;
+        path = mem_printf("%s/%s/repo.git/" STORE_MAIN, org_path, e->d_name);
+        if (!fn(e->d_name, path, ctx))
+            return false;
+    }
+    return true;
+}
+
+void letta_folder_each(letta_folder *f, letta_folder_fn fn, void *ctx)
+{
+    _cleanup_(closedirp) DIR *dir = opendir(f->orgs);
+    struct dirent *e;
+    bool goes_on = true;
+
+    while (goes_on && dir != NULL && (e = readdir(dir)) != NULL) {
+        _cleanup_(mem_freep) char *path = mem_printf("%s/%s", f->orgs, e->d_name);
+
+        if (ids_is_prefixed_uuid4(str_of(e->d_name), "org") && is_folder(path))
+            goes_on = each_agent(path, fn, ctx);
+    }
+}
+
+/* ---- whose it is ---- */
+
+memfs_code letta_owner_of(const char *root, letta_owner *ret, memfs_error *err)
+{
+    struct stat st;
+
+    if (stat(root, &st) < 0)
+        return memfs_fail_errno(err, "could not look at '%s'", root);
+    ret->uid = st.st_uid;
+    ret->gid = st.st_gid;
+    ret->file_mode = 0644 | (st.st_mode & 0020);
+    ret->folder_mode = 0755 | (st.st_mode & 0020);
+    return MEMFS_OK;
+}
+
+/* It is not ours to give away, or the filesystem knows no owners; the rights have to do then. */
+static bool may_not_give(int error)
+{
+    return error == EPERM || error == EINVAL || error == ENOTSUP || error == ENOSYS;
+}
+
+static memfs_code own_entry(const letta_owner *o, const FTSENT *at, memfs_error *err)
+{
+    bool is_dir = at->fts_info == FTS_D;
+    int rc = lchown(at->fts_accpath, o->uid, o->gid);
+
+    if (rc < 0)
+        rc = lchown(at->fts_accpath, (uid_t)-1, o->gid); /* it may be one of our groups */
+    if (rc < 0 && !may_not_give(errno))
+        return memfs_fail_errno(err, "could not give '%s' to its owner", at->fts_path);
+    if (chmod(at->fts_accpath, is_dir ? o->folder_mode : o->file_mode) < 0)
+        return memfs_fail_errno(err, "could not set the rights of '%s'", at->fts_path);
+    return MEMFS_OK;
+}
+
+memfs_code letta_own(const letta_owner *o, const char *path, memfs_error *err)
+{
+    char *paths[] = { (char *)path, NULL };
+    FTS *walk = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+    memfs_code rc = MEMFS_OK;
+    FTSENT *at;
+
+    if (walk == NULL)
+        return memfs_fail_errno(err, "could not read '%s'", path);
+    while (rc == MEMFS_OK && (at = fts_read(walk)) != NULL)
+        if (at->fts_info == FTS_D || at->fts_info == FTS_F)
+            rc = own_entry(o, at, err);
+    fts_close(walk);
+    return rc;
+}

@@ -1,0 +1,75 @@
+/*
+ * folder.h - the folder in which a Letta server keeps its repositories (http-api 2.6, letta.md).
+ *
+ *     {root}/repository/{organization}/{agent}/repo.git       root: its ~/.letta/memfs
+ *
+ * The server reads a repository by listing every file of it and copying them one by one, and writes
+ * by truncating and writing them, with no lock.  So here:
+ *
+ *     nothing appears under repo.git and vanishes    all is made beside it, in .memfs-<random>, and
+ *                                                    renamed in; there are no lock files
+ *     a repository appears whole                     with its first commit, by one rename
+ *     objects, a moment, then the ref                the pack, its index, and only then main, loose
+ *     what the server wrote is never written over    main is exchanged with ours (renameat2), and
+ *                                                    back, if what came out is not what was expected
+ *     it can read and write all of it                files have the owner of root, as far as we may
+ *                                                    say so, and its group's rights
+ *     packs that others hold too are removed late    LETTA_OLD_S after one that has all of it came
+ *
+ * An agent's organization is the one that has its folder.  Of an agent without one it is what the
+ * server itself said (letta_folder_told); without that nothing is made for it, as the server does
+ * not know it.
+ *
+ * Thread: any; whoever publishes for an agent is alone with it (the mirror's pair).
+ */
+#ifndef MEMFS_LETTA_FOLDER_H
+#define MEMFS_LETTA_FOLDER_H
+
+#include "store/store.h"
+
+#define LETTA_OLD_S 600
+#define LETTA_FOLD_AT 32 /* packs */
+
+typedef struct letta_folder letta_folder;
+
+/* life cycle.  root is an absolute path; it need not be there yet. */
+letta_folder *letta_folder_new(const char *root);
+void letta_folder_free(letta_folder *f);
+const char *letta_folder_root(const letta_folder *f);
+
+/*
+ * The server said so of an agent.  Remembered until its folder is there, of the last some thousand.
+ * org is checked: false, and nothing is remembered, when it is no organization's id.
+ */
+bool letta_folder_told(letta_folder *f, memfs_str agent_id, memfs_str org);
+
+/* reading */
+typedef enum letta_place {
+    LETTA_THERE,
+    LETTA_TOLD,    /* where it will be */
+    LETTA_UNKNOWN, /* where it may have been: the only organization there is, or the default one */
+} letta_place;
+/* The absolute path of its repo.git; caller frees. */
+char *letta_folder_path(letta_folder *f, const char *agent_id, letta_place *ret_place);
+/*
+ * Where its main is.  ENOTFOUND: there is no repository (*ret_place says more).  ECORRUPT: it is
+ * half-written; look again in a moment.  EUNAVAIL: root is not there.
+ */
+MEMFS_CHECK memfs_code letta_folder_tip(letta_folder *f, const char *agent_id,
+                                        letta_place *ret_place, memfs_oid *ret, memfs_error *err);
+
+/* changing */
+/*
+ * main of the agent becomes tip, which descends from expected; both are in the repository `name` of
+ * s.  expected zero: there is none yet, and it is made.  ECONFLICT: the server wrote meanwhile, and
+ * nothing of that is lost.  Synced when it returns.
+ */
+MEMFS_CHECK memfs_code letta_folder_publish(letta_folder *f, store *s, const char *name,
+                                            const char *agent_id, const memfs_oid *expected,
+                                            const memfs_oid *tip, memfs_error *err);
+
+/* Each agent's folder, in no order; false ends it.  path: of its main. */
+typedef bool (*letta_folder_fn)(const char *agent_id, const char *path, void *ctx);
+void letta_folder_each(letta_folder *f, letta_folder_fn fn, void *ctx);
+
+#endif

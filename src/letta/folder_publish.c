@@ -1,0 +1,307 @@
+#include "letta/folder_int.h"
+
+#include "base/fs.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "store/outgoing.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/*
+ *     .../{agent}/.memfs-<random>/            what is being made
+ *         pack/pack-<id>.pack, .idx           objects that the folder lacks
+ *         main                                the new ref
+ *         repo.git/                           a whole repository, when there is none yet
+ *     .../{agent}/repo.git/
+ *
+ * What a reader of the server's can meet: it lists all files, then reads them.  One that listed
+ * before the pack came and read main after it moved would have a ref without its objects, so there
+ * is a moment between them, longer than a listing and a read of some files take.  (A read that is
+ * slower finds a commit missing and is repeated, by the server for its own sync; nothing is lost.)
+ *
+ * A compare-and-swap of a file that somebody else truncates and writes: ours is exchanged for
+ * theirs in one step, and what came out is looked at.  If it is not what was expected they are
+ * exchanged back, whatever of theirs was written meanwhile went into the file that returns.  Where
+ * the filesystem cannot do that (NFS) it is read just before it is replaced.
+ */
+
+#define STAGE_RANDOM 6
+#define MOMENT_NS 25000000L
+
+typedef struct publishing {
+    letta_folder *f;
+    store *s;
+    const char *name, *agent_id;
+    const memfs_oid *expected, *tip;
+    letta_owner owner;
+    char *repo, *agent, *stage; /* paths */
+} publishing;
+
+static void publishing_dispose(publishing *p)
+{
+    free(p->repo);
+    free(p->agent);
+    free(p->stage);
+}
+
+static memfs_code fail_written(memfs_error *err)
+{
+    return memfs_fail(err, MEMFS_ECONFLICT, "the Letta server wrote meanwhile");
+}
+
+/* ---- small files ---- */
+
+static memfs_code write_file(const char *folder, const char *name, const char *text,
+                             memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/%s", folder, name);
+
+    return fs_write_atomic(path, str_of(text), 0644, err);
+}
+
+static memfs_code write_ref(const char *folder, const memfs_oid *tip, memfs_error *err)
+{
+    char line[MEMFS_OID_HEX + 2];
+
+    oid_hex(tip, line);
+    line[MEMFS_OID_HEX] = '\n';
+    line[MEMFS_OID_HEX + 1] = '\0';
+    return write_file(folder, "main", line, err);
+}
+
+/* ---- a new repository ---- */
+
+/* The folders above repo.git, which the server makes when it makes one; theirs as all is. */
+static memfs_code make_above(const publishing *p, memfs_error *err)
+{
+    const char *root = letta_folder_root(p->f);
+    _cleanup_(mem_freep) char *path = mem_strdup(p->agent);
+    memfs_code rc = MEMFS_OK;
+    char *slash = path + strlen(root);
+
+    while (rc == MEMFS_OK && slash != NULL) {
+        slash = strchr(slash + 1, '/');
+        if (slash != NULL)
+            *slash = '\0';
+        if (mkdir(path, 0700) == 0)
+            rc = letta_own(&p->owner, path, err);
+        else if (errno != EEXIST)
+            rc = memfs_fail_errno(err, "could not make '%s'", path);
+        if (slash != NULL)
+            *slash = '/';
+    }
+    return rc;
+}
+
+static memfs_code make_folders(const char *repo, memfs_error *err)
+{
+    static const char *const below[] = { "", "/objects", "/objects/info", "/refs", "/refs/heads",
+                                         "/refs/tags" };
+
+    for (size_t i = 0; i < ARRAY_LEN(below); i++) {
+        _cleanup_(mem_freep) char *path = mem_printf("%s%s", repo, below[i]);
+
+        if (mkdir(path, 0755) < 0)
+            return memfs_fail_errno(err, "could not make '%s'", path);
+    }
+    return MEMFS_OK;
+}
+
+/* bare is false although there is no work tree: the server makes one around its copy. */
+static memfs_code fill_repository(const publishing *p, const char *repo, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *heads = mem_printf("%s/refs/heads", repo);
+    _cleanup_(mem_freep) char *packs = mem_printf("%s/objects/pack", repo);
+    char pack[MEMFS_OID_HEX + 1];
+    static const memfs_oid none;
+    memfs_code rc = make_folders(repo, err);
+
+    if (rc == MEMFS_OK)
+        rc = outgoing_pack(p->s, p->name, p->tip, &none, packs, pack, err);
+    if (rc == MEMFS_OK)
+        rc = write_file(repo, "HEAD", "ref: " STORE_MAIN "\n", err);
+    if (rc == MEMFS_OK)
+        rc = write_file(repo, "config", "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n"
+                                        "\tbare = false\n\tlogallrefupdates = true\n", err);
+    if (rc == MEMFS_OK)
+        rc = write_ref(heads, p->tip, err);
+    if (rc == MEMFS_OK)
+        rc = letta_own(&p->owner, repo, err);
+    return rc == MEMFS_OK ? fs_sync_tree(repo, err) : rc;
+}
+
+static memfs_code make_repository(const publishing *p, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *made = mem_printf("%s/repo.git", p->stage);
+    memfs_code rc = fill_repository(p, made, err);
+
+    if (rc < 0)
+        return rc;
+    if (rename(made, p->repo) < 0)
+        return errno == ENOTEMPTY || errno == EEXIST
+                   ? fail_written(err)
+                   : memfs_fail_errno(err, "could not put '%s' in place", p->repo);
+    letta_folder_forget(p->f, p->agent_id);
+    return fs_sync_dir(p->agent, err);
+}
+
+/* ---- one that is there ---- */
+
+memfs_code letta_move_pack(const char *from, const char *repo, const char *pack,
+                           const letta_owner *o, memfs_error *err)
+{
+    static const char *const suffixes[] = { "pack", "idx" };
+    _cleanup_(mem_freep) char *to = mem_printf("%s/objects/pack", repo);
+    memfs_code rc = letta_own(o, from, err);
+
+    if (rc == MEMFS_OK && mkdir(to, 0755) == 0)
+        rc = letta_own(o, to, err);
+    for (size_t i = 0; rc == MEMFS_OK && i < ARRAY_LEN(suffixes); i++) {
+        _cleanup_(mem_freep) char *old = mem_printf("%s/pack-%s.%s", from, pack, suffixes[i]);
+        _cleanup_(mem_freep) char *new = mem_printf("%s/pack-%s.%s", to, pack, suffixes[i]);
+
+        if (rename(old, new) < 0)
+            rc = memfs_fail_errno(err, "could not put '%s' in place", new);
+    }
+    return rc == MEMFS_OK ? fs_sync_dir(to, err) : rc;
+}
+
+static memfs_code bring_objects(const publishing *p, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *packs = mem_printf("%s/pack", p->stage);
+    const struct timespec moment = { 0, MOMENT_NS };
+    char pack[MEMFS_OID_HEX + 1];
+    memfs_code rc = outgoing_pack(p->s, p->name, p->tip, p->expected, packs, pack, err);
+
+    if (rc < 0 || pack[0] == '\0')
+        return rc;
+    rc = letta_move_pack(packs, p->repo, pack, &p->owner, err);
+    if (rc == MEMFS_OK)
+        nanosleep(&moment, NULL);
+    return rc;
+}
+
+/* HEAD names main; whoever made it name another branch has no reader any more. */
+static memfs_code mend_head(const publishing *p, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *head = mem_printf("%s/HEAD", p->repo);
+    _cleanup_(mem_freep) char *made = mem_printf("%s/HEAD", p->stage);
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(4096);
+    memfs_code rc = fs_read(head, &text, err);
+
+    if (rc == MEMFS_OK && str_equal(buf_str(&text), MEMFS_STR("ref: " STORE_MAIN "\n")))
+        return rc;
+    rc = write_file(p->stage, "HEAD", "ref: " STORE_MAIN "\n", err);
+    if (rc == MEMFS_OK)
+        rc = letta_own(&p->owner, made, err);
+    return rc == MEMFS_OK ? fs_rename(made, head, err) : rc;
+}
+
+static bool holds(const char *path, const memfs_oid *id)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(4096);
+    char line[MEMFS_OID_HEX + 2];
+    memfs_error ignored;
+
+    oid_hex(id, line);
+    line[MEMFS_OID_HEX] = '\n';
+    line[MEMFS_OID_HEX + 1] = '\0';
+    return fs_read(path, &text, &ignored) == MEMFS_OK && str_equal(buf_str(&text), str_of(line));
+}
+
+static memfs_code replace_ref(const publishing *p, const char *made, const char *path,
+                              memfs_error *err)
+{
+    memfs_oid now;
+    memfs_error ignored;
+
+    if (store_tip_at(p->repo, &now, &ignored) < 0 || !oid_equal(&now, p->expected))
+        return fail_written(err);
+    if (rename(made, path) < 0)
+        return memfs_fail_errno(err, "could not move '%s'", path);
+    return MEMFS_OK;
+}
+
+static memfs_code move_ref(const publishing *p, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/" STORE_MAIN, p->repo);
+    _cleanup_(mem_freep) char *folder = mem_printf("%s/refs/heads", p->repo);
+    _cleanup_(mem_freep) char *made = mem_printf("%s/main", p->stage);
+    memfs_code rc = write_ref(p->stage, p->tip, err);
+
+    if (rc == MEMFS_OK)
+        rc = letta_own(&p->owner, made, err);
+    if (rc < 0)
+        return rc;
+    if (renameat2(AT_FDCWD, made, AT_FDCWD, path, RENAME_EXCHANGE) < 0) {
+        rc = replace_ref(p, made, path, err); /* it cannot do that, or all refs were packed */
+    } else if (!holds(made, p->expected)) {
+        if (renameat2(AT_FDCWD, made, AT_FDCWD, path, RENAME_EXCHANGE) < 0)
+            return memfs_fail_errno(err, "could not put '%s' back", path);
+        return fail_written(err);
+    }
+    return rc == MEMFS_OK ? fs_sync_dir(folder, err) : rc;
+}
+
+static memfs_code advance(const publishing *p, memfs_error *err)
+{
+    memfs_code rc = mend_head(p, err);
+
+    if (rc == MEMFS_OK)
+        rc = bring_objects(p, err);
+    if (rc == MEMFS_OK)
+        rc = move_ref(p, err);
+    if (rc == MEMFS_OK)
+        letta_folder_tidy(p->s, p->name, p->tip, p->repo, p->stage, &p->owner);
+    return rc;
+}
+
+/* ---- both ---- */
+
+static memfs_code make_stage(publishing *p, memfs_error *err)
+{
+    uint8_t bytes[STAGE_RANDOM];
+    char hex[2 * STAGE_RANDOM + 1];
+
+    hash_random(bytes, sizeof(bytes));
+    hash_hex(bytes, sizeof(bytes), hex);
+    p->stage = mem_printf("%s/.memfs-%s", p->agent, hex);
+    if (mkdir(p->stage, 0700) < 0)
+        return memfs_fail_errno(err, "could not write to '%s'", p->agent);
+    return MEMFS_OK;
+}
+
+memfs_code letta_folder_publish(letta_folder *f, store *s, const char *name, const char *agent_id,
+                                const memfs_oid *expected, const memfs_oid *tip, memfs_error *err)
+{
+    _cleanup_(publishing_dispose) publishing p = { .f = f, .s = s, .name = name,
+                                                   .agent_id = agent_id, .expected = expected,
+                                                   .tip = tip };
+    memfs_error ignored;
+    letta_place place;
+    memfs_code rc = letta_owner_of(letta_folder_root(f), &p.owner, err);
+
+    if (rc < 0)
+        return memfs_fail(err, MEMFS_EUNAVAIL, "the Letta server's folder '%s' is not there",
+                          letta_folder_root(f));
+    p.repo = letta_folder_path(f, agent_id, &place);
+    p.agent = mem_strndup(p.repo, (size_t)(strrchr(p.repo, '/') - p.repo));
+    if (!oid_is_zero(expected) && place != LETTA_THERE)
+        return fail_written(err); /* it is gone: nothing is made up in its place */
+    if (oid_is_zero(expected))
+        rc = make_above(&p, err);
+    if (rc == MEMFS_OK)
+        rc = make_stage(&p, err);
+    if (rc == MEMFS_OK)
+        rc = oid_is_zero(expected) ? make_repository(&p, err) : advance(&p, err);
+    if (p.stage != NULL && fs_remove_tree(p.stage, &ignored) < 0)
+        return rc; /* nobody reads it; letta_folder_tidy sweeps it */
+    return rc;
+}

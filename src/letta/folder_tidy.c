@@ -1,0 +1,134 @@
+#include "letta/folder_int.h"
+
+#include "base/fs.h"
+#include "base/mem.h"
+#include "store/outgoing.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+/*
+ * Each push leaves a pack, and the server copies every file whenever it reads, so too many become
+ * one.  Those that it replaces are written down beside the repository and stay: a reader that has
+ * listed them reads them still.  They go LETTA_OLD_S later, by the next push after that; what the
+ * server wrote itself, loose, stays for ever.
+ *
+ *     .../{agent}/.memfs-old      a line for each pack that was replaced when it was written
+ */
+
+#define MAX_STAGE_S 3600 /* a stage that is older was left by a kill */
+
+static bool is_pack(memfs_str name)
+{
+    return str_starts_with(name, MEMFS_STR("pack-")) && str_ends_with(name, MEMFS_STR(".pack"));
+}
+
+/* The names of all packs, a line each, but for `but`; *ret_n: how many. */
+static void list_packs(const char *folder, const char *but, memfs_buf *out, size_t *ret_n)
+{
+    _cleanup_(closedirp) DIR *dir = opendir(folder);
+    struct dirent *e;
+
+    *ret_n = 0;
+    while (dir != NULL && (e = readdir(dir)) != NULL) {
+        memfs_str name = str_of(e->d_name);
+
+        if (!is_pack(name) || strncmp(e->d_name + 5, but, strlen(but)) == 0)
+            continue;
+        buf_printf(out, "%.*s\n", (int)(name.len - strlen(".pack")), name.ptr);
+        *ret_n += 1;
+    }
+}
+
+static bool is_older(const char *path, int64_t age_s)
+{
+    struct stat st;
+
+    return stat(path, &st) == 0 && time(NULL) - st.st_mtime >= age_s;
+}
+
+static bool is_name(memfs_str name)
+{
+    return str_starts_with(name, MEMFS_STR("pack-")) && memchr(name.ptr, '/', name.len) == NULL;
+}
+
+static void remove_pack(const char *folder, memfs_str name)
+{
+    _cleanup_(mem_freep) char *index =
+        mem_printf("%s/%.*s.idx", folder, (int)name.len, name.ptr);
+    _cleanup_(mem_freep) char *pack = mem_printf("%s/%.*s.pack", folder, (int)name.len, name.ptr);
+
+    if (unlink(index) == 0 || errno == ENOENT) /* first: without its pack it is an error, the reverse is nothing */
+        unlink(pack);
+}
+
+static void remove_old(const char *list, const char *folder)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(1u << 20);
+    memfs_error ignored;
+    memfs_str rest, line;
+
+    if (!is_older(list, LETTA_OLD_S) || fs_read(list, &text, &ignored) < 0)
+        return;
+    rest = buf_str(&text);
+    while (str_split(rest, '\n', &line, &rest))
+        if (is_name(line))
+            remove_pack(folder, line);
+    unlink(list);
+}
+
+static void fold(store *s, const char *name, const memfs_oid *tip, const char *repo,
+                 const char *stage, const letta_owner *o, const char *list, const char *folder)
+{
+    _cleanup_(mem_freep) char *packs = mem_printf("%s/all", stage);
+    _cleanup_(buf_dispose) memfs_buf names = MEMFS_BUF_INIT(1u << 20);
+    static const memfs_oid none;
+    char pack[MEMFS_OID_HEX + 1];
+    memfs_error ignored;
+    size_t n;
+
+    if (outgoing_pack(s, name, tip, &none, packs, pack, &ignored) < 0 || pack[0] == '\0' ||
+        letta_move_pack(packs, repo, pack, o, &ignored) < 0)
+        return;
+    list_packs(folder, pack, &names, &n);
+    if (fs_write_atomic(list, buf_str(&names), 0600, &ignored) < 0)
+        return; /* they are found again when they are too many again */
+}
+
+static void sweep_stages(const char *agent)
+{
+    _cleanup_(closedirp) DIR *dir = opendir(agent);
+    struct dirent *e;
+    memfs_error ignored;
+
+    while (dir != NULL && (e = readdir(dir)) != NULL) {
+        _cleanup_(mem_freep) char *path = mem_printf("%s/%s", agent, e->d_name);
+
+        if (str_starts_with(str_of(e->d_name), MEMFS_STR(".memfs-")) && fs_is_dir(path) &&
+            is_older(path, MAX_STAGE_S) && fs_remove_tree(path, &ignored) < 0)
+            return;
+    }
+}
+
+void letta_folder_tidy(store *s, const char *name, const memfs_oid *tip, const char *repo,
+                       const char *stage, const letta_owner *o)
+{
+    _cleanup_(mem_freep) char *agent = mem_strndup(stage, (size_t)(strrchr(stage, '/') - stage));
+    _cleanup_(mem_freep) char *list = mem_printf("%s/.memfs-old", agent);
+    _cleanup_(mem_freep) char *folder = mem_printf("%s/objects/pack", repo);
+    _cleanup_(buf_dispose) memfs_buf names = MEMFS_BUF_INIT(1u << 20);
+    size_t n;
+
+    remove_old(list, folder);
+    if (fs_exists(list))
+        return; /* one at a time */
+    sweep_stages(agent);
+    list_packs(folder, "none", &names, &n);
+    if (n > LETTA_FOLD_AT)
+        fold(s, name, tip, repo, stage, o, list, folder);
+}

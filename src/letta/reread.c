@@ -1,0 +1,412 @@
+#include "letta/reread.h"
+
+#include "base/buf.h"
+#include "base/clock.h"
+#include "base/fs.h"
+#include "base/httpc.h"
+#include "base/mem.h"
+#include "base/process.h"
+#include "letta/folder_int.h"
+#include "memory/ids.h"
+
+#include <pthread.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define POST_MS 60000
+#define CONNECT_MS 5000
+#define FIRST_WAIT_MS 1000
+#define MAX_WAIT_MS (5 * 60 * 1000)
+#define MAX_TOKEN 4096
+#define STOP_STEP_MS 50
+
+/* An agent that is to be re-read, or whose push is being relayed. */
+typedef struct entry {
+    struct entry *next;
+    unsigned n_marks;    /* counts marks */
+    unsigned n_relaying; /* pushes through the server */
+    bool is_marked, is_due;
+    char id[IDS_MAX_LEN + 1];
+} entry;
+
+struct reread {
+    char *folder, *url, *token_file;
+    reread_options options;
+    pthread_mutex_t mutex; /* guards what follows; a leaf, but for the files of the marks */
+    pthread_cond_t changed;
+    entry *first;
+    int64_t wait_until_ms; /* the server was away; 0 */
+    bool is_stopping, has_ended, was_told;
+    pthread_t thread;
+};
+
+/* ---- entries: a handful at a time ---- */
+
+static entry *find(reread *r, memfs_str id)
+{
+    for (entry *e = r->first; e != NULL; e = e->next)
+        if (str_equal(str_of(e->id), id))
+            return e;
+    return NULL;
+}
+
+static entry *need(reread *r, memfs_str id)
+{
+    entry *e = find(r, id), **at = &r->first;
+
+    if (e != NULL)
+        return e;
+    while (*at != NULL)
+        at = &(*at)->next;
+    e = *at = mem_alloc(sizeof(*e));
+    snprintf(e->id, sizeof(e->id), "%.*s", (int)id.len, id.ptr);
+    return e;
+}
+
+static void drop_if_idle(reread *r, entry *e)
+{
+    entry **at = &r->first;
+
+    if (e->is_marked || e->n_relaying > 0)
+        return;
+    while (*at != e)
+        at = &(*at)->next;
+    *at = e->next;
+    free(e);
+}
+
+static char *file_of(const reread *r, const char *id)
+{
+    return mem_printf("%s/%s", r->folder, id);
+}
+
+static void tell(const reread *r, const char *event, const char *id, const char *text)
+{
+    if (r->options.event != NULL)
+        r->options.event(event, id, text, r->options.event_ctx);
+}
+
+/* ---- told ---- */
+
+/* Written down, unless the server is about to re-read by itself.  The mutex is held. */
+static entry *mark(reread *r, const char *agent_id, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = file_of(r, agent_id);
+    entry *e = find(r, str_of(agent_id));
+
+    if (e != NULL && e->n_relaying > 0)
+        return NULL;
+    e = need(r, str_of(agent_id));
+    e->n_marks++;
+    if (e->is_marked)
+        return e;
+    e->is_marked = true;
+    (void)!fs_write_atomic(path, MEMFS_STR(""), 0600, err);
+    return e;
+}
+
+void reread_mark(reread *r, const char *agent_id)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+
+    if (r == NULL || !ids_is_agent(str_of(agent_id)))
+        return;
+    pthread_mutex_lock(&r->mutex);
+    mark(r, agent_id, &err);
+    pthread_mutex_unlock(&r->mutex);
+    if (err.code != MEMFS_OK)
+        tell(r, "letta_mark_failed", agent_id, err.msg);
+}
+
+/* What was left out because of a push that has reported since is not part of what the server reads. */
+void reread_due(reread *r, const char *agent_id)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+    entry *e;
+
+    if (r == NULL || !ids_is_agent(str_of(agent_id)))
+        return;
+    pthread_mutex_lock(&r->mutex);
+    e = find(r, str_of(agent_id));
+    if (e == NULL || !e->is_marked)
+        e = mark(r, agent_id, &err);
+    if (e != NULL)
+        e->is_due = true;
+    pthread_cond_signal(&r->changed);
+    pthread_mutex_unlock(&r->mutex);
+    if (err.code != MEMFS_OK)
+        tell(r, "letta_mark_failed", agent_id, err.msg);
+}
+
+void reread_relay_begin(reread *r, memfs_str agent_id)
+{
+    if (r == NULL)
+        return;
+    pthread_mutex_lock(&r->mutex);
+    need(r, agent_id)->n_relaying++;
+    pthread_mutex_unlock(&r->mutex);
+}
+
+void reread_relay_end(reread *r, memfs_str agent_id)
+{
+    entry *e;
+
+    if (r == NULL)
+        return;
+    pthread_mutex_lock(&r->mutex);
+    e = find(r, agent_id);
+    if (e != NULL && e->n_relaying > 0) {
+        e->n_relaying--;
+        drop_if_idle(r, e);
+    }
+    pthread_mutex_unlock(&r->mutex);
+}
+
+/* ---- one post ---- */
+
+typedef enum verdict { POSTED, AGAIN, REFUSED } verdict;
+
+/* The server's own words say why an agent cannot be re-read; its body may hold anything. */
+static verdict judge(const httpc_answer *a, char *words, size_t size)
+{
+    if (a->failure != HTTPC_FINE && a->status == 0) {
+        snprintf(words, size, "%.199s", a->detail);
+        return AGAIN;
+    }
+    snprintf(words, size, "it answers %d", a->status);
+    if (a->status >= 200 && a->status < 300)
+        return a->failure == HTTPC_FINE ? POSTED : AGAIN;
+    if (a->status == 401)
+        snprintf(words, size, "it answers 401: --letta-token-file must hold its password, and "
+                              "--letta-proxy its address");
+    if (a->status == 501)
+        snprintf(words, size, "it answers 501: LETTA_MEMFS_SERVICE_URL is not set there");
+    return a->status == 404 || a->status == 400 || a->status == 422 ? REFUSED : AGAIN;
+}
+
+static bool pass_over(memfs_str piece, void *ctx)
+{
+    (void)piece, (void)ctx;
+    return true;
+}
+
+/* Caller wipes and frees; NULL: there is none. */
+static char *authorization(const reread *r)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(MAX_TOKEN);
+    memfs_error ignored;
+    char *header = NULL;
+
+    if (r->token_file != NULL && fs_read(r->token_file, &text, &ignored) == MEMFS_OK) {
+        while (text.len > 0 && (unsigned char)text.ptr[text.len - 1] <= ' ')
+            buf_truncate(&text, text.len - 1);
+        header = mem_printf("Authorization: Bearer %.*s", (int)text.len, text.ptr);
+        explicit_bzero(text.ptr, text.len);
+    }
+    return header;
+}
+
+static verdict post(const reread *r, const char *id, char *words, size_t size)
+{
+    _cleanup_(mem_freep) char *url =
+        mem_printf("%s/v1/git/%s/state.git/git-receive-pack", r->url, id);
+    char *secret = authorization(r);
+    const char *headers[] = { "Content-Type: application/x-git-receive-pack-request",
+                              "User-Agent: memfs/" MEMFS_VERSION, secret, NULL };
+    httpc_request rq = { .url = url, .method = "POST", .body = MEMFS_STR("0000"),
+                         .timeout_ms = POST_MS, .connect_timeout_ms = CONNECT_MS,
+                         .headers = headers };
+    httpc_answer answer = { .status = 0 };
+
+    process_mark(r);
+    httpc_fetch(&rq, pass_over, NULL, &answer);
+    process_mark(NULL);
+    if (secret != NULL)
+        explicit_bzero(secret, strlen(secret));
+    free(secret);
+    return judge(&answer, words, size);
+}
+
+/* ---- the thread ---- */
+
+static void wait_changed(reread *r)
+{
+    struct timespec at = { .tv_sec = (time_t)(r->wait_until_ms / 1000),
+                           .tv_nsec = (long)(r->wait_until_ms % 1000) * 1000000 };
+
+    if (r->wait_until_ms > 0)
+        pthread_cond_timedwait(&r->changed, &r->mutex, &at);
+    else
+        pthread_cond_wait(&r->changed, &r->mutex);
+}
+
+static entry *next_due(reread *r)
+{
+    entry *e = r->first;
+
+    if (clock_mono_ms() < r->wait_until_ms)
+        return NULL;
+    while (e != NULL && !e->is_due)
+        e = e->next;
+    if (e == NULL)
+        r->wait_until_ms = 0;
+    return e;
+}
+
+/* The mutex is held.  n_marks: of before the post; more since then wants another one. */
+static void settle(reread *r, const char *id, unsigned n_marks)
+{
+    _cleanup_(mem_freep) char *path = file_of(r, id);
+    entry *e = find(r, str_of(id));
+    memfs_error ignored;
+
+    if (e == NULL || e->n_marks != n_marks)
+        return;
+    if (fs_remove_tree(path, &ignored) < 0)
+        return; /* one post too many after the next start */
+    e->is_marked = e->is_due = false;
+    drop_if_idle(r, e);
+}
+
+/* The mutex is held when it is called and when it returns. */
+static void work_at(reread *r, entry *e, int64_t *wait_ms)
+{
+    unsigned n_marks = e->n_marks;
+    char id[IDS_MAX_LEN + 1], words[300];
+    verdict v;
+
+    memcpy(id, e->id, sizeof(id));
+    pthread_mutex_unlock(&r->mutex);
+    v = post(r, id, words, sizeof(words));
+    if (v == REFUSED)
+        tell(r, "letta_reread_refused", id, words);
+    if (v == AGAIN && !r->was_told)
+        tell(r, "letta_away", id, words);
+    if (v != AGAIN && r->was_told)
+        tell(r, "letta_back", id, "");
+    pthread_mutex_lock(&r->mutex);
+    r->was_told = v == AGAIN;
+    if (v != AGAIN) {
+        settle(r, id, n_marks);
+        *wait_ms = FIRST_WAIT_MS;
+        return;
+    }
+    r->wait_until_ms = clock_mono_ms() + *wait_ms;
+    *wait_ms = *wait_ms * 2 < MAX_WAIT_MS ? *wait_ms * 2 : MAX_WAIT_MS;
+}
+
+static void *run(void *arg)
+{
+    int64_t wait_ms = FIRST_WAIT_MS;
+    reread *r = arg;
+    entry *e;
+
+    pthread_mutex_lock(&r->mutex);
+    while (!r->is_stopping) {
+        e = next_due(r);
+        if (e != NULL)
+            work_at(r, e, &wait_ms);
+        else
+            wait_changed(r);
+    }
+    r->has_ended = true;
+    pthread_cond_broadcast(&r->changed);
+    pthread_mutex_unlock(&r->mutex);
+    return NULL;
+}
+
+/* ---- life cycle ---- */
+
+memfs_code reread_check_url(const char *url, memfs_error *err)
+{
+    memfs_str s = str_of(url);
+
+    if ((str_starts_with(s, MEMFS_STR("http://")) || str_starts_with(s, MEMFS_STR("https://"))) &&
+        strpbrk(url, "@?#\\ \r\n\t\"") == NULL && strstr(url, "://")[3] != '\0')
+        return MEMFS_OK;
+    return memfs_fail(err, MEMFS_EINVALID, "the address of a Letta server looks like "
+                                           "http://letta:8283; a password goes into a file");
+}
+
+static void take_up(reread *r)
+{
+    _cleanup_(closedirp) DIR *dir = opendir(r->folder);
+    struct dirent *e;
+
+    while (dir != NULL && (e = readdir(dir)) != NULL) {
+        entry *left;
+
+        if (!ids_is_agent(str_of(e->d_name)))
+            continue;
+        left = need(r, str_of(e->d_name));
+        left->is_marked = left->is_due = true;
+    }
+}
+
+static void reread_free(reread *r)
+{
+    while (r->first != NULL) {
+        entry *e = r->first;
+
+        r->first = e->next;
+        free(e);
+    }
+    pthread_mutex_destroy(&r->mutex);
+    pthread_cond_destroy(&r->changed);
+    free(r->folder);
+    free(r->url);
+    free(r->token_file);
+    free(r);
+}
+
+memfs_code reread_start(const reread_options *options, reread **ret, memfs_error *err)
+{
+    reread *r = mem_alloc(sizeof(*r));
+    size_t n = strlen(options->url);
+    pthread_condattr_t attr;
+    memfs_code rc;
+
+    while (n > 0 && options->url[n - 1] == '/')
+        n--;
+    r->options = *options;
+    r->folder = mem_printf("%s/letta", options->home);
+    r->url = mem_strndup(options->url, n);
+    r->token_file = options->token_file != NULL ? mem_strdup(options->token_file) : NULL;
+    pthread_mutex_init(&r->mutex, NULL);
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(&r->changed, &attr);
+    pthread_condattr_destroy(&attr);
+    rc = fs_mkdirs(r->folder, err);
+    if (rc == MEMFS_OK)
+        take_up(r);
+    if (rc == MEMFS_OK && pthread_create(&r->thread, NULL, run, r) != 0)
+        rc = memfs_fail(err, MEMFS_EUNAVAIL, "could not start a thread for the Letta server");
+    if (rc < 0) {
+        reread_free(r);
+        return rc;
+    }
+    *ret = r;
+    return MEMFS_OK;
+}
+
+void reread_stop(reread *r)
+{
+    if (r == NULL)
+        return;
+    pthread_mutex_lock(&r->mutex);
+    r->is_stopping = true;
+    pthread_cond_signal(&r->changed);
+    while (!r->has_ended) { /* a post may just be beginning */
+        pthread_mutex_unlock(&r->mutex);
+        process_end_of(r);
+        pthread_mutex_lock(&r->mutex);
+        r->wait_until_ms = clock_mono_ms() + STOP_STEP_MS;
+        wait_changed(r);
+    }
+    pthread_mutex_unlock(&r->mutex);
+    pthread_join(r->thread, NULL);
+    reread_free(r);
+}

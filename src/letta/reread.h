@@ -1,0 +1,49 @@
+/*
+ * reread.h - making a Letta server read memories again that changed behind its back.
+ *
+ * An unpatched server re-reads an agent's repository after whatever is posted to its own
+ * git-receive-pack route, the four bytes `0000` among it (http-api 2.4), which its proxy hands on to
+ * us and we answer with 200 and nothing.  So that is posted for every agent whose main we moved in
+ * the server's folder, but for moves by a push that came through the server: it re-reads after that
+ * by itself.
+ *
+ *     reread_mark      before main moves in the folder: written down, $MEMFS_HOME/letta/<agent>
+ *     reread_due       after it: posted soon (written down now, if a push was being relayed then)
+ *     (posted)         the file goes, unless it was marked again meanwhile
+ *
+ * So nothing is forgotten by a kill; what comes meanwhile is one post; and nobody waits.  A server
+ * that is away, or refuses us, is asked again after 1 s to 5 min; an agent that it does not know is
+ * told of and left.
+ *
+ * Thread: any; one of its own posts, an agent at a time.
+ */
+#ifndef MEMFS_LETTA_REREAD_H
+#define MEMFS_LETTA_REREAD_H
+
+#include "base/error.h"
+#include "base/str.h"
+
+typedef struct reread reread;
+
+typedef struct reread_options {
+    const char *home;       /* $MEMFS_HOME */
+    const char *url;        /* of the server: http(s)://host[:port], as reread_check_url takes it */
+    const char *token_file; /* its password, where it wants one; read at each post.  NULL: none */
+    void (*event)(const char *event, const char *agent_id, const char *text, void *ctx);
+    void *event_ctx;
+} reread_options;
+/* EINVALID: no address of a server. */
+MEMFS_CHECK memfs_code reread_check_url(const char *url, memfs_error *err);
+/* What an earlier process left undone is due at once. */
+MEMFS_CHECK memfs_code reread_start(const reread_options *options, reread **ret, memfs_error *err);
+/* Waits for a post that runs, a second or so.  NULL is fine. */
+void reread_stop(reread *r);
+
+/* All of these take NULL for r, a server whose address is not known: nothing is posted. */
+void reread_mark(reread *r, const char *agent_id);
+void reread_due(reread *r, const char *agent_id);
+/* Between these the server is about to re-read by itself: marks of that agent are left out. */
+void reread_relay_begin(reread *r, memfs_str agent_id);
+void reread_relay_end(reread *r, memfs_str agent_id);
+
+#endif

@@ -1,0 +1,114 @@
+#include "mirror/exchange_int.h"
+#include "mirror/pairs.h"
+
+#include "base/clock.h"
+#include "letta/folder.h"
+#include "store/store.h"
+
+#include <stdio.h>
+#include <string.h>
+
+/*
+ * An exchange with a Letta server's folder (letta/folder.h).  Two steps are others than with a git
+ * remote: the look is a read of its main, and the push is staged and renamed into it.  Taking in is
+ * the same: a git fetch, which reads, and the rules of a push.
+ *
+ *     folder                             is
+ *     not there, the server told of it   made, with what is here
+ *     not there, and it did not          nothing: the server does not know this agent (yet)
+ *     was there, and is gone             a volume that is not mounted, most likely: as with any
+ *                                        folder (make.c) made anew on a person's word only
+ *     main cannot be read                half-written: looked at again in a moment
+ */
+
+#define MAX_UNREADABLE 3
+
+static outcome look_missing(exchange *x, letta_place place, const memfs_error *err,
+                            probe_result *heard)
+{
+    bool was_there = !oid_is_zero(&x->record.remote_tip);
+
+    if (was_there && (x->wants & WANT_NOW) == 0)
+        return exchange_fail_remote(x, REMOTE_NOT_FOUND,
+                                    "the Letta server's folder of this memory is gone, is its "
+                                    "volume mounted? 'memfs mirror retry' makes it anew");
+    if ((place != LETTA_TOLD && !was_there) || oid_is_zero(&x->ours))
+        return STEP_DONE;
+    snprintf(heard->detail, sizeof(heard->detail), "%.199s", err->msg);
+    return STEP_ON;
+}
+
+outcome exchange_look_folder(exchange *x, probe_result *heard)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+    letta_place place;
+    memfs_code rc;
+
+    memset(heard, 0, sizeof(*heard));
+    rc = letta_folder_tip(x->config->folder, x->agent_id, &place, &heard->main, &err);
+    x->was_asked = true;
+    heard->has_main = rc == MEMFS_OK;
+    heard->answer = x->answer = rc == MEMFS_OK ? REMOTE_REFS : REMOTE_NOT_FOUND;
+    if (rc == MEMFS_OK)
+        return STEP_ON;
+    if (rc == MEMFS_ENOTFOUND)
+        return look_missing(x, place, &err, heard);
+    if (rc == MEMFS_ECORRUPT && x->n_unreadable++ < MAX_UNREADABLE)
+        return STEP_RACE;
+    /* a volume that is away is away for all, as a host is where nobody listens */
+    return exchange_fail_remote(x, rc == MEMFS_EUNAVAIL ? REMOTE_REFUSED : REMOTE_OTHER, err.msg);
+}
+
+static void tell_moves(const exchange *x, bool is_done)
+{
+    const mirror_options *o = mirror_settings(x->m);
+
+    if (o->letta_moves != NULL)
+        o->letta_moves(x->agent_id, is_done, o->letta_ctx);
+}
+
+outcome exchange_push_folder(exchange *x)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+    memfs_code rc;
+
+    tell_moves(x, false);
+    rc = letta_folder_publish(x->config->folder, home_store(mirror_home(x->m)),
+                              agent_repo(x->agent), x->agent_id, &x->record.remote_tip, &x->ours,
+                              &err);
+    tell_moves(x, true);
+    if (rc == MEMFS_OK)
+        return STEP_DONE;
+    if (rc == MEMFS_ECONFLICT)
+        return STEP_RACE;
+    x->was_asked = true;
+    return mirror_is_stopping(x->m) ? exchange_fail_here(x, &err)
+                                    : exchange_fail_remote(x, REMOTE_OTHER, err.msg);
+}
+
+/* ---- from outside ---- */
+
+memfs_code mirror_letta(mirror *m, memfs_str agent_id, int64_t deadline_ms, memfs_error *err)
+{
+    exchange_result result;
+    memfs_code rc = mirror_exchange(m, agent_id, REMOTE_LETTA, WANT_LOOK | WANT_PUSH | WANT_SOON,
+                                    deadline_ms, &result, err);
+
+    if (rc < 0 || result.code == MEMFS_OK)
+        return rc;
+    return memfs_fail(err, result.code, "%s", result.failure);
+}
+
+bool mirror_letta_is_known(mirror *m, memfs_str agent_id, const memfs_oid *tip)
+{
+    const pair *p;
+    bool is;
+    int at;
+
+    pthread_mutex_lock(&m->mutex);
+    at = lane_find(m, REMOTE_LETTA);
+    p = at >= 0 ? pair_find(m, agent_id, (size_t)at) : NULL;
+    is = p != NULL && oid_equal(&p->known, tip);
+    pthread_mutex_unlock(&m->mutex);
+    return is;
+}

@@ -1,0 +1,250 @@
+#include "server/service.h"
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/mem.h"
+#include "base/pool.h"
+#include "letta/reread.h"
+#include "letta/sweep.h"
+#include "memory/ids.h"
+#include "server/peers.h"
+
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LOOK_MS 10000    /* for what the server wrote, before a client is answered */
+#define PUBLISH_MS 20000 /* of a push; git's own clients wait longer */
+#define MAX_TOLD 16
+
+struct service {
+    letta_folder *folder;
+    peers *peers;
+    reread *reread; /* NULL: its address is not known */
+    sweep *sweep;
+    home *home;
+    mirror *mirror;
+    pthread_mutex_t mutex; /* guards what follows; a leaf */
+    char told[MAX_TOLD][HTTP_PEER_LEN]; /* who said what it may not */
+    size_t n_told;
+};
+
+/* ---- life cycle ---- */
+
+static void log_letta(const char *event, const char *agent_id, const char *text, void *ctx)
+{
+    bool is_good = strcmp(event, "letta_back") == 0;
+
+    (void)ctx;
+    log_event(is_good ? LOG_INFO : LOG_WARN, event, "agent", agent_id, "text", text, NULL);
+}
+
+static memfs_code start_reread(service *s, const service_options *o, const char *home,
+                               memfs_error *err)
+{
+    const reread_options options = { home, o->url, o->token_file, log_letta, NULL };
+
+    if (o->url == NULL) {
+        log_event(LOG_WARN, "letta_configured", "text",
+                  "--letta-url is not given: the Letta server learns of changes that did not come "
+                  "through it with the next push that does", NULL);
+        return MEMFS_OK;
+    }
+    return reread_start(&options, &s->reread, err);
+}
+
+memfs_code service_open(const service_options *o, const char *home, service **ret,
+                        memfs_error *err)
+{
+    service *s = mem_alloc(sizeof(*s));
+    memfs_code rc;
+
+    pthread_mutex_init(&s->mutex, NULL);
+    s->folder = letta_folder_new(o->root);
+    rc = peers_parse(o->proxies, &s->peers, err);
+    if (rc < 0)
+        memfs_context(err, "--letta-proxy");
+    if (rc == MEMFS_OK)
+        rc = start_reread(s, o, home, err);
+    if (rc < 0) {
+        service_close(s);
+        return rc;
+    }
+    *ret = s;
+    return MEMFS_OK;
+}
+
+void service_stop(service *s)
+{
+    if (s == NULL)
+        return;
+    sweep_stop(s->sweep);
+    s->sweep = NULL;
+}
+
+void service_close(service *s)
+{
+    if (s == NULL)
+        return;
+    service_stop(s);
+    reread_stop(s->reread);
+    peers_free(s->peers);
+    letta_folder_free(s->folder);
+    pthread_mutex_destroy(&s->mutex);
+    free(s);
+}
+
+letta_folder *service_folder(service *s)
+{
+    return s != NULL ? s->folder : NULL;
+}
+
+/* ---- what the server writes ---- */
+
+/* A look at every folder after each start would be as many exchanges; most are in step. */
+static bool is_ours(const service *s, const char *agent_id, const memfs_oid *tip)
+{
+    _cleanup_(mem_freep) char *name =
+        mem_printf("repository/" IDS_DEFAULT_ORG "/%s/repo.git", agent_id);
+    memfs_error ignored;
+    memfs_oid ours;
+
+    return store_tip(home_store(s->home), name, &ours, &ignored) == MEMFS_OK &&
+           oid_equal(&ours, tip);
+}
+
+static void on_written(const char *agent_id, bool is_first, void *ctx)
+{
+    memfs_oid tip = { { 0 } };
+    memfs_error ignored;
+    letta_place place;
+    service *s = ctx;
+
+    if (letta_folder_tip(s->folder, agent_id, &place, &tip, &ignored) < 0)
+        memset(&tip, 0, sizeof(tip));
+    else if (is_first && is_ours(s, agent_id, &tip))
+        return;
+    mirror_hint(s->mirror, REMOTE_LETTA, str_of(agent_id), &tip);
+}
+
+memfs_code service_start(service *s, home *h, mirror *m, memfs_error *err)
+{
+    s->home = h;
+    s->mirror = m;
+    return sweep_start(s->folder, on_written, s, &s->sweep, err);
+}
+
+/* ---- what moves in its folder ---- */
+
+void service_moves(const char *agent_id, bool is_done, void *arg)
+{
+    service *s = arg;
+
+    if (is_done)
+        reread_due(s->reread, agent_id);
+    else
+        reread_mark(s->reread, agent_id);
+}
+
+/* ---- who speaks ---- */
+
+static void tell_once(service *s, const char *peer)
+{
+    bool is_new = true;
+
+    pthread_mutex_lock(&s->mutex);
+    for (size_t i = 0; i < s->n_told && is_new; i++)
+        is_new = strcmp(s->told[i], peer) != 0;
+    if (is_new && s->n_told == MAX_TOLD)
+        is_new = false; /* whoever has so many addresses is in the log already */
+    else if (is_new)
+        snprintf(s->told[s->n_told++], HTTP_PEER_LEN, "%s", peer);
+    pthread_mutex_unlock(&s->mutex);
+    if (is_new)
+        log_event(LOG_WARN, "organization_ignored", "source", peer, "text",
+                  "X-Organization-Id counts from the addresses of --letta-proxy alone", NULL);
+}
+
+static memfs_str organization(const http_request *rq)
+{
+    const char *org = http_header(rq, "X-Organization-Id");
+
+    return org != NULL ? str_of(org) : MEMFS_STR("");
+}
+
+bool service_vouches(service *s, const http_request *rq, memfs_str agent_id)
+{
+    memfs_str org = organization(rq);
+    char peer[HTTP_PEER_LEN];
+
+    if (s == NULL || org.len == 0 || http_is_owner(rq))
+        return false;
+    http_peer(rq, peer);
+    if (!peers_have(s->peers, peer)) {
+        tell_once(s, peer);
+        return false;
+    }
+    return ids_is_agent(agent_id) && ids_is_prefixed_uuid4(org, "org");
+}
+
+/* ---- in step ---- */
+
+static memfs_code bring_in_step(app *self, memfs_str agent_id, int64_t budget_ms, memfs_error *err)
+{
+    memfs_code rc;
+
+    pool_wait_begin(); /* a slow disk keeps no place from other agents */
+    rc = mirror_letta(self->mirror, agent_id, clock_mono_ms() + budget_ms, err);
+    pool_wait_end();
+    return rc;
+}
+
+static bool has_news(app *self, const char *agent_id)
+{
+    memfs_error ignored;
+    letta_place place;
+    memfs_oid tip;
+    memfs_code rc =
+        letta_folder_tip(self->service->folder, agent_id, &place, &tip, &ignored);
+
+    if (rc == MEMFS_ECORRUPT)
+        return true; /* it is being written */
+    return rc == MEMFS_OK && !mirror_letta_is_known(self->mirror, str_of(agent_id), &tip) &&
+           !is_ours(self->service, agent_id, &tip);
+}
+
+void service_look(app *self, const http_request *rq, memfs_str agent_id)
+{
+    char id[IDS_MAX_LEN + 1];
+    memfs_error err;
+
+    if (self->service == NULL)
+        return;
+    snprintf(id, sizeof(id), "%.*s", (int)agent_id.len, agent_id.ptr);
+    if (service_vouches(self->service, rq, agent_id))
+        letta_folder_told(self->service->folder, agent_id, organization(rq));
+    if (has_news(self, id) && bring_in_step(self, agent_id, LOOK_MS, &err) < 0)
+        return; /* the mirror has said why; main as it is here is told */
+}
+
+void service_push_begin(app *self, const http_request *rq, memfs_str agent_id)
+{
+    if (!service_vouches(self->service, rq, agent_id))
+        return;
+    letta_folder_told(self->service->folder, agent_id, organization(rq));
+    reread_relay_begin(self->service->reread, agent_id);
+}
+
+void service_push_end(app *self, const http_request *rq, memfs_str agent_id)
+{
+    if (service_vouches(self->service, rq, agent_id))
+        reread_relay_end(self->service->reread, agent_id);
+}
+
+memfs_code service_publish(app *self, const http_request *rq, memfs_str agent_id, memfs_error *err)
+{
+    if (!service_vouches(self->service, rq, agent_id))
+        return MEMFS_OK; /* the mirror does it, as for a change by any other door */
+    return bring_in_step(self, agent_id, PUBLISH_MS, err);
+}

@@ -1,0 +1,286 @@
+/*
+ * A Letta server's folder, between two steps: what the server wrote is never written over, and
+ * nothing is made where it does not belong.  The rules of the folder are tests/integration/
+ * test_service.py.
+ */
+#include "store_support.h"
+
+#include "base/clock.h"
+#include "letta/folder.h"
+#include "letta/reread.h"
+#include "letta/sweep.h"
+#include "memory/ids.h"
+
+#include <fcntl.h>
+#include <stdatomic.h>
+#include <sys/stat.h>
+#include <time.h>
+
+#define ADA "agent-11111111-1111-4111-8111-111111111111"
+#define ORG "org-22222222-2222-4222-8222-222222222222"
+#define WAIT_MS 60000
+
+static const memfs_oid NONE;
+
+typedef struct folders {
+    fixture *f;
+    letta_folder *folder;
+    char root[100], repo[300];
+    memfs_oid first, second; /* commits of AGENT, one after the other */
+} folders;
+
+static void begin(folders *k, fixture *f)
+{
+    *k = (folders){ .f = f };
+    snprintf(k->root, sizeof(k->root), "%s/letta", f->root);
+    snprintf(k->repo, sizeof(k->repo), "%s/repository/" ORG "/" ADA "/repo.git", k->root);
+    assert_int_equal(mkdir(k->root, 0755), 0);
+    k->folder = letta_folder_new(k->root);
+    work_clone(f, NULL, f->work);
+    work_commit(f, f->work, "a.md", "one\n");
+    assert_ok(f, push_head(f, f->work, AGENT, NULL));
+    k->first = tip_of(f, AGENT);
+    work_commit(f, f->work, "a.md", "two\n");
+    assert_ok(f, push_head(f, f->work, AGENT, NULL));
+    k->second = tip_of(f, AGENT);
+}
+
+static void end(folders *k)
+{
+    letta_folder_free(k->folder);
+}
+
+static memfs_code publish(folders *k, const memfs_oid *expected, const memfs_oid *tip)
+{
+    return letta_folder_publish(k->folder, k->f->s, AGENT, ADA, expected, tip, &k->f->err);
+}
+
+static void assert_main(folders *k, const memfs_oid *want)
+{
+    letta_place place;
+    memfs_oid tip;
+
+    assert_ok(k->f, letta_folder_tip(k->folder, ADA, &place, &tip, &k->f->err));
+    assert_int_equal(place, LETTA_THERE);
+    assert_true(oid_equal(&tip, want));
+}
+
+static void test_made_where_the_server_said_and_moved_from_there(void **state)
+{
+    letta_place place;
+    folders k;
+    memfs_oid tip;
+
+    begin(&k, *state);
+    assert_code(k.f, MEMFS_ENOTFOUND,
+                letta_folder_tip(k.folder, ADA, &place, &tip, &k.f->err));
+    assert_int_equal(place, LETTA_UNKNOWN);
+    assert_true(letta_folder_told(k.folder, MEMFS_STR(ADA), MEMFS_STR(ORG)));
+    assert_ok(k.f, publish(&k, &NONE, &k.first));
+    assert_main(&k, &k.first);
+    assert_ok(k.f, publish(&k, &k.first, &k.second));
+    assert_main(&k, &k.second);
+    git(k.f, k.repo, "--git-dir", k.repo, "fsck", "--full", "--strict");
+    end(&k);
+}
+
+static void test_T01_what_is_no_organization_names_no_folder(void **state)
+{
+    static const char *const bad[] = { "", "org-1", "../x", ORG "/..", "agent-11111111-1111-4111-8111-"
+                                       "111111111111", "ORG-22222222-2222-4222-8222-222222222222" };
+    folders k;
+
+    begin(&k, *state);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_false(letta_folder_told(k.folder, MEMFS_STR(ADA), str_of(bad[i])));
+    assert_false(letta_folder_told(k.folder, MEMFS_STR("../x"), MEMFS_STR(ORG)));
+    end(&k);
+}
+
+/* The look was a moment ago: what came since stays, and is there to be taken in. */
+static void test_H2_what_the_server_wrote_since_the_look_is_not_written_over(void **state)
+{
+    _cleanup_(mem_freep) char *main_path = NULL;
+    struct stat before, after;
+    folders k;
+
+    begin(&k, *state);
+    letta_folder_told(k.folder, MEMFS_STR(ADA), MEMFS_STR(ORG));
+    assert_ok(k.f, publish(&k, &NONE, &k.first));
+    main_path = mem_printf("%s/refs/heads/main", k.repo);
+    assert_int_equal(stat(main_path, &before), 0);
+    assert_code(k.f, MEMFS_ECONFLICT, publish(&k, &k.second, &k.second));
+    assert_main(&k, &k.first);
+    assert_int_equal(stat(main_path, &after), 0);
+    assert_int_equal(before.st_ino, after.st_ino); /* what the server has open is what returned */
+    assert_ok(k.f, publish(&k, &k.first, &k.second));
+    assert_main(&k, &k.second);
+    end(&k);
+}
+
+static void test_H2_a_repository_that_the_server_makes_first_stays(void **state)
+{
+    folders k;
+
+    begin(&k, *state);
+    letta_folder_told(k.folder, MEMFS_STR(ADA), MEMFS_STR(ORG));
+    assert_ok(k.f, publish(&k, &NONE, &k.first));
+    assert_code(k.f, MEMFS_ECONFLICT, publish(&k, &NONE, &k.second));
+    assert_main(&k, &k.first);
+    end(&k);
+}
+
+static void test_F16_what_is_gone_is_not_made_up(void **state)
+{
+    _cleanup_(mem_freep) char *orgs = NULL;
+    letta_place place;
+    folders k;
+    memfs_oid tip;
+
+    begin(&k, *state);
+    orgs = mem_printf("%s/repository", k.root);
+    assert_code(k.f, MEMFS_ECONFLICT, publish(&k, &k.first, &k.second));
+    assert_false(fs_exists(orgs));
+    assert_ok(k.f, fs_remove_tree(k.root, &k.f->err));
+    assert_code(k.f, MEMFS_EUNAVAIL, letta_folder_tip(k.folder, ADA, &place, &tip, &k.f->err));
+    assert_code(k.f, MEMFS_EUNAVAIL, publish(&k, &NONE, &k.first));
+    assert_false(fs_exists(k.root));
+    end(&k);
+}
+
+static void test_what_a_kill_left_is_swept(void **state)
+{
+    struct timespec old[2] = { { .tv_sec = time(NULL) - 7200 }, { .tv_sec = time(NULL) - 7200 } };
+    _cleanup_(mem_freep) char *stage = NULL;
+    folders k;
+
+    begin(&k, *state);
+    letta_folder_told(k.folder, MEMFS_STR(ADA), MEMFS_STR(ORG));
+    assert_ok(k.f, publish(&k, &NONE, &k.first));
+    stage = mem_printf("%s/repository/" ORG "/" ADA "/.memfs-0123456789ab", k.root);
+    assert_int_equal(mkdir(stage, 0700), 0);
+    assert_int_equal(utimensat(AT_FDCWD, stage, old, 0), 0);
+    assert_ok(k.f, publish(&k, &k.first, &k.second));
+    assert_false(fs_exists(stage));
+    end(&k);
+}
+
+/* ---- sweep ---- */
+
+typedef struct told_of {
+    atomic_uint n_first, n_changed;
+} told_of;
+
+static void on_written(const char *agent_id, bool is_first, void *ctx)
+{
+    told_of *t = ctx;
+
+    assert_string_equal(agent_id, ADA);
+    atomic_fetch_add(is_first ? &t->n_first : &t->n_changed, 1);
+}
+
+static void wait_for(atomic_uint *n, unsigned want)
+{
+    int64_t until_ms = clock_mono_ms() + WAIT_MS;
+
+    while (atomic_load(n) < want && clock_mono_ms() < until_ms)
+        clock_sleep_ms(5);
+    assert_true(atomic_load(n) >= want);
+}
+
+static void test_the_sweep_tells_of_what_is_new_and_what_changed(void **state)
+{
+    told_of t = { 0 };
+    sweep *s = NULL;
+    folders k;
+
+    begin(&k, *state);
+    letta_folder_told(k.folder, MEMFS_STR(ADA), MEMFS_STR(ORG));
+    assert_ok(k.f, sweep_start(k.folder, on_written, &t, &s, &k.f->err));
+    assert_ok(k.f, publish(&k, &NONE, &k.first));
+    wait_for(&t.n_first, 1);
+    assert_int_equal(atomic_load(&t.n_changed), 0);
+    assert_ok(k.f, publish(&k, &k.first, &k.second));
+    wait_for(&t.n_changed, 1);
+    sweep_stop(s);
+    assert_int_equal(atomic_load(&t.n_first), 1);
+    end(&k);
+}
+
+/* ---- re-reads ---- */
+
+static void test_S3_an_address_holds_no_password_and_is_one(void **state)
+{
+    static const char *const good[] = { "http://letta:8283", "https://letta.example.com/",
+                                        "http://[::1]:8283" };
+    static const char *const bad[] = { "letta:8283", "http://u:p@letta", "http://", "ftp://letta",
+                                       "http://letta?x", "http://a b", "" };
+    memfs_error err;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(good); i++)
+        assert_int_equal(reread_check_url(good[i], &err), MEMFS_OK);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        assert_int_equal(reread_check_url(bad[i], &err), MEMFS_EINVALID);
+}
+
+/* Nobody listens, so all that is owed stays written down; a stop does not wait for the network. */
+static void test_L3_marks_stay_until_they_are_posted(void **state)
+{
+    fixture *f = *state;
+    _cleanup_(mem_freep) char *mark = mem_printf("%s/letta/" ADA, f->home);
+    const reread_options o = { .home = f->home, .url = "http://127.0.0.1:9" };
+    reread *r = NULL;
+
+    assert_ok(f, reread_start(&o, &r, &f->err));
+    reread_relay_begin(r, MEMFS_STR(ADA));
+    reread_mark(r, ADA);
+    reread_due(r, ADA);
+    assert_false(fs_exists(mark)); /* the server re-reads by itself */
+    reread_relay_end(r, MEMFS_STR(ADA));
+    reread_mark(r, ADA);
+    assert_true(fs_exists(mark)); /* before anything is published */
+    reread_due(r, ADA);
+    reread_stop(r);
+    assert_true(fs_exists(mark));
+    assert_ok(f, fs_remove_tree(mark, &f->err));
+
+    assert_ok(f, reread_start(&o, &r, &f->err));
+    reread_relay_begin(r, MEMFS_STR(ADA));
+    reread_mark(r, ADA);
+    reread_relay_end(r, MEMFS_STR(ADA)); /* it reports, and only then is main there */
+    assert_false(fs_exists(mark));
+    reread_due(r, ADA);
+    assert_true(fs_exists(mark));
+    reread_relay_begin(r, MEMFS_STR(ADA)); /* does not take away what is owed */
+    reread_relay_end(r, MEMFS_STR(ADA));
+    reread_mark(r, ADA);
+    assert_true(fs_exists(mark)); /* before anything is published */
+    reread_due(r, ADA);
+    reread_stop(r);
+    assert_true(fs_exists(mark));
+    assert_ok(f, reread_start(&o, &r, &f->err));
+    reread_stop(r);
+    assert_true(fs_exists(mark));
+    reread_mark(NULL, ADA);
+    reread_due(NULL, ADA);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(test_made_where_the_server_said_and_moved_from_there),
+        TEST(test_T01_what_is_no_organization_names_no_folder),
+        TEST(test_H2_what_the_server_wrote_since_the_look_is_not_written_over),
+        TEST(test_H2_a_repository_that_the_server_makes_first_stays),
+        TEST(test_F16_what_is_gone_is_not_made_up),
+        TEST(test_what_a_kill_left_is_swept),
+        TEST(test_the_sweep_tells_of_what_is_new_and_what_changed),
+        TEST(test_S3_an_address_holds_no_password_and_is_one),
+        TEST(test_L3_marks_stay_until_they_are_posted),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
