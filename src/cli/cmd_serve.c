@@ -3,6 +3,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "server/server.h"
+#include "store/gitconfig.h"
 #include "sync/home_database.h"
 
 #include <errno.h>
@@ -74,6 +75,8 @@ static void on_ready(const server *s, void *ctx)
             "  its blocks   curl %s/v1/agents/AGENT_ID/core-memory/blocks\n"
             "  letta-code   export LETTA_MEMFS_BASE_URL=%s LETTA_MEMFS_LOCAL=1\n",
             own, base, base, base);
+    if (options->upstream != NULL)
+        fprintf(stderr, "  all else     is answered by the Letta server at %s\n", options->upstream);
     server_remotes(s, print_remotes, NULL);
     fputs("\n"
           "AGENT_ID is agent-<uuid4>; a new id starts an empty memory.  Ctrl-C stops.\n", stderr);
@@ -118,6 +121,23 @@ static void warn_of_password(const char *database)
                  "memfs.database in the data folder's config, or ~/.pgpass");
 }
 
+/* The option, else $MEMFS_UPSTREAM, else memfs.upstream in the home's config; NULL: none. */
+static memfs_code read_upstream(const char *home_path, const char *given, char **ret,
+                                memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/config", home_path);
+    _cleanup_(gitconfig_closep) gitconfig *file = NULL;
+    const char *value = given != NULL ? given : getenv("MEMFS_UPSTREAM");
+    memfs_code rc = MEMFS_OK;
+
+    if (value == NULL || value[0] == '\0') {
+        rc = gitconfig_open(path, &file, err);
+        value = rc == MEMFS_OK ? gitconfig_get(file, "memfs.upstream") : NULL;
+    }
+    *ret = copy_of(value);
+    return rc;
+}
+
 static policy policy_from(bool is_lenient, bool is_strict)
 {
     policy p = POLICY_INIT;
@@ -130,15 +150,18 @@ static policy policy_from(bool is_lenient, bool is_strict)
 int cmd_serve(int argc, char **argv)
 {
     _cleanup_(mem_freep) char *home_path = NULL, *remote_url = NULL, *database_url = NULL;
+    _cleanup_(mem_freep) char *upstream_url = NULL;
     const char *home = NULL, *listen = getenv("MEMFS_LISTEN"), *remote = NULL, *token_file = NULL;
     const char *prefixes = getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES");
-    const char *tls_cert = NULL, *tls_key = NULL, *database = NULL;
+    const char *tls_cert = NULL, *tls_key = NULL, *database = NULL, *upstream = NULL;
     bool is_behind_proxy = false, is_lenient = false, is_strict = false, is_quiet = false;
     const cli_option options[] = {
         { "listen", CLI_TEXT, &listen, "ADDR:PORT", "where to listen (" DEFAULT_LISTEN ")" },
         { "home", CLI_TEXT, &home, "DIR", "the data folder" },
         { "database", CLI_TEXT, &database, "URL",
           "PostgreSQL for blocks and state, not SQLite ($MEMFS_DATABASE)" },
+        { "upstream", CLI_TEXT, &upstream, "URL",
+          "a Letta server that answers all that is not memfs' own ($MEMFS_UPSTREAM)" },
         { "remote", CLI_TEXT, &remote, "URL",
           "your git host, with {agentId} in the address ($LETTA_MEMFS_GIT_URL)" },
         { "remote-token-file", CLI_TEXT, &token_file, "FILE", "the token for it (mode 0600)" },
@@ -164,6 +187,7 @@ int cmd_serve(int argc, char **argv)
         "  memfs serve --remote 'https://gitea.example.com/agents/{agentId}.git' \\\n"
         "      --remote-token-file /run/secrets/gitea\n"
         "  memfs serve --database postgresql://memfs@db.example.com/memfs\n"
+        "  memfs serve --upstream http://letta:8283\n"
     };
     server_options serve = SERVER_OPTIONS_INIT;
     char address[64];
@@ -185,9 +209,12 @@ int cmd_serve(int argc, char **argv)
     remote_url = copy_of(remote);
     if (home_database_url(home_path, database, &database_url, &err) < 0)
         return cli_fail(&err, NULL);
+    if (read_upstream(home_path, upstream, &upstream_url, &err) < 0)
+        return cli_fail(&err, NULL);
     hide_secrets(argc, argv);
     warn_of_password(database_url != NULL && database != NULL ? database_url : NULL);
     serve.address = address;
+    serve.upstream = upstream_url;
     serve.remote_url = remote_url;
     serve.remote_token_file = token_file;
     serve.tls_cert = tls_cert;

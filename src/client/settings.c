@@ -363,6 +363,12 @@ static bool may_say(const setting_row *row, setting_level level)
     return level == SETTING_LEVEL_CHECKOUT ? row->in_checkout : row->in_files;
 }
 
+/* The server reads its own settings from the same file (cmd_serve.c). */
+static bool is_of_server(const char *key)
+{
+    return strcmp(key, "memfs.database") == 0 || strcmp(key, "memfs.upstream") == 0;
+}
+
 static bool take_config_value(const char *key, const char *value, void *arg)
 {
     file_ctx *ctx = arg;
@@ -372,8 +378,8 @@ static bool take_config_value(const char *key, const char *value, void *arg)
         return true;
     id = setting_by_name(key);
     if (id == SETTING_N) {
-        /* others' notes may lie in a checkout; the server reads its own from the same file */
-        if (ctx->level != SETTING_LEVEL_CHECKOUT && strcmp(key, "memfs.database") != 0)
+        /* others' notes may lie in a checkout */
+        if (ctx->level != SETTING_LEVEL_CHECKOUT && !is_of_server(key))
             buf_printf(&ctx->s->warnings, "%s: there is no setting '%s', ignoring\n", ctx->path,
                        key);
     } else if (!may_say(&SETTING_ROWS[id], ctx->level)) {

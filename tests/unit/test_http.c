@@ -159,7 +159,7 @@ static void who(http_request *rq, void *arg)
 }
 
 /* Asks for "X-Pass: NAME" on the routes below /guarded, and hands the name on. */
-static bool keep_gate(http_request *rq, void *arg, void *principal)
+static http_entry keep_gate(http_request *rq, void *arg, void *principal)
 {
     const char *name = http_header(rq, "X-Pass");
     char peer[HTTP_PEER_LEN];
