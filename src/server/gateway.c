@@ -108,9 +108,10 @@ static void relay_free(relay *r)
  */
 static void send_failure(relay *r, const httpc_answer *how)
 {
-    bool was_reached = how->failure != HTTPC_REFUSED && how->failure != HTTPC_NO_NAME &&
-                       how->failure != HTTPC_STOPPED && how->failure != HTTPC_NO_LIBRARY;
     const char *reason = r->fault.code != MEMFS_OK ? r->fault.msg : NULL;
+    bool was_reached = reason != NULL ||
+                       (how->failure != HTTPC_REFUSED && how->failure != HTTPC_NO_NAME &&
+                        how->failure != HTTPC_STOPPED && how->failure != HTTPC_NO_LIBRARY);
 
     log_event(LOG_WARN, "upstream_failed", "id", http_request_id(r->rq), "reason",
               reason != NULL ? reason : how->detail, NULL);

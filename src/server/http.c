@@ -192,21 +192,32 @@ static struct MHD_Response *response_of_pipe(http_request *rq)
     return response_of(bytes, n);
 }
 
-/* Has the answer to this request no body, whatever its head says of one? */
-static bool is_bodiless(const http_request *rq)
+/*
+ * What the library makes of a length that is not known ends in an empty chunk, also where there may
+ * be no body: after a 204 and a 304, which get none, and after a HEAD, behind which the connection is
+ * closed.
+ */
+static struct MHD_Response *response_without_body(http_request *rq)
 {
-    return rq->is_head_method || rq->status == 204 || rq->status == 304;
+    if (rq->status == 204 || rq->status == 304)
+        return response_of(mem_alloc(1), 0);
+    rq->must_close = rq->must_close || rq->is_head_method;
+    return NULL;
 }
 
 static enum MHD_Result queue_stream(http_request *rq)
 {
     struct MHD_Response *response = NULL;
     uint64_t length = MHD_SIZE_UNKNOWN;
+    bool is_whole;
 
     pthread_mutex_lock(&rq->mutex);
     if (rq->is_relayed && rq->length >= 0)
         length = (uint64_t)rq->length;
-    else if (rq->is_ended && !is_bodiless(rq))
+    else if (rq->is_relayed)
+        response = response_without_body(rq);
+    is_whole = rq->is_ended && length == MHD_SIZE_UNKNOWN;
+    if (response == NULL && is_whole && !(rq->is_relayed && rq->is_head_method))
         response = response_of_pipe(rq);
     pthread_mutex_unlock(&rq->mutex);
     if (response == NULL)

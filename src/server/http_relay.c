@@ -101,7 +101,7 @@ int64_t http_relay_body_bytes(const http_request *rq)
 void http_run_relay(http_request *rq)
 {
     rq->route->handler(rq, http_server_app(rq->server));
-    if (rq->poke == NULL && !rq->is_answered)
+    if (!rq->is_relayed && !rq->is_answered) /* it may be over by now */
         http_send_detail(rq, 500, "An unknown error occurred");
 }
 

@@ -79,22 +79,18 @@ class Connection:
                 if size == 0:
                     assert self.line() == b""
                     return
-                left = size
-                while left:
-                    piece = self.rest[:left] or self.take(1)
-                    if piece is not None and self.rest.startswith(piece):
-                        self.rest = self.rest[len(piece):]
-                    left -= len(piece)
-                    yield piece
+                yield from self._slices(size)
                 assert self.take(2) == b"\r\n"
         for length in request.all("Content-Length"):
-            left = int(length)
-            while left:
-                if not self.rest:
-                    self._more()
-                piece, self.rest = self.rest[:left], self.rest[left:]
-                left -= len(piece)
-                yield piece
+            yield from self._slices(int(length))
+
+    def _slices(self, left):
+        while left:
+            if not self.rest:
+                self._more()
+            piece, self.rest = self.rest[:left], self.rest[left:]
+            left -= len(piece)
+            yield piece
 
     def read_body(self, request):
         for piece in self.pieces(request):
@@ -167,6 +163,8 @@ class Upstream:
         return self
 
     def stop(self):
+        if self.stopping:
+            return
         self.stopping = True
         self.sock.shutdown(socket.SHUT_RDWR)
         self.sock.close()
