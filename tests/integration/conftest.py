@@ -5,6 +5,9 @@
     MEMFS_TEST_DATABASE   a PostgreSQL server in which every memfs server gets a database of its own
                           (tests/with-postgres COMMAND sets it); else SQLite
 
+Tests marked `lettaserver` run a real Letta server (lib/letta.py), which tests/letta-server/install
+puts into .deps; they are `tests/run.py --only lettaserver`.
+
 Every server that a test starts is stopped with SIGTERM, must exit with 0 and is then examined
 (lib/server.py: D6, K1, S3, T20, H1).
 """
@@ -18,8 +21,10 @@ import pytest
 
 pytest.register_assert_rewrite("lib.server", "lib.writer")
 
-from lib import postgres, summary
+from lib import letta, postgres, summary
+from lib.faultproxy import FaultProxy
 from lib.gitcli import Git
+from lib.modelapi import ModelApi
 from lib.server import CANARY, Server, new_agent
 
 signal.signal(signal.SIGHUP, signal.SIG_DFL)   # under nohup it would be ignored by all that is tested
@@ -126,6 +131,57 @@ def shared_server(memfs_bin):
         s.kill()
         shutil.rmtree(path, ignore_errors=True)
     assert not faults, faults[0]
+
+
+@pytest.fixture(scope="session")
+def letta_folder():
+    letta.install()
+    path = tempfile.mkdtemp(prefix="memfs-letta-")
+    os.chmod(path, 0o755)
+    yield pathlib.Path(path)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def letta_postgres(letta_folder):
+    """The url of a PostgreSQL server for Letta's databases."""
+    if postgres.SHARED:
+        yield postgres.SHARED
+    else:
+        with postgres.Postgres(letta_folder / "pg") as pg:
+            yield pg.url()
+
+
+@pytest.fixture(scope="session")
+def model_api():
+    with ModelApi() as api:
+        yield api
+
+
+@pytest.fixture(scope="session")
+def plain_letta(letta_folder, letta_postgres, model_api):
+    """A Letta server without a memfs service.  A start takes long: one for the whole session."""
+    server = letta.LettaServer(letta_postgres, letta_folder / "plain", model_api)
+    try:
+        yield server.start()
+        server.stop()
+    finally:
+        server.kill()
+
+
+@pytest.fixture(scope="session")
+def service_letta(letta_folder, letta_postgres, model_api):
+    """A Letta server whose memfs service is whoever a test says: service_letta.serve(port).  Between
+    the two is service_letta.way, a FaultProxy.  The folder they share is service_letta.memfs_root."""
+    with FaultProxy("127.0.0.1", 9) as way:
+        server = letta.LettaServer(letta_postgres, letta_folder / "service", model_api,
+                                   memfs_url=f"http://127.0.0.1:{way.port}/")
+        server.way = way
+        try:
+            yield server.start()
+            server.stop()
+        finally:
+            server.kill()
 
 
 @pytest.fixture
