@@ -1,8 +1,8 @@
 /*
  * httpc_int.h - libcurl as it was loaded, shared by the httpc*.c files only.
  *
- * A table of the functions that are used, filled once.  The types come from curl's header, so that a
- * wrong call does not compile; the macros of that header that check options are passed by.
+ * A table of the functions that are used, filled once.  The types come from curl's header, so that
+ * a wrong call does not compile; the macros of that header that check options are passed by.
  */
 #ifndef MEMFS_BASE_HTTPC_INT_H
 #define MEMFS_BASE_HTTPC_INT_H
@@ -12,10 +12,11 @@
 #include <curl/curl.h>
 
 #define CURL_FUNCTIONS(X)                                                                          \
-    X(global_init) X(easy_init) X(easy_cleanup) X(easy_setopt) X(easy_perform) X(easy_getinfo)     \
-    X(easy_strerror) X(easy_pause) X(slist_append) X(slist_free_all) X(getdate) X(multi_init)      \
-    X(multi_cleanup) X(multi_add_handle) X(multi_remove_handle) X(multi_perform)                   \
-    X(multi_info_read) X(multi_poll) X(multi_wakeup) X(multi_setopt)
+    X(global_init)                                                                                 \
+    X(easy_init) X(easy_cleanup) X(easy_setopt) X(easy_perform) X(easy_getinfo) X(easy_strerror)   \
+        X(easy_pause) X(slist_append) X(slist_free_all) X(getdate) X(multi_init) X(multi_cleanup)  \
+            X(multi_add_handle) X(multi_remove_handle) X(multi_perform) X(multi_info_read)         \
+                X(multi_poll) X(multi_wakeup) X(multi_setopt)
 
 typedef struct curl_library {
 #define FIELD(name) __typeof__(curl_##name) *name; /* NOLINT(bugprone-macro-parentheses) */

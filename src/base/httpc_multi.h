@@ -3,10 +3,10 @@
  * interface; httpc.h is for one request and a thread that waits for it).
  *
  * Bytes flow both ways as they come: nothing is gathered, and whoever cannot take or give any more
- * says HTTPC_LATER and calls httpc_transfer_poke() when that has changed, so one slow side slows the
- * other down and nobody else.  A request waits for its answer as long as it takes, unless timeout_ms
- * says otherwise; only the connection has a bound (5 s), and TCP keep-alives find a machine that is
- * gone (about a minute).
+ * says HTTPC_LATER and calls httpc_transfer_poke() when that has changed, so one slow side slows
+ * the other down and nobody else.  A request waits for its answer as long as it takes, unless
+ * timeout_ms says otherwise; only the connection has a bound (5 s), and TCP keep-alives find a
+ * machine that is gone (about a minute).
  *
  * What libcurl would do to a request by itself is off: no header of its own but Host and the
  * framing (Content-Length or chunked, by body_bytes), no "Expect: 100-continue", no Accept-Encoding
@@ -39,9 +39,11 @@ typedef struct httpc_field {
 #define HTTPC_GIVE_UP (-2)
 
 typedef struct httpc_transfer_ops {
-    /* The next bytes of the body: how many; 0: its end; HTTPC_LATER; HTTPC_GIVE_UP.  NULL: no body. */
+    /* The next bytes of the body: how many; 0: its end; HTTPC_LATER; HTTPC_GIVE_UP.  NULL: no body.
+     */
     ssize_t (*read)(void *bytes, size_t n, void *ctx);
-    /* The final head, whole; false ends the transfer.  At most HTTPC_MAX_FIELDS fields, in order. */
+    /* The final head, whole; false ends the transfer.  At most HTTPC_MAX_FIELDS fields, in order.
+     */
     bool (*head)(int status, const httpc_field *fields, size_t n, void *ctx);
     /* All of the piece (at most HTTPC_MAX_PIECE) was taken: 0; HTTPC_LATER: none of it; give up. */
     int (*data)(memfs_str piece, void *ctx);
@@ -57,11 +59,11 @@ typedef struct httpc_transfer_ops {
 
 typedef struct httpc_plan {
     const char *method;
-    const char *origin; /* "http://host:port"; the Host header is made of it */
-    const char *target; /* "/path?query", sent as it is */
+    const char *origin;         /* "http://host:port"; the Host header is made of it */
+    const char *target;         /* "/path?query", sent as it is */
     const char *const *headers; /* "Name: value", or "Name;" for an empty value; NULL-terminated */
-    int64_t body_bytes; /* -1: chunked; looked at when ops->read is there */
-    int64_t timeout_ms; /* 0: none */
+    int64_t body_bytes;         /* -1: chunked; looked at when ops->read is there */
+    int64_t timeout_ms;         /* 0: none */
     const httpc_transfer_ops *ops;
     void *ctx;
 } httpc_plan;

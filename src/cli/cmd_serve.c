@@ -180,7 +180,8 @@ int cmd_serve(int argc, char **argv)
         "When a push returns, its blocks are there.  Other machines are served as soon as there is a\n"
         "token ('memfs token create') and --listen names an address of theirs.  A certificate that is\n"
         "renewed on disk is shown within seconds; connections stay.\n"
-        "LETTA_MEMFS_BLOCK_PATH_PREFIXES limits which files become blocks.",
+        "LETTA_MEMFS_BLOCK_PATH_PREFIXES limits which files become blocks.\n"
+        "With --upstream it is one address for git and a Letta server, whose own check decides who may.",
         options, ARRAY_LEN(options),
         "  memfs serve\n"
         "  memfs serve --listen 127.0.0.1:9000\n"

@@ -88,9 +88,18 @@ static bool connection_lists(const httpc_field *fields, size_t n, memfs_str name
 static bool is_between_neighbours(memfs_str name)
 {
     static const char *const names[] = {
-        "Connection", "Keep-Alive", "Proxy-Authenticate", "Proxy-Authorization",
-        "Proxy-Connection", "TE", "Trailer", "Trailers", "Transfer-Encoding", "Upgrade",
-        "HTTP2-Settings", "Content-Length",
+        "Connection",
+        "Keep-Alive",
+        "Proxy-Authenticate",
+        "Proxy-Authorization",
+        "Proxy-Connection",
+        "TE",
+        "Trailer",
+        "Trailers",
+        "Transfer-Encoding",
+        "Upgrade",
+        "HTTP2-Settings",
+        "Content-Length",
     };
 
     return is_one_of(name, names, ARRAY_LEN(names));
@@ -199,9 +208,10 @@ void stream_address_dispose(stream_address *a)
 
 static bool is_forwarded(memfs_str name)
 {
-    static const char *const names[] = { "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host",
-                                         "X-Forwarded-Port", "X-Forwarded-Prefix",
-                                         "X-Forwarded-Server", "X-Real-IP", "Forwarded" };
+    static const char *const names[] = { "X-Forwarded-For",    "X-Forwarded-Proto",
+                                         "X-Forwarded-Host",   "X-Forwarded-Port",
+                                         "X-Forwarded-Prefix", "X-Forwarded-Server",
+                                         "X-Real-IP",          "Forwarded" };
 
     return is_one_of(name, names, ARRAY_LEN(names));
 }
@@ -209,8 +219,9 @@ static bool is_forwarded(memfs_str name)
 /* Those that are written anew from what the request had. */
 static bool is_rewritten(memfs_str name)
 {
-    static const char *const names[] = { "Host", "Expect", "X-Forwarded-For", "X-Forwarded-Proto",
-                                         "X-Forwarded-Host", "Via" };
+    static const char *const names[] = {
+        "Host", "Expect", "X-Forwarded-For", "X-Forwarded-Proto", "X-Forwarded-Host", "Via"
+    };
 
     return is_one_of(name, names, ARRAY_LEN(names));
 }
@@ -226,9 +237,9 @@ static bool goes_on(const httpc_field *fields, size_t n, size_t i, const stream_
 
 static void add_field(stream_lines *l, memfs_str name, memfs_str value)
 {
-    add_line(l, value.len > 0 ? mem_printf("%.*s: %.*s", (int)name.len, name.ptr, (int)value.len,
-                                           value.ptr)
-                              : mem_printf("%.*s;", (int)name.len, name.ptr));
+    add_line(l, value.len > 0
+                    ? mem_printf("%.*s: %.*s", (int)name.len, name.ptr, (int)value.len, value.ptr)
+                    : mem_printf("%.*s;", (int)name.len, name.ptr));
 }
 
 /* What a proxy that is believed said before us, if that is something to be passed on. */
@@ -286,8 +297,9 @@ memfs_code stream_request(const httpc_field *fields, size_t n, const stream_call
     memfs_str upgrade = stream_field(fields, n, "Upgrade");
 
     if (upgrade.ptr != NULL && lists(upgrade, MEMFS_STR("websocket")))
-        return memfs_fail(err, MEMFS_EINVALID, "websockets are not passed on; ask the Letta server "
-                                               "at its own address");
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "websockets are not passed on; ask the Letta server "
+                          "at its own address");
     for (size_t i = 0; i < n; i++)
         if (goes_on(fields, n, i, caller))
             add_field(ret, fields[i].name, fields[i].value);
@@ -387,7 +399,10 @@ static memfs_str rewrite(stream_answer *a, memfs_str url, const stream_address *
 
     if (path.ptr == NULL)
         return url;
-    return str_of(add_line(&a->texts, mem_printf("%s%s%.*s", base != NULL ? base : is_other_host ? "/." : "",
+    return str_of(add_line(&a->texts, mem_printf("%s%s%.*s",
+                                                 base != NULL    ? base
+                                                 : is_other_host ? "/."
+                                                                 : "",
                                                  is_rooted ? "" : "/", (int)path.len, path.ptr)));
 }
 

@@ -23,7 +23,10 @@ typedef struct stream_lines {
     char **at;
     size_t n, cap;
 } stream_lines;
-#define STREAM_LINES_INIT { .at = NULL }
+#define STREAM_LINES_INIT                                                                          \
+    {                                                                                              \
+        .at = NULL                                                                                 \
+    }
 void stream_lines_dispose(stream_lines *l);
 
 /* Where a Letta server is: scheme, host and port, nothing else. */
@@ -33,7 +36,10 @@ typedef struct stream_address {
     char *authority; /* what stands in Host: "host[:port]" */
     bool is_tls;
 } stream_address;
-#define STREAM_ADDRESS_INIT { .origin = NULL }
+#define STREAM_ADDRESS_INIT                                                                        \
+    {                                                                                              \
+        .origin = NULL                                                                             \
+    }
 /* EINVALID: not http(s)://host[:port][/]; the message holds nothing of a password in it. */
 MEMFS_CHECK memfs_code stream_address_parse(const char *text, stream_address *ret,
                                             memfs_error *err);
@@ -48,8 +54,8 @@ typedef struct stream_caller {
 } stream_caller;
 
 /*
- * The request's fields as they go on.  ELIMIT: it went through us before (a loop).  EINVALID: it asks
- * for another protocol that both sides would have to speak (a websocket).
+ * The request's fields as they go on.  ELIMIT: it went through us before (a loop).  EINVALID: it
+ * asks for another protocol that both sides would have to speak (a websocket).
  */
 MEMFS_CHECK memfs_code stream_request(const httpc_field *fields, size_t n,
                                       const stream_caller *caller, stream_lines *ret,
@@ -63,12 +69,15 @@ char *stream_base_called(const httpc_field *fields, size_t n, const stream_calle
 
 typedef struct stream_answer {
     bool has_length;
-    int64_t length;         /* when has_length */
-    httpc_field *fields;    /* owned array of n; texts are borrowed, from fields or `texts` */
+    int64_t length;      /* when has_length */
+    httpc_field *fields; /* owned array of n; texts are borrowed, from fields or `texts` */
     size_t n;
     stream_lines texts;
 } stream_answer;
-#define STREAM_ANSWER_INIT { .has_length = false }
+#define STREAM_ANSWER_INIT                                                                         \
+    {                                                                                              \
+        .has_length = false                                                                        \
+    }
 void stream_answer_dispose(stream_answer *a);
 /*
  * The answer's fields as the client gets them; redirects and addresses to the upstream itself point

@@ -301,7 +301,8 @@ static void read_version(memfs_str body, char *out, size_t size)
     const char *end = body.ptr + body.len;
     size_t n = 0;
 
-    for (at = at != NULL ? at + 9 : end; at < end && *at != '\0' && strchr(": \"", *at) != NULL; at++)
+    for (at = at != NULL ? at + 9 : end; at < end && *at != '\0' && strchr(": \"", *at) != NULL;
+         at++)
         ;
     for (; at < end && n + 1 < size && *at != '\0' &&
            strchr("0123456789.-+abcdefghijklmnopqrstuvwxyz", *at) != NULL;
@@ -350,10 +351,13 @@ static question *question_new(upstream *u, bool is_health, const char *target,
                               const stream_lines *headers)
 {
     question *q = mem_alloc(sizeof(*q));
-    const httpc_plan plan = { .method = "GET", .origin = u->address.origin, .target = target,
+    const httpc_plan plan = { .method = "GET",
+                              .origin = u->address.origin,
+                              .target = target,
                               .headers = (const char *const *)headers->at,
                               .timeout_ms = is_health ? HEALTH_TIMEOUT_MS : ASK_TIMEOUT_MS,
-                              .ops = &ops, .ctx = q };
+                              .ops = &ops,
+                              .ctx = q };
 
     q->upstream = u;
     q->is_health = is_health;
@@ -374,8 +378,8 @@ static void add_header(stream_lines *l, const char *name, const char *value)
 }
 
 /*
- * Puts the question, or whoever asks beside those who have asked it already.  q is taken; NULL: only
- * the latter.  False: it was not put.
+ * Puts the question, or whoever asks beside those who have asked it already.  q is taken; NULL:
+ * only the latter.  False: it was not put.
  */
 static bool put(upstream *u, question *q, const uint8_t *key, upstream_fn fn, void *ctx)
 {

@@ -68,22 +68,23 @@ void upstream_ask(upstream *u, memfs_str agent_id, const upstream_caller *c, ups
 /* ---- is it there? ---- */
 
 typedef struct upstream_health {
-    int64_t asked_ms;  /* clock_mono_ms(); 0: never */
-    bool is_good;      /* it answered 200 within 2 s */
-    char version[32];  /* as it says; "" */
-    char reason[64];   /* why not, for a client: no address in it */
+    int64_t asked_ms; /* clock_mono_ms(); 0: never */
+    bool is_good;     /* it answered 200 within 2 s */
+    char version[32]; /* as it says; "" */
+    char reason[64];  /* why not, for a client: no address in it */
 } upstream_health;
 
 #define UPSTREAM_HEALTH_MS 1000 /* so long an answer counts as fresh */
 void upstream_health_now(upstream *u, upstream_health *ret);
-/* Asks GET /v1/health/, if nobody is asking already; fn once, with UPSTREAM_YES or UPSTREAM_AWAY. */
+/* Asks GET /v1/health/, if nobody is asking already; fn once, with UPSTREAM_YES or UPSTREAM_AWAY.
+ */
 void upstream_ask_health(upstream *u, upstream_fn fn, void *ctx);
 
 /* Why a transfer failed, as words for a client. */
 const char *upstream_failure_text(httpc_failure f);
 
-/* What an Authorization field becomes for the server: Basic as Bearer, all else as it is.  False: it
- * is Basic, and not what that should be.  Exposed for tests. */
+/* What an Authorization field becomes for the server: Basic as Bearer, all else as it is.  False:
+ * it is Basic, and not what that should be.  Exposed for tests. */
 bool upstream_authorization(memfs_str field, memfs_buf *out);
 
 #endif

@@ -40,7 +40,7 @@ typedef struct relay {
     gateway *gateway;
     http_request *rq;
     httpc_transfer *transfer;
-    char *base; /* where the client called, for redirects; may be NULL */
+    char *base;   /* where the client called, for redirects; may be NULL */
     bool is_safe; /* asking twice does no harm */
     bool has_begun;
     memfs_error fault; /* of the answer's head */
@@ -109,9 +109,9 @@ static void relay_free(relay *r)
 static void send_failure(relay *r, const httpc_answer *how)
 {
     const char *reason = r->fault.code != MEMFS_OK ? r->fault.msg : NULL;
-    bool was_reached = reason != NULL ||
-                       (how->failure != HTTPC_REFUSED && how->failure != HTTPC_NO_NAME &&
-                        how->failure != HTTPC_STOPPED && how->failure != HTTPC_NO_LIBRARY);
+    bool was_reached =
+        reason != NULL || (how->failure != HTTPC_REFUSED && how->failure != HTTPC_NO_NAME &&
+                           how->failure != HTTPC_STOPPED && how->failure != HTTPC_NO_LIBRARY);
 
     log_event(LOG_WARN, "upstream_failed", "id", http_request_id(r->rq), "reason",
               reason != NULL ? reason : how->detail, NULL);
@@ -195,11 +195,11 @@ static void start(relay *r, const stream_lines *headers)
     memfs_error err = MEMFS_ERROR_INIT;
     int64_t body_bytes = http_relay_body_bytes(r->rq);
     httpc_plan plan = { .method = method_of(r->rq),
-                              .origin = upstream_address(r->gateway->upstream)->origin,
-                              .headers = (const char *const *)headers->at,
-                              .body_bytes = body_bytes,
-                              .ops = body_bytes == -2 ? &bodiless_ops : &body_ops,
-                              .ctx = r };
+                        .origin = upstream_address(r->gateway->upstream)->origin,
+                        .headers = (const char *const *)headers->at,
+                        .body_bytes = body_bytes,
+                        .ops = body_bytes == -2 ? &bodiless_ops : &body_ops,
+                        .ctx = r };
 
     http_canonical_target(r->rq, &target);
     plan.target = target.ptr;
@@ -221,7 +221,8 @@ static void relay_request(http_request *rq, void *ctx)
     size_t n = read_fields(rq, fields, ARRAY_LEN(fields));
     memfs_error err = MEMFS_ERROR_INIT;
     char peer[HTTP_PEER_LEN];
-    stream_caller caller = { .peer = peer, .is_tls = http_is_tls(rq),
+    stream_caller caller = { .peer = peer,
+                             .is_tls = http_is_tls(rq),
                              .is_proxy_believed = g->is_behind_proxy,
                              .via = upstream_via(g->upstream) };
     relay *r;
@@ -251,19 +252,29 @@ static void not_found(http_request *rq, void *ctx)
 }
 
 #define OWN(pattern)                                                                               \
-    { ANY_METHOD, pattern, HTTP_RELAY, HTTP_ACCESS_OPEN, not_found, 0, "nothing is there" }
+    {                                                                                              \
+        ANY_METHOD, pattern, HTTP_RELAY, HTTP_ACCESS_OPEN, not_found, 0, "nothing is there"        \
+    }
 #define THEIRS(pattern)                                                                            \
-    { ANY_METHOD, pattern, HTTP_RELAY, HTTP_ACCESS_OPEN, relay_request, MAX_BODY_BYTES,            \
-      "the Letta server's" }
+    {                                                                                              \
+        ANY_METHOD, pattern, HTTP_RELAY, HTTP_ACCESS_OPEN, relay_request, MAX_BODY_BYTES,          \
+            "the Letta server's"                                                                   \
+    }
 
 /* The server decides who may ask for what is its own, so to memfs these are open. */
 static const http_route last_routes[] = {
-    OWN("/v1/git"),          OWN("/v1/git/{path...}"),
-    OWN("/git"),             OWN("/git/{path...}"),
-    OWN("/v1/repositories"), OWN("/v1/repositories/{path...}"),
-    OWN("/owner"),           OWN("/owner/{path...}"),
-    OWN("/webhooks"),        OWN("/webhooks/{path...}"),
-    THEIRS("/"),             THEIRS("/{path...}"),
+    OWN("/v1/git"),
+    OWN("/v1/git/{path...}"),
+    OWN("/git"),
+    OWN("/git/{path...}"),
+    OWN("/v1/repositories"),
+    OWN("/v1/repositories/{path...}"),
+    OWN("/owner"),
+    OWN("/owner/{path...}"),
+    OWN("/webhooks"),
+    OWN("/webhooks/{path...}"),
+    THEIRS("/"),
+    THEIRS("/{path...}"),
 };
 
 static bool is_theirs(const http_route *r)
@@ -311,13 +322,14 @@ static void tell_if_open(gateway *g, const upstream_caller *c, upstream_verdict 
         return;
     log_event(LOG_WARN, "upstream_open", "text",
               "the Letta server lets in whoever asks, and so does memfs: start it with "
-              "LETTA_SERVER_SECURE=true and a password where others can reach it", NULL);
+              "LETTA_SERVER_SECURE=true and a password where others can reach it",
+              NULL);
 }
 
 upstream_verdict gateway_judge(gateway *g, http_request *rq)
 {
-    const upstream_caller c = { http_header(rq, "Authorization"), http_header(rq, "X-BARE-PASSWORD"),
-                                http_header(rq, "user_id") };
+    const upstream_caller c = { http_header(rq, "Authorization"),
+                                http_header(rq, "X-BARE-PASSWORD"), http_header(rq, "user_id") };
     upstream_verdict verdict = (upstream_verdict)http_gate_told(rq);
     memfs_str agent_id = http_param(rq, "agent");
 

@@ -2,10 +2,10 @@
  * gateway.h - memfs in front of a Letta server (design 9): what is memfs' own is answered here, all
  * else is streamed to that server and back.
  *
- *     memfs' own        /v1/git/..., /git/..., sync-from-git, an agent's /repositories and /secrets,
- *                       /v1/repositories..., /webhooks..., /v1/health, /v1/ready, /healthz, /readyz
- *     the server's      everything else, whatever the method: agents, blocks, messages, and what no
- *                       one here has heard of
+ *     memfs' own        /v1/git/..., /git/..., sync-from-git, an agent's /repositories and
+ * /secrets, /v1/repositories..., /webhooks..., /v1/health, /v1/ready, /healthz, /readyz the
+ * server's      everything else, whatever the method: agents, blocks, messages, and what no one
+ * here has heard of
  *
  * Blocks and agents are the server's also where memfs could answer them: it compiles prompts from
  * its rows, so there is one truth, and memfs' own rows show over the home's socket only
@@ -35,8 +35,8 @@ void gateway_close(gateway *g);
 const http_route *gateway_routes(const gateway *g, size_t *ret_n);
 
 /*
- * For the gate, on an event thread.  What the server says of whoever asks for the agent in the path;
- * UPSTREAM_NOT_ASKED: it is being asked, and the gate is asked again then.
+ * For the gate, on an event thread.  What the server says of whoever asks for the agent in the
+ * path; UPSTREAM_NOT_ASKED: it is being asked, and the gate is asked again then.
  */
 upstream_verdict gateway_judge(gateway *g, http_request *rq);
 /* False: the server is being asked how it is.  True without a gateway. */
