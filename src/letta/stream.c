@@ -230,8 +230,8 @@ static bool goes_on(const httpc_field *fields, size_t n, size_t i, const stream_
 {
     memfs_str name = fields[i].name;
 
-    return !is_between_neighbours(name) && !is_rewritten(name) &&
-           !is_name(name, "X-Organization-Id") &&
+    return is_token(name) && is_value(fields[i].value) && !is_between_neighbours(name) &&
+           !is_rewritten(name) && !is_name(name, "X-Organization-Id") &&
            (caller->is_proxy_believed || !is_forwarded(name)) && !connection_lists(fields, n, name);
 }
 

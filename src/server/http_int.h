@@ -246,18 +246,18 @@ struct http_request {
     bool is_answered;                /* out, status and headers are final */
     bool is_begun, is_ended, is_cut; /* of a streamed answer */
     bool wants_flush;
+    bool is_relayed;             /* it has been handed over; stays so */
+    bool wants_body, wants_room; /* poke when there is some */
     int gate_told;
     void (*poke)(void *ctx); /* of a relay; NULL when nobody needs it any more */
     void *poke_ctx;
-    bool is_relayed;             /* it has been handed over; stays so */
-    bool wants_body, wants_room; /* poke when there is some */
-    int64_t length;              /* of a relayed answer; -1: not known */
+    int64_t length; /* of a relayed answer; -1: not known */
 
     /* the handler's thread, until is_answered or is_begun; then the event thread */
     bool is_hurried, is_deferred; /* FAST: runs on the event thread; has to run on a worker */
+    int status;
     memfs_buf out;
     memfs_buf body; /* an inflated one */
-    int status;
     char content_type[64];
     http_pair *set_headers; /* owned */
     size_t n_set_headers, set_headers_cap;
