@@ -54,7 +54,7 @@ typedef struct httpc_transfer_ops {
 } httpc_transfer_ops;
 
 #define HTTPC_MAX_FIELDS 128
-#define HTTPC_MAX_HEAD_BYTES (64u << 10) /* of an answer; more ends it as HTTPC_NOT_HTTP */
+#define HTTPC_MAX_HEAD_BYTES (24u << 10) /* of an answer; more ends it as HTTPC_NOT_HTTP */
 #define HTTPC_MAX_PIECE (16u << 10)
 
 typedef struct httpc_plan {

@@ -272,7 +272,7 @@ def test_L1_an_upload_waits_for_a_slow_server_outside_of_memory(server, up):
             quiet += 1
             time.sleep(0.05)
     assert sent < total * 3 // 4, "all of it went somewhere, and the server has read nothing"
-    assert server.rss_kib() - before < 16 << 10
+    assert server.rss_kib() - before < 32 << 10
     assert echo(http.request(server.port, "GET", "/echo"))["bytes"] == 0    # others are served meanwhile
     sock.setblocking(True)
     go_on.set()
@@ -283,7 +283,7 @@ def test_L1_an_upload_waits_for_a_slow_server_outside_of_memory(server, up):
         sent += n
     answer = http.read_response(sock)
     assert answer.json() == {"bytes": total, "sha256": digest.hexdigest()}
-    assert server.rss_kib() - before < 24 << 10
+    assert server.rss_kib() - before < 32 << 10
     sock.close()
 
 
@@ -419,6 +419,20 @@ def test_answers_come_as_they_are(server, up):
     assert ask("/trailers", "HEAD")[0] == 200
 
 
+def test_large_heads_pass_whole_and_larger_ones_not_at_all(server, up):
+    """Each side's bound is its own: nothing is cut."""
+    asked = b"".join(b"X-%d: %s\r\n" % (i, b"v" * 140) for i in range(95))
+    for size, status in ((4 << 10, 200), (20 << 10, 200), (30 << 10, 502), (60 << 10, 502)):
+        fields = b"".join(b"X-%d: %s\r\n" % (i, b"w" * (size // 40)) for i in range(40))
+        up.answers["/head"] = b"HTTP/1.1 200 OK\r\n" + fields + b"Content-Length: 2\r\n\r\nok"
+        with http.connect(server.port) as sock:
+            sock.sendall(get("/head", asked))
+            answer = http.read_response(sock)
+        assert answer.status == status, (size, answer)
+        assert status == 502 or answer.headers["x-39"] == "w" * (size // 40)
+    assert len(up.seen("/head")[-1].all("X-94")[0]) == 140
+
+
 def test_redirects_lead_back_here(server, up):
     own = f"http://127.0.0.1:{up.port}"
     for location, expected in [
@@ -467,7 +481,7 @@ def test_L1_a_slow_reader_holds_the_server_and_no_memory(server, up):
         quiet = quiet + 1 if sent[0] == last else 0
         last = sent[0]
         time.sleep(0.05)
-    assert sent[0] < total * 3 // 4 and server.rss_kib() - before < 16 << 10
+    assert sent[0] < total * 3 // 4 and server.rss_kib() - before < 32 << 10
     got, n = hashlib.sha256(c.rest), len(c.rest)
     while n < total:
         piece = c.sock.recv(1 << 20)
@@ -475,7 +489,7 @@ def test_L1_a_slow_reader_holds_the_server_and_no_memory(server, up):
         got.update(piece)
         n += len(piece)
     assert n == total and got.digest() == digest.digest()
-    assert server.rss_kib() - before < 24 << 10
+    assert server.rss_kib() - before < 32 << 10
     c.close()
 
 
@@ -704,16 +718,15 @@ def test_websockets_are_refused_and_other_upgrades_ignored(server, up):
     assert up.requests == []
 
 
-def test_a_gateway_to_itself_is_told(servers, folder):
-    sock = socket.socket()
-    sock.bind(("127.0.0.1", 0))
-    port = sock.getsockname()[1]
-    sock.close()
-    server = servers(start=False, args=["--upstream", f"http://127.0.0.1:{port}"])
-    server.listen = f"127.0.0.1:{port}"
-    server.start()
-    answer = server.get("/v1/agents/")
+def test_a_gateway_to_itself_is_told(server, up):
+    """A request that comes back has memfs' own name in Via; others' names go on."""
+    server.get("/echo")
+    own = up.requests[-1].one("Via")
+    answer = server.get("/v1/agents/", {"Via": "1.0 fred, " + own})
     assert answer.status == 508 and "--upstream names this memfs itself" in answer.detail
+    assert len(up.requests) == 1
+    came = echo(server.get("/echo", {"Via": "1.0 fred, 1.1 memfs-00000000"}))
+    assert [v for n, v in came["fields"] if n == "Via"] == ["1.0 fred, 1.1 memfs-00000000", own]
 
 
 # -- L3: the server is away ------------------------------------------------------------------------
@@ -725,10 +738,10 @@ def test_L3_memfs_goes_on_without_the_server(server, up):
     m = Memory(server, agent)
     m.must_push({"system/human.md": "one\n"})
     up.stop()
+    m.must_push({"system/human.md": "two\n"})        # within the 30 s that a yes holds
     answer = server.get("/v1/agents/")
     assert answer.status == 503 and answer.detail == "The Letta server did not answer: it cannot be reached"
     assert answer.headers["retry-after"]
-    m.must_push({"system/human.md": "two\n"})        # within the 30 s that a yes holds
     other = new_agent()
     refused = server.get(f"/v1/git/{other}/state.git/info/refs?service=git-upload-pack")
     assert refused.status == 503 and "cannot be asked now" in refused.detail and refused.headers["retry-after"]

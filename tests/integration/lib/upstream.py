@@ -155,12 +155,22 @@ class Upstream:
     def start(self):
         self.sock = socket.socket()
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        self.sock.bind(("127.0.0.1", self.wanted_port))
+        self._bind(time.monotonic() + 60)
         self.sock.listen(1024)
         self.port = self.wanted_port = self.sock.getsockname()[1]
         self.stopping = False
         threading.Thread(target=self._accept, args=(self.sock,), daemon=True).start()
         return self
+
+    def _bind(self, deadline):
+        """Back on its port, which somebody may have for a moment."""
+        while True:
+            try:
+                return self.sock.bind(("127.0.0.1", self.wanted_port))
+            except OSError:
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.1)
 
     def stop(self):
         if self.stopping:
