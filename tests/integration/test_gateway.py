@@ -10,6 +10,7 @@ import json
 import os
 import re
 import socket
+import ssl
 import threading
 import time
 
@@ -18,6 +19,7 @@ import pytest
 from lib import http, wire
 from lib.server import CANARY, new_agent
 from lib.summary import most
+from lib.tlsgit import Authority
 from lib.upstream import Upstream
 from lib.writer import Memory
 
@@ -626,6 +628,57 @@ def test_D4_an_answer_that_breaks_off_is_seen_to_be_broken(server, up):
     up.streams[0].cut()
     assert c.ends_broken()
     c.close()
+
+
+# -- TLS, on both sides ----------------------------------------------------------------------------
+
+def test_streams_over_tls_are_the_same(servers, up, folder):
+    ca = Authority(folder)
+    cert, key = ca.certificate()
+    os.chmod(key, 0o600)
+    server = servers(args=["--upstream", up.url, "--tls-cert", cert, "--tls-key", key])
+    c = Client(server)
+    c.sock = ssl.create_default_context(cafile=ca.file).wrap_socket(c.sock, server_hostname="localhost")
+    up.answers["/go"] = f"HTTP/1.1 307 X\r\nLocation: {up.url}/x\r\nContent-Length: 0\r\n\r\n".encode()
+    c.send(get("/go"))
+    assert "Location: https://memfs.test:1234/x" in c.head()
+    assert up.seen("/go")[0].one("X-Forwarded-Proto") == "https"
+    c.send(get("/sse"))
+    c.head()
+    up.wait_streams(1)
+    (stream,) = up.streams
+    for i in range(10):
+        stream.send(b"data: %d\n\n" % i)
+        assert c.chunk() == b"data: %d\n\n" % i
+    c.close()
+    assert stream.connection.wait_closed(WAIT)
+    stream.over.set()
+
+
+def test_F20_a_server_with_a_certificate_of_nobody_is_not_spoken_to(servers, folder):
+    """No credential is sent before the certificate is good; git's own routes say 503, never a yes."""
+    listener, seen = socket.create_server(("127.0.0.1", 0)), []
+    context = Authority(folder).context()
+
+    def serve():
+        while True:
+            try:
+                sock, _ = listener.accept()
+                seen.append(context.wrap_socket(sock, server_side=True).recv(100))
+            except ssl.SSLError:
+                seen.append(None)
+            except OSError:
+                return
+
+    threading.Thread(target=serve, daemon=True).start()
+    server = servers(args=["--upstream", f"https://localhost:{listener.getsockname()[1]}"])
+    answer = server.get("/v1/agents/")
+    assert answer.status == 502 and answer.detail.endswith("its certificate or TLS is no good")
+    assert server.get(f"/v1/agents/{new_agent()}/secrets").status == 503
+    until(lambda: len(seen) >= 2, "the handshakes")
+    assert not any(seen), seen
+    listener.shutdown(socket.SHUT_RDWR)
+    listener.close()
 
 
 # -- T19: smuggling --------------------------------------------------------------------------------
