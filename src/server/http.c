@@ -192,16 +192,13 @@ static struct MHD_Response *response_of_pipe(http_request *rq)
     return response_of(bytes, n);
 }
 
-/*
- * What the library makes of a length that is not known ends in an empty chunk, also where there may
- * be no body: after a 204 and a 304, which get none, and after a HEAD, behind which the connection is
- * closed.
- */
+/* Of unknown length the library ends with an empty chunk, also where no body may be: so 204 and 304
+ * get an empty one, and behind a HEAD the connection is closed. */
 static struct MHD_Response *response_without_body(http_request *rq)
 {
     if (rq->status == 204 || rq->status == 304)
         return response_of(mem_alloc(1), 0);
-    rq->must_close = rq->must_close || rq->is_head_method;
+    rq->must_close = true;
     return NULL;
 }
 
@@ -209,15 +206,13 @@ static enum MHD_Result queue_stream(http_request *rq)
 {
     struct MHD_Response *response = NULL;
     uint64_t length = MHD_SIZE_UNKNOWN;
-    bool is_whole;
 
     pthread_mutex_lock(&rq->mutex);
     if (rq->is_relayed && rq->length >= 0)
         length = (uint64_t)rq->length;
-    else if (rq->is_relayed)
+    else if (rq->is_relayed && (rq->is_head_method || rq->status == 204 || rq->status == 304))
         response = response_without_body(rq);
-    is_whole = rq->is_ended && length == MHD_SIZE_UNKNOWN;
-    if (response == NULL && is_whole && !(rq->is_relayed && rq->is_head_method))
+    else if (rq->is_ended)
         response = response_of_pipe(rq);
     pthread_mutex_unlock(&rq->mutex);
     if (response == NULL)

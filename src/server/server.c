@@ -411,6 +411,13 @@ static void warn_of_clear_text(const server_options *options)
               "--behind-proxy where a proxy does TLS", NULL);
 }
 
+static memfs_code open_gateway(server *s, const server_options *options, memfs_error *err)
+{
+    if (options->upstream == NULL)
+        return MEMFS_OK;
+    return gateway_open(options->upstream, options->is_behind_proxy, &s->app.gateway, err);
+}
+
 static memfs_code start_parts(server *s, const server_options *options, memfs_error *err)
 {
     home_options home = options->home;
@@ -419,9 +426,9 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
     home.alarm = log_alarm;
     home.moved = on_moved;
     home.moved_ctx = s;
-    rc = home_open(&home, &s->app.home, err);
-    if (rc == MEMFS_OK && options->upstream != NULL)
-        rc = gateway_open(options->upstream, options->is_behind_proxy, &s->app.gateway, err);
+    rc = open_gateway(s, options, err); /* a bad address is told before anything is opened */
+    if (rc == MEMFS_OK)
+        rc = home_open(&home, &s->app.home, err);
     if (rc == MEMFS_OK)
         rc = open_auth(s, options->address, err);
     if (rc == MEMFS_OK)

@@ -978,6 +978,20 @@ def test_memfs_tokens_decide_for_themselves_and_stay_here(server, up):
     assert sorted((ask(push.format(agent), own), ask(push.format(agent), read))) in ([200, 401], [401, 403])
 
 
+def test_beyond_loopback_the_server_decides_and_an_open_one_is_told_of(servers, up):
+    """No token of memfs' is needed there; that nobody needs any is said once."""
+    agent = new_agent()
+    up.agents.add(agent)
+    server = servers(start=False, args=["--upstream", up.url])
+    server.listen = "0.0.0.0:0"
+    server.start()
+    for _ in range(3):
+        assert http.request(server.port, "GET", f"/v1/agents/{agent}/secrets").status == 200
+    assert server.log().count("event=upstream_open ") == 1
+    up.password = "p"
+    assert http.request(server.port, "GET", f"/v1/agents/{new_agent()}/secrets").status == 401
+
+
 def test_webhooks_health_and_status_pages_stay_open(server, up):
     up.password = "p"
     for path in ("/healthz", "/readyz", "/v1/health", "/v1/ready", "/v1/health/"):
