@@ -160,7 +160,8 @@ def phase_unit():
 
 # What runs more than one thread, under ThreadSanitizer.
 CONCURRENT = ["test_pool", "test_cache_threads", "test_cache_threads_file", "test_state", "test_state_file",
-              "test_home", "test_push", "test_read_only", "test_intake", "test_http", "test_mirror", "test_letta"]
+              "test_home", "test_push", "test_read_only", "test_intake", "test_http", "test_relay", "test_mirror",
+              "test_letta"]
 CONCURRENT_POSTGRES = ["test_cache_threads_pg", "test_state_pg", "test_pg_db"]
 
 # Of the server, where the mirror's threads meet each other, a reload, a host that is away, and webhooks.
@@ -172,7 +173,8 @@ PROGRAMS = ["memfs", "memfs-server", "memfs-hook", "git-remote-memfs"]
 
 
 def phase_tsan():
-    """The concurrent unit tests, what the client does with threads (many memories, the watcher), the mirror."""
+    """The concurrent unit tests, what the client does with threads (many memories, the watcher), the mirror, the
+    gateway."""
     counts = build("build-tsan", ["-Db_sanitize=thread", "-Db_lundef=false"],
                    targets=["tests/unit/" + name for name in CONCURRENT + CONCURRENT_POSTGRES] + PROGRAMS)
     if counts.failed:
@@ -186,7 +188,8 @@ def phase_tsan():
     files = ["tests/integration/test_%s.py" % name for name in ("sync", "watch")]
     counts.add(pytest("tsan-client", files, "build-tsan/memfs", env))
     files = ["tests/integration/test_%s.py" % name for name in ("mirror", "webhooks")]
-    return counts.add(pytest("tsan-mirror", files + ["-k", CONCURRENT_MIRROR], "build-tsan/memfs", env))
+    counts.add(pytest("tsan-mirror", files + ["-k", CONCURRENT_MIRROR], "build-tsan/memfs", env))
+    return counts.add(pytest("tsan-gateway", ["tests/integration/test_gateway.py"], "build-tsan/memfs", env))
 
 
 def phase_fuzz():

@@ -1,31 +1,15 @@
-#include "base/httpc.h"
+#include "base/httpc_int.h"
 
 #include "base/escape.h"
 #include "base/mem.h"
 #include "base/process.h"
 
-#include <curl/curl.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <strings.h>
-
-/*
- * The library: a table of the functions that are used, filled once.  The types come from curl's
- * header, so that a wrong call does not compile; the macros of that header that check options are
- * passed by.
- */
-#define CURL_FUNCTIONS(X)                                                                          \
-    X(global_init) X(easy_init) X(easy_cleanup) X(easy_setopt) X(easy_perform) X(easy_getinfo)     \
-    X(easy_strerror) X(slist_append) X(slist_free_all) X(getdate)
-
-typedef struct curl_library {
-#define FIELD(name) __typeof__(curl_##name) *name; /* NOLINT(bugprone-macro-parentheses) */
-    CURL_FUNCTIONS(FIELD)
-#undef FIELD
-} curl_library;
 
 static pthread_once_t load_once = PTHREAD_ONCE_INIT;
 static curl_library library;
@@ -57,7 +41,7 @@ static void load(void)
     is_loaded = is_whole && library.global_init(CURL_GLOBAL_DEFAULT) == CURLE_OK;
 }
 
-static const curl_library *curl_get(void)
+const curl_library *httpc_library(void)
 {
     pthread_once(&load_once, load);
     return is_loaded ? &library : NULL;
@@ -155,32 +139,32 @@ static void set_bounds(const exchange *x, const httpc_request *rq)
 {
     long connect_ms = rq->connect_timeout_ms > 0 ? (long)rq->connect_timeout_ms : 2000;
 
-    x->lib->easy_setopt(x->curl, CURLOPT_NOSIGNAL, 1L);
     x->lib->easy_setopt(x->curl, CURLOPT_CONNECTTIMEOUT_MS, connect_ms);
     x->lib->easy_setopt(x->curl, CURLOPT_TIMEOUT_MS, (long)rq->timeout_ms);
     if (rq->idle_ms > 0) {
         x->lib->easy_setopt(x->curl, CURLOPT_LOW_SPEED_LIMIT, 1L);
         x->lib->easy_setopt(x->curl, CURLOPT_LOW_SPEED_TIME, (long)((rq->idle_ms + 999) / 1000));
     }
-#if LIBCURL_VERSION_NUM >= 0x075700
-    /* else the end of a request waits for a resolver that hangs, whatever the timeout says */
-    x->lib->easy_setopt(x->curl, CURLOPT_QUICK_EXIT, 1L);
-#endif
 }
 
-static void set_safety(const exchange *x, const httpc_request *rq)
+void httpc_set_safety(const curl_library *lib, CURL *curl, const char *ca_file)
 {
-    x->lib->easy_setopt(x->curl, CURLOPT_PATH_AS_IS, 1L);
-    x->lib->easy_setopt(x->curl, CURLOPT_PROXY, "");
-    x->lib->easy_setopt(x->curl, CURLOPT_FOLLOWLOCATION, 0L);
-    x->lib->easy_setopt(x->curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
-    x->lib->easy_setopt(x->curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
+    lib->easy_setopt(curl, CURLOPT_NOSIGNAL, 1L);
+    lib->easy_setopt(curl, CURLOPT_PATH_AS_IS, 1L);
+    lib->easy_setopt(curl, CURLOPT_PROXY, "");
+    lib->easy_setopt(curl, CURLOPT_FOLLOWLOCATION, 0L);
+    lib->easy_setopt(curl, CURLOPT_HTTP_VERSION, (long)CURL_HTTP_VERSION_1_1);
+    lib->easy_setopt(curl, CURLOPT_SSLVERSION, (long)CURL_SSLVERSION_TLSv1_2);
 #if LIBCURL_VERSION_NUM >= 0x075500
-    x->lib->easy_setopt(x->curl, CURLOPT_PROTOCOLS_STR, "http,https");
+    lib->easy_setopt(curl, CURLOPT_PROTOCOLS_STR, "http,https");
 #endif
-    if (rq->ca_file != NULL) {
-        x->lib->easy_setopt(x->curl, CURLOPT_CAINFO, rq->ca_file);
-        x->lib->easy_setopt(x->curl, CURLOPT_CAPATH, NULL);
+#if LIBCURL_VERSION_NUM >= 0x075700
+    /* else the end of a request waits for a resolver that hangs, whatever the timeout says */
+    lib->easy_setopt(curl, CURLOPT_QUICK_EXIT, 1L);
+#endif
+    if (ca_file != NULL) {
+        lib->easy_setopt(curl, CURLOPT_CAINFO, ca_file);
+        lib->easy_setopt(curl, CURLOPT_CAPATH, NULL);
     }
 }
 
@@ -193,7 +177,7 @@ static bool prepare(exchange *x, const httpc_request *rq)
     x->lib->easy_setopt(x->curl, CURLOPT_URL, x->url);
     if (rq->url == NULL)
         x->lib->easy_setopt(x->curl, CURLOPT_UNIX_SOCKET_PATH, rq->socket_path);
-    set_safety(x, rq);
+    httpc_set_safety(x->lib, x->curl, rq->ca_file);
     set_bounds(x, rq);
     x->lib->easy_setopt(x->curl, CURLOPT_ERRORBUFFER, x->said);
     x->lib->easy_setopt(x->curl, CURLOPT_CUSTOMREQUEST, rq->method);
@@ -216,7 +200,7 @@ static bool prepare(exchange *x, const httpc_request *rq)
 
 /* what came of it */
 
-static httpc_failure failure_of(const exchange *x, CURLcode rc)
+httpc_failure httpc_failure_of(CURLcode rc, bool was_stopped)
 {
     switch (rc) {
     case CURLE_OK:
@@ -245,7 +229,7 @@ static httpc_failure failure_of(const exchange *x, CURLcode rc)
         return HTTPC_NOT_HTTP;
     case CURLE_WRITE_ERROR:
     case CURLE_ABORTED_BY_CALLBACK:
-        return x->was_stopped ? HTTPC_STOPPED : HTTPC_OTHER;
+        return was_stopped ? HTTPC_STOPPED : HTTPC_OTHER;
     default:
         return HTTPC_OTHER;
     }
@@ -253,13 +237,14 @@ static httpc_failure failure_of(const exchange *x, CURLcode rc)
 
 /* curl says "SSL certificate problem: certificate has expired": what is behind the colon is news.
  * */
-static void tell_failure(const exchange *x, CURLcode rc, httpc_answer *ret)
+void httpc_tell_failure(const curl_library *lib, CURL *curl, CURLcode rc, const char *text,
+                        httpc_answer *ret)
 {
-    memfs_str said = str_of(x->said[0] != '\0' ? x->said : x->lib->easy_strerror(rc));
+    memfs_str said = str_of(text[0] != '\0' ? text : lib->easy_strerror(rc));
     memfs_str known = MEMFS_STR("SSL certificate problem: ");
     long number = 0;
 
-    x->lib->easy_getinfo(x->curl, CURLINFO_OS_ERRNO, &number);
+    lib->easy_getinfo(curl, CURLINFO_OS_ERRNO, &number);
     if (rc == CURLE_ABORTED_BY_CALLBACK)
         said = MEMFS_STR("ended, as memfs is stopping");
     else if (rc == CURLE_OPERATION_TIMEDOUT)
@@ -312,13 +297,12 @@ static void tell_answer(const exchange *x, httpc_answer *ret)
 void httpc_fetch(const httpc_request *rq, httpc_data_fn fn, void *ctx, httpc_answer *ret)
 {
     _cleanup_(exchange_dispose) exchange x = {
-        .lib = curl_get(), .fn = fn, .ctx = ctx, .header = rq->header, .header_ctx = rq->header_ctx
+        .lib = httpc_library(), .fn = fn, .ctx = ctx, .header = rq->header, .header_ctx = rq->header_ctx
     };
     CURLcode rc;
 
     *ret = (httpc_answer){ .failure = HTTPC_NO_LIBRARY };
-    snprintf(ret->detail, sizeof(ret->detail), "libcurl is not installed (libcurl.so.4; Debian: "
-                                               "libcurl4)");
+    snprintf(ret->detail, sizeof(ret->detail), HTTPC_NO_LIBRARY_TEXT);
     if (x.lib == NULL)
         return;
     *ret = (httpc_answer){ .failure = HTTPC_OTHER };
@@ -328,10 +312,10 @@ void httpc_fetch(const httpc_request *rq, httpc_data_fn fn, void *ctx, httpc_ans
     process_waiting_begin(&x.waiting);
     rc = x.lib->easy_perform(x.curl);
     process_waiting_end(&x.waiting);
-    *ret = (httpc_answer){ .failure = failure_of(&x, rc) };
+    *ret = (httpc_answer){ .failure = httpc_failure_of(rc, x.was_stopped) };
     tell_answer(&x, ret);
     if (rc != CURLE_OK)
-        tell_failure(&x, rc, ret);
+        httpc_tell_failure(x.lib, x.curl, rc, x.said, ret);
 }
 
 memfs_code httpc_ask(const httpc_request *rq, httpc_data_fn fn, void *ctx, int *ret_status,
@@ -349,7 +333,7 @@ memfs_code httpc_ask(const httpc_request *rq, httpc_data_fn fn, void *ctx, int *
 
 int64_t httpc_date(const char *text)
 {
-    const curl_library *lib = curl_get();
+    const curl_library *lib = httpc_library();
 
     return lib != NULL ? (int64_t)lib->getdate(text, NULL) : -1;
 }

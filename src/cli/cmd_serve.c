@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "cli/letta_options.h"
 #include "server/server.h"
+#include "store/gitconfig.h"
 #include "sync/home_database.h"
 
 #include <errno.h>
@@ -76,6 +77,8 @@ static void on_ready(const server *s, void *ctx)
             "  its blocks   curl %s/v1/agents/AGENT_ID/core-memory/blocks\n"
             "  letta-code   export LETTA_MEMFS_BASE_URL=%s LETTA_MEMFS_LOCAL=1\n",
             own, base, base, base);
+    if (options->upstream != NULL)
+        fprintf(stderr, "  all else     is answered by the Letta server at %s\n", options->upstream);
     server_remotes(s, print_remotes, NULL);
     fputs("\n"
           "AGENT_ID is agent-<uuid4>; a new id starts an empty memory.  Ctrl-C stops.\n", stderr);
@@ -111,6 +114,23 @@ static memfs_code find_databases(const char *home_path, const char *database, co
     return rc;
 }
 
+/* The option, else $MEMFS_UPSTREAM, else memfs.upstream in the home's config; NULL: none. */
+static memfs_code read_upstream(const char *home_path, const char *given, char **ret,
+                                memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/config", home_path);
+    _cleanup_(gitconfig_closep) gitconfig *file = NULL;
+    const char *value = given != NULL ? given : getenv("MEMFS_UPSTREAM");
+    memfs_code rc = MEMFS_OK;
+
+    if (value == NULL || value[0] == '\0') {
+        rc = gitconfig_open(path, &file, err);
+        value = rc == MEMFS_OK ? gitconfig_get(file, "memfs.upstream") : NULL;
+    }
+    *ret = copy_of(value);
+    return rc;
+}
+
 static policy policy_from(bool is_lenient, bool is_strict)
 {
     policy p = POLICY_INIT;
@@ -123,11 +143,12 @@ static policy policy_from(bool is_lenient, bool is_strict)
 int cmd_serve(int argc, char **argv)
 {
     _cleanup_(mem_freep) char *home_path = NULL, *remote_url = NULL, *database_url = NULL;
-    _cleanup_(mem_freep) char *letta_url = NULL;
+    _cleanup_(mem_freep) char *letta_url = NULL, *upstream_url = NULL;
     const char *home = NULL, *listen = getenv("MEMFS_LISTEN"), *remote = NULL, *token_file = NULL;
     const char *prefixes = getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES");
     const char *tls_cert = NULL, *tls_key = NULL, *database = NULL, *letta_database = NULL;
     const char *cluster_url = getenv("MEMFS_CLUSTER_URL"), *replicas_text = getenv("MEMFS_REPLICAS");
+    const char *upstream = NULL;
     uint64_t replicas = 0;
     _cleanup_(letta_options_dispose) letta_options letta_found = LETTA_OPTIONS_INIT;
     service_options letta = { NULL, NULL, NULL, NULL };
@@ -143,6 +164,8 @@ int cmd_serve(int argc, char **argv)
           "acknowledge a push when N servers, or a remote, have it ($MEMFS_REPLICAS)" },
         { "letta-database", CLI_TEXT, &letta_database, "URL",
           "a Letta server's PostgreSQL, whose blocks follow ($MEMFS_LETTA_DATABASE)" },
+        { "upstream", CLI_TEXT, &upstream, "URL",
+          "a Letta server that answers all that is not memfs' own ($MEMFS_UPSTREAM)" },
         { "remote", CLI_TEXT, &remote, "URL",
           "your git host, with {agentId} in the address ($LETTA_MEMFS_GIT_URL)" },
         { "remote-token-file", CLI_TEXT, &token_file, "FILE", "the token for it (mode 0600)" },
@@ -169,7 +192,8 @@ int cmd_serve(int argc, char **argv)
         "When a push returns, its blocks are there.  Other machines are served as soon as there is a\n"
         "token ('memfs token create') and --listen names an address of theirs.  A certificate that is\n"
         "renewed on disk is shown within seconds; connections stay.\n"
-        "LETTA_MEMFS_BLOCK_PATH_PREFIXES limits which files become blocks.",
+        "LETTA_MEMFS_BLOCK_PATH_PREFIXES limits which files become blocks.\n"
+        "With --upstream it is one address for git and a Letta server, whose own check decides who may.",
         options, ARRAY_LEN(options),
         "  memfs serve\n"
         "  memfs serve --listen 127.0.0.1:9000\n"
@@ -178,6 +202,7 @@ int cmd_serve(int argc, char **argv)
         "  memfs serve --database postgresql://memfs@db.example.com/memfs\n"
         "  memfs serve --database postgresql://memfs@db.example.com/memfs \\\n"
         "      --cluster-url http://10.0.0.5:8285\n"
+        "  memfs serve --upstream http://letta:8283\n"
     };
     server_options serve = SERVER_OPTIONS_INIT;
     char address[64];
@@ -202,10 +227,12 @@ int cmd_serve(int argc, char **argv)
     remote_url = copy_of(remote);
     if (find_databases(home_path, database, letta_database, &database_url, &letta_url, &err) < 0)
         return cli_fail(&err, NULL);
-    if (letta_options_find(home_path, &letta, &letta_found, &err) < 0)
+    if (letta_options_find(home_path, &letta, &letta_found, &err) < 0 ||
+        read_upstream(home_path, upstream, &upstream_url, &err) < 0)
         return cli_fail(&err, NULL);
     cli_hide_secrets(argc, argv);
     serve.address = address;
+    serve.upstream = upstream_url;
     serve.remote_url = remote_url;
     serve.remote_token_file = token_file;
     serve.tls_cert = tls_cert;

@@ -16,6 +16,7 @@
 #include <stdio.h>
 
 struct service;
+struct gateway;
 struct webhooks;
 
 typedef struct app {
@@ -24,6 +25,7 @@ typedef struct app {
     auth *auth;
     struct webhooks *webhooks; /* webhooks.h */
     struct service *service;   /* service.h; NULL: no Letta server hands requests on to us */
+    struct gateway *gateway;   /* gateway.h; NULL: no Letta server stands behind */
     const char *version;
     int64_t started_at_us;
     atomic_bool is_ready; /* every repository was looked at since the start (home_recover_all) */
@@ -41,7 +43,7 @@ extern const size_t APP_N_ROUTES;
 void app_print_routes(FILE *to);
 
 /* gate.c: who may ask (auth.h), as HTTP.  The http_gate of every front. */
-bool app_gate(http_request *rq, void *app, void *principal);
+http_entry app_gate(http_request *rq, void *app, void *principal);
 /* Who asks; of the owner's socket, and without tokens, an admin. */
 const auth_principal *app_principal(const http_request *rq);
 /* The one agent whose part of a list may be seen, "" for all of it. */

@@ -304,27 +304,43 @@ static bool take_scheme(memfs_str *header, const char *scheme)
     return true;
 }
 
-/* The hash of what the header offers.  False: it offers nothing that we understand. */
-static bool hash_credential(memfs_str header, uint8_t out[HASH_SHA256])
+/* What the header offers as a token, in plain.  False: it offers nothing that we understand. */
+static bool read_credential(memfs_str header, char plain[MAX_CREDENTIAL], memfs_str *ret)
 {
-    char plain[MAX_CREDENTIAL];
-    memfs_str user, password;
+    memfs_str user;
     size_t n;
-    bool is_good;
 
     if (header.len > MAX_CREDENTIAL)
         return false;
     if (take_scheme(&header, "Bearer")) {
-        hash_sha256(header, out);
+        *ret = header;
         return true;
     }
-    if (!take_scheme(&header, "Basic") || !base64_decode(header, plain, &n))
-        return false;
-    is_good = str_split(str_make(plain, n), ':', &user, &password);
+    return take_scheme(&header, "Basic") && base64_decode(header, plain, &n) &&
+           str_split(str_make(plain, n), ':', &user, ret);
+}
+
+static bool hash_credential(memfs_str header, uint8_t out[HASH_SHA256])
+{
+    char plain[MAX_CREDENTIAL];
+    memfs_str token;
+    bool is_good = read_credential(header, plain, &token);
+
     if (is_good)
-        hash_sha256(password, out);
-    hash_wipe(plain, n);
+        hash_sha256(token, out);
+    hash_wipe(plain, sizeof(plain));
     return is_good;
+}
+
+bool auth_is_own(const char *header)
+{
+    char plain[MAX_CREDENTIAL];
+    memfs_str token;
+    bool is_own = header != NULL && read_credential(str_of(header), plain, &token) &&
+                  str_starts_with(token, MEMFS_STR(PREFIX));
+
+    hash_wipe(plain, sizeof(plain));
+    return is_own;
 }
 
 /* ---- failures by source (T04) ---- */
@@ -358,7 +374,7 @@ static void log_failures(const char *address, uint64_t n)
 }
 
 /* The first is told at once; from then on what comes is told a minute later, as one number. */
-static void count_failure(auth *a, const char *address)
+void auth_count_failure(auth *a, const char *address)
 {
     bool is_first;
     failing_source *s;
@@ -404,7 +420,7 @@ static void identify(auth *a, const auth_question *q, auth_principal *ret)
         return;
     if (!hash_credential(str_of(q->header), hash) || !find_token(a, hash, ret)) {
         if (!q->is_vouched && q->source != NULL && q->source[0] != '\0')
-            count_failure(a, q->source);
+            auth_count_failure(a, q->source);
     }
 }
 
@@ -418,7 +434,7 @@ static auth_verdict judge_peer(auth *a, const auth_question *q, auth_principal *
         return AUTH_SERVE;
     }
     if (q->header != NULL && q->source != NULL && q->source[0] != '\0')
-        count_failure(a, q->source);
+        auth_count_failure(a, q->source);
     return AUTH_401;
 }
 
@@ -454,7 +470,9 @@ auth_verdict auth_judge(auth *a, const auth_question *q, auth_principal *ret)
         return AUTH_SERVE;
     if (q->access == HTTP_ACCESS_PEER)
         return judge_peer(a, q, ret);
-    if (!auth_is_on(a))
+    if (q->has_upstream && q->access == HTTP_ACCESS_AGENT && !q->is_vouched && !auth_is_own(q->header))
+        return AUTH_ASK;
+    if (!auth_is_on(a) && !q->has_upstream)
         ret->level = AUTH_ADMIN;
     else
         identify(a, q, ret);

@@ -27,6 +27,10 @@
  * as HTTP, is gate.c's.  A verdict is made before anything of the agent is looked at, so it takes
  * the same time whether the agent exists or not.
  *
+ * In front of a Letta server (has_upstream) that server decides about the routes of an agent, also
+ * where there are no tokens; a credential that begins with "memfs_" is ours to judge, by the table
+ * above, and is never shown to it.
+ *
  * Authentication is on when there is a token (also a revoked one: revoking the last opens nothing),
  * or the server listens beyond loopback.  Tokens are held in memory and looked up by hash;
  * auth_reload() after a change.  A source that fails often is told so in the log, once a minute
@@ -70,7 +74,13 @@ MEMFS_CHECK memfs_code auth_reload(auth *a, memfs_error *err);
 
 /* ---- what the table above says ---- */
 
-typedef enum auth_verdict { AUTH_SERVE, AUTH_401, AUTH_403, AUTH_404 } auth_verdict;
+typedef enum auth_verdict {
+    AUTH_SERVE,
+    AUTH_401,
+    AUTH_403,
+    AUTH_404,
+    AUTH_ASK, /* has_upstream: it is no token of ours, so the upstream decides */
+} auth_verdict;
 
 typedef struct auth_question {
     http_access access;
@@ -79,9 +89,15 @@ typedef struct auth_question {
     bool is_socket;
     bool is_vouched; /* a Letta server that is believed (service.h) speaks for an agent's client */
     const char *header; /* Authorization, or NULL */
+    bool has_upstream; /* gateway: see below */
     const char *source; /* where it comes from, to count failures by; NULL: not counted */
 } auth_question;
 auth_verdict auth_judge(auth *a, const auth_question *q, auth_principal *ret);
+
+/* One more that failed, for a decision that was made elsewhere. */
+void auth_count_failure(auth *a, const char *source);
+/* Is this credential one that only memfs may judge: a token that begins as ours do? */
+bool auth_is_own(const char *header);
 
 /*
  * Writes what failed since the last time, for each source that was not told in the last minute; the

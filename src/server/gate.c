@@ -10,9 +10,14 @@
  *     403   the token is good, and not for this
  *     404   another agent's: what an agent that does not exist is answered, there or not
  *
+ * In front of a Letta server (gateway.h) the routes of an agent are opened by that server's yes; then
+ * whoever asks is nobody we have a name for, as where there are no tokens.
+ *
  * Runs on an event thread, before any of the body is read; it looks at the head and at what was
  * matched, never at an agent.
  */
+#include "server/app.h"
+#include "server/gateway.h"
 #include "server/service.h"
 
 static bool is_git(const http_route *route)
@@ -43,6 +48,7 @@ static void refuse(http_request *rq, auth_verdict verdict, memfs_str agent_id)
         http_send_detail(rq, 404, "Agent with ID %.*s not found", (int)agent_id.len, agent_id.ptr);
         break;
     case AUTH_403:
+    case AUTH_ASK:
     case AUTH_SERVE: /* the caller's error; rather closed than open */
         http_send_detail(rq, 403, "This token may not do that");
         break;
@@ -55,7 +61,33 @@ static bool is_vouched(app *self, const http_request *rq, const http_route *rout
     return is_git(route) && service_vouches(self->service, rq, http_param(rq, "agent"));
 }
 
-bool app_gate(http_request *rq, void *ctx, void *principal)
+static http_entry enter(http_request *rq, auth_verdict verdict)
+{
+    if (verdict == AUTH_SERVE)
+        return HTTP_ENTRY_GRANTED;
+    refuse(rq, verdict, http_param(rq, "agent"));
+    return HTTP_ENTRY_REFUSED;
+}
+
+/* What the Letta server says of the caller; a failure to ask it is never a yes. */
+static http_entry ask_upstream(http_request *rq, app *self, const char *source, auth_principal *p)
+{
+    switch (gateway_judge(self->gateway, rq)) {
+    case UPSTREAM_NOT_ASKED: return HTTP_ENTRY_LATER;
+    case UPSTREAM_YES: p->level = AUTH_ADMIN; return HTTP_ENTRY_GRANTED;
+    case UPSTREAM_UNKNOWN:
+        if (http_header(rq, "Authorization") != NULL && source[0] != '\0')
+            auth_count_failure(self->auth, source);
+        return enter(rq, AUTH_401);
+    case UPSTREAM_FORBIDDEN: return enter(rq, AUTH_403);
+    case UPSTREAM_NO_AGENT: return enter(rq, AUTH_404);
+    case UPSTREAM_AWAY: break;
+    }
+    http_send_detail(rq, 503, "The Letta server cannot be asked now whether this credential is good");
+    return HTTP_ENTRY_REFUSED;
+}
+
+http_entry app_gate(http_request *rq, void *ctx, void *principal)
 {
     const http_route *route = http_matched(rq);
     char source[HTTP_PEER_LEN];
@@ -66,17 +98,18 @@ bool app_gate(http_request *rq, void *ctx, void *principal)
                         .is_socket = http_is_owner(rq),
                         .is_vouched = is_vouched(self, rq, route),
                         .header = http_header(rq, "Authorization"),
+                        .has_upstream = self->gateway != NULL,
                         .source = source };
     auth_principal *p = principal;
     auth_verdict verdict;
 
     http_peer(rq, source);
+    if (route->handler == health_get && !gateway_knows_health(self->gateway, rq))
+        return HTTP_ENTRY_LATER;
     verdict = auth_judge(self->auth, &q, p);
     if (p->token_id[0] != '\0')
         http_note_token(rq, p->token_id);
-    if (verdict != AUTH_SERVE)
-        refuse(rq, verdict, q.agent_id);
-    return verdict == AUTH_SERVE;
+    return verdict == AUTH_ASK ? ask_upstream(rq, self, source, p) : enter(rq, verdict);
 }
 
 const auth_principal *app_principal(const http_request *rq)

@@ -1,4 +1,5 @@
 #include "server/app.h"
+#include "server/gateway.h"
 
 static void send_status(http_request *rq, int http_status, const char *version, const char *status)
 {
@@ -12,12 +13,22 @@ static void send_status(http_request *rq, int http_status, const char *version, 
     http_send(rq, http_status, "application/json");
 }
 
-/* GET /v1/health/: what Letta's clients ask first; says that the process answers. */
+/*
+ * GET /v1/health/: what Letta's clients ask first; says that the process answers.  In front of a
+ * Letta server it also says how that one is, and stays 200: what memfs answers itself goes on.
+ */
 void health_get(http_request *rq, void *ctx)
 {
+    json_writer w = JSON_WRITER_INIT(http_out(rq));
     const app *self = ctx;
 
-    send_status(rq, 200, self->version, "ok");
+    jw_object(&w);
+    jw_key_text(&w, "version", self->version);
+    jw_key_text(&w, "status", "ok");
+    if (self->gateway != NULL)
+        gateway_write_health(self->gateway, &w);
+    jw_object_end(&w);
+    http_send(rq, 200, "application/json");
 }
 
 void healthz_get(http_request *rq, void *ctx)

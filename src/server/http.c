@@ -101,11 +101,16 @@ void http_wake_locked(http_request *rq)
 
 static void add_headers(const http_request *rq, struct MHD_Response *response)
 {
+    bool has_id = false;
+
     if (rq->content_type[0] != '\0')
         MHD_add_response_header(response, "Content-Type", rq->content_type);
-    MHD_add_response_header(response, "X-Request-Id", rq->id);
-    for (size_t i = 0; i < rq->n_set_headers; i++)
+    for (size_t i = 0; i < rq->n_set_headers; i++) {
         MHD_add_response_header(response, rq->set_headers[i].key.ptr, rq->set_headers[i].value.ptr);
+        has_id = has_id || strcasecmp(rq->set_headers[i].key.ptr, "X-Request-Id") == 0;
+    }
+    if (!has_id)
+        MHD_add_response_header(response, "X-Request-Id", rq->id);
     if (rq->must_close || atomic_load(&rq->server->is_stopping))
         MHD_add_response_header(response, "Connection", "close");
 }
@@ -170,6 +175,7 @@ static ssize_t read_answer(void *cls, uint64_t pos, char *bytes, size_t n)
         put_aside_locked(rq);
     } else {
         pthread_cond_broadcast(&rq->changed);
+        http_poke_locked(rq);
     }
     pthread_mutex_unlock(&rq->mutex);
     return got;
@@ -186,17 +192,32 @@ static struct MHD_Response *response_of_pipe(http_request *rq)
     return response_of(bytes, n);
 }
 
+/* Of unknown length the library ends with an empty chunk, also where no body may be: so 204 and 304
+ * get an empty one, and behind a HEAD the connection is closed. */
+static struct MHD_Response *response_without_body(http_request *rq)
+{
+    if (rq->status == 204 || rq->status == 304)
+        return response_of(mem_alloc(1), 0);
+    rq->must_close = true;
+    return NULL;
+}
+
 static enum MHD_Result queue_stream(http_request *rq)
 {
     struct MHD_Response *response = NULL;
+    uint64_t length = MHD_SIZE_UNKNOWN;
 
     pthread_mutex_lock(&rq->mutex);
-    if (rq->is_ended)
+    if (rq->is_relayed && rq->length >= 0)
+        length = (uint64_t)rq->length;
+    else if (rq->is_relayed && (rq->is_head_method || rq->status == 204 || rq->status == 304))
+        response = response_without_body(rq);
+    else if (rq->is_ended)
         response = response_of_pipe(rq);
     pthread_mutex_unlock(&rq->mutex);
     if (response == NULL)
-        response = MHD_create_response_from_callback(MHD_SIZE_UNKNOWN, STREAM_BLOCK_BYTES,
-                                                     read_answer, rq, NULL);
+        response =
+            MHD_create_response_from_callback(length, STREAM_BLOCK_BYTES, read_answer, rq, NULL);
     return queue(rq, response);
 }
 
@@ -294,6 +315,12 @@ static enum MHD_Result on_head(http_request *rq, const char *method, const char 
 
 /* ---- the body ---- */
 
+/* The gate has to be asked again, with what was told meanwhile. */
+static bool is_told_locked(const http_request *rq)
+{
+    return rq->is_gating && rq->gate_told != 0;
+}
+
 static enum MHD_Result wait_for_room(http_request *rq)
 {
     bool is_dead;
@@ -302,7 +329,7 @@ static enum MHD_Result wait_for_room(http_request *rq)
     is_dead = rq->is_dead;
     if (!is_dead)
         put_aside_locked(rq);
-    if (rq->in.len < rq->in.max_bytes || rq->is_discarding)
+    if (rq->in.len < rq->in.max_bytes || rq->is_discarding || is_told_locked(rq))
         http_wake_locked(rq); /* room was made in between */
     pthread_mutex_unlock(&rq->mutex);
     return is_dead ? MHD_NO : MHD_YES;
@@ -313,7 +340,8 @@ static enum MHD_Result on_body(http_request *rq, const char *bytes, size_t *n)
     ssize_t taken = http_take_body(rq, bytes, *n);
 
     atomic_store(&rq->conn->is_ours, false);
-    if (taken >= 0 && (size_t)taken < *n && !rq->is_submitted)
+    http_ask_gate_again(rq);
+    if (taken >= 0 && (size_t)taken < *n && !rq->is_submitted && !rq->is_gating && !rq->is_refused)
         http_submit(rq); /* the pipe is full: now there is something to do */
     if (taken < 0) {
         make_cut_visible(rq);
@@ -330,7 +358,7 @@ static bool is_stream_ready(const http_request *rq)
     return rq->is_begun && (rq->is_ended || rq->wants_flush || rq->out_pipe.len >= WAKE_BYTES);
 }
 
-typedef enum turn { TURN_WAIT, TURN_OVER, TURN_ANSWER, TURN_STREAM } turn;
+typedef enum turn { TURN_WAIT, TURN_AGAIN, TURN_OVER, TURN_ANSWER, TURN_STREAM } turn;
 
 static turn take_turn(http_request *rq)
 {
@@ -343,6 +371,8 @@ static turn take_turn(http_request *rq)
         what = TURN_ANSWER;
     else if (is_stream_ready(rq))
         what = TURN_STREAM;
+    else if (is_told_locked(rq))
+        what = TURN_AGAIN;
     else
         put_aside_locked(rq);
     pthread_mutex_unlock(&rq->mutex);
@@ -353,9 +383,12 @@ static enum MHD_Result on_turn(http_request *rq)
 {
     turn what;
 
-    if (http_end_body(rq))
-        http_dispatch(rq);
-    what = take_turn(rq);
+    do {
+        http_ask_gate_again(rq);
+        if (http_end_body(rq))
+            http_dispatch(rq);
+        what = take_turn(rq);
+    } while (what == TURN_AGAIN);
     if (what == TURN_WAIT)
         return MHD_YES;
     atomic_store(&rq->conn->is_ours, false);
@@ -431,11 +464,13 @@ static void on_completed(void *cls, struct MHD_Connection *mhd, void **context,
     http_conn_used(c, bytes_of(rq));
     http_conn_set_phase(c, HTTP_PHASE_IDLE);
     atomic_store(&c->is_ours, false);
+    atomic_store(&c->is_relayed, false);
     pthread_mutex_lock(&rq->mutex);
     rq->is_dead = true;
     if (how != MHD_REQUEST_TERMINATED_COMPLETED_OK)
         rq->is_cut = true;
     pthread_cond_broadcast(&rq->changed);
+    http_poke_locked(rq);
     pthread_mutex_unlock(&rq->mutex);
     http_request_unref(rq);
 }
@@ -601,6 +636,7 @@ static void cut_off(http_request *rq)
     pthread_cond_broadcast(&rq->changed);
     http_wake_locked(rq);
     rq->is_dead = true;
+    http_poke_locked(rq);
     pthread_mutex_unlock(&rq->mutex);
 }
 

@@ -3,7 +3,7 @@
  * libmicrohttpd is http.c.
  *
  * A request is matched against the route table before its handler runs; what the handler reads is
- * the very value that was matched (T02, S2).  Three kinds of route:
+ * the very value that was matched (T02, S2).  Four kinds of route:
  *   - FAST   runs on the event thread that read the head; must not wait for children or locks, nor
  *            make long answers: for either, it is put off to a worker (http_defer);
  *   - BODY   the body is gathered first (bounded by the route), then the handler runs on a worker;
@@ -18,6 +18,8 @@
 #include "base/buf.h"
 #include "base/json.h"
 
+#include <sys/types.h>
+
 typedef struct http_server http_server;
 typedef struct http_request http_request;
 typedef struct http_stream http_stream;
@@ -28,9 +30,10 @@ typedef enum http_method {
     HTTP_PUT = 1 << 2,
     HTTP_PATCH = 1 << 3,
     HTTP_DELETE = 1 << 4,
+    HTTP_METHOD_OPTIONS = 1 << 5,
 } http_method;
 
-typedef enum http_kind { HTTP_FAST, HTTP_BODY, HTTP_STREAM } http_kind;
+typedef enum http_kind { HTTP_FAST, HTTP_BODY, HTTP_STREAM, HTTP_RELAY } http_kind;
 
 /* Who may call.  A route without one does not compile into the table (S2). */
 typedef enum http_access {
@@ -48,12 +51,27 @@ typedef bool (*http_quick)(http_request *rq, void *app);
 
 /*
  * Asked of each request when its route has matched, before any of its body is read and before "100
- * Continue" is said, on an event thread: true lets it in, false means that it has answered.  It
- * may read the head and what was matched, and leaves in principal (zeroed, aligned) who is asking,
- * for http_principal().  What a credential is, this front does not know.
+ * Continue" is said, on an event thread.  It may read the head and what was matched, and leaves in
+ * principal (zeroed, aligned) who is asking, for http_principal().  What a credential is, this front
+ * does not know.
+ *
+ * LATER: somebody else has to be asked, for whom the gate calls http_gate_hold() first, and who then
+ * calls http_gate_tell() once, from any thread; the gate is asked again, on the event thread, and http_gate_told() is what was said.  Meanwhile the
+ * client is told "100 Continue" if it waits for that (the library knows no other time), and its
+ * bytes gather in the body's pipe; no worker is taken.
  */
 #define HTTP_PRINCIPAL_BYTES 192
-typedef bool (*http_gate)(http_request *rq, void *app, void *principal);
+typedef enum http_entry {
+    HTTP_ENTRY_REFUSED, /* and answered */
+    HTTP_ENTRY_GRANTED,
+    HTTP_ENTRY_LATER,
+} http_entry;
+typedef http_entry (*http_gate)(http_request *rq, void *app, void *principal);
+void http_gate_hold(http_request *rq);
+/* what: anything but 0. */
+void http_gate_tell(http_request *rq, int what);
+/* 0: nothing was told yet. */
+int http_gate_told(const http_request *rq);
 
 /*
  * pattern: segments between slashes; "{agent}", "{id}" match one segment; a last "{label...}"
@@ -183,5 +201,37 @@ bool http_stream_flush(http_request *rq);
  */
 void http_stream_end(http_request *rq);
 void http_stream_cut(http_request *rq);
+
+/*
+ * relaying: in RELAY handlers, which run on the event thread, when the body has ended or fills its
+ * pipe.  A handler answers, or calls http_relay_begin() and returns; from then on the request is the
+ * other thread's, until http_relay_release().  Nothing here blocks.
+ *
+ * poke is called when something is there that a call said no to (bytes of the body, room), and when
+ * the client is gone; from any thread, under a mutex of the request: it may only wake somebody.
+ */
+/* The target as it was parsed, written anew: one way to escape, no byte that another program could
+ * read in another way (T02). */
+void http_canonical_target(const http_request *rq, memfs_buf *out);
+/* The i-th field of the head; false: there are no more. */
+bool http_header_at(const http_request *rq, size_t i, memfs_str *ret_name, memfs_str *ret_value);
+bool http_is_head(const http_request *rq);
+bool http_is_tls(const http_request *rq);
+/*
+ * What is known of the body: -1: it is chunked and has not ended; -2: there is none; else its
+ * bytes, as they come (a Content-Encoding stays on).
+ */
+int64_t http_relay_body_bytes(const http_request *rq);
+void http_relay_begin(http_request *rq, void (*poke)(void *ctx), void *ctx);
+/* Up to n bytes of the body.  0: its end; -1: none now; -2: it will not come whole. */
+ssize_t http_relay_take(http_request *rq, void *bytes, size_t n);
+/* The head of the answer, which leaves at once.  length -1: not known.  Headers were set before. */
+void http_relay_head(http_request *rq, int status, int64_t length);
+/* Bytes of the answer, which leave at once: all of them, or none now (false). */
+bool http_relay_put(http_request *rq, memfs_str bytes);
+/* Nobody is there to be answered any more. */
+bool http_relay_is_gone(const http_request *rq);
+/* After http_send..., http_stream_end or http_stream_cut: the other thread is done with it. */
+void http_relay_release(http_request *rq);
 
 #endif

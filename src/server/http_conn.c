@@ -25,8 +25,12 @@
  * its side and all it sent was read, nothing more can come; a request that is not whole then is
  * ended too, or clients that give up would fill the table for as long as the clocks allow (F10).
  *
+ * A relayed request may wait for hours, for an event that the other side sends when it likes; all
+ * that time counts for nobody, and what ends it early is only the client's end (is_relay_left).
+ *
  * A new phase is seen by its turn number; the fields below "the reaper's own" belong to its thread.
- * Locks: table.mutex alone, held over shutdown() and getsockopt(), which do not block.  A
+ * Locks: table.mutex, held over shutdown() and getsockopt(), which do not block, and over a
+ * request's mutex (http_client_left, http_conns_quiesce).  A
  * connection is taken out of the table before its descriptor is closed, so no foreign one is ever
  * shut down.
  */
@@ -47,6 +51,7 @@
 #define TICK_MS 250
 #define N_BUCKETS 256
 #define CLOSED_BY_PEER 8 /* TCP_CLOSE_WAIT, of a header that cannot stand beside linux/tcp.h */
+#define CLOSED 7         /* TCP_CLOSE */
 #define LEFT_TICKS 2 /* so that what was read a moment ago has been looked at */
 
 struct http_source {
@@ -386,6 +391,25 @@ static bool is_too_slow(const http_clocks *k, http_connection *c, int64_t now)
     return is_paying(phase) && is_rate_low(k, c, phase, &m, now);
 }
 
+/*
+ * A request that is relayed may wait for hours, put aside, where the library does not look at its
+ * socket: the kernel is asked whether the client has closed its side (taken for leaving, as proxies
+ * do) or is gone.
+ */
+static bool is_relay_left(http_connection *c)
+{
+    struct tcp_info info = { 0 };
+    socklen_t len = sizeof(info);
+
+    if (!c->is_timed || c->rq == NULL || !atomic_load(&c->is_relayed) ||
+        getsockopt(c->fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0 ||
+        (info.tcpi_state != CLOSED_BY_PEER && info.tcpi_state != CLOSED))
+        c->n_gone = 0;
+    else
+        c->n_gone++;
+    return c->n_gone > LEFT_TICKS;
+}
+
 static void wait_for_tick(http_conn_table *t)
 {
     struct timespec until;
@@ -409,9 +433,12 @@ static void *reap(void *arg)
     while (!t->stop) {
         int64_t now = clock_mono_ms();
 
-        for (http_connection *c = t->first; c != NULL; c = c->next)
+        for (http_connection *c = t->first; c != NULL; c = c->next) {
             if (is_too_slow(&t->clocks, c, now))
                 shutdown(c->fd, SHUT_RDWR);
+            else if (is_relay_left(c))
+                http_client_left(c->rq);
+        }
         wait_for_tick(t);
     }
     pthread_mutex_unlock(&t->mutex);

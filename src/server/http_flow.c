@@ -57,6 +57,13 @@ static void find_route(http_request *rq)
     }
 }
 
+static void take_verdict(http_request *rq, http_entry entry)
+{
+    rq->is_gating = entry == HTTP_ENTRY_LATER;
+    rq->is_refused = entry == HTTP_ENTRY_REFUSED;
+    assert(!rq->is_refused || rq->is_answered);
+}
+
 /* Only what the route will be given is asked about: the very values that were matched (S2). */
 static void ask_gate(http_request *rq)
 {
@@ -64,8 +71,24 @@ static void ask_gate(http_request *rq)
 
     if (rq->route == NULL || o->gate == NULL)
         return;
-    rq->is_refused = !o->gate(rq, o->app, rq->principal);
-    assert(!rq->is_refused || rq->is_answered);
+    take_verdict(rq, o->gate(rq, o->app, rq->principal));
+}
+
+/* Whoever is refused only now has been told to go on: little of what it sends is still read. */
+void http_ask_gate_again(http_request *rq)
+{
+    const http_options *o = &rq->server->options;
+
+    if (!rq->is_gating || http_gate_told(rq) == 0)
+        return;
+    if (rq->is_answered) { /* the body was too long */
+        rq->is_gating = false;
+        return;
+    }
+    take_verdict(rq, o->gate(rq, o->app, rq->principal));
+    assert(!rq->is_gating);
+    if (rq->is_refused && rq->drain_bytes > rq->n_body + DRAIN_BYTES)
+        rq->drain_bytes = rq->n_body + DRAIN_BYTES;
 }
 
 static uint64_t body_max(const http_request *rq)
@@ -80,8 +103,8 @@ static bool judge_coding(http_request *rq)
 {
     const char *coding = http_header_live(rq, "Content-Encoding");
 
-    if (coding == NULL || strcasecmp(coding, "identity") == 0)
-        return true;
+    if (coding == NULL || strcasecmp(coding, "identity") == 0 || rq->route->kind == HTTP_RELAY)
+        return true; /* what is relayed stays as it is */
     rq->is_gzip = strcasecmp(coding, "gzip") == 0 || strcasecmp(coding, "x-gzip") == 0;
     if (!rq->is_gzip)
         http_send_detail(rq, 415, "The body's encoding is not gzip");
@@ -125,7 +148,9 @@ static bool judge_body(http_request *rq)
         return is_worth_draining(rq, length, is_chunked);
     if (length > body_max(rq))
         send_too_large(rq);
-    http_pipe_init(&rq->in, rq->route->kind == HTTP_STREAM ? HTTP_PIPE_BYTES : body_max(rq));
+    http_pipe_init(&rq->in, rq->route->kind == HTTP_STREAM || rq->route->kind == HTTP_RELAY
+                                ? HTTP_PIPE_BYTES
+                                : body_max(rq));
     return length <= body_max(rq);
 }
 
@@ -159,6 +184,10 @@ void http_submit(http_request *rq)
     snprintf(key, sizeof(key), "%.*s", (int)(agent.len < 64 ? agent.len : 64), agent.ptr);
     http_copy_headers(rq);
     rq->is_submitted = true;
+    if (rq->route->kind == HTTP_RELAY) {
+        http_run_relay(rq);
+        return;
+    }
     http_request_ref(rq);
     if (pool_submit(p, key, run_job, rq, &err) == MEMFS_OK)
         return;
@@ -179,8 +208,10 @@ static ssize_t take_body_locked(http_request *rq, const char *bytes, size_t n)
     }
     n = http_pipe_put(&rq->in, bytes, n);
     rq->n_body += n;
-    if (n > 0)
+    if (n > 0) {
         pthread_cond_broadcast(&rq->changed);
+        http_poke_locked(rq);
+    }
     return (ssize_t)n;
 }
 
@@ -203,15 +234,16 @@ ssize_t http_take_body(http_request *rq, const char *bytes, size_t n)
 /* True: it is up to us now to find an answer. */
 bool http_end_body(http_request *rq)
 {
-    bool is_first;
+    bool is_due;
 
     pthread_mutex_lock(&rq->mutex);
-    is_first = !rq->is_body_ended && !rq->is_answered && !rq->is_submitted;
     rq->is_body_ended = true;
+    is_due = !rq->is_answered && !rq->is_submitted && !rq->is_gating && !rq->is_dead;
     pthread_cond_broadcast(&rq->changed);
+    http_poke_locked(rq);
     pthread_mutex_unlock(&rq->mutex);
     http_conn_set_phase(rq->conn, HTTP_PHASE_WORK);
-    return is_first;
+    return is_due;
 }
 
 /* False: this is work for a worker. */

@@ -20,7 +20,7 @@
  *
  * One deviation remains: in the framing of a chunked body a bare LF counts as CRLF, and chunk
  * extensions and trailers are skipped.  memfs is the end of the line: it never forwards a body as
- * it came, and what follows a request on a connection is judged as a head again.  test_http.c shows
+ * it came (a gateway frames it anew), and what follows a request on a connection is judged as a head again.  test_http.c shows
  * that the next request on such a connection is the one the client meant.
  *
  * Pure: no I/O, no allocation.

@@ -133,12 +133,14 @@ typedef struct http_connection {
     atomic_uint turn;    /* changes with the phase */
     atomic_int phase;
     atomic_bool is_ours;                /* waiting for us, not for the client */
+    atomic_bool is_relayed;             /* a client that leaves is looked out for at any time */
     atomic_uint_fast64_t body_limit_ms; /* for the whole body */
     atomic_uint_fast64_t used_bytes;    /* how much of what came belongs to requests that are over */
     /* the reaper's own */
     unsigned seen_turn;
     bool had_request;
     unsigned n_left; /* ticks in a row in which the client was seen to be gone */
+    unsigned n_gone; /* the same of a relayed one */
     int64_t phase_ms, head_ms, counted_ms;
     uint64_t counted_bytes;
     int64_t credit_bytes;
@@ -180,7 +182,7 @@ void http_conn_peer(const http_connection *c, char out[HTTP_PEER_LEN]);
 #define HTTP_MAX_ANSWER_BYTES (64u << 20)
 #define HTTP_MAX_FAST_BYTES (256u << 10) /* of an answer that is made on an event thread */
 #define HTTP_MAX_GUNZIP_BYTES (10u << 20)
-#define HTTP_MAX_SET_HEADERS 8
+#define HTTP_MAX_SET_HEADERS 160 /* most are set by a relay */
 #define HTTP_ID_LEN 20
 
 /* One listening socket and the daemon behind it. */
@@ -223,6 +225,7 @@ struct http_request {
     unsigned method;
     bool is_head_method, has_head, must_close, is_gzip, is_http_10;
     bool is_refused; /* by the gate, which has answered */
+    bool is_gating;  /* the gate has said LATER; event thread */
     bool is_chunked;
     const http_route *route;
     _Alignas(max_align_t) unsigned char principal[HTTP_PRINCIPAL_BYTES];
@@ -243,15 +246,21 @@ struct http_request {
     bool is_answered;                /* out, status and headers are final */
     bool is_begun, is_ended, is_cut; /* of a streamed answer */
     bool wants_flush;
+    bool is_relayed;             /* it has been handed over; stays so */
+    bool wants_body, wants_room; /* poke when there is some */
+    int gate_told;
+    void (*poke)(void *ctx); /* of a relay; NULL when nobody needs it any more */
+    void *poke_ctx;
+    int64_t length; /* of a relayed answer; -1: not known */
 
     /* the handler's thread, until is_answered or is_begun; then the event thread */
     bool is_hurried, is_deferred; /* FAST: runs on the event thread; has to run on a worker */
+    int status;
     memfs_buf out;
     memfs_buf body; /* an inflated one */
-    int status;
     char content_type[64];
-    http_pair set_headers[HTTP_MAX_SET_HEADERS]; /* owned */
-    size_t n_set_headers;
+    http_pair *set_headers; /* owned */
+    size_t n_set_headers, set_headers_cap;
     char note[256];
     http_gunzip *gunzip;
     char *gunzip_in; /* compressed bytes not yet used */
@@ -284,6 +293,18 @@ ssize_t http_take_body(http_request *rq, const char *bytes, size_t n);
 /* True: it is up to us now to find an answer. */
 bool http_end_body(http_request *rq);
 void http_dispatch(http_request *rq);
+
+/* Until the gate has decided, when it had said LATER. */
+void http_ask_gate_again(http_request *rq);
+
+/* ---- http_relay.c ---- */
+
+/* The handler of a RELAY route, on the event thread. */
+void http_run_relay(http_request *rq);
+/* Is there something that the relay waits for?  Then it is poked.  Under rq->mutex. */
+void http_poke_locked(http_request *rq);
+/* The client has gone (reaper): brought back to the event thread, which then sees it. */
+void http_client_left(http_request *rq);
 
 /* ---- http_tls.c: the certificate of the TCP front; one in a process ---- */
 

@@ -85,6 +85,7 @@ void http_request_unref(http_request *rq)
     if (http_server_logs(rq->server))
         write_log(rq);
     drop_headers(rq);
+    free(rq->set_headers);
     if (rq->gunzip != NULL)
         http_gunzip_dispose(rq->gunzip);
     free(rq->gunzip);
@@ -215,6 +216,10 @@ void http_set_header(http_request *rq, const char *name, const char *value)
         rq->n_set_headers == HTTP_MAX_SET_HEADERS) {
         log_event(LOG_ERROR, "bad_response_header", "id", rq->id, "name", name, NULL);
         return;
+    }
+    if (rq->n_set_headers == rq->set_headers_cap) {
+        rq->set_headers_cap = rq->set_headers_cap > 0 ? 2 * rq->set_headers_cap : 8;
+        rq->set_headers = mem_realloc(rq->set_headers, rq->set_headers_cap, sizeof(*h));
     }
     h = &rq->set_headers[rq->n_set_headers++];
     both = mem_alloc(n_name + n_value);

@@ -187,6 +187,7 @@ static const struct {
 } method_names[] = {
     { "GET", HTTP_GET }, { "HEAD", HTTP_GET },    { "POST", HTTP_POST },
     { "PUT", HTTP_PUT }, { "PATCH", HTTP_PATCH }, { "DELETE", HTTP_DELETE },
+    { "OPTIONS", HTTP_METHOD_OPTIONS },
 };
 
 unsigned http_method_parse(const char *name, bool *ret_is_head)
@@ -284,6 +285,8 @@ http_match http_route_find(const http_route *routes, size_t n, bool is_owner, un
 
         if ((r->access == HTTP_ACCESS_OWNER && !is_owner) || !pattern_matches(r->pattern, target))
             continue;
+        if (r->kind == HTTP_RELAY && (is_owner || found.allowed != 0))
+            continue; /* the path is ours, with another method */
         if (r->methods & method) {
             found.route = r;
             found.allowed = 0;

@@ -10,8 +10,10 @@
  *     background       recovers what was not touched yet, then brings rows that the database was away
  *                      for, and folds packs as pushes leave them
  *     mirror           its scheduler and workers (mirror.h)
+ *     upstream         all that is streamed to and from a Letta server (httpc_multi.h)
  *
- * Stopping: no new connections, requests end within GRACE_MS, then the background, then the mirror
+ * Stopping: no new connections; what is streamed from a Letta server, which may never end by itself,
+ * is cut after RELAY_GRACE_MS; requests end within GRACE_MS, then the background, then the mirror
  * (MIRROR_GRACE_MS; what it was at is done again by the next start), then the home.  A handler that
  * hangs beyond that keeps the home open until the process ends, which is at once: a killed push is
  * what D1 to D4 are made for.
@@ -24,6 +26,7 @@
 #include "base/process.h"
 #include "cache/servers.h"
 #include "server/app.h"
+#include "server/gateway.h"
 #include "server/service.h"
 #include "server/webhooks.h"
 
@@ -39,6 +42,7 @@
 #include <sys/stat.h>
 
 #define GRACE_MS 20000 /* and 5 s for what was cut off: 25 s in all (F30) */
+#define RELAY_GRACE_MS 2000
 #define ALL_GRACE_MS 25000
 #define LEAST_GRACE_MS 500 /* of the mirror, when the requests used all of theirs */
 #define MIRROR_GRACE_MS 3000 /* for a push to end; a host that hangs is not waited for */
@@ -389,7 +393,7 @@ static memfs_code open_auth(server *s, const char *address, memfs_error *err)
 
     if (rc == MEMFS_OK)
         auth_set_peers(s->app.auth, is_peer, s);
-    if (rc < 0 || is_loopback(address) || auth_is_on(s->app.auth))
+    if (rc < 0 || is_loopback(address) || auth_is_on(s->app.auth) || s->app.gateway != NULL)
         return rc;
     return memfs_fail(err, MEMFS_EDENIED,
                       "'%s' is reachable from other machines, and nobody needs a token yet; make one "
@@ -423,6 +427,7 @@ static server *server_new(const server_options *options)
 static void server_free(server *s)
 {
     service_close(s->app.service);
+    gateway_close(s->app.gateway);
     auth_close(s->app.auth);
     webhooks_free(s->app.webhooks);
     home_close(s->app.home);
@@ -442,7 +447,7 @@ static void server_free(server *s)
 #define OTHER_DESCRIPTORS 256
 #define LEAST_CONNECTIONS 16
 
-static size_t connections_within_limit(size_t wanted)
+static size_t connections_within_limit(size_t wanted, size_t n_each)
 {
     struct rlimit limit;
     size_t room;
@@ -450,6 +455,7 @@ static size_t connections_within_limit(size_t wanted)
     if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur == RLIM_INFINITY)
         return wanted;
     room = limit.rlim_cur > OTHER_DESCRIPTORS ? (size_t)limit.rlim_cur - OTHER_DESCRIPTORS : 0;
+    room /= n_each;
     if (room < LEAST_CONNECTIONS)
         room = LEAST_CONNECTIONS;
     return wanted < room ? wanted : room;
@@ -461,12 +467,15 @@ static memfs_code start_http(server *s, const server_options *options, memfs_err
         mem_printf("%s/socket", home_settings(s->app.home)->path);
     http_options http = HTTP_OPTIONS_DEFAULT;
 
-    http.max_connections = connections_within_limit(http.max_connections);
+    http.max_connections =
+        connections_within_limit(http.max_connections, s->app.gateway != NULL ? 2 : 1);
     http.address = options->address;
     http.port = options->port;
     http.socket_path = socket_path;
     http.routes = APP_ROUTES;
     http.n_routes = APP_N_ROUTES;
+    if (s->app.gateway != NULL)
+        http.routes = gateway_routes(s->app.gateway, &http.n_routes);
     http.app = &s->app;
     http.gate = app_gate;
     http.tls_cert = options->tls_cert;
@@ -487,6 +496,13 @@ static void warn_of_clear_text(const server_options *options)
               "--behind-proxy where a proxy does TLS", NULL);
 }
 
+static memfs_code open_gateway(server *s, const server_options *options, memfs_error *err)
+{
+    if (options->upstream == NULL)
+        return MEMFS_OK;
+    return gateway_open(options->upstream, options->is_behind_proxy, &s->app.gateway, err);
+}
+
 static memfs_code start_parts(server *s, const server_options *options, memfs_error *err)
 {
     home_options home = options->home;
@@ -499,7 +515,9 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
     home.copied_ctx = s;
     home.bring = on_bring;
     home.bring_ctx = s;
-    rc = home_open(&home, &s->app.home, err);
+    rc = open_gateway(s, options, err); /* a bad address is told before anything is opened */
+    if (rc == MEMFS_OK)
+        rc = home_open(&home, &s->app.home, err);
     if (rc == MEMFS_OK && options->letta.root != NULL)
         rc = service_open(&options->letta, home.path, &s->app.service, err);
     if (rc == MEMFS_OK)
@@ -524,6 +542,7 @@ memfs_code server_start(const server_options *options, server **ret, memfs_error
 
     rc = start_parts(s, options, err);
     if (rc < 0) {
+        gateway_stop(s->app.gateway);
         if (s->http != NULL)
             http_stop(s->http, 0, NULL);
         service_stop(s->app.service);
@@ -552,6 +571,10 @@ size_t server_stop(server *s)
     bool is_stuck;
     size_t n_cut;
 
+    if (s->app.gateway != NULL) {
+        http_drain(s->http, RELAY_GRACE_MS);
+        gateway_stop(s->app.gateway);
+    }
     if (http_drain(s->http, GRACE_MS) > 0)
         process_end_all(); /* a handler that waits for git has nothing to wait for any more */
     n_cut = http_stop(take_http(s), 0, &is_stuck);

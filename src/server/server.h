@@ -24,6 +24,7 @@ typedef struct server_options {
     const char *tls_cert, *tls_key; /* files, PEM; both or neither */
     bool is_behind_proxy; /* one that does TLS, and speaks for all clients */
     bool is_transient;   /* a command's own short service: no background work, no request log */
+    const char *upstream; /* the Letta server that answers all else (gateway.h); NULL: none */
     /* --remote and --remote-token-file; NULL: as the environment and the home's config say */
     const char *remote_url, *remote_token_file;
     service_options letta; /* root NULL: no Letta server hands its clients' git on to us */
@@ -31,7 +32,7 @@ typedef struct server_options {
 #define SERVER_OPTIONS_INIT { .home = HOME_OPTIONS_INIT }
 
 /*
- * EDENIED: an address beyond loopback, and no tokens.  EINVALID: remotes that cannot be read (a
+ * EDENIED: an address beyond loopback, and no tokens, and no upstream that decides.  EINVALID: remotes that cannot be read (a
  * transient service starts all the same, and its routes about remotes say why).  EUNAVAIL: the home
  * is owned, or the port taken.
  */

@@ -17,7 +17,7 @@ import uuid
 
 import pytest
 
-from lib.server import CANARY
+from lib.server import CANARY, Server
 from lib.wire import GENESIS
 from standin import LINE, StandIn
 
@@ -38,7 +38,7 @@ class Home:
 
     def env(self):
         env = {"PATH": os.path.join(self.world.letta_folder, "node", "bin") + ":/usr/bin:/bin",
-               "HOME": self.folder, "LETTA_BASE_URL": self.world.standin.url,
+               "HOME": self.folder, "LETTA_BASE_URL": self.world.base_url,
                "LETTA_API_KEY": self.world.key, "LETTA_MEMFS_LOCAL": "1",
                "DISABLE_AUTOUPDATER": "1"}
         if self.world.version in PUSHES_BY_ITSELF:
@@ -81,6 +81,7 @@ class World:
         self.key = CANARY  # what must be found nowhere on the server afterwards (S3)
         self.folder = folder
         self.standin = StandIn(self.agent_id, memfs_url, self.key)
+        self.base_url = self.standin.url
 
     def home(self, name):
         return Home(self, self.folder / name)
@@ -109,6 +110,21 @@ class World:
                 " printf -- '---\\ndescription: About the user\\n---\\n%(text)s\\n' >'%(path)s' &&"
                 " git add -A && git commit -q -m 'chore: keep' && %(push)s%(more)s"
                 " echo all-went-well" % {"path": path, "text": text, "push": push, "more": more})
+
+
+@pytest.fixture(params=VERSIONS)
+def behind(request, memfs_bin, letta_folder, tmp_path):
+    """The same world with memfs in front of the stand-in: one address, and the stand-in has no git."""
+    w = World(request.param, None, letta_folder, tmp_path)
+    with w.standin:
+        w.server = Server(memfs_bin, tmp_path / "memfs", args=["--upstream", w.standin.url]).start()
+        w.memfs_url = w.base_url = w.server.url
+        try:
+            yield w
+            w.server.stop()
+            w.server.check_clean()
+        finally:
+            w.server.kill()
 
 
 @pytest.fixture(params=VERSIONS)
@@ -216,3 +232,17 @@ def test_what_newer_clients_ask_besides_git_is_answered_by_memfs(world):
     home.session()
     passed = [(p[1].rpartition("/")[2], p[2]) for p in world.standin.passed]
     assert ("secrets", 200) in passed and ("repositories", 200) in passed, passed
+
+
+def test_with_memfs_as_the_gateway_one_address_serves_all(behind):
+    """Agents, the turn's events and git come by memfs; what the agent commits is there when a turn has ended."""
+    home = behind.home("first")
+    home.session(behind.agent_writes("Likes tea."))
+    assert behind.tip() == home.git("rev-parse", "HEAD").strip() != GENESIS
+    rows = behind.server.request("POST", f"/v1/agents/{behind.agent_id}/memory/sync-from-git").json()
+    assert [(r["label"], r["value"].strip()) for r in rows] == [(LABEL, "Likes tea.")]
+    second = behind.home("second")
+    second.session()
+    assert "Likes tea." in second.read(LABEL + ".md")
+    assert behind.standin.refused == [] and behind.standin.passed == []
+    assert behind.standin.asked("POST", "/messages")

@@ -159,7 +159,7 @@ static void who(http_request *rq, void *arg)
 }
 
 /* Asks for "X-Pass: NAME" on the routes below /guarded, and hands the name on. */
-static bool keep_gate(http_request *rq, void *arg, void *principal)
+static http_entry keep_gate(http_request *rq, void *arg, void *principal)
 {
     const char *name = http_header(rq, "X-Pass");
     char peer[HTTP_PEER_LEN];
@@ -167,16 +167,16 @@ static bool keep_gate(http_request *rq, void *arg, void *principal)
     (void)arg;
     http_peer(rq, peer);
     if (strncmp(http_matched(rq)->pattern, "/guarded", 8) != 0)
-        return true;
+        return HTTP_ENTRY_GRANTED;
     if (http_is_owner(rq))
         name = "owner";
     if (name != NULL) {
         snprintf(principal, HTTP_PRINCIPAL_BYTES, "%s from '%s'", name, peer);
-        return true;
+        return HTTP_ENTRY_GRANTED;
     }
     http_set_header(rq, "WWW-Authenticate", "Bearer");
     http_send_detail(rq, 401, "no pass");
-    return false;
+    return HTTP_ENTRY_REFUSED;
 }
 
 static const http_route routes[] = {
