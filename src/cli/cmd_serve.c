@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include "base/log.h"
+#include "base/manager.h"
 #include "base/mem.h"
 #include "server/server.h"
 #include "sync/home_database.h"
@@ -127,8 +128,26 @@ static policy policy_from(bool is_lenient, bool is_strict)
     return p;
 }
 
+/*
+ * With sockets of a service manager there is no address to choose: the first one's is told.  False:
+ * they are no good, and the reason is said.
+ */
+static bool take_sockets(const manager *m, char address[HTTP_PEER_LEN], uint16_t *ret_port,
+                         bool is_listen_given, memfs_error *err)
+{
+    if (m->n_fds == 0)
+        return true;
+    if (http_listen_address(m->fds[0], address, ret_port, err) < 0)
+        return false;
+    if (is_listen_given)
+        cli_talk("--listen and $MEMFS_LISTEN are ignored: the service manager handed down %zu "
+                 "socket(s), the first for %s port %u", m->n_fds, address, (unsigned)*ret_port);
+    return true;
+}
+
 int cmd_serve(int argc, char **argv)
 {
+    _cleanup_(manager_dispose) manager manager = MANAGER_INIT;
     _cleanup_(mem_freep) char *home_path = NULL, *remote_url = NULL, *database_url = NULL;
     const char *home = NULL, *listen = getenv("MEMFS_LISTEN"), *remote = NULL, *token_file = NULL;
     const char *prefixes = getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES");
@@ -156,7 +175,8 @@ int cmd_serve(int argc, char **argv)
         "Serves agents' memories: git at /v1/git/AGENT_ID/state.git, blocks and agents at /v1.\n"
         "When a push returns, its blocks are there.  Other machines are served as soon as there is a\n"
         "token ('memfs token create') and --listen names an address of theirs.  A certificate that is\n"
-        "renewed on disk is shown within seconds; connections stay.\n"
+        "renewed on disk is shown within seconds; connections stay.  Sockets that systemd hands down take\n"
+        "the place of --listen.\n"
         "LETTA_MEMFS_BLOCK_PATH_PREFIXES limits which files become blocks.",
         options, ARRAY_LEN(options),
         "  memfs serve\n"
@@ -166,7 +186,7 @@ int cmd_serve(int argc, char **argv)
         "  memfs serve --database postgresql://memfs@db.example.com/memfs\n"
     };
     server_options serve = SERVER_OPTIONS_INIT;
-    char address[64];
+    char address[64]; /* at least HTTP_PEER_LEN */
     memfs_error err = MEMFS_ERROR_INIT;
     size_t n_rest;
     cli_exit status;
@@ -180,6 +200,9 @@ int cmd_serve(int argc, char **argv)
         return cli_usage_error(&usage, "--tls-cert and --tls-key go together");
     if (token_file != NULL && access(token_file, R_OK) < 0)
         cli_talk("the token file '%s' cannot be read yet: %s", token_file, strerror(errno));
+    if (manager_take(&manager, &err) < 0 ||
+        !take_sockets(&manager, address, &serve.port, listen != NULL, &err))
+        return cli_fail(&err, NULL);
     log_set_level(is_quiet ? LOG_WARN : LOG_INFO);
     home_path = cli_home(home);
     remote_url = copy_of(remote);
@@ -188,6 +211,7 @@ int cmd_serve(int argc, char **argv)
     hide_secrets(argc, argv);
     warn_of_password(database_url != NULL && database != NULL ? database_url : NULL);
     serve.address = address;
+    serve.manager = &manager;
     serve.remote_url = remote_url;
     serve.remote_token_file = token_file;
     serve.tls_cert = tls_cert;

@@ -192,8 +192,9 @@ typedef struct http_front {
 
 struct http_server {
     http_options options;
-    http_front tcp, local;
-    uint16_t port;
+    http_front tcp[HTTP_MAX_FDS], local;
+    size_t n_tcp;
+    uint16_t port; /* of the first */
     char *socket_path;
     struct http_tls *tls; /* NULL: plain HTTP */
     http_conn_table *conns;
@@ -305,6 +306,15 @@ void http_tls_refresh(http_tls *t, bool is_asked);
 
 MEMFS_CHECK memfs_code http_listen_tcp(const char *address, uint16_t port, int *ret_fd,
                                        uint16_t *ret_port, memfs_error *err);
+/* One that is listening already (http.h, fds); fd stays the caller's.  EINVALID: it is not TCP. */
+MEMFS_CHECK memfs_code http_listen_inherited(int fd, uint16_t *ret_port, memfs_error *err);
+/*
+ * Sockets that were handed down outlive us: who connects from now on waits in their queue for the
+ * next process.  But the library shuts a listening socket down when it ends, and that holds for all
+ * who have it; so it is left with another one, of the same number, that nobody can connect to.  Its
+ * threads still see that somebody waits in the real one, and look in vain until the drain is over.
+ */
+void http_listen_let_go(const int *fds, size_t n);
 /* 0600; a socket that is left from before is replaced, so the caller owns the folder. */
 MEMFS_CHECK memfs_code http_listen_unix(const char *path, int *ret_fd, memfs_error *err);
 

@@ -167,6 +167,7 @@ static void *run_background(void *arg)
         while (!should_stop(s) && home_upkeep_step(s->app.home))
             ;
         auth_tell_failures(s->app.auth, clock_mono_ms());
+        process_reap_orphans();
         refresh_tls(s, false);
     } while (pause_for(s, UPKEEP_PAUSE_MS));
     return NULL;
@@ -300,16 +301,57 @@ static bool is_loopback(const char *address)
            (inet_pton(AF_INET6, address, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6));
 }
 
-/* Beyond this machine memfs listens only when requests need a token (reliability 7). */
-static memfs_code open_auth(server *s, const char *address, memfs_error *err)
+static size_t n_inherited(const server_options *options)
 {
-    memfs_code rc = auth_open(home_state(s->app.home), false, &s->app.auth, err);
+    return options->manager != NULL ? options->manager->n_fds : 0;
+}
 
-    if (rc < 0 || is_loopback(address) || auth_is_on(s->app.auth))
-        return rc;
-    return memfs_fail(err, MEMFS_EDENIED,
-                      "'%s' is reachable from other machines, and nobody needs a token yet; make one "
-                      "first: memfs token create --scope admin", address);
+/*
+ * The first address that others can reach, "" when there is none.  A socket that was handed down is
+ * asked itself: what its unit says, or --listen beside it, is only somebody's word.
+ */
+static memfs_code exposed_address(const server_options *options, char out[HTTP_PEER_LEN],
+                                  memfs_error *err)
+{
+    memfs_code rc = MEMFS_OK;
+    uint16_t port;
+
+    out[0] = '\0';
+    if (n_inherited(options) == 0 && !is_loopback(options->address))
+        snprintf(out, HTTP_PEER_LEN, "%s", options->address);
+    for (size_t i = 0; rc == MEMFS_OK && out[0] == '\0' && i < n_inherited(options); i++) {
+        rc = http_listen_address(options->manager->fds[i], out, &port, err);
+        if (rc == MEMFS_OK && is_loopback(out))
+            out[0] = '\0';
+    }
+    return rc;
+}
+
+/* Tokens and memories on a network, for whoever listens on it. */
+static void warn_of_clear_text(const server_options *options, const char *exposed)
+{
+    if (exposed[0] == '\0' || options->tls_cert != NULL || options->is_behind_proxy)
+        return;
+    log_event(LOG_WARN, "clear_text", "address", exposed, "text",
+              "tokens and memories can be read on the way: use --tls-cert and --tls-key, or "
+              "--behind-proxy where a proxy does TLS", NULL);
+}
+
+/* Beyond this machine memfs listens only when requests need a token (reliability 7). */
+static memfs_code open_auth(server *s, const server_options *options, memfs_error *err)
+{
+    char exposed[HTTP_PEER_LEN];
+    memfs_code rc = exposed_address(options, exposed, err);
+
+    if (rc == MEMFS_OK)
+        rc = auth_open(home_state(s->app.home), false, &s->app.auth, err);
+    if (rc == MEMFS_OK && exposed[0] != '\0' && !auth_is_on(s->app.auth))
+        return memfs_fail(err, MEMFS_EDENIED,
+                          "'%s' is reachable from other machines, and nobody needs a token yet; make "
+                          "one first: memfs token create --scope admin", exposed);
+    if (rc == MEMFS_OK)
+        warn_of_clear_text(options, exposed);
+    return rc;
 }
 
 static server *server_new(const server_options *options)
@@ -379,6 +421,8 @@ static memfs_code start_http(server *s, const server_options *options, memfs_err
     http.max_connections = connections_within_limit(http.max_connections);
     http.address = options->address;
     http.port = options->port;
+    http.n_fds = n_inherited(options);
+    http.fds = http.n_fds > 0 ? options->manager->fds : NULL;
     http.socket_path = socket_path;
     http.routes = APP_ROUTES;
     http.n_routes = APP_N_ROUTES;
@@ -392,16 +436,6 @@ static memfs_code start_http(server *s, const server_options *options, memfs_err
     return http_start(&http, &s->http, err);
 }
 
-/* Tokens and memories on a network, for whoever listens on it. */
-static void warn_of_clear_text(const server_options *options)
-{
-    if (is_loopback(options->address) || options->tls_cert != NULL || options->is_behind_proxy)
-        return;
-    log_event(LOG_WARN, "clear_text", "address", options->address, "text",
-              "tokens and memories can be read on the way: use --tls-cert and --tls-key, or "
-              "--behind-proxy where a proxy does TLS", NULL);
-}
-
 static memfs_code start_parts(server *s, const server_options *options, memfs_error *err)
 {
     home_options home = options->home;
@@ -412,11 +446,9 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
     home.moved_ctx = s;
     rc = home_open(&home, &s->app.home, err);
     if (rc == MEMFS_OK)
-        rc = open_auth(s, options->address, err);
+        rc = open_auth(s, options, err);
     if (rc == MEMFS_OK)
         rc = start_mirror(s, err);
-    if (rc == MEMFS_OK)
-        warn_of_clear_text(options);
     if (rc == MEMFS_OK)
         rc = start_http(s, options, err);
     if (rc == MEMFS_OK && !s->is_transient)
@@ -508,20 +540,38 @@ static void stop_signals(sigset_t *set)
     sigaddset(set, SIGINT);
 }
 
+/* What the service manager did not get it may punish (TimeoutStartSec=): the log says why. */
+static void tell_unheard(memfs_code rc, const memfs_error *err)
+{
+    if (rc < 0)
+        log_event(LOG_WARN, "notify_failed", "reason", err->msg, NULL);
+}
+
+static void tell_ready(const server *s, const manager *m)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+    char status[48];
+
+    snprintf(status, sizeof(status), "serving on port %u", (unsigned)server_port(s));
+    tell_unheard(manager_ready(m, status, &err), &err);
+}
+
 /* SIGHUP: what lies beside the memories is read anew, and connections stay (F30). */
-static void reload(server *s)
+static void reload(server *s, const manager *m)
 {
     memfs_error err = MEMFS_ERROR_INIT;
 
+    tell_unheard(manager_reloading(m, &err), &err);
     if (auth_reload(s->app.auth, &err) < 0)
         log_event(LOG_ERROR, "reload_failed", "what", "tokens", "reason", err.msg, NULL);
     refresh_tls(s, true);
     if (app_reload_remotes(&s->app, &err) < 0)
         log_event(LOG_ERROR, "reload_failed", "what", "remotes", "reason", err.msg, NULL);
     log_event(LOG_INFO, "reload", "text", "tokens, certificate and remotes were read anew", NULL);
+    tell_ready(s, m);
 }
 
-static int wait_for_signal(server *s)
+static int wait_for_signal(server *s, const manager *m)
 {
     sigset_t set;
     int number = 0;
@@ -532,7 +582,7 @@ static int wait_for_signal(server *s)
         if (sigwait(&set, &number) != 0)
             continue;
         if (number == SIGHUP)
-            reload(s);
+            reload(s, m);
     } while (number != SIGTERM && number != SIGINT);
     return number;
 }
@@ -540,6 +590,9 @@ static int wait_for_signal(server *s)
 memfs_code server_run(const server_options *options, void (*ready)(const server *s, void *ctx),
                       void *ctx, memfs_error *err)
 {
+    static const manager nobody = MANAGER_INIT;
+    const manager *m = options->manager != NULL ? options->manager : &nobody;
+    memfs_error unheard = MEMFS_ERROR_INIT;
     sigset_t set;
     server *s;
     memfs_code rc;
@@ -554,7 +607,10 @@ memfs_code server_run(const server_options *options, void (*ready)(const server 
     if (rc < 0)
         return rc;
     ready(s, ctx);
-    log_event(LOG_INFO, "stopping", "signal", wait_for_signal(s) == SIGTERM ? "TERM" : "INT", NULL);
+    tell_ready(s, m);
+    log_event(LOG_INFO, "stopping", "signal", wait_for_signal(s, m) == SIGTERM ? "TERM" : "INT",
+              NULL);
+    tell_unheard(manager_stopping(m, &unheard), &unheard);
     server_stop(s);
     return MEMFS_OK;
 }
