@@ -130,6 +130,8 @@ typedef struct http_connection {
     bool is_timed;       /* TCP; the home's own socket has no clocks */
     http_source *source; /* NULL: not counted */
     http_request *rq;    /* table mutex; NULL between requests */
+    bool has_asked;      /* table mutex */
+    int64_t came_ms;
     atomic_uint turn;    /* changes with the phase */
     atomic_int phase;
     atomic_bool is_ours;                /* waiting for us, not for the client */
@@ -168,7 +170,10 @@ void http_conn_set_phase(http_connection *c, http_phase phase);
  * kernel is asked.  Before the phase becomes IDLE.
  */
 void http_conn_used(http_connection *c, uint64_t n_bytes);
-/* Ends connections without a request; returns how many have one.  fn (may be NULL) sees each. */
+/*
+ * Ends connections without a request, without fn only those that have waited for a first one for a
+ * second; returns how many are left.  fn (may be NULL) sees each request.
+ */
 size_t http_conns_quiesce(http_conn_table *t, void (*fn)(http_request *rq));
 size_t http_conns_count(http_conn_table *t);
 /* The client's address as text; "" for one that is not counted. */
