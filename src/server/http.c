@@ -465,9 +465,10 @@ static enum MHD_Result on_accept(void *cls, const struct sockaddr *address, sock
     /*
      * This is also how a stopping server accepts no more.  MHD_quiesce_daemon() would be the
      * library's way, but in 0.9.75 it races with its own event threads for the listening socket and
-     * then ends the process.
+     * then ends the process.  From a socket that was handed down nobody comes any more by then
+     * (http_listen_let_go); who was just accepted is served.
      */
-    if (atomic_load(&f->server->is_stopping))
+    if (atomic_load(&f->server->is_stopping) && (f->is_owner || f->server->options.fds == NULL))
         return MHD_NO;
     return http_conns_admit(f->server->conns, address) ? MHD_YES : MHD_NO;
 }
