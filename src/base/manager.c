@@ -31,8 +31,8 @@ static memfs_code take_fds(manager *ret, memfs_error *err)
         return MEMFS_OK;
     if (n > MANAGER_MAX_FDS)
         return memfs_fail(err, MEMFS_ELIMIT,
-                          "%llu sockets were handed down, more than %d: list fewer ListenStream= in "
-                          "the socket unit", (unsigned long long)n, MANAGER_MAX_FDS);
+                          "%llu sockets were handed down, more than %d: list fewer ListenStream= "
+                          "in the socket unit", (unsigned long long)n, MANAGER_MAX_FDS);
     for (size_t i = 0; i < n; i++) {
         int fd = MANAGER_FIRST_FD + (int)i;
 
@@ -77,7 +77,7 @@ static memfs_code send_message(const manager *m, const char *message, memfs_erro
         return memfs_fail(err, MEMFS_EINVALID, "the address in NOTIFY_SOCKET is too long");
     memcpy(at.sun_path, m->notify, len);
     if (at.sun_path[0] == '@')
-        at.sun_path[0] = '\0'; /* an abstract name: all of its bytes count, there is no NUL after it */
+        at.sun_path[0] = '\0'; /* an abstract name: its bytes count, there is no NUL after it */
     fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     if (fd >= 0)
         sent = sendto(fd, message, strlen(message), MSG_NOSIGNAL, (struct sockaddr *)&at,

@@ -47,7 +47,8 @@ static void judge(int http_status, const memfs_buf *body, health *ret)
     else if (http_status == 503 && status != NULL && strcmp(status, "starting") == 0)
         ret->status = "starting";
     else
-        memfs_fail(&ret->why, MEMFS_EUNAVAIL, "it answers %s with HTTP %d, which is no memfs' answer",
+        memfs_fail(&ret->why, MEMFS_EUNAVAIL,
+                   "it answers %s with HTTP %d, which is no memfs' answer; check the address",
                    READY_PATH, http_status);
     json_decref(answer);
 }
@@ -141,9 +142,9 @@ int cmd_health(int argc, char **argv)
     };
     const cli_usage usage = {
         "health [--url URL | --home DIR] [--ready] [--json]",
-        "Asks a server how it is, within 5 seconds: 'ok', or 'starting' while it serves and has not\n"
-        "looked at every repository since its start.  Exit status 0 when it answers, with --ready\n"
-        "only at 'ok', else 1.  For health checks of containers and load balancers; needs no token.",
+        "Asks a server how it is, within 5 seconds: 'ok', or 'starting' while it serves and has\n"
+        "not looked at every repository since its start.  Exit status 0 when it answers, with\n"
+        "--ready only at 'ok', else 1.  For checks of containers and load balancers; needs no token.",
         options, ARRAY_LEN(options),
         "  memfs health\n"
         "  memfs health --url http://127.0.0.1:8285 --ready\n"

@@ -347,8 +347,8 @@ static memfs_code open_auth(server *s, const server_options *options, memfs_erro
         rc = auth_open(home_state(s->app.home), false, &s->app.auth, err);
     if (rc == MEMFS_OK && exposed[0] != '\0' && !auth_is_on(s->app.auth))
         return memfs_fail(err, MEMFS_EDENIED,
-                          "'%s' is reachable from other machines, and nobody needs a token yet; make "
-                          "one first: memfs token create --scope admin", exposed);
+                          "'%s' is reachable from other machines, and nobody needs a token yet; "
+                          "make one first: memfs token create --scope admin", exposed);
     if (rc == MEMFS_OK)
         warn_of_clear_text(options, exposed);
     return rc;
