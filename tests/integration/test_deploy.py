@@ -256,7 +256,7 @@ def test_several_sockets_are_served_and_listen_is_left_alone(servers, folder):
         m.close()
 
 
-def test_T03_a_socket_that_others_reach_needs_a_token_whoever_made_it(servers, folder):
+def test_a_socket_that_others_reach_needs_a_token_whoever_made_it(servers, folder):
     """A unit says 127.0.0.1 and a drop-in 0.0.0.0: the socket itself is asked."""
     m = Manager(folder, [listening(), listening("0.0.0.0")])
     try:
@@ -279,7 +279,7 @@ def idle(memfs_bin, folder):
 
 
 @pytest.mark.parametrize("kind", ["unix", "udp", "connected"])
-def test_T03_only_listening_tcp_sockets_are_taken(idle, folder, kind):
+def test_only_listening_tcp_sockets_are_taken(idle, folder, kind):
     if kind == "unix":
         odd = socket.socket(socket.AF_UNIX)
         odd.bind(str(folder / "sock"))
