@@ -464,11 +464,12 @@ def test_compose_files_are_what_compose_takes(files, folder):
 def test_every_name_in_a_compose_file_is_known_to_the_program(files, serve_options):
     known = known_variables()
     for path in files:
-        for service in yaml.safe_load(path.read_text())["services"].values():
+        for name, service in yaml.safe_load(path.read_text())["services"].items():
+            if not name.startswith("memfs"):
+                continue
             for variable in service.get("environment", {}):
-                if variable.startswith(("MEMFS_", "LETTA_MEMFS_")):
-                    assert variable in known, (path.name, variable)
-            if str(service.get("image", "")).startswith("memfs:"):
+                assert variable in known, (path.name, variable)
+            if "image" in service:
                 words = service.get("command", ["serve"])
                 assert isinstance(words, list) and words[0] == "serve", words
                 options = {w for w in words if w.startswith("--")}
