@@ -299,16 +299,16 @@ def test_only_listening_tcp_sockets_are_taken(idle, folder, kind):
 
 def test_a_server_is_started_by_the_first_who_connects(servers):
     """With systemd's own tool."""
-    with listening() as free:
-        port = free.getsockname()[1]
     s = servers(start=False)
-    with open(s.log_path, "ab") as log:
-        activator = subprocess.Popen(["systemd-socket-activate", "-l", f"127.0.0.1:{port}",
-                                      *(f"--setenv={k}={v}" for k, v in s.environment().items()),
-                                      s.binary, "serve", "--home", s.home],
-                                     stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
-    s.process, s.port = activator, port       # it becomes the server
-    until("nobody listens", lambda: "Listening on" in s.log())
+    while not s.running:                        # it cannot choose a port, and a free one may be taken
+        with listening() as free:
+            s.port = port = free.getsockname()[1]
+        with open(s.log_path, "ab") as log:
+            s.process = subprocess.Popen(       # which becomes the server
+                ["systemd-socket-activate", "-l", f"127.0.0.1:{port}",
+                 *(f"--setenv={k}={v}" for k, v in s.environment().items()), s.binary, "serve", "--home", s.home],
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
+        until("nobody listens", lambda: f"Listening on 127.0.0.1:{port}" in s.log() or not s.running)
     assert "memfs: listening" not in s.log()
     assert status_of(ask(port)) == 200
     until("it does not say where", lambda: f"memfs: listening on http://127.0.0.1:{port}" in s.log())
@@ -338,10 +338,11 @@ def test_F03_as_process_1_it_reaps_orphans_and_ends_when_it_is_told(servers):
     s.start()
     server = until("unshare starts nothing", lambda: children_of(s.pid))[0]
     # an orphan: its parent, in the same pid namespace, ends first
-    subprocess.run(["nsenter", f"--pid=/proc/{server}/ns/pid", "--", "sh", "-c", "sleep 1 >/dev/null 2>&1 &"],
+    subprocess.run(["nsenter", f"--pid=/proc/{server}/ns/pid", "--", "sh", "-c", "sleep 1000 >/dev/null 2>&1 &"],
                    check=True, timeout=PATIENCE, stdin=subprocess.DEVNULL)
     orphan = until("the orphan is not the server's", lambda: [
         pid for pid in children_of(server) if (state_and_name(pid) or "  ")[1] == "sleep"])[0]
+    os.kill(orphan, signal.SIGKILL)
     until("the orphan is never reaped", lambda: state_and_name(orphan) is None)
     agent = new_agent()
     assert s.tip(agent) == wire.GENESIS, "its own children are still waited for"
