@@ -334,7 +334,8 @@ def state_and_name(pid):
 
 
 def test_F03_as_process_1_it_reaps_orphans_and_ends_when_it_is_told(servers):
-    s = servers(start=False, prefix=["unshare", "--pid", "--fork", "--kill-child"], watch=False)
+    s = servers(start=False, watch=False,
+                prefix=["unshare", "--pid", "--mount-proc", "--fork", "--kill-child"])
     s.start()
     server = until("unshare starts nothing", lambda: children_of(s.pid))[0]
     # an orphan: its parent, in the same pid namespace, ends first
