@@ -24,6 +24,7 @@
 #include "server/webhooks.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -303,6 +304,7 @@ static bool is_loopback(const char *address)
 
 static size_t n_inherited(const server_options *options)
 {
+    static_assert(MANAGER_MAX_FDS <= HTTP_MAX_FDS, "the front takes all that are handed down");
     return options->manager != NULL ? options->manager->n_fds : 0;
 }
 
