@@ -223,7 +223,7 @@ SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:log_path=stderr",
 
 # The integration tests.  The parts of a phase may run beside each other.
 SERVER = [["auth", "crash", "durability", "faults"],
-          ["attacks", "git_http", "http_front", "main_job", "owner", "policy", "rest", "rest_agents",
+          ["attacks", "deploy", "git_http", "http_front", "main_job", "owner", "policy", "rest", "rest_agents",
            "rest_blocks", "service", "tls", "vectors"]]
 
 # Those of the mirror: remotes, webhooks, fleets.

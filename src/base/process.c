@@ -226,8 +226,24 @@ static struct {
     const void *owner;
 } *listed;
 static size_t n_listed, cap_listed;
+static size_t n_unlisted; /* children of ours that are just being started or reaped */
 static process_waiting *waits;
 static _Thread_local const void *current_owner;
+
+static void list_expect(void)
+{
+    pthread_mutex_lock(&list_mutex);
+    n_unlisted++;
+    pthread_mutex_unlock(&list_mutex);
+}
+
+/* What was expected is listed, could not be started, or was reaped. */
+static void list_settle(void)
+{
+    pthread_mutex_lock(&list_mutex);
+    n_unlisted--;
+    pthread_mutex_unlock(&list_mutex);
+}
 
 static void list_add(pid_t pid)
 {
@@ -241,6 +257,14 @@ static void list_add(pid_t pid)
     pthread_mutex_unlock(&list_mutex);
 }
 
+static bool is_listed(pid_t pid)
+{
+    for (size_t i = 0; i < n_listed; i++)
+        if (listed[i].pid == pid)
+            return true;
+    return false;
+}
+
 static void list_remove(pid_t pid)
 {
     pthread_mutex_lock(&list_mutex);
@@ -250,6 +274,30 @@ static void list_remove(pid_t pid)
         listed[i] = listed[--n_listed];
         break;
     }
+    n_unlisted++;
+    pthread_mutex_unlock(&list_mutex);
+}
+
+/* One that has ended and belongs to nobody else here; 0: none that can be told at this moment. */
+static pid_t ended_orphan(void)
+{
+    siginfo_t info = { 0 };
+
+    if (n_unlisted > 0 || waitid(P_ALL, 0, &info, WEXITED | WNOHANG | WNOWAIT) < 0 ||
+        is_listed(info.si_pid))
+        return 0;
+    return info.si_pid;
+}
+
+void process_reap_orphans(void)
+{
+    pid_t pid;
+
+    if (getpid() != 1)
+        return;
+    pthread_mutex_lock(&list_mutex);
+    while ((pid = ended_orphan()) > 0)
+        waitpid(pid, NULL, WNOHANG);
     pthread_mutex_unlock(&list_mutex);
 }
 
@@ -310,6 +358,7 @@ memfs_code process_start(const process_spec *spec, process *ret, memfs_error *er
 {
     _cleanup_(pipes_dispose) pipes p = { { -1, -1, -1 }, { -1, -1, -1 } };
     memfs_code rc;
+    int number;
     pid_t pid;
 
     if (spec->argv[0] == NULL || spec->argv[0][0] != '/')
@@ -317,10 +366,14 @@ memfs_code process_start(const process_spec *spec, process *ret, memfs_error *er
     rc = pipes_open(&p, err);
     if (rc < 0)
         return rc;
-    errno = spawn(spec, &p, &pid);
-    if (errno != 0)
+    list_expect();
+    number = spawn(spec, &p, &pid);
+    if (number == 0)
+        list_add(pid);
+    list_settle();
+    errno = number;
+    if (number != 0)
         return memfs_fail_errno(err, "could not start '%s'", program_name(spec));
-    list_add(pid);
     ret->pid = pid;
     ret->in = p.ours[0];
     ret->out = p.ours[1];
@@ -381,6 +434,7 @@ static int reap(process *p)
     do {
         got = waitpid(p->pid, &status, 0);
     } while (got < 0 && errno == EINTR);
+    list_settle();
     p->pid = 0;
     if (got < 0)
         return 128;

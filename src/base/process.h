@@ -76,6 +76,12 @@ void process_end_all(void);
 void process_mark(const void *owner);
 void process_end_of(const void *owner);
 /*
+ * As process 1 of a container we inherit what children of ours left behind: reaps those of them that
+ * have ended, and no child that process_start() began.  Does not wait; for every other process it
+ * does nothing.  Once a second is often enough.
+ */
+void process_reap_orphans(void);
+/*
  * A wait of this thread's own, for the network say, that the two above are to end as they end
  * children: it looks at process_waiting_is_ended() every now and then.  The value is
  * the caller's and lives from begin to end.

@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 
 #include "base/log.h"
+#include "base/manager.h"
 #include "base/mem.h"
 #include "cli/letta_options.h"
 #include "server/server.h"
@@ -140,8 +141,26 @@ static policy policy_from(bool is_lenient, bool is_strict)
     return p;
 }
 
+/*
+ * With sockets of a service manager there is no address to choose: the first one's is told.  False:
+ * they are no good, and the reason is said.
+ */
+static bool take_sockets(const manager *m, char address[HTTP_PEER_LEN], uint16_t *ret_port,
+                         bool is_listen_given, memfs_error *err)
+{
+    if (m->n_fds == 0)
+        return true;
+    if (http_listen_address(m->fds[0], address, ret_port, err) < 0)
+        return false;
+    if (is_listen_given)
+        cli_talk("--listen and $MEMFS_LISTEN are ignored: the service manager handed down %zu "
+                 "socket(s), the first for %s port %u", m->n_fds, address, (unsigned)*ret_port);
+    return true;
+}
+
 int cmd_serve(int argc, char **argv)
 {
+    _cleanup_(manager_dispose) manager manager = MANAGER_INIT;
     _cleanup_(mem_freep) char *home_path = NULL, *remote_url = NULL, *database_url = NULL;
     _cleanup_(mem_freep) char *letta_url = NULL, *upstream_url = NULL;
     const char *home = NULL, *listen = getenv("MEMFS_LISTEN"), *remote = NULL, *token_file = NULL;
@@ -191,7 +210,8 @@ int cmd_serve(int argc, char **argv)
         "Serves agents' memories: git at /v1/git/AGENT_ID/state.git, blocks and agents at /v1.\n"
         "When a push returns, its blocks are there.  Other machines are served as soon as there is a\n"
         "token ('memfs token create') and --listen names an address of theirs.  A certificate that is\n"
-        "renewed on disk is shown within seconds; connections stay.\n"
+        "renewed on disk is shown within seconds; connections stay.  Sockets that systemd hands down take\n"
+        "the place of --listen.\n"
         "LETTA_MEMFS_BLOCK_PATH_PREFIXES limits which files become blocks.\n"
         "With --upstream it is one address for git and a Letta server, whose own check decides who may.",
         options, ARRAY_LEN(options),
@@ -205,7 +225,7 @@ int cmd_serve(int argc, char **argv)
         "  memfs serve --upstream http://letta:8283\n"
     };
     server_options serve = SERVER_OPTIONS_INIT;
-    char address[64];
+    char address[64]; /* at least HTTP_PEER_LEN */
     memfs_error err = MEMFS_ERROR_INIT;
     size_t n_rest;
     cli_exit status;
@@ -222,6 +242,9 @@ int cmd_serve(int argc, char **argv)
     if ((replicas == 0 && replicas_text != NULL && replicas_text[0] != '\0' &&
          !str_to_u64(str_of(replicas_text), UINT32_MAX, &replicas)) || replicas > MAX_REPLICAS)
         return cli_usage_error(&usage, "--replicas needs a number from 1 to %d", MAX_REPLICAS);
+    if (manager_take(&manager, &err) < 0 ||
+        !take_sockets(&manager, address, &serve.port, listen != NULL, &err))
+        return cli_fail(&err, NULL);
     log_set_level(is_quiet ? LOG_WARN : LOG_INFO);
     home_path = cli_home(home);
     remote_url = copy_of(remote);
@@ -233,6 +256,7 @@ int cmd_serve(int argc, char **argv)
     cli_hide_secrets(argc, argv);
     serve.address = address;
     serve.upstream = upstream_url;
+    serve.manager = &manager;
     serve.remote_url = remote_url;
     serve.remote_token_file = token_file;
     serve.tls_cert = tls_cert;

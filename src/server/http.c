@@ -444,7 +444,7 @@ static enum MHD_Result on_access(void *cls, struct MHD_Connection *mhd, const ch
 /* How long the request was, to the byte; 0: not known. */
 static uint64_t bytes_of(const http_request *rq)
 {
-    bool is_tls = rq->front == &rq->server->tcp && rq->server->tls != NULL;
+    bool is_tls = !rq->front->is_owner && rq->server->tls != NULL;
 
     return is_tls || rq->is_chunked || rq->head_bytes == 0 ? 0 : rq->head_bytes + rq->n_body;
 }
@@ -500,9 +500,10 @@ static enum MHD_Result on_accept(void *cls, const struct sockaddr *address, sock
     /*
      * This is also how a stopping server accepts no more.  MHD_quiesce_daemon() would be the
      * library's way, but in 0.9.75 it races with its own event threads for the listening socket and
-     * then ends the process.
+     * then ends the process.  From a socket that was handed down nobody comes any more by then
+     * (http_listen_let_go); who was just accepted is served.
      */
-    if (atomic_load(&f->server->is_stopping))
+    if (atomic_load(&f->server->is_stopping) && (f->is_owner || f->server->options.fds == NULL))
         return MHD_NO;
     return http_conns_admit(f->server->conns, address) ? MHD_YES : MHD_NO;
 }
@@ -532,7 +533,7 @@ static memfs_code start_front(http_server *s, http_front *f, int fd, size_t n_th
                               memfs_error *err)
 {
     static char priorities[] = HTTP_TLS_PRIORITIES;
-    bool is_tls = f == &s->tcp && s->tls != NULL;
+    bool is_tls = !f->is_owner && s->tls != NULL;
     struct MHD_OptionItem some[4] = { { MHD_OPTION_END, 0, NULL } }, *at = some;
     unsigned flags = MHD_USE_EPOLL_INTERNAL_THREAD | MHD_ALLOW_SUSPEND_RESUME;
 
@@ -565,20 +566,44 @@ static memfs_code start_front(http_server *s, http_front *f, int fd, size_t n_th
     return memfs_fail(err, MEMFS_EUNAVAIL, "could not start the HTTP server");
 }
 
+static size_t n_event_threads(const http_options *o)
+{
+    return o->n_event_threads > 0 ? o->n_event_threads : clamp(n_cores(), 1, 8);
+}
+
+/* The event threads are shared out: several sockets are several names of one server. */
+static memfs_code start_inherited(http_server *s, memfs_error *err)
+{
+    const http_options *o = &s->options;
+    size_t n_threads = clamp(n_event_threads(o) / o->n_fds, 1, 8);
+    uint16_t port;
+    memfs_code rc = MEMFS_OK;
+
+    for (size_t i = 0; rc == MEMFS_OK && i < o->n_fds; i++) {
+        rc = http_listen_inherited(o->fds[i], &port, err);
+        if (rc == MEMFS_OK && i == 0)
+            s->port = port;
+        if (rc == MEMFS_OK)
+            rc = start_front(s, &s->tcp[s->n_tcp++], o->fds[i], n_threads, err);
+    }
+    return rc;
+}
+
 static memfs_code start_fronts(http_server *s, memfs_error *err)
 {
     const http_options *o = &s->options;
-    size_t n_threads = o->n_event_threads > 0 ? o->n_event_threads : clamp(n_cores(), 1, 8);
     memfs_code rc = MEMFS_OK;
     int fd;
 
     s->local.is_owner = true;
     if (o->tls_cert != NULL)
         rc = http_tls_open(o->tls_cert, o->tls_key, &s->tls, err);
-    if (rc == MEMFS_OK && o->address != NULL) {
+    if (rc == MEMFS_OK && o->n_fds > 0)
+        rc = start_inherited(s, err);
+    else if (rc == MEMFS_OK && o->address != NULL) {
         rc = http_listen_tcp(o->address, o->port, &fd, &s->port, err);
         if (rc == MEMFS_OK)
-            rc = start_front(s, &s->tcp, fd, n_threads, err);
+            rc = start_front(s, &s->tcp[s->n_tcp++], fd, n_event_threads(o), err);
     }
     if (rc == MEMFS_OK && s->socket_path != NULL) {
         rc = http_listen_unix(s->socket_path, &fd, err);
@@ -666,6 +691,8 @@ size_t http_drain(http_server *s, int64_t grace_ms)
     int64_t until = clock_mono_ms() + grace_ms;
     size_t n;
 
+    http_listen_let_go(s->options.fds, s->options.n_fds);
+    s->options.n_fds = 0;
     if (!atomic_exchange(&s->is_stopping, true) && s->socket_path != NULL)
         unlink(s->socket_path);
     while ((n = http_conns_quiesce(s->conns, NULL)) > 0 && clock_mono_ms() < until)
@@ -691,7 +718,8 @@ size_t http_stop(http_server *s, int64_t grace_ms, bool *ret_is_stuck)
     if (is_stuck)
         return n_cut; /* the process is about to end; freeing below a running handler helps nobody
                        */
-    stop_front(&s->tcp);
+    for (size_t i = 0; i < s->n_tcp; i++)
+        stop_front(&s->tcp[i]);
     stop_front(&s->local);
     server_dispose(s);
     return n_cut;

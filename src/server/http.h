@@ -93,9 +93,13 @@ typedef struct http_route {
     http_quick quick;
 } http_route;
 
+#define HTTP_MAX_FDS 8
 typedef struct http_options {
     const char *address; /* "127.0.0.1", "::1"; NULL: no TCP */
     uint16_t port;       /* 0: any */
+    /* listening TCP sockets, in place of address; given, closed at the end, never shut down */
+    const int *fds;
+    size_t n_fds;        /* at most HTTP_MAX_FDS */
     const char *socket_path; /* NULL: none */
     const char *tls_cert, *tls_key; /* PEM files; NULL: plain HTTP.  Of one server a process */
     const http_route *routes;
@@ -111,6 +115,12 @@ typedef struct http_options {
     bool is_quiet;             /* no line in the log for each request */
 } http_options;
 extern const http_options HTTP_OPTIONS_DEFAULT;
+
+/* An IP address as text. */
+#define HTTP_PEER_LEN 46
+/* What a socket that was made elsewhere listens on.  EINVALID: it is no listening TCP socket. */
+MEMFS_CHECK memfs_code http_listen_address(int fd, char out[HTTP_PEER_LEN], uint16_t *ret_port,
+                                           memfs_error *err);
 
 /* life cycle */
 MEMFS_CHECK memfs_code http_start(const http_options *options, http_server **ret,
@@ -149,7 +159,6 @@ const void *http_principal(const http_request *rq);
 /* Did it come over the home's own socket? */
 bool http_is_owner(const http_request *rq);
 /* The address of the client, "" over the socket.  For the gate: event threads only. */
-#define HTTP_PEER_LEN 46
 void http_peer(const http_request *rq, char out[HTTP_PEER_LEN]);
 memfs_str http_body(const http_request *rq); /* BODY routes, and within http_quick */
 /* A few words for this request's line in the log: "push main 1a2b..3c4d". */

@@ -52,6 +52,7 @@
 #define N_BUCKETS 256
 #define CLOSED_BY_PEER 8 /* TCP_CLOSE_WAIT, of a header that cannot stand beside linux/tcp.h */
 #define CLOSED 7         /* TCP_CLOSE */
+#define FIRST_REQUEST_MS 1000
 #define LEFT_TICKS 2 /* so that what was read a moment ago has been looked at */
 
 struct http_source {
@@ -171,7 +172,7 @@ http_connection *http_conns_add(http_conn_table *t, int fd, const struct sockadd
 
     c->fd = fd;
     c->is_timed = address_bytes(address, bytes);
-    c->phase_ms = c->counted_ms = clock_mono_ms();
+    c->came_ms = c->phase_ms = c->counted_ms = clock_mono_ms();
     pthread_mutex_lock(&t->mutex);
     if (c->is_timed)
         c->source = source_ref(t, bytes);
@@ -207,6 +208,7 @@ void http_conn_set_request(http_conn_table *t, http_connection *c, http_request 
 {
     pthread_mutex_lock(&t->mutex);
     c->rq = rq;
+    c->has_asked = true;
     pthread_mutex_unlock(&t->mutex);
 }
 
@@ -228,13 +230,19 @@ size_t http_conns_count(http_conn_table *t)
     return n;
 }
 
+/* Its first request is on the way, most likely: who has just come is not sent away unheard. */
+static bool is_about_to_ask(const http_connection *c)
+{
+    return !c->has_asked && clock_mono_ms() - c->came_ms < FIRST_REQUEST_MS;
+}
+
 size_t http_conns_quiesce(http_conn_table *t, void (*fn)(http_request *rq))
 {
     size_t n = 0;
 
     pthread_mutex_lock(&t->mutex);
     for (http_connection *c = t->first; c != NULL; c = c->next) {
-        if (c->rq == NULL)
+        if (c->rq == NULL && (fn != NULL || !is_about_to_ask(c)))
             shutdown(c->fd, SHUT_RDWR);
         else
             n++;

@@ -130,6 +130,8 @@ typedef struct http_connection {
     bool is_timed;       /* TCP; the home's own socket has no clocks */
     http_source *source; /* NULL: not counted */
     http_request *rq;    /* table mutex; NULL between requests */
+    bool has_asked;      /* table mutex */
+    int64_t came_ms;
     atomic_uint turn;    /* changes with the phase */
     atomic_int phase;
     atomic_bool is_ours;                /* waiting for us, not for the client */
@@ -170,7 +172,10 @@ void http_conn_set_phase(http_connection *c, http_phase phase);
  * kernel is asked.  Before the phase becomes IDLE.
  */
 void http_conn_used(http_connection *c, uint64_t n_bytes);
-/* Ends connections without a request; returns how many have one.  fn (may be NULL) sees each. */
+/*
+ * Ends connections without a request, without fn only those that have waited for a first one for a
+ * second; returns how many are left.  fn (may be NULL) sees each request.
+ */
 size_t http_conns_quiesce(http_conn_table *t, void (*fn)(http_request *rq));
 size_t http_conns_count(http_conn_table *t);
 /* The client's address as text; "" for one that is not counted. */
@@ -194,8 +199,9 @@ typedef struct http_front {
 
 struct http_server {
     http_options options;
-    http_front tcp, local;
-    uint16_t port;
+    http_front tcp[HTTP_MAX_FDS], local;
+    size_t n_tcp;
+    uint16_t port; /* of the first */
     char *socket_path;
     struct http_tls *tls; /* NULL: plain HTTP */
     http_conn_table *conns;
@@ -326,6 +332,15 @@ void http_tls_refresh(http_tls *t, bool is_asked);
 
 MEMFS_CHECK memfs_code http_listen_tcp(const char *address, uint16_t port, int *ret_fd,
                                        uint16_t *ret_port, memfs_error *err);
+/* One that is listening already (http.h, fds); fd stays the caller's.  EINVALID: it is not TCP. */
+MEMFS_CHECK memfs_code http_listen_inherited(int fd, uint16_t *ret_port, memfs_error *err);
+/*
+ * Sockets that were handed down outlive us: who connects from now on waits in their queue for the
+ * next process.  But the library shuts a listening socket down when it ends, and that holds for all
+ * who have it; so it is left with another one, of the same number, that nobody can connect to.  Its
+ * threads still see that somebody waits in the real one, and look in vain until the drain is over.
+ */
+void http_listen_let_go(const int *fds, size_t n);
 /* 0600; a socket that is left from before is replaced, so the caller owns the folder. */
 MEMFS_CHECK memfs_code http_listen_unix(const char *path, int *ret_fd, memfs_error *err);
 

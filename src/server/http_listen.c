@@ -1,5 +1,5 @@
 /*
- * http_listen.c - the two kinds of sockets that are listened on.
+ * http_listen.c - the sockets that are listened on: ours, and those a service manager hands down.
  *
  * A unix socket's address has room for 107 bytes of path, and data folders lie deeper than that, so
  * it is bound by way of the folder's descriptor: /proc/self/fd/N/socket.  Its mode is set before it
@@ -49,24 +49,56 @@ static bool parse_address(const char *text, uint16_t port, struct sockaddr_stora
     return false;
 }
 
-static memfs_code bound_port(int fd, uint16_t *ret, memfs_error *err)
+memfs_code http_listen_address(int fd, char out[HTTP_PEER_LEN], uint16_t *ret_port,
+                               memfs_error *err)
 {
-    struct sockaddr_storage at;
-    socklen_t len = sizeof(at);
+    struct sockaddr_storage at = { .ss_family = AF_UNSPEC };
+    const struct sockaddr_in6 *v6 = (const struct sockaddr_in6 *)(const void *)&at;
+    const struct sockaddr_in *v4 = (const struct sockaddr_in *)(const void *)&at;
+    int is_listening = 0;
+    socklen_t len = sizeof(at), n = sizeof(is_listening);
 
-    if (getsockname(fd, (struct sockaddr *)&at, &len) < 0)
-        return memfs_fail_errno(err, "could not read the port");
+    if (getsockname(fd, (struct sockaddr *)&at, &len) < 0 ||
+        getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is_listening, &n) < 0)
+        return memfs_fail_errno(err, "could not read what descriptor %d listens on", fd);
+    if ((at.ss_family != AF_INET && at.ss_family != AF_INET6) || !is_listening)
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "descriptor %d is no listening TCP socket: in the socket unit, use "
+                          "ListenStream= with a port, and Accept=no", fd);
     if (at.ss_family == AF_INET6)
-        *ret = ntohs(((struct sockaddr_in6 *)(void *)&at)->sin6_port);
+        inet_ntop(AF_INET6, &v6->sin6_addr, out, HTTP_PEER_LEN);
     else
-        *ret = ntohs(((struct sockaddr_in *)(void *)&at)->sin_port);
+        inet_ntop(AF_INET, &v4->sin_addr, out, HTTP_PEER_LEN);
+    *ret_port = ntohs(at.ss_family == AF_INET6 ? v6->sin6_port : v4->sin_port);
     return MEMFS_OK;
+}
+
+memfs_code http_listen_inherited(int fd, uint16_t *ret_port, memfs_error *err)
+{
+    char address[HTTP_PEER_LEN];
+    memfs_code rc = http_listen_address(fd, address, ret_port, err);
+    int flags = rc == MEMFS_OK ? fcntl(fd, F_GETFL) : 0;
+
+    /* whoever has the other end of it only waits for it to be readable, and does not mind */
+    if (flags < 0 || (rc == MEMFS_OK && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0))
+        return memfs_fail_errno(err, "could not use the socket of descriptor %d", fd);
+    return rc;
+}
+
+void http_listen_let_go(const int *fds, size_t n)
+{
+    int dead = n > 0 ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
+
+    for (size_t i = 0; dead >= 0 && i < n; i++)
+        dup3(dead, fds[i], O_CLOEXEC);
+    fd_close(&dead);
 }
 
 memfs_code http_listen_tcp(const char *address, uint16_t port, int *ret_fd, uint16_t *ret_port,
                            memfs_error *err)
 {
     _cleanup_(fd_close) int fd = -1;
+    char bound[HTTP_PEER_LEN];
     struct sockaddr_storage at;
     socklen_t len;
     int on = 1;
@@ -82,7 +114,7 @@ memfs_code http_listen_tcp(const char *address, uint16_t port, int *ret_fd, uint
         return memfs_fail(err, MEMFS_EUNAVAIL, "port %u of %s is taken", port, address);
     if (listen(fd, BACKLOG) < 0)
         return memfs_fail_errno(err, "could not listen on %s port %u", address, port);
-    rc = bound_port(fd, ret_port, err);
+    rc = http_listen_address(fd, bound, ret_port, err);
     if (rc < 0)
         return rc;
     *ret_fd = fd;

@@ -31,6 +31,7 @@
 #include "server/webhooks.h"
 
 #include <arpa/inet.h>
+#include <assert.h>
 #include <errno.h>
 #include <pthread.h>
 #include <signal.h>
@@ -209,6 +210,7 @@ static void *run_background(void *arg)
         while (!should_stop(s) && home_upkeep_step(s->app.home))
             ;
         auth_tell_failures(s->app.auth, clock_mono_ms());
+        process_reap_orphans();
         refresh_tls(s, false);
     } while (pause_for(s, UPKEEP_PAUSE_MS));
     return NULL;
@@ -377,6 +379,43 @@ static bool is_loopback(const char *address)
            (inet_pton(AF_INET6, address, &v6) == 1 && IN6_IS_ADDR_LOOPBACK(&v6));
 }
 
+static size_t n_inherited(const server_options *options)
+{
+    static_assert(MANAGER_MAX_FDS <= HTTP_MAX_FDS, "the front takes all that are handed down");
+    return options->manager != NULL ? options->manager->n_fds : 0;
+}
+
+/*
+ * The first address that others can reach, "" when there is none.  A socket that was handed down is
+ * asked itself: what its unit says, or --listen beside it, is only somebody's word.
+ */
+static memfs_code exposed_address(const server_options *options, char out[HTTP_PEER_LEN],
+                                  memfs_error *err)
+{
+    memfs_code rc = MEMFS_OK;
+    uint16_t port;
+
+    out[0] = '\0';
+    if (n_inherited(options) == 0 && !is_loopback(options->address))
+        snprintf(out, HTTP_PEER_LEN, "%s", options->address);
+    for (size_t i = 0; rc == MEMFS_OK && out[0] == '\0' && i < n_inherited(options); i++) {
+        rc = http_listen_address(options->manager->fds[i], out, &port, err);
+        if (rc == MEMFS_OK && is_loopback(out))
+            out[0] = '\0';
+    }
+    return rc;
+}
+
+/* Tokens and memories on a network, for whoever listens on it. */
+static void warn_of_clear_text(const server_options *options, const char *exposed)
+{
+    if (exposed[0] == '\0' || options->tls_cert != NULL || options->is_behind_proxy)
+        return;
+    log_event(LOG_WARN, "clear_text", "address", exposed, "text",
+              "tokens and memories can be read on the way: use --tls-cert and --tls-key, or "
+              "--behind-proxy where a proxy does TLS", NULL);
+}
+
 static bool is_peer(const uint8_t *hash, void *ctx)
 {
     return home_knows_peer(((server *)ctx)->app.home, hash);
@@ -384,20 +423,25 @@ static bool is_peer(const uint8_t *hash, void *ctx)
 
 /*
  * Beyond this machine memfs listens only when requests need a token (reliability 7), or come from a
- * Letta server that is believed; then all others need one.
+ * Letta server that is believed, when all others need one, or when one that stands behind judges them.
  */
-static memfs_code open_auth(server *s, const char *address, memfs_error *err)
+static memfs_code open_auth(server *s, const server_options *options, memfs_error *err)
 {
-    bool is_forced = s->app.service != NULL && !is_loopback(address);
-    memfs_code rc = auth_open(home_state(s->app.home), is_forced, &s->app.auth, err);
+    char exposed[HTTP_PEER_LEN];
+    memfs_code rc = exposed_address(options, exposed, err);
 
     if (rc == MEMFS_OK)
-        auth_set_peers(s->app.auth, is_peer, s);
-    if (rc < 0 || is_loopback(address) || auth_is_on(s->app.auth) || s->app.gateway != NULL)
+        rc = auth_open(home_state(s->app.home), s->app.service != NULL && exposed[0] != '\0',
+                       &s->app.auth, err);
+    if (rc < 0)
         return rc;
-    return memfs_fail(err, MEMFS_EDENIED,
-                      "'%s' is reachable from other machines, and nobody needs a token yet; make one "
-                      "first: memfs token create --scope admin", address);
+    auth_set_peers(s->app.auth, is_peer, s);
+    if (exposed[0] != '\0' && !auth_is_on(s->app.auth) && s->app.gateway == NULL)
+        return memfs_fail(err, MEMFS_EDENIED,
+                          "'%s' is reachable from other machines, and nobody needs a token yet; "
+                          "make one first: memfs token create --scope admin", exposed);
+    warn_of_clear_text(options, exposed);
+    return MEMFS_OK;
 }
 
 static server *server_new(const server_options *options)
@@ -471,6 +515,8 @@ static memfs_code start_http(server *s, const server_options *options, memfs_err
         connections_within_limit(http.max_connections, s->app.gateway != NULL ? 2 : 1);
     http.address = options->address;
     http.port = options->port;
+    http.n_fds = n_inherited(options);
+    http.fds = http.n_fds > 0 ? options->manager->fds : NULL;
     http.socket_path = socket_path;
     http.routes = APP_ROUTES;
     http.n_routes = APP_N_ROUTES;
@@ -484,16 +530,6 @@ static memfs_code start_http(server *s, const server_options *options, memfs_err
         http.max_per_source = http.max_connections;
     http.is_quiet = options->is_transient;
     return http_start(&http, &s->http, err);
-}
-
-/* Tokens and memories on a network, for whoever listens on it. */
-static void warn_of_clear_text(const server_options *options)
-{
-    if (is_loopback(options->address) || options->tls_cert != NULL || options->is_behind_proxy)
-        return;
-    log_event(LOG_WARN, "clear_text", "address", options->address, "text",
-              "tokens and memories can be read on the way: use --tls-cert and --tls-key, or "
-              "--behind-proxy where a proxy does TLS", NULL);
 }
 
 static memfs_code open_gateway(server *s, const server_options *options, memfs_error *err)
@@ -521,13 +557,11 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
     if (rc == MEMFS_OK && options->letta.root != NULL)
         rc = service_open(&options->letta, home.path, &s->app.service, err);
     if (rc == MEMFS_OK)
-        rc = open_auth(s, options->address, err);
+        rc = open_auth(s, options, err);
     if (rc == MEMFS_OK)
         rc = start_mirror(s, err);
     if (rc == MEMFS_OK && s->app.service != NULL)
         rc = service_start(s->app.service, s->app.home, s->app.mirror, err);
-    if (rc == MEMFS_OK)
-        warn_of_clear_text(options);
     if (rc == MEMFS_OK)
         rc = start_http(s, options, err);
     if (rc == MEMFS_OK && !s->is_transient)
@@ -626,20 +660,38 @@ static void stop_signals(sigset_t *set)
     sigaddset(set, SIGINT);
 }
 
+/* What the service manager did not get it may punish (TimeoutStartSec=): the log says why. */
+static void tell_unheard(memfs_code rc, const memfs_error *err)
+{
+    if (rc < 0)
+        log_event(LOG_WARN, "notify_failed", "reason", err->msg, NULL);
+}
+
+static void tell_ready(const server *s, const manager *m)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+    char status[48];
+
+    snprintf(status, sizeof(status), "serving on port %u", (unsigned)server_port(s));
+    tell_unheard(manager_ready(m, status, &err), &err);
+}
+
 /* SIGHUP: what lies beside the memories is read anew, and connections stay (F30). */
-static void reload(server *s)
+static void reload(server *s, const manager *m)
 {
     memfs_error err = MEMFS_ERROR_INIT;
 
+    tell_unheard(manager_reloading(m, &err), &err);
     if (auth_reload(s->app.auth, &err) < 0)
         log_event(LOG_ERROR, "reload_failed", "what", "tokens", "reason", err.msg, NULL);
     refresh_tls(s, true);
     if (app_reload_remotes(&s->app, &err) < 0)
         log_event(LOG_ERROR, "reload_failed", "what", "remotes", "reason", err.msg, NULL);
     log_event(LOG_INFO, "reload", "text", "tokens, certificate and remotes were read anew", NULL);
+    tell_ready(s, m);
 }
 
-static int wait_for_signal(server *s)
+static int wait_for_signal(server *s, const manager *m)
 {
     sigset_t set;
     int number = 0;
@@ -650,7 +702,7 @@ static int wait_for_signal(server *s)
         if (sigwait(&set, &number) != 0)
             continue;
         if (number == SIGHUP)
-            reload(s);
+            reload(s, m);
     } while (number != SIGTERM && number != SIGINT);
     return number;
 }
@@ -658,6 +710,9 @@ static int wait_for_signal(server *s)
 memfs_code server_run(const server_options *options, void (*ready)(const server *s, void *ctx),
                       void *ctx, memfs_error *err)
 {
+    static const manager nobody = MANAGER_INIT;
+    const manager *m = options->manager != NULL ? options->manager : &nobody;
+    memfs_error unheard = MEMFS_ERROR_INIT;
     sigset_t set;
     server *s;
     memfs_code rc;
@@ -672,7 +727,10 @@ memfs_code server_run(const server_options *options, void (*ready)(const server 
     if (rc < 0)
         return rc;
     ready(s, ctx);
-    log_event(LOG_INFO, "stopping", "signal", wait_for_signal(s) == SIGTERM ? "TERM" : "INT", NULL);
+    tell_ready(s, m);
+    log_event(LOG_INFO, "stopping", "signal", wait_for_signal(s, m) == SIGTERM ? "TERM" : "INT",
+              NULL);
+    tell_unheard(manager_stopping(m, &unheard), &unheard);
     server_stop(s);
     return MEMFS_OK;
 }

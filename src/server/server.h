@@ -4,13 +4,14 @@
  * The home's own socket ($MEMFS_HOME/socket, 0600) is always served; TCP only if an address is
  * given. server_start answers at once; repositories that were not touched yet are recovered in the
  * background (design 14, L2).  Addresses beyond loopback are refused as long as there are no
- * tokens (auth.h).
+ * tokens (auth.h), whoever made the socket.
  *
  * Thread: one thread starts, runs and stops a server.
  */
 #ifndef MEMFS_SERVER_SERVER_H
 #define MEMFS_SERVER_SERVER_H
 
+#include "base/manager.h"
 #include "mirror/remotes.h"
 #include "server/http.h"
 #include "server/service.h"
@@ -21,6 +22,7 @@ typedef struct server_options {
     home_options home;   /* its alarm is set by server_start: alarms go to the log */
     const char *address; /* NULL: the socket only */
     uint16_t port;       /* 0: any free one */
+    const manager *manager; /* NULL: none; its sockets take the place of address and port */
     const char *tls_cert, *tls_key; /* files, PEM; both or neither */
     bool is_behind_proxy; /* one that does TLS, and speaks for all clients */
     bool is_transient;   /* a command's own short service: no background work, no request log */
@@ -44,7 +46,7 @@ void server_remotes(const server *s, void (*fn)(const remotes *r, void *ctx), vo
 size_t server_stop(server *s);
 
 /*
- * Start, ready() once, wait for SIGTERM or SIGINT, stop.  SIGHUP reads anew what may change: tokens,
+ * Start, ready() once, wait for SIGTERM or SIGINT, stop; the manager is told of each.  SIGHUP reads anew what may change: tokens,
  * certificate, remotes; what cannot be read is logged, and what was there before stays.  The signals
  * are blocked in all threads before any is started.
  */
