@@ -479,6 +479,19 @@ def test_every_name_in_a_compose_file_is_known_to_the_program(files, serve_optio
                 assert service["image"] == "memfs:" + (ROOT / "VERSION").read_text().strip()
 
 
+def test_nginx_takes_the_balancers_configuration(folder):
+    text = (DEPLOY / "nginx.conf").read_text()
+    names = set(yaml.safe_load((DEPLOY / "compose.postgres.yml").read_text())["services"])
+    servers = re.findall(r"server (\w+):8285 ", text)
+    assert set(servers) <= names and len(servers) == 2
+    text = re.sub(r"server \w+:8285 ", "server 127.0.0.1:8285 ", text)
+    (folder / "nginx.conf").write_text(f"pid {folder}/pid; error_log stderr;\n" + text)
+    done = subprocess.run(["nginx", "-t", "-q", "-p", str(folder), "-c", str(folder / "nginx.conf")],
+                          capture_output=True, text=True, timeout=PATIENCE,
+                          env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def stages():
     """The Dockerfile's instructions by stage, continued lines joined."""
     text = re.sub(r"(?m)^\s*#.*\n", "", (DEPLOY / "Dockerfile").read_text())
