@@ -81,7 +81,7 @@ bool http_is_head(const http_request *rq)
 
 bool http_is_tls(const http_request *rq)
 {
-    return rq->front == &rq->server->tcp && rq->server->tls != NULL;
+    return rq->front != &rq->server->local && rq->server->tls != NULL;
 }
 
 int64_t http_relay_body_bytes(const http_request *rq)
