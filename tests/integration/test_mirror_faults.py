@@ -24,7 +24,7 @@ from lib.fleet import FleetServer, Writer, history
 from lib.gitcli import GIT, Git, git_env
 from lib.gitolite import Gitolite
 from lib.machines import Machine, Network
-from lib.patience import settled
+from lib.patience import remove_tree, settled
 from lib.refwatch import RefWatch
 from lib.server import CANARY, new_agent
 from lib.sshd import Sshd
@@ -430,7 +430,7 @@ def test_F16_a_missing_repository_is_no_empty_one(make, folder, token_file):
         s.wait_row(agent, mirrored)
         path = os.path.join(r.root, agent + ".git")
         assert tip_of(path) == m.tip
-        shutil.rmtree(path)                     # gone again: nothing here is deleted
+        remove_tree(path)                       # gone again: nothing here is deleted
         time.sleep(2)
         m.must_push({"system/human.md": "still here\n"})
         s.wait_row(agent, lambda r: r["state"] == "missing")

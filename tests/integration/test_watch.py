@@ -1,7 +1,6 @@
 """sync --watch: one process keeps all memories of a home and their remotes together."""
 import json
 import os
-import shutil
 import signal
 import subprocess
 import threading
@@ -11,7 +10,7 @@ import pytest
 
 from lib.client import Home
 from lib.fake_remote import FakeRemote
-from lib.patience import settled
+from lib.patience import remove_tree, settled
 from test_apply import KEY, commit, elsewhere, remote_tip, state_git
 from test_sync import wait_for
 
@@ -105,7 +104,7 @@ def test_folders_come_and_go(memfs_bin, folder, remote, agent):
         wait_for(lambda: "synced" in w.states(one))
         home.run("init", "--agent", two)
         wait_for(lambda: "synced" in w.states(two))
-        shutil.rmtree(home.root(one))
+        remove_tree(home.root(one))
         head = commit(home, two)
         wait_for(lambda: remote_tip(remote, state_git(remote, two)) == head)
         home.run("init", "--agent", one)        # and back again

@@ -1,4 +1,6 @@
 """Waiting for states, never for times: a slow machine makes a test slow, not red."""
+import os
+import shutil
 import time
 
 
@@ -13,3 +15,11 @@ def settled(read, quiet_s=2.0, seconds=90):
         if now != value:
             value, since = now, time.monotonic()
     return value
+
+
+def remove_tree(path, seconds=30):
+    """rm -rf of a folder in which others may be at work meanwhile."""
+    deadline = time.monotonic() + seconds
+    while os.path.lexists(path):
+        assert time.monotonic() < deadline, f"{path} comes back"
+        shutil.rmtree(path, ignore_errors=True)
