@@ -226,16 +226,16 @@ SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:log_path=stderr",
              "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
 
 # The integration tests.  The parts of a phase may run beside each other.
-SERVER = [["auth", "crash", "durability", "faults"],
+SERVER = [["auth", "crash", "durability", "faults"], ["gateway", "service"],
           ["attacks", "deploy", "git_http", "http_front", "main_job", "owner", "policy", "rest", "rest_agents",
-           "rest_blocks", "service", "tls", "vectors"]]
+           "rest_blocks", "tls", "vectors"]]
 
 # Those of the mirror: remotes, webhooks, fleets.
 MIRROR = [["fleet", "hosts", "webhooks"], ["mirror", "mirror_faults", "proving_ground", "rebuild"]]
 
 # Those that bring a PostgreSQL of their own; and what a client sees, which must not depend on the
 # database, once more over PostgreSQL.
-POSTGRES = [["frozen_database", "postgres", "same_answers"],
+POSTGRES = [["frozen_database", "postgres", "same_answers"], ["import_letta", "servers", "tables"],
             ["auth", "git_http", "owner", "policy", "rest", "rest_agents", "rest_blocks", "vectors"]]
 
 # Those of the client, and in the end whatever is named nowhere.
@@ -294,7 +294,6 @@ def phases():
         ("fuzz", [phase_fuzz]),
         ("postgres", asan_parts("postgres", POSTGRES, beside=["tests/with-postgres"])),
         ("letta", [phase_letta]),
-        ("lettaserver", [phase_lettaserver]),
         ("clang", [phase_clang]),
     ]
 
