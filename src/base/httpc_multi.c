@@ -46,7 +46,7 @@ struct httpc_transfer {
     httpc_multi *multi;
     /* guarded by multi->mutex */
     httpc_transfer *next_listed;
-    bool is_listed;
+    bool is_listed, is_started;
     /* the plan, copied */
     char *method, *url, *target;
     struct curl_slist *headers;
@@ -131,15 +131,16 @@ void httpc_transfer_unref(httpc_transfer *t)
     free(t);
 }
 
-/* False: the multi is stopped. */
-static bool enlist(httpc_transfer *t)
+/* False: the multi is stopped.  A poke of what was not started yet is nothing. */
+static bool enlist(httpc_transfer *t, bool is_start)
 {
     httpc_multi *m = t->multi;
     bool is_fresh, is_stopping;
 
     pthread_mutex_lock(&m->mutex);
     is_stopping = m->is_stopping;
-    is_fresh = !is_stopping && !t->is_listed;
+    t->is_started = t->is_started || is_start;
+    is_fresh = !is_stopping && t->is_started && !t->is_listed;
     if (is_fresh) {
         transfer_ref(t);
         t->is_listed = true;
@@ -155,14 +156,14 @@ static bool enlist(httpc_transfer *t)
 
 memfs_code httpc_transfer_start(httpc_transfer *t, memfs_error *err)
 {
-    if (enlist(t))
+    if (enlist(t, true))
         return MEMFS_OK;
     return memfs_fail(err, MEMFS_EUNAVAIL, "memfs is stopping");
 }
 
 void httpc_transfer_poke(httpc_transfer *t)
 {
-    (void)enlist(t);
+    (void)enlist(t, false);
 }
 
 /* ---- what libcurl calls ---- */
@@ -355,13 +356,18 @@ static void go_on(httpc_multi *m, httpc_transfer *t)
 
 static void attend(httpc_multi *m, httpc_transfer *t)
 {
+    bool is_new = !t->is_begun, is_wanted;
+
     if (t->is_over)
         return;
-    if (!t->is_begun)
-        begin(m, t);
-    else if (t->ops->goes_on != NULL && !t->ops->goes_on(t->ctx))
+    is_wanted = t->ops->goes_on == NULL || t->ops->goes_on(t->ctx);
+    if (is_new)
+        begin(m, t); /* nothing is sent yet */
+    if (t->is_over)
+        return;
+    if (!is_wanted)
         stop_transfer(m, t);
-    else
+    else if (!is_new)
         go_on(m, t);
 }
 

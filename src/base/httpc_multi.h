@@ -47,7 +47,7 @@ typedef struct httpc_transfer_ops {
     bool (*head)(int status, const httpc_field *fields, size_t n, void *ctx);
     /* All of the piece (at most HTTPC_MAX_PIECE) was taken: 0; HTTPC_LATER: none of it; give up. */
     int (*data)(memfs_str piece, void *ctx);
-    /* Asked when it was poked: false ends it.  NULL: it goes on. */
+    /* Asked before it begins and when it was poked: false ends it.  NULL: it goes on. */
     bool (*goes_on)(void *ctx);
     /* Over.  how->failure is HTTPC_FINE when the answer came whole. */
     void (*end)(const httpc_answer *how, void *ctx);
@@ -80,8 +80,8 @@ void httpc_multi_free(httpc_multi *m);
 httpc_transfer *httpc_transfer_new(httpc_multi *m, const httpc_plan *plan);
 /* EUNAVAIL: the multi is stopped; then no call comes, end neither. */
 MEMFS_CHECK memfs_code httpc_transfer_start(httpc_transfer *t, memfs_error *err);
-/* Something is there to be read, there is room for more, or it should end.  Never blocks; takes a
- * mutex that is held for some instructions. */
+/* Something is there to be read, there is room for more, or it should end; nothing before it was
+ * started.  Never blocks; takes a mutex that is held for some instructions. */
 void httpc_transfer_poke(httpc_transfer *t);
 void httpc_transfer_unref(httpc_transfer *t);
 

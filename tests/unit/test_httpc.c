@@ -7,11 +7,13 @@
 
 #include "base/clock.h"
 #include "base/httpc.h"
+#include "base/httpc_multi.h"
 #include "base/mem.h"
 #include "base/process.h"
 
 #include <netinet/in.h>
 #include <pthread.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/socket.h>
@@ -301,6 +303,79 @@ static void test_F30_a_request_that_nobody_answers_is_ended_with_its_owners_chil
     close(s.listener);
 }
 
+/* ---- httpc_multi.h ---- */
+
+typedef struct asked {
+    atomic_int n_asked, n_ended;
+    atomic_int how;
+} asked;
+
+static bool never(void *ctx)
+{
+    asked *a = ctx;
+
+    atomic_fetch_add(&a->n_asked, 1);
+    return false;
+}
+
+static void ended(const httpc_answer *how, void *ctx)
+{
+    asked *a = ctx;
+
+    atomic_store(&a->how, (int)how->failure);
+    atomic_fetch_add(&a->n_ended, 1);
+}
+
+static bool head_is_good(int status, const httpc_field *fields, size_t n, void *ctx)
+{
+    (void)status, (void)fields, (void)n, (void)ctx;
+    return true;
+}
+
+static int data_is_good(memfs_str piece, void *ctx)
+{
+    (void)piece, (void)ctx;
+    return 0;
+}
+
+/* Whoever asked may have left before it began: then nothing is sent.  A poke begins nothing. */
+static void test_a_transfer_begins_when_it_is_started_and_still_wanted(void **state)
+{
+    static const httpc_transfer_ops unwanted_ops = { .head = head_is_good, .data = data_is_good,
+                                                     .goes_on = never, .end = ended };
+    static const httpc_transfer_ops wanted_ops = { .head = head_is_good, .data = data_is_good,
+                                                   .end = ended };
+    asked unwanted = { .how = HTTPC_OTHER }, wanted = { .how = HTTPC_OTHER };
+    httpc_plan plan = { .method = "GET", .origin = "http://127.0.0.1:1", .target = "/",
+                        .ops = &unwanted_ops, .ctx = &unwanted };
+    memfs_error err = MEMFS_ERROR_INIT;
+    httpc_transfer *first, *second;
+    httpc_multi *m;
+
+    (void)state;
+    assert_int_equal(httpc_multi_start(&m, &err), MEMFS_OK);
+    first = httpc_transfer_new(m, &plan);
+    plan.ops = &wanted_ops;
+    plan.ctx = &wanted;
+    second = httpc_transfer_new(m, &plan);
+    httpc_transfer_poke(first);
+    assert_int_equal(httpc_transfer_start(second, &err), MEMFS_OK);
+    while (atomic_load(&wanted.n_ended) == 0) /* what was listed before it was attended to */
+        clock_sleep_ms(1);
+    assert_int_equal(atomic_load(&wanted.how), HTTPC_REFUSED);
+    assert_int_equal(atomic_load(&unwanted.n_asked), 0);
+    assert_int_equal(atomic_load(&unwanted.n_ended), 0);
+    assert_int_equal(httpc_transfer_start(first, &err), MEMFS_OK);
+    while (atomic_load(&unwanted.n_ended) == 0)
+        clock_sleep_ms(1);
+    assert_int_equal(atomic_load(&unwanted.how), HTTPC_STOPPED); /* not refused: it did not ask */
+    httpc_transfer_unref(first);
+    httpc_transfer_unref(second);
+    httpc_multi_stop(m);
+    httpc_multi_free(m);
+    assert_int_equal(atomic_load(&unwanted.n_ended), 1);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +387,7 @@ int main(void)
         cmocka_unit_test(test_the_head_is_told_line_by_line),
         cmocka_unit_test(test_dates_of_http),
         cmocka_unit_test(test_nobody_listens),
+        cmocka_unit_test(test_a_transfer_begins_when_it_is_started_and_still_wanted),
         cmocka_unit_test(test_over_a_unix_socket),
         cmocka_unit_test(test_F30_a_request_that_nobody_answers_is_ended_with_its_owners_children),
     };
