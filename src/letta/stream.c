@@ -6,7 +6,7 @@
 #include <stdlib.h>
 #include <strings.h>
 
-#define MAX_FORWARDED 512 /* bytes of an X-Forwarded-For that are carried on */
+#define MAX_FORWARDED 512 /* bytes of an X-Forwarded-For that are carried on: its end */
 
 /* ---- lines ---- */
 
@@ -242,21 +242,41 @@ static void add_field(stream_lines *l, memfs_str name, memfs_str value)
                     : mem_printf("%.*s;", (int)name.len, name.ptr));
 }
 
-/* What a proxy that is believed said before us, if that is something to be passed on. */
+/* What a proxy that is believed said before us, if that is something to be passed on.  Its own word
+ * is the last line: some add theirs behind what the client wrote. */
 static memfs_str said_before(const httpc_field *fields, size_t n, const stream_caller *caller,
                              const char *name)
 {
-    memfs_str value = stream_field(fields, n, name);
+    memfs_str value = str_make("", 0);
 
-    if (!caller->is_proxy_believed || value.ptr == NULL || value.len > MAX_FORWARDED)
-        return str_make("", 0);
-    return value;
+    for (size_t i = 0; caller->is_proxy_believed && i < n; i++)
+        if (is_name(fields[i].name, name))
+            value = fields[i].value;
+    return value.len > MAX_FORWARDED ? str_make("", 0) : value;
+}
+
+/* All lines of the list as one; of a long one the last items, which are those of the proxies. */
+static void add_forwarded_for(const httpc_field *fields, size_t n, const stream_caller *caller,
+                              stream_lines *l)
+{
+    _cleanup_(buf_dispose) memfs_buf all = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    memfs_str said, item, rest;
+
+    for (size_t i = 0; caller->is_proxy_believed && i < n; i++)
+        if (is_name(fields[i].name, "X-Forwarded-For") && fields[i].value.len > 0) {
+            buf_puts(&all, all.len > 0 ? ", " : "");
+            buf_add_str(&all, fields[i].value);
+        }
+    said = buf_str(&all);
+    while (said.len > MAX_FORWARDED)
+        said = str_split(said, ',', &item, &rest) ? trim(rest) : str_make("", 0);
+    add_line(l, mem_printf("X-Forwarded-For: %.*s%s%s", (int)said.len,
+                           said.len > 0 ? said.ptr : "", said.len > 0 ? ", " : "", caller->peer));
 }
 
 static void add_forwarded(const httpc_field *fields, size_t n, const stream_caller *caller,
                           stream_lines *l)
 {
-    memfs_str for_whom = said_before(fields, n, caller, "X-Forwarded-For");
     memfs_str proto = said_before(fields, n, caller, "X-Forwarded-Proto");
     memfs_str host = said_before(fields, n, caller, "X-Forwarded-Host");
 
@@ -264,9 +284,7 @@ static void add_forwarded(const httpc_field *fields, size_t n, const stream_call
         proto = caller->is_tls ? MEMFS_STR("https") : MEMFS_STR("http");
     if (host.len == 0)
         host = stream_field(fields, n, "Host");
-    add_line(l, mem_printf("X-Forwarded-For: %.*s%s%s", (int)for_whom.len,
-                           for_whom.len > 0 ? for_whom.ptr : "", for_whom.len > 0 ? ", " : "",
-                           caller->peer));
+    add_forwarded_for(fields, n, caller, l);
     add_field(l, MEMFS_STR("X-Forwarded-Proto"), proto);
     if (host.len > 0)
         add_field(l, MEMFS_STR("X-Forwarded-Host"), host);

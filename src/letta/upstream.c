@@ -26,7 +26,7 @@
 #define N_SETS 512
 #define N_WAYS 4
 #define MAX_QUESTIONS 256
-#define MAX_CREDENTIAL 1024
+#define MAX_CREDENTIAL (16u << 10) /* as a head may have */
 #define MAX_KEPT_BYTES (16u << 10) /* of an answer: the id is among the first fields */
 
 typedef struct known {
@@ -199,16 +199,33 @@ static void keep(upstream *u, const uint8_t key[HASH_SHA256], upstream_verdict v
     place->until_ms = now_ms + (verdict == UPSTREAM_YES ? YES_MS : NO_MS);
 }
 
-upstream_verdict upstream_known(upstream *u, memfs_str agent_id, const upstream_caller *c)
+upstream_verdict upstream_known_at(upstream *u, memfs_str agent_id, const upstream_caller *c,
+                                   int64_t now_ms)
 {
     uint8_t key[HASH_SHA256];
     upstream_verdict verdict;
 
     make_key(u, agent_id, c, key);
     pthread_mutex_lock(&u->mutex);
-    verdict = look_up(u, key, clock_mono_ms());
+    verdict = look_up(u, key, now_ms);
     pthread_mutex_unlock(&u->mutex);
     return verdict;
+}
+
+upstream_verdict upstream_known(upstream *u, memfs_str agent_id, const upstream_caller *c)
+{
+    return upstream_known_at(u, agent_id, c, clock_mono_ms());
+}
+
+void upstream_keep_at(upstream *u, memfs_str agent_id, const upstream_caller *c,
+                      upstream_verdict verdict, int64_t now_ms)
+{
+    uint8_t key[HASH_SHA256];
+
+    make_key(u, agent_id, c, key);
+    pthread_mutex_lock(&u->mutex);
+    keep(u, key, verdict, now_ms);
+    pthread_mutex_unlock(&u->mutex);
 }
 
 /* ---- questions ---- */

@@ -86,5 +86,10 @@ const char *upstream_failure_text(httpc_failure f);
 /* What an Authorization field becomes for the server: Basic as Bearer, all else as it is.  False:
  * it is Basic, and not what that should be.  Exposed for tests. */
 bool upstream_authorization(memfs_str field, memfs_buf *out);
+/* The table of verdicts, at any time.  Exposed for tests. */
+void upstream_keep_at(upstream *u, memfs_str agent_id, const upstream_caller *c,
+                      upstream_verdict verdict, int64_t now_ms);
+upstream_verdict upstream_known_at(upstream *u, memfs_str agent_id, const upstream_caller *c,
+                                   int64_t now_ms);
 
 #endif

@@ -6,9 +6,14 @@
 #include "letta/stream.h"
 #include "letta/upstream.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <setjmp.h>
 #include <stdarg.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 static void test_addresses(void **state)
@@ -88,6 +93,21 @@ static void test_S1_basic_becomes_bearer_and_nothing_else_changes(void **state)
     }
 }
 
+/* What the server judges is not judged here: a JWT may be larger than most credentials. */
+static void test_S1_a_large_credential_is_shown_too(void **state)
+{
+    memfs_buf sent = MEMFS_BUF_INIT(16u << 10), out = MEMFS_BUF_INIT(16u << 10);
+
+    (void)state;
+    buf_puts(&sent, "Bearer ");
+    while (sent.len < 9000)
+        buf_putc(&sent, 'j');
+    assert_true(upstream_authorization(buf_str(&sent), &out));
+    assert_true(str_equal(buf_str(&sent), buf_str(&out)));
+    buf_dispose(&sent);
+    buf_dispose(&out);
+}
+
 static httpc_field field(const char *name, const char *value)
 {
     return (httpc_field){ str_of(name), str_of(value) };
@@ -146,11 +166,151 @@ static void test_redirects_to_the_upstream_only(void **state)
     stream_address_dispose(&a);
 }
 
+/* ---- X-Forwarded-For ---- */
+
+static const char *line_of(const stream_lines *l, const char *name)
+{
+    for (size_t i = 0; i < l->n; i++)
+        if (strncmp(l->at[i], name, strlen(name)) == 0)
+            return l->at[i] + strlen(name);
+    return "";
+}
+
+static void test_T03_the_proxys_word_stays_whatever_the_client_wrote_before_it(void **state)
+{
+    char lie[701] = "";
+    const httpc_field fields[] = { field("X-Forwarded-For", lie), field("X-Forwarded-Proto", "gopher"),
+                                   field("x-forwarded-for", "10.0.0.7"),
+                                   field("X-Forwarded-Proto", "https") };
+    const stream_caller caller = { .peer = "127.0.0.1", .is_proxy_believed = true, .via = "memfs-1" };
+    memfs_error err = MEMFS_ERROR_INIT;
+
+    (void)state;
+    for (size_t length = 7; length < sizeof(lie); length += sizeof(lie) - 8) {
+        stream_lines l = STREAM_LINES_INIT;
+        httpc_field sent[ARRAY_LEN(fields)];
+
+        memset(lie, '6', sizeof(lie));
+        lie[length] = '\0';
+        memcpy(sent, fields, sizeof(sent));
+        sent[0].value = str_of(lie);
+        assert_int_equal(stream_request(sent, ARRAY_LEN(sent), &caller, &l, &err), MEMFS_OK);
+        assert_string_equal(line_of(&l, "X-Forwarded-For: "),
+                            length == 7 ? "6666666, 10.0.0.7, 127.0.0.1" : "10.0.0.7, 127.0.0.1");
+        assert_string_equal(line_of(&l, "X-Forwarded-Proto: "), "https");
+        stream_lines_dispose(&l);
+    }
+}
+
+/* ---- verdicts ---- */
+
+#define AGENT MEMFS_STR("agent-00000000-0000-4000-8000-000000000000")
+
+static void test_S1_a_yes_holds_thirty_seconds_and_a_no_five(void **state)
+{
+    static const struct {
+        upstream_verdict verdict;
+        int64_t holds_ms;
+    } cases[] = {
+        { UPSTREAM_YES, 30000 },     { UPSTREAM_UNKNOWN, 5000 }, { UPSTREAM_FORBIDDEN, 5000 },
+        { UPSTREAM_NO_AGENT, 5000 }, { UPSTREAM_AWAY, 0 },
+    };
+    const upstream_caller c = { .authorization = "Bearer a" }, other = { .authorization = "Bearer b" };
+    memfs_error err = MEMFS_ERROR_INIT;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        upstream *u;
+        int64_t at = 1000000;
+
+        assert_int_equal(upstream_open("http://127.0.0.1:1", &u, &err), MEMFS_OK);
+        upstream_keep_at(u, AGENT, &c, cases[i].verdict, at);
+        if (cases[i].holds_ms > 0)
+            assert_int_equal(upstream_known_at(u, AGENT, &c, at + cases[i].holds_ms - 1),
+                             cases[i].verdict);
+        assert_int_equal(upstream_known_at(u, AGENT, &c, at + cases[i].holds_ms),
+                         UPSTREAM_NOT_ASKED);
+        assert_int_equal(upstream_known_at(u, AGENT, &other, at), UPSTREAM_NOT_ASKED);
+        upstream_close(u);
+    }
+}
+
+/* Whoever guesses credentials takes no place from those who have a good one. */
+static void test_S1_a_flood_of_noes_drives_out_no_yes(void **state)
+{
+    const upstream_caller good = { .authorization = "Bearer good" };
+    memfs_error err = MEMFS_ERROR_INIT;
+    upstream *u;
+
+    (void)state;
+    assert_int_equal(upstream_open("http://127.0.0.1:1", &u, &err), MEMFS_OK);
+    upstream_keep_at(u, AGENT, &good, UPSTREAM_YES, 1000000);
+    for (int i = 0; i < 20000; i++) {
+        char text[32];
+        const upstream_caller bad = { .authorization = text };
+
+        snprintf(text, sizeof(text), "Bearer %d", i);
+        upstream_keep_at(u, AGENT, &bad, UPSTREAM_UNKNOWN, 1000001 + i);
+        assert_int_equal(upstream_known_at(u, AGENT, &bad, 1000001 + i), UPSTREAM_UNKNOWN);
+    }
+    assert_int_equal(upstream_known_at(u, AGENT, &good, 1024000), UPSTREAM_YES);
+    upstream_close(u);
+}
+
+typedef struct told {
+    int n_away, n_other;
+} told;
+
+static void tell(upstream_verdict verdict, void *ctx)
+{
+    told *t = ctx;
+
+    t->n_away += verdict == UPSTREAM_AWAY;
+    t->n_other += verdict != UPSTREAM_AWAY;
+}
+
+/* The 257th question that nobody has asked yet is not put: no yes, and said at once. */
+static void test_S1_past_256_questions_none_is_put(void **state)
+{
+    struct sockaddr_in at = { .sin_family = AF_INET };
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0); /* it never answers */
+    told held = { 0, 0 }, last = { 0, 0 };
+    memfs_error err = MEMFS_ERROR_INIT;
+    socklen_t len = sizeof(at);
+    char text[64];
+    upstream *u;
+
+    (void)state;
+    inet_pton(AF_INET, "127.0.0.1", &at.sin_addr);
+    assert_int_equal(bind(fd, (struct sockaddr *)&at, sizeof(at)), 0);
+    assert_int_equal(listen(fd, 512), 0);
+    assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &len), 0);
+    snprintf(text, sizeof(text), "http://127.0.0.1:%u", (unsigned)ntohs(at.sin_port));
+    assert_int_equal(upstream_open(text, &u, &err), MEMFS_OK);
+    for (int i = 0; i < 257; i++) {
+        const upstream_caller c = { .authorization = text };
+
+        snprintf(text, sizeof(text), "Bearer %d", i);
+        upstream_ask(u, AGENT, &c, tell, i < 256 ? &held : &last);
+    }
+    assert_int_equal(last.n_away, 1);
+    upstream_stop(u);
+    assert_int_equal(held.n_away, 256); /* a stop is no yes either */
+    assert_int_equal(held.n_other + last.n_other, 0);
+    upstream_close(u);
+    close(fd);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_addresses),
         cmocka_unit_test(test_S1_basic_becomes_bearer_and_nothing_else_changes),
+        cmocka_unit_test(test_S1_a_large_credential_is_shown_too),
+        cmocka_unit_test(test_T03_the_proxys_word_stays_whatever_the_client_wrote_before_it),
+        cmocka_unit_test(test_S1_a_yes_holds_thirty_seconds_and_a_no_five),
+        cmocka_unit_test(test_S1_a_flood_of_noes_drives_out_no_yes),
+        cmocka_unit_test(test_S1_past_256_questions_none_is_put),
         cmocka_unit_test(test_the_base_that_was_called),
         cmocka_unit_test(test_redirects_to_the_upstream_only),
     };
