@@ -102,6 +102,21 @@ static void relay_free(relay *r)
     free(r);
 }
 
+/* May the server have done something of it? */
+static bool was_reached(const relay *r, const httpc_answer *how)
+{
+    switch (how->failure) {
+    case HTTPC_NO_LIBRARY:
+    case HTTPC_NO_NAME:
+    case HTTPC_REFUSED:
+    case HTTPC_TIMEOUT: /* of the connection: a relay has no other clock, so nothing was sent */
+        return r->fault.code != MEMFS_OK;
+    case HTTPC_STOPPED: /* by our own end; the server may be at it, or be through with it */
+        return r->fault.code != MEMFS_OK || !r->is_safe;
+    default: return true;
+    }
+}
+
 /*
  * Not reached at all is 503, so that it is tried again; anything later 502, and what may have been
  * done is not to be repeated by a client on its own (contract 1.5).
@@ -109,15 +124,13 @@ static void relay_free(relay *r)
 static void send_failure(relay *r, const httpc_answer *how)
 {
     const char *reason = r->fault.code != MEMFS_OK ? r->fault.msg : NULL;
-    bool was_reached =
-        reason != NULL || (how->failure != HTTPC_REFUSED && how->failure != HTTPC_NO_NAME &&
-                           how->failure != HTTPC_STOPPED && how->failure != HTTPC_NO_LIBRARY);
+    bool is_reached = was_reached(r, how);
 
     log_event(LOG_WARN, "upstream_failed", "id", http_request_id(r->rq), "reason",
               reason != NULL ? reason : how->detail, NULL);
-    if (was_reached && !r->is_safe)
+    if (is_reached && !r->is_safe)
         http_set_header(r->rq, "x-should-retry", "false");
-    http_send_detail(r->rq, was_reached ? 502 : 503, "The Letta server did not answer: %s",
+    http_send_detail(r->rq, is_reached ? 502 : 503, "The Letta server did not answer: %s",
                      reason != NULL ? reason : upstream_failure_text(how->failure));
 }
 
@@ -135,6 +148,8 @@ static void on_end(const httpc_answer *how, void *ctx)
 
     if (!r->has_begun && is_body_at_fault(r, &err)) {
         http_send_error(rq, &err);
+    } else if (!r->has_begun && http_relay_is_gone(rq)) {
+        http_stream_cut(rq); /* nobody is there to be told, and it is no fault of the server's */
     } else if (!r->has_begun) {
         send_failure(r, how);
     } else if (how->failure == HTTPC_FINE) {
@@ -269,6 +284,8 @@ static const http_route last_routes[] = {
     OWN("/git/{path...}"),
     OWN("/v1/repositories"),
     OWN("/v1/repositories/{path...}"),
+    OWN("/peer"),
+    OWN("/peer/{path...}"),
     OWN("/owner"),
     OWN("/owner/{path...}"),
     OWN("/webhooks"),

@@ -2,14 +2,15 @@
  * gateway.h - memfs in front of a Letta server (design 9): what is memfs' own is answered here, all
  * else is streamed to that server and back.
  *
- *     memfs' own        /v1/git/..., /git/..., sync-from-git, an agent's /repositories and
- * /secrets, /v1/repositories..., /webhooks..., /v1/health, /v1/ready, /healthz, /readyz the
- * server's      everything else, whatever the method: agents, blocks, messages, and what no one
- * here has heard of
+ *   - memfs' own: /v1/git, /git, /v1/repositories, /peer, /owner, /webhooks and all below them; an
+ *     agent's sync-from-git, /secrets and /repositories; /v1/health, /v1/ready, /healthz, /readyz;
+ *   - the server's: everything else, whatever the method: agents, blocks, messages, and what no one
+ *     here has heard of.
  *
  * Blocks and agents are the server's also where memfs could answer them: it compiles prompts from
  * its rows, so there is one truth, and memfs' own rows show over the home's socket only
- * (docs/http-api.md).  A path that memfs has is never passed on with another method.
+ * (docs/http-api.md).  A path that memfs has is never passed on with another method,
+ * nor one that would be memfs' if its %2F were slashes.
  *
  * Own routes of an agent are opened by the server's own check (letta/upstream.h), with the caller's
  * credential; memfs' tokens work beside it and are kept from the server.

@@ -577,7 +577,7 @@ static memfs_code start_inherited(http_server *s, memfs_error *err)
     const http_options *o = &s->options;
     size_t n_threads = clamp(n_event_threads(o) / o->n_fds, 1, 8);
     uint16_t port;
-    memfs_code rc = MEMFS_OK;
+    memfs_code rc = http_listen_stand_in(&s->stand_in, err);
 
     for (size_t i = 0; rc == MEMFS_OK && i < o->n_fds; i++) {
         rc = http_listen_inherited(o->fds[i], &port, err);
@@ -691,7 +691,7 @@ size_t http_drain(http_server *s, int64_t grace_ms)
     int64_t until = clock_mono_ms() + grace_ms;
     size_t n;
 
-    http_listen_let_go(s->options.fds, s->options.n_fds);
+    http_listen_let_go(&s->stand_in, s->options.fds, s->options.n_fds);
     s->options.n_fds = 0;
     if (!atomic_exchange(&s->is_stopping, true) && s->socket_path != NULL)
         unlink(s->socket_path);

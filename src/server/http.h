@@ -8,7 +8,9 @@
  *            make long answers: for either, it is put off to a worker (http_defer);
  *   - BODY   the body is gathered first (bounded by the route), then the handler runs on a worker;
  *   - STREAM the handler runs on a worker with a pipe for the body and one for the answer, both
- *            bounded, so a slow client slows git down and a pack never sits in memory.
+ *            bounded, so a slow client slows git down and a pack never sits in memory;
+ *   - RELAY  the handler runs on the event thread and hands the request on to another thread, which
+ *            answers it through the same pipes without waiting (http_relay_begin).
  *
  * Thread: a request belongs to the thread that runs its handler.
  */
@@ -145,6 +147,8 @@ void http_refresh_tls(http_server *s, bool is_asked);
 /* reading a request; slices live as long as the request */
 const char *http_request_id(const http_request *rq);
 const http_route *http_matched(const http_request *rq);
+/* The path as it came, nothing decoded; lives as long as the request. */
+memfs_str http_raw_path(const http_request *rq);
 http_method http_method_of(const http_request *rq);
 /* The decoded value of a pattern variable, "agent" for "{agent}". */
 memfs_str http_param(const http_request *rq, const char *name);

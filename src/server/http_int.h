@@ -197,13 +197,21 @@ typedef struct http_front {
     bool is_owner;
 } http_front;
 
+/* For http_listen_let_go(): made while there are numbers, since the end may come when none is. */
+#define HTTP_STAND_IN_FDS 9
+typedef struct http_stand_in {
+    int fds[HTTP_STAND_IN_FDS]; /* the first is put in; the others keep numbers free until then */
+    size_t n;                   /* 0: none */
+} http_stand_in;
+
 struct http_server {
     http_options options;
     http_front tcp[HTTP_MAX_FDS], local;
     size_t n_tcp;
     uint16_t port; /* of the first */
     char *socket_path;
-    struct http_tls *tls; /* NULL: plain HTTP */
+    http_stand_in stand_in; /* for the sockets in options.fds */
+    struct http_tls *tls;   /* NULL: plain HTTP */
     http_conn_table *conns;
     pool *streams, *bodies;
     bool has_exact_heads;
@@ -338,9 +346,13 @@ MEMFS_CHECK memfs_code http_listen_inherited(int fd, uint16_t *ret_port, memfs_e
  * Sockets that were handed down outlive us: who connects from now on waits in their queue for the
  * next process.  But the library shuts a listening socket down when it ends, and that holds for all
  * who have it; so it is left with another one, of the same number, that nobody can connect to.  Its
- * threads still see that somebody waits in the real one, and look in vain until the drain is over.
+ * threads still see that somebody waits in the real one, and look in vain until the drain is over:
+ * from the first who waits there, each event thread of that front is busy with it, beside what it
+ * has to end (25 s at most).
  */
-void http_listen_let_go(const int *fds, size_t n);
+MEMFS_CHECK memfs_code http_listen_stand_in(http_stand_in *ret, memfs_error *err);
+/* s is used up by it; without one, or a second time, nothing is let go. */
+void http_listen_let_go(http_stand_in *s, const int *fds, size_t n);
 /* 0600; a socket that is left from before is replaced, so the caller owns the folder. */
 MEMFS_CHECK memfs_code http_listen_unix(const char *path, int *ret_fd, memfs_error *err);
 

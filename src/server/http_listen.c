@@ -85,13 +85,31 @@ memfs_code http_listen_inherited(int fd, uint16_t *ret_port, memfs_error *err)
     return rc;
 }
 
-void http_listen_let_go(const int *fds, size_t n)
+memfs_code http_listen_stand_in(http_stand_in *ret, memfs_error *err)
 {
-    int dead = n > 0 ? socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) : -1;
+    ret->fds[0] = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    for (ret->n = 1; ret->fds[0] >= 0 && ret->n < HTTP_STAND_IN_FDS; ret->n++) {
+        ret->fds[ret->n] = fcntl(ret->fds[0], F_DUPFD_CLOEXEC, 0);
+        if (ret->fds[ret->n] < 0)
+            break;
+    }
+    if (ret->n == HTTP_STAND_IN_FDS)
+        return MEMFS_OK;
+    memfs_fail_errno(err, "could not make a socket");
+    http_listen_let_go(ret, NULL, 0);
+    return err->code;
+}
 
-    for (size_t i = 0; dead >= 0 && i < n; i++)
-        dup3(dead, fds[i], O_CLOEXEC);
-    fd_close(&dead);
+void http_listen_let_go(http_stand_in *s, const int *fds, size_t n)
+{
+    /* those that are spare first: accept() in another thread takes a number before it looks */
+    for (; s->n > 1; s->n--)
+        fd_close(&s->fds[s->n - 1]);
+    for (size_t i = 0; s->n > 0 && i < n; i++)
+        dup3(s->fds[0], fds[i], O_CLOEXEC);
+    if (s->n > 0)
+        fd_close(&s->fds[0]);
+    s->n = 0;
 }
 
 memfs_code http_listen_tcp(const char *address, uint16_t port, int *ret_fd, uint16_t *ret_port,

@@ -12,7 +12,14 @@
 #include "server/http_int.h"
 
 #include <errno.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/socket.h>
+
+/* A client that is gone without a word is seen within about a minute, as a server is. */
+#define KEEPALIVE_IDLE_S 30
+#define KEEPALIVE_INTERVAL_S 10
+#define KEEPALIVE_TRIES 3
 
 /* ---- the target ---- */
 
@@ -105,12 +112,21 @@ void http_run_relay(http_request *rq)
         http_send_detail(rq, 500, "An unknown error occurred");
 }
 
+static void keep_alive(int fd)
+{
+    const int on = 1, idle = KEEPALIVE_IDLE_S, interval = KEEPALIVE_INTERVAL_S;
+    const int tries = KEEPALIVE_TRIES;
+
+    setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof(idle));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &interval, sizeof(interval));
+    setsockopt(fd, IPPROTO_TCP, TCP_KEEPCNT, &tries, sizeof(tries));
+}
+
 void http_relay_begin(http_request *rq, void (*poke)(void *ctx), void *ctx)
 {
-    int on = 1;
-
     http_request_ref(rq);
-    setsockopt(rq->conn->fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof(on));
+    keep_alive(rq->conn->fd);
     atomic_store(&rq->conn->is_relayed, true);
     pthread_mutex_lock(&rq->mutex);
     rq->is_relayed = true;
@@ -184,8 +200,10 @@ bool http_relay_put(http_request *rq, memfs_str bytes)
     rq->wants_room = !is_taken;
     if (is_taken)
         http_pipe_put(&rq->out_pipe, bytes.ptr, bytes.len);
-    /* The library reads all of a request before it answers: what the other side no longer wants is
-     * read and forgotten, or both would wait for each other. */
+    /* The library reads all of a request before it answers: an answer that does not fit into the
+     * pipe before the body's end would have both wait for each other.  The rest of the body is read
+     * and forgotten, and the transfer ends with the next take, unless the body was not looked at
+     * any more. */
     else if (!rq->is_body_ended)
         http_give_up_body_locked(rq, MEMFS_EUNAVAIL, "the answer began before the body's end");
     if (rq->is_body_ended || !is_taken)

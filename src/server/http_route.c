@@ -275,6 +275,40 @@ static bool pattern_matches(const char *at, const http_target *t)
     return i == t->n_segments && !is_slashed_before(t, i);
 }
 
+/* As a server reads it that decodes the whole path first: cut at every slash, decoded ones too. */
+static void decode_whole(const http_target *t, http_target *ret)
+{
+    memfs_str path = str_make(t->segments[0].ptr, (size_t)(t->end - t->segments[0].ptr)), rest;
+
+    ret->n_segments = 0;
+    ret->slashed = 0;
+    ret->end = t->end;
+    for (; path.len > 0 && ret->n_segments < HTTP_MAX_SEGMENTS; path = rest) {
+        memfs_str segment = path;
+
+        rest = str_make(path.ptr + path.len, 0);
+        str_split(path, '/', &segment, &rest);
+        if (segment.len > 0)
+            ret->segments[ret->n_segments++] = segment;
+    }
+}
+
+/*
+ * What is relayed is decoded by another server, in its own way; with %2F it could find there what
+ * this one keeps for itself (T02).
+ */
+static bool is_own_elsewhere(const http_route *routes, size_t n, const http_route *relayed,
+                             const http_target *target)
+{
+    http_target whole;
+
+    decode_whole(target, &whole);
+    for (size_t i = 0; i < n; i++)
+        if (routes[i].access != HTTP_ACCESS_OWNER && pattern_matches(routes[i].pattern, &whole))
+            return routes[i].handler != relayed->handler;
+    return false;
+}
+
 http_match http_route_find(const http_route *routes, size_t n, bool is_owner, unsigned method,
                            const http_target *target)
 {
@@ -287,6 +321,9 @@ http_match http_route_find(const http_route *routes, size_t n, bool is_owner, un
             continue;
         if (r->kind == HTTP_RELAY && (is_owner || found.allowed != 0))
             continue; /* the path is ours, with another method */
+        if (r->kind == HTTP_RELAY && target->slashed != 0 &&
+            is_own_elsewhere(routes, n, r, target))
+            return found;
         if (r->methods & method) {
             found.route = r;
             found.allowed = 0;

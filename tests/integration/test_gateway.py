@@ -110,7 +110,10 @@ THEIRS = ["/v1/agents", "/v1/agents/", "/v1/agents/{a}", "/v1/agents/{a}/core-me
           "/v1/blocks/block-1/agents", "/latest/agents/{a}", "/openapi.json", "/", "/a/b/c/", "/v2/what",
           "/v1/providers/", "/v1/agents/{a}/memory", "/v1/gitty"]
 OURS = ["/v1/git/{a}/what", "/v1/git", "/git/{a}/x/y", "/latest/git/{a}/what", "/v1/repositories",
-        "/v1/repositories/repo-1/files", "/owner/verify", "/webhooks/gitea/x"]
+        "/v1/repositories/repo-1/files", "/owner/verify", "/webhooks/gitea/x", "/peer", "/peer/what/{a}",
+        # and what a server that decodes before it cuts would take for one of them
+        "/v1%2Fgit/{a}/state.git/info/refs", "/v1/git%2F{a}/state.git/info/refs", "/latest%2fgit/{a}",
+        "/v1/agents/{a}%2Fsecrets", "/v1%2Fagents%2F{a}%2Frepositories", "/owner%2Fverify", "/peer%2Fgit"]
 
 
 def test_T02_all_else_is_the_servers_by_any_method(server, up):
@@ -605,6 +608,26 @@ def test_a_client_that_leaves_ends_the_servers_work(server, up):
                 up.streams[-1].over.set()
             else:
                 assert ended.wait(WAIT)
+    assert "upstream_failed" not in server.log()        # it is nobody's failure
+
+
+def test_a_client_that_is_gone_without_a_word_is_asked_after(server, up):
+    """The kernel's own clock for that is two hours; the one here is seen in its table of connections."""
+    c = Client(server)
+    c.send(get("/sse"))
+    c.head()
+    up.wait_streams(1)
+    pair = f"0100007F:{server.port:04X} 0100007F:{c.sock.getsockname()[1]:04X}"
+
+    def timer():
+        with open("/proc/net/tcp") as f:
+            (row,) = [line.split() for line in f if pair in line]
+        return row[5].split(":")
+
+    until(lambda: timer()[0] == "02", "no keep-alive")         # 2: keep-alive; in ticks, 100 a second
+    assert int(timer()[1], 16) <= 30 * 100
+    up.streams[0].end()
+    c.close()
 
 
 def test_D4_an_answer_that_breaks_off_is_seen_to_be_broken(server, up):
@@ -838,9 +861,26 @@ def test_L3_a_server_that_hangs_holds_nobody_up(servers, up):
     m.must_push({"system/human.md": "quick\n"})
     m.close()
     release.set()
-    for c in waiting:
-        assert c.head().startswith("HTTP/1.1 200")
+    for c in waiting:           # 503: the push took longer than a question may
+        assert c.head().startswith(("HTTP/1.1 200", "HTTP/1.1 503"))
         c.close()
+
+
+def test_L3_a_server_that_takes_no_connection_was_asked_nothing(servers):
+    """Its machine drops what is sent to it: 503, also for a POST, which may be tried again."""
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    listener.listen(0)
+    fill = [socket.socket() for _ in range(8)]      # its queue is full, so nobody is answered any more
+    for s in fill:
+        s.setblocking(False)
+        s.connect_ex(listener.getsockname())
+    server = servers(args=["--upstream", "http://127.0.0.1:%d" % listener.getsockname()[1]])
+    answer = server.request("POST", "/v1/agents/", b"{}")
+    assert answer.status == 503 and answer.detail.endswith("it does not answer in time"), answer
+    assert answer.headers["retry-after"] and "x-should-retry" not in answer.headers
+    for s in fill + [listener]:
+        s.close()
 
 
 def test_S2_a_push_waits_for_the_servers_word_before_it_counts(servers, up):
@@ -1016,6 +1056,29 @@ def test_F30_stopping_cuts_streams_and_lets_the_rest_end(servers, up):
         c.close()
     for s in up.streams:
         s.over.set()
+    assert server.wait() == 0
+
+
+def test_F30_what_the_server_may_have_done_is_not_asked_again_after_a_stop(servers, up):
+    """It works on a POST when memfs ends: no client may send that once more on its own.  A GET may be."""
+    def hold(connection, request):
+        connection.read_body(request)
+        connection.wait_closed(WAIT)
+        return False
+
+    up.handlers["/hold"] = hold
+    server = servers(args=["--upstream", up.url])
+    clients = {method: Client(server) for method in (b"POST", b"GET")}
+    clients[b"GET"].send(get("/hold"))
+    clients[b"POST"].send(get("/hold", b"Content-Length: 2\r\n", b"POST") + b"{}")
+    up.wait(lambda: len(up.seen("/hold")) == 2, what="both")
+    server.terminate()
+    head = clients[b"POST"].head().lower()
+    assert head.startswith("http/1.1 502") and "x-should-retry: false" in head, head
+    head = clients[b"GET"].head().lower()
+    assert head.startswith("http/1.1 503") and "retry-after: " in head and "x-should-retry" not in head, head
+    for c in clients.values():
+        c.close()
     assert server.wait() == 0
 
 

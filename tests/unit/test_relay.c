@@ -262,6 +262,32 @@ static void test_T02_a_path_of_ours_is_not_relayed_with_another_method(void **st
 
 /* ---- the gate ---- */
 
+/* Another server may decode first and cut then; what is no path of ours that way goes on. */
+static void test_T02_an_encoded_slash_leads_to_no_path_of_ours(void **state)
+{
+    static const char *const ours[] = { "/asked%2Fbody", "/asked%2fbody/", "/%2Fown", "/own%2F" };
+    http_request *rq;
+    int fd;
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(ours); i++) {
+        char text[100];
+
+        snprintf(text, sizeof(text), "GET %s HTTP/1.1\r\n" HOST "\r\n", ours[i]);
+        fd = ask(text);
+        expect(fd, "HTTP/1.1 404 ");
+        close(fd);
+    }
+    assert_null(atomic_load(&relayed));
+    fd = ask("GET /blocks/asked%2Fbody HTTP/1.1\r\n" HOST "\r\n");
+    rq = wait_for(&relayed);
+    http_relay_head(rq, 200, -1);
+    http_stream_end(rq);
+    expect(fd, "HTTP/1.1 200 ");
+    http_relay_release(rq);
+    close(fd);
+}
+
 static void test_S2_the_gates_late_word_decides(void **state)
 {
     (void)state;
@@ -316,6 +342,7 @@ int main(void)
         ROW(test_a_client_that_leaves_is_noticed_in_silence),
         ROW(test_a_full_pipe_says_no_and_pokes_when_there_is_room),
         ROW(test_T02_a_path_of_ours_is_not_relayed_with_another_method),
+        ROW(test_T02_an_encoded_slash_leads_to_no_path_of_ours),
         ROW(test_S2_the_gates_late_word_decides),
         ROW(test_S2_a_body_gathers_while_the_gate_waits),
         ROW(test_a_word_that_comes_when_nobody_waits_any_more),

@@ -4,6 +4,9 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
+#include <sys/socket.h>
+#include <unistd.h>
 #include <cmocka.h>
 
 /* Parses into memory of exactly the promised size, so that the sanitizer sees a byte too many. */
@@ -518,6 +521,48 @@ static void test_T14_gzip_bodies_are_bounded_while_they_inflate(void **state)
                      MEMFS_EINVALID);
 }
 
+/* ---- sockets that are handed down ---- */
+
+static int is_listening(int fd)
+{
+    socklen_t len = sizeof(int);
+    int is = -1;
+
+    getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &is, &len);
+    return is;
+}
+
+/* Another process has the socket too; what the library shuts down at the end must not be it. */
+static void test_F07_a_socket_is_let_go_also_without_a_free_descriptor(void **state)
+{
+    int more[128], fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), theirs, at;
+    http_stand_in stand_in = { .n = 0 };
+    memfs_error err = MEMFS_ERROR_INIT;
+    struct rlimit before;
+    size_t n = 0;
+
+    (void)state;
+    assert_int_equal(listen(fd, 1), 0);
+    theirs = dup(fd);
+    assert_int_equal(http_listen_stand_in(&stand_in, &err), MEMFS_OK);
+    getrlimit(RLIMIT_NOFILE, &before);
+    assert_int_equal(setrlimit(RLIMIT_NOFILE, &(struct rlimit){ 128, before.rlim_max }), 0);
+    while (n < ARRAY_LEN(more) && (at = dup(fd)) >= 0)
+        more[n++] = at;
+    http_listen_let_go(&stand_in, &fd, 1);
+    shutdown(fd, SHUT_RDWR);
+    at = dup(fd); /* those that were kept are free now */
+    assert_true(at >= 0);
+    close(at);
+    setrlimit(RLIMIT_NOFILE, &before);
+    for (; n > 0; n--)
+        close(more[n - 1]);
+    assert_int_equal(is_listening(theirs), 1);
+    assert_int_equal(is_listening(fd), 0);
+    close(fd);
+    close(theirs);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -535,6 +580,7 @@ int main(void)
         cmocka_unit_test(test_a_pipe_gives_back_what_it_took),
         cmocka_unit_test(test_a_full_pipe_takes_no_more),
         cmocka_unit_test(test_T14_gzip_bodies_are_bounded_while_they_inflate),
+        cmocka_unit_test(test_F07_a_socket_is_let_go_also_without_a_free_descriptor),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
