@@ -364,11 +364,11 @@ def test_health_is_the_servers_own_word(servers):
     assert code == 1 and told["status"] == "down" and "memfs serve" in told["reason"]
     assert not os.path.exists(s.home), "asking made a data folder"
     s.start()
+    until("it never gets ready", lambda: health(s, "--ready")[0] == 0)
     for args in ((), ("--url", s.url), ("--url", s.url + "/")):
         code, told = health(s, *args)
         assert (code, told["status"], told["is_healthy"], told["reason"]) == (0, "ok", True, None), told
         assert told["version"] == (ROOT / "VERSION").read_text().strip()
-    until("it never gets ready", lambda: health(s, "--ready")[0] == 0)
     s.token()
     assert health(s, "--url", s.url)[0] == 0, "a health check needs no token"
     port = s.port
