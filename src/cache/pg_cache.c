@@ -136,16 +136,20 @@ enum apply_bits {
     "ON CONFLICT(agent_id) DO UPDATE SET tip = $2, generation = excluded.generation, "             \
     "holder = $3, is_empty = false"
 
+#define MOVE_ON                                                                                    \
+    "UPDATE tips SET tip = $2, generation = nextval('generation'), holder = $3, "                  \
+    "is_empty = false WHERE agent_id = $1 AND tip = $4"
+
 /*
  * $1 the agent, $2 the new tip, $3 its holder; FROM_TIP has $4, the old one.  A tip without rows is
- * none to a server that has the database for itself; where servers share it, it is one.
+ * none to a server that has the database for itself; where servers share it, it is one.  What only
+ * writes the rows that differ needs the others to be there: it may have waited for what emptied them.
  */
 static const char *const MOVES[] = {
     [0] = MOVE_NEW " WHERE tips.is_empty AND $3 IS NULL RETURNING agent_no",
-    [APPLY_FROM_TIP] =
-        "UPDATE tips SET tip = $2, generation = nextval('generation'), holder = $3, "
-        "is_empty = false WHERE agent_id = $1 AND tip = $4 RETURNING agent_no",
-    [APPLY_FROM_ANY] = MOVE_NEW " RETURNING agent_no",
+    [APPLY_FROM_TIP] = MOVE_ON " AND NOT is_empty RETURNING agent_no",
+    [APPLY_FROM_TIP | APPLY_REPLACE] = MOVE_ON " RETURNING agent_no",
+    [APPLY_FROM_ANY | APPLY_REPLACE] = MOVE_NEW " RETURNING agent_no",
 };
 
 #define ROW_COLUMNS                                                                                \
@@ -280,7 +284,7 @@ static memfs_code move_tip(pg_conn *c, applying *x, memfs_error *err)
 {
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
     _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
-    unsigned bits = bits_of(x->u) & ~APPLY_REPLACE;
+    unsigned bits = bits_of(x->u);
     memfs_code rc;
 
     add_move(&args, x->u);
@@ -408,7 +412,8 @@ static memfs_code apply_nothing(cache *base, const cache_update *u, bool *ret_is
     if (u->n_changes > 0 || u->replace_all || u->from == NULL || !oid_equal(u->from, &u->to))
         return MEMFS_OK;
     rc = pg_work(db_of(base), PG_ONE, read_tip, &t, err);
-    *ret_is_done = rc == MEMFS_OK && t.is_known && oid_equal(&t.tip.commit, &u->to);
+    *ret_is_done = rc == MEMFS_OK && t.is_known && !t.is_empty &&
+                   oid_equal(&t.tip.commit, &u->to);
     return rc;
 }
 

@@ -171,15 +171,44 @@ static void write_rows(advance *v, plan *rows)
     tell_behind(v, &err);
 }
 
+/* The cache was emptied after the plan was made, and main is where it was: all rows go with it. */
+static memfs_code claim_anew(advance *v, const advance_step *s, memfs_error *late)
+{
+    _cleanup_(repo_closep) repo *own = NULL;
+    _cleanup_(plan_freep) plan *rows = NULL;
+    materialise_result result;
+    memfs_error why = *late;
+    cache_head head;
+    memfs_code rc = cache_head_get(v->h->cache, str_of(v->a->id), &head, late);
+
+    if (rc == MEMFS_OK && (!head.is_empty || !v->has_head || !oid_equal(&head.tip, &v->head)))
+        rc = MEMFS_ECONFLICT;
+    if (rc == MEMFS_ECONFLICT || rc == MEMFS_ENOTFOUND) {
+        *late = why;
+        return MEMFS_ECONFLICT;
+    }
+    if (rc == MEMFS_OK)
+        rc = repo_open(v->h->store, v->a->repo, &own, late);
+    if (rc == MEMFS_OK)
+        rc = plan_make(v->h, v->a, own, NULL, &s->to, &rows, late);
+    if (rc < 0)
+        return rc;
+    plan_expect(rows, &v->head);
+    return plan_apply(v->h, v->a, rows, &result, late);
+}
+
 /*
  * Shared tip and rows.  A lost race ends it; whatever else fails does not (F22): then *late is why,
  * and whether they were written may not even be known.
  */
-static memfs_code claim(advance *v, plan *rows, memfs_error *late, memfs_error *err)
+static memfs_code claim(advance *v, const advance_step *s, plan *rows, memfs_error *late,
+                        memfs_error *err)
 {
     materialise_result result;
     memfs_code rc = plan_apply(v->h, v->a, rows, &result, late);
 
+    if (rc == MEMFS_ECONFLICT)
+        rc = claim_anew(v, s, late);
     if (rc == MEMFS_ECONFLICT) {
         *err = *late;
         return rc;
@@ -266,7 +295,7 @@ memfs_code advance_ref(advance *v, const advance_step *step, memfs_error *err)
 static memfs_code move_shared(advance *v, const advance_step *step, plan *rows, memfs_error *err)
 {
     memfs_error late = MEMFS_ERROR_INIT;
-    memfs_code rc = claim(v, rows, &late, err);
+    memfs_code rc = claim(v, step, rows, &late, err);
 
     if (rc < 0)
         return rc;

@@ -88,6 +88,8 @@ static void test_D5_a_tip_outlives_its_rows(void **at)
     assert_head(f, 1, 1, true);
     assert_code(cache_tip_get(f->cache, A, &rows, &f->err), ENOTFOUND);
     assert_code(move(f, 0, 9, 2), ECONFLICT); /* its commit is not forgotten */
+    assert_code(move(f, 1, 2, 1), ECONFLICT); /* all rows but the changed ones would be missing */
+    assert_head(f, 1, 1, true);
     assert_ok(cache_apply(f->cache, &anew, &f->err));
     assert_head(f, 1, 1, false);
     assert_ok(cache_tip_get(f->cache, A, &rows, &f->err));
