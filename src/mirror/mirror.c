@@ -624,6 +624,7 @@ static void sync_all(mirror *m, const char *agent_id, const name_list *names, un
             continue;
         }
         ret->moved = ret->moved || result.was_moved;
+        ret->n_copies += result.is_copy;
         if (result.code != MEMFS_OK)
             add_failure(ret, result.answer, result.failure, result.retry_after_s);
     }

@@ -92,6 +92,7 @@ MEMFS_CHECK memfs_code mirror_letta(mirror *m, memfs_str agent_id, int64_t deadl
 bool mirror_letta_is_known(mirror *m, memfs_str agent_id, const memfs_oid *tip);
 typedef struct mirror_outcome {
     size_t n_remotes, n_failed;
+    size_t n_copies;      /* git remotes that we push to and that have main now */
     size_t n_missing;     /* of the failed: they answer, and have no such repository (or show none) */
     bool moved;           /* main */
     remote_answer answer; /* of the first that failed, one that is not missing before others */

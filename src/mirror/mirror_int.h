@@ -122,6 +122,7 @@ void exchange_run(exchange *x);
 typedef struct exchange_result {
     memfs_code code; /* of the failure; MEMFS_OK */
     bool was_moved, was_pushed;
+    bool is_copy; /* a git remote that we push to has main as it was here when this was done */
     remote_answer answer;
     int64_t retry_after_s;
     char failure[400]; /* in words with the remote's name; "" */

@@ -118,6 +118,10 @@ static void fill_result(const exchange *x, exchange_result *ret)
 
     *ret = (exchange_result){ .code = x->error.code, .was_moved = x->was_moved,
                               .was_pushed = x->was_pushed, .answer = x->answer,
+                              .is_copy = x->error.code == MEMFS_OK && x->was_asked &&
+                                         x->config->direction != REMOTE_PULL &&
+                                         x->config->folder == NULL && !oid_is_zero(&x->ours) &&
+                                         oid_equal(&x->ours, &x->record.remote_tip),
                               .retry_after_s = x->retry_after_s };
     if (x->error.code == MEMFS_OK)
         return;

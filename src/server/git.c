@@ -209,6 +209,8 @@ void git_info_refs(http_request *rq, void *arg)
     git_target target;
     git_service service;
 
+    else if (!home_is_named(a->home, http_param(rq, "server")))
+        http_send_detail(rq, 421, "Another server is meant");
     if (find_service(rq, &service) && git_find_target(rq, arg, &target))
         answer_refs(rq, service, &target.tip);
 }

@@ -38,7 +38,7 @@ const http_route APP_ROUTES[] = {
       "git, for the other servers of the database: what is on this one" },
     { POST, "/peer/git/{agent}/state.git/git-upload-pack", HTTP_STREAM, PEER, peer_upload_pack,
       MIB(10), "git, for the other servers: any commit that is on this one" },
-    { POST, "/peer/keep/{agent}/{id}", HTTP_BODY, PEER, peer_keep, KIB(1),
+    { POST, "/peer/keep/{server}/{agent}/{id}", HTTP_BODY, PEER, peer_keep, KIB(1),
       "for the other servers: that commit on the disk of this one, fetched if it is not there" },
 
     { GET, "/v1/agents", HTTP_BODY, ALL, agents_list, 0, "agents, a page at a time" },

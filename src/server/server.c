@@ -255,7 +255,10 @@ static void on_moved(const char *agent_id, void *ctx)
         mirror_moved(m, agent_id);
 }
 
-/* For --replicas: a remote that has main has what was pushed a moment ago. */
+/*
+ * For --replicas: a remote that has main has what was pushed a moment ago.  One that we only read
+ * from has it by chance, and a Letta server's folder is a disk of this machine.
+ */
 static bool on_copied(const char *agent_id, int64_t deadline_ms, void *ctx)
 {
     server *s = ctx;
@@ -265,7 +268,7 @@ static bool on_copied(const char *agent_id, int64_t deadline_ms, void *ctx)
     if (m == NULL || !mirror_has_remotes(m))
         return false;
     mirror_sync_modestly(m, agent_id, deadline_ms, &outcome);
-    return outcome.n_remotes > outcome.n_failed;
+    return outcome.n_copies > 0;
 }
 
 static bool on_bring(const char *agent_id, struct fetched *f, const memfs_oid *want,
@@ -579,6 +582,7 @@ memfs_code server_start(const server_options *options, server **ret, memfs_error
         gateway_stop(s->app.gateway);
         if (s->http != NULL)
             http_stop(s->http, 0, NULL);
+        stop_background(s); /* of two threads one may have begun */
         service_stop(s->app.service);
         stop_mirror(s, 0);
         server_free(s);

@@ -279,6 +279,11 @@ bool cluster_knows(cluster *c, int64_t no)
     return is_known;
 }
 
+bool cluster_is_named(const cluster *c, memfs_str name)
+{
+    return str_equal(str_of(c->name), name);
+}
+
 bool cluster_has_secret(cluster *c, const uint8_t *token_hash)
 {
     bool is_known = false;
@@ -320,7 +325,7 @@ bool cluster_keeps(cluster *c, memfs_str agent_id)
 /* One that may be asked. */
 typedef struct candidate {
     int64_t no;
-    char *url;
+    char *name, *url;
     unsigned rank; /* lower is asked first */
     uint64_t weight;
 } candidate;
@@ -341,6 +346,12 @@ static unsigned rank_of(const peer *p, int64_t holder, int64_t now_ms)
     return (p->no == holder ? 0u : 1u) + (p->is_alive ? 0u : 2u) + (is_shunned ? 4u : 0u);
 }
 
+/* By its address too: a home that lost its disk has a new name, and its old row stays. */
+static bool is_this_server(const cluster *c, const peer *p)
+{
+    return p->no == c->no || strcmp(p->name, c->name) == 0 || strcmp(p->url, c->url) == 0;
+}
+
 /* All but this one, in the order of asking. */
 static size_t list_candidates(cluster *c, memfs_str agent_id, int64_t holder, candidate **ret)
 {
@@ -350,14 +361,24 @@ static size_t list_candidates(cluster *c, memfs_str agent_id, int64_t holder, ca
     pthread_mutex_lock(&c->mutex);
     *ret = mem_alloc((c->n_peers + 1) * sizeof(**ret));
     for (size_t i = 0; i < c->n_peers; i++)
-        if (c->peers[i].no != c->no)
-            (*ret)[n++] = (candidate){ c->peers[i].no, mem_strdup(c->peers[i].url),
+        if (!is_this_server(c, &c->peers[i]))
+            (*ret)[n++] = (candidate){ c->peers[i].no, mem_strdup(c->peers[i].name),
+                                       mem_strdup(c->peers[i].url),
                                        rank_of(&c->peers[i], holder, now_ms),
                                        weight_of(agent_id, c->peers[i].name) };
     pthread_mutex_unlock(&c->mutex);
     if (n > 0)
         qsort(*ret, n, sizeof(**ret), compare_candidates);
     return n;
+}
+
+static void free_candidates(candidate *list, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        free(list[i].name);
+        free(list[i].url);
+    }
+    free(list);
 }
 
 static void note_answer(cluster *c, int64_t no, bool has_answered)
@@ -475,9 +496,7 @@ memfs_code cluster_fetch(cluster *c, memfs_str agent_id, int64_t holder, fetched
         n_silent += !answered;
     }
     pool_wait_end();
-    for (size_t i = 0; i < n; i++)
-        free(list[i].url);
-    free(list);
+    free_candidates(list, n);
     if (rc == MEMFS_OK)
         return rc;
     return memfs_fail(err, n_silent > 0 ? MEMFS_EUNAVAIL : MEMFS_ENOTFOUND,
@@ -497,8 +516,8 @@ static bool pass_over(memfs_str piece, void *ctx)
 static bool ask_to_keep(const cluster *c, const candidate *whom, memfs_str agent_id, const char *hex,
                         int64_t deadline_ms)
 {
-    _cleanup_(mem_freep) char *url = mem_printf("%s/peer/keep/%.*s/%s", whom->url, (int)agent_id.len,
-                                                agent_id.ptr, hex);
+    _cleanup_(mem_freep) char *url = mem_printf("%s/peer/keep/%s/%.*s/%s", whom->url, whom->name,
+                                                (int)agent_id.len, agent_id.ptr, hex);
     char header[sizeof("Authorization: Bearer ") + sizeof(c->secret)];
     const char *headers[] = { header, NULL };
     int64_t left_ms = deadline_ms - clock_mono_ms();
@@ -536,9 +555,8 @@ static size_t ask_all(cluster *c, memfs_str agent_id, const char *hex, int64_t *
             if (is_good)
                 good[n_good++] = list[i].no;
         }
-        free(list[i].url);
     }
-    free(list);
+    free_candidates(list, n_all);
     return n_good;
 }
 

@@ -35,6 +35,7 @@ MEMFS_CHECK memfs_code cluster_open(const char *home_path, const char *url, stat
 void cluster_close(cluster *c); /* NULL is fine */
 
 int64_t cluster_no(const cluster *c);
+bool cluster_is_named(const cluster *c, memfs_str name);
 /* As of the last refresh.  A row that is gone: an operator says that this one does not come back. */
 bool cluster_knows(cluster *c, int64_t no);
 /* Whose SHA-256 is this, one of the servers'? */

@@ -79,6 +79,8 @@ state *home_state(home *h);
  * every look at a repository may wait for the database and for another server.
  */
 bool home_is_shared(const home *h);
+/* Is that how the others call this server?  Two rows may name one address, where a disk was lost. */
+bool home_is_named(const home *h, memfs_str name);
 /*
  * Another server asks whether a commit is on the disk here, before it acknowledges it: fetched if it
  * is not.  EUNAVAIL: it could not be.

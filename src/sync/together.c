@@ -16,6 +16,11 @@ bool home_is_shared(const home *h)
     return h->cluster != NULL;
 }
 
+bool home_is_named(const home *h, memfs_str name)
+{
+    return h->cluster != NULL && cluster_is_named(h->cluster, name);
+}
+
 bool home_knows_peer(home *h, const uint8_t *token_hash)
 {
     return h->cluster != NULL && cluster_has_secret(h->cluster, token_hash);
@@ -51,7 +56,10 @@ memfs_code home_agent_main(home *h, memfs_str id, const char *repo, memfs_oid *r
     return rc;
 }
 
-/* It is here and on the disk: one that was renamed in a moment ago may not be, yet. */
+/*
+ * It is here and on the disk: one that was renamed in a moment ago may not be, yet.  Not asked of one
+ * that is fenced: after an fsync that failed, the next one may lie (F05).
+ */
 static memfs_code check_kept(home *h, agent *a, const memfs_oid *commit, memfs_error *err)
 {
     _cleanup_(repo_closep) repo *r = NULL;
@@ -65,17 +73,24 @@ static memfs_code check_kept(home *h, agent *a, const memfs_oid *commit, memfs_e
     return rc < 0 ? rc : store_settle(h->store, a->repo, err);
 }
 
-/* Looked for without the lock first: who holds it may be waiting for the one that asks. */
+/*
+ * Looked for without the lock first: who holds it may be waiting for the one that asks.  Not before
+ * it is recovered, as a fence of an earlier process is known only then.
+ */
 memfs_code home_agent_keeps(home *h, memfs_str id, const memfs_oid *commit, memfs_error *err)
 {
     bool is_known;
     agent *a;
     memfs_code rc = home_entry(h, id, false, &a, &is_known, err);
 
-    if (rc < 0 || check_kept(h, a, commit, err) == MEMFS_OK)
-        return rc;
+    if (rc < 0 || agent_is_fenced(a, err))
+        return err->code;
+    if (agent_is_touched(a) && check_kept(h, a, commit, err) == MEMFS_OK)
+        return MEMFS_OK;
     rc = agent_ready(h, a, false, err);
-    return rc < 0 ? rc : check_kept(h, a, commit, err);
+    if (rc < 0 || agent_is_fenced(a, err))
+        return err->code;
+    return check_kept(h, a, commit, err);
 }
 
 bool home_has_copies(home *h, agent *a, const memfs_oid *commit)
