@@ -8,6 +8,7 @@
 #include "sync/away.h"
 #include "sync/cluster.h"
 #include "sync/materialise.h"
+#include "sync/purge_shared.h"
 
 #include <stdio.h>
 
@@ -147,6 +148,36 @@ static memfs_code fetch_head(following *x, bool *ret_given_up, memfs_error *err)
 
 /* ---- the ref ---- */
 
+/*
+ * A secret that was purged does not come back (T28): what was fetched has it (a purge that was cut
+ * short, or a server that never heard of it), or, in a join, what is here.
+ */
+static memfs_code check_purged(following *x, bool is_join, memfs_error *err)
+{
+    _cleanup_(mem_freep) memfs_oid *banned = NULL;
+    _cleanup_(repo_closep) repo *own = NULL;
+    size_t n = 0;
+    memfs_code rc = x->exists ? agent_banned(x->h, x->a, &banned, &n, err)
+                              : state_banned(x->h->state, str_of(x->a->id), &banned, &n, err);
+
+    if (rc == MEMFS_OK && n > 0 && x->exists)
+        rc = repo_open(x->h->store, x->a->repo, &own, err);
+    for (size_t i = 0; rc == MEMFS_OK && i < n; i++) {
+        bool is_own = own != NULL && repo_has(own, &banned[i]);
+
+        if (is_own && is_join) {
+            agent_fence(x->h, x->a, "what was purged on another server is still here: stop this "
+                                    "server, keep commits that main lacks, and remove the "
+                                    "repository, it is fetched anew");
+            return agent_is_fenced(x->a, err) ? err->code : MEMFS_OK;
+        }
+        if (!is_own && x->f != NULL && repo_has(fetched_repo(x->f), &banned[i]))
+            rc = memfs_fail(err, MEMFS_EUNAVAIL, "main of agent '%s' still has what a purge takes "
+                                                 "out: run that purge again, to its end", x->a->id);
+    }
+    return rc;
+}
+
 /* The shared tip descends from ours: it is taken in, nothing is told to anybody. */
 static memfs_code move_up(following *x, const memfs_oid *to, memfs_error *err)
 {
@@ -154,8 +185,10 @@ static memfs_code move_up(following *x, const memfs_oid *to, memfs_error *err)
     store_identity who = memfs_now();
     advance_step step = { .to = *to, .is_ours = true, .who = &who, .why = "memfs: another server" };
     advance v = advance_of(x);
-    memfs_code rc = advance_settle(&v, false, err);
+    memfs_code rc = x->f != NULL ? check_purged(x, false, err) : MEMFS_OK;
 
+    if (rc == MEMFS_OK)
+        rc = advance_settle(&v, false, err);
     if (x->f != NULL) {
         step.accept = accept_fetched;
         step.ctx = &in;
@@ -169,22 +202,17 @@ static memfs_code move_up(following *x, const memfs_oid *to, memfs_error *err)
     return rc;
 }
 
-/* A secret that was purged on another server does not come back by a merge (T28). */
-static memfs_code check_purged(following *x, memfs_error *err)
+/* A purge of this server may have been cut short; a secret never comes (back) by a join. */
+static memfs_code check_join(following *x, memfs_error *err)
 {
-    _cleanup_(mem_freep) memfs_oid *banned = NULL;
-    size_t n = 0;
-    memfs_code rc = agent_banned(x->h, x->a, &banned, &n, err);
+    bool is_done = false;
+    memfs_code rc = begin_fetch(x, err);
 
-    if (rc < 0)
-        return rc;
-    for (size_t i = 0; i < n; i++)
-        if (is_here(x, &banned[i])) {
-            agent_fence(x->h, x->a, "what was purged on another server is still here: stop this "
-                                    "server and remove the repository, it is fetched anew");
-            return agent_is_fenced(x->a, err) ? err->code : MEMFS_OK;
-        }
-    return MEMFS_OK;
+    if (rc == MEMFS_OK)
+        rc = purge_resume(x->h, x->a, fetched_repo(x->f), &x->tip, &x->head.tip, &is_done, err);
+    if (rc == MEMFS_OK && is_done)
+        return memfs_fail(err, MEMFS_ECONFLICT, "main moved"); /* looked at anew */
+    return rc < 0 ? rc : check_purged(x, true, err);
 }
 
 static memfs_code join(following *x, memfs_error *err)
@@ -195,10 +223,8 @@ static memfs_code join(following *x, memfs_error *err)
     advance_step step = { .is_ours = true, .accept = accept_fetched, .ctx = &in,
                           .who = &who, .why = "memfs: joined with another server" };
     advance v = advance_of(x);
-    memfs_code rc = check_purged(x, err);
+    memfs_code rc = check_join(x, err);
 
-    if (rc == MEMFS_OK)
-        rc = begin_fetch(x, err);
     if (rc == MEMFS_OK)
         rc = advance_settle(&v, false, err);
     if (rc == MEMFS_OK)
@@ -244,8 +270,8 @@ static memfs_code reach_head(following *x, memfs_error *err)
 
     if (!is_here(x, &x->head.tip)) {
         rc = fetch_head(x, &is_given_up, err);
-        if (rc < 0 && x->exists && is_given_up)
-            return bring_rows(x, true, err);
+        if (rc == MEMFS_ENOTFOUND && x->exists && is_given_up)
+            return bring_rows(x, true, err); /* all answered, and none has it */
         if (rc < 0)
             return x->may_revive && !x->exists ? MEMFS_OK : fail_out_of_reach(x, err);
     }

@@ -726,6 +726,18 @@ memfs_code materialise_rebuild(home *h, agent *a, materialise_result *ret, memfs
     return steps(h, a, ANEW, ret, err);
 }
 
+memfs_code materialise_replace(home *h, agent *a, const memfs_oid *from, const memfs_oid *to,
+                               materialise_result *ret, memfs_error *err)
+{
+    _cleanup_(plan_freep) plan *p = NULL;
+    memfs_code rc = plan_from(h, a, NULL, to, &p, err);
+
+    if (rc < 0)
+        return not_the_cache(err);
+    plan_expect(p, from);
+    return plan_apply(h, a, p, ret, err);
+}
+
 memfs_code materialise_overrule(home *h, agent *a, materialise_result *ret, memfs_error *err)
 {
     return steps(h, a, ANEW_OVERRULING, ret, err);

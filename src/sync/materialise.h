@@ -29,6 +29,13 @@ MEMFS_CHECK memfs_code materialise_agent(home *h, agent *a, materialise_result *
  * The same from nothing: all rows are dropped and made anew in one transaction. */
 MEMFS_CHECK memfs_code materialise_rebuild(home *h, agent *a, materialise_result *ret,
                                            memfs_error *err);
+/*
+ * A purge where servers share the database: the shared tip from `from` to `to`, which need not descend
+ * from it, with all rows made anew.  ECONFLICT: it is not at `from`, and nothing was changed.
+ */
+MEMFS_CHECK memfs_code materialise_replace(home *h, agent *a, const memfs_oid *from,
+                                           const memfs_oid *to, materialise_result *ret,
+                                           memfs_error *err);
 /* The same whatever the shared tip is: an operator's decision. */
 MEMFS_CHECK memfs_code materialise_overrule(home *h, agent *a, materialise_result *ret,
                                             memfs_error *err);

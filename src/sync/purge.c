@@ -14,6 +14,10 @@
  *                    tables follow before step 5, while both histories can be read
  *     7  check       by id that the objects are gone, and that main is whole
  *
+ * Where servers share the database 4 moves the shared tip first, with the rows of 6, and from exactly
+ * the commit whose history was rewritten (purge_shared.h); a push to another server in between begins
+ * it again from 1.
+ *
  * A crash between any two leaves a repository that works, and a purge that can be run again: it
  * finds nothing more to replace, and drops what the first left.  What it cannot reach is said in
  * the docs: clones, remotes, and backups taken before.
@@ -22,15 +26,16 @@
 #include "sync/tables.h"
 #include "sync/upkeep_int.h"
 
-#include "base/clock.h"
 #include "base/mem.h"
 #include "store/rewrite.h"
 #include "sync/materialise.h"
+#include "sync/purge_shared.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define NEEDLE_MIN_BYTES 4
+#define MAX_ROUNDS 5 /* other servers move on meanwhile */
 
 typedef struct purge {
     upkeep_round r;
@@ -134,15 +139,19 @@ static memfs_code write_history(purge *p, memfs_error *err)
 
 static memfs_code ban(purge *p, memfs_error *err)
 {
+    bool is_moving = p->r.h->options.letta_database != NULL &&
+                     !oid_equal(&p->rewritten.new_tip, &p->tip);
     size_t n = p->rewritten.n_gone + p->q->n_blobs, n_all;
     _cleanup_(mem_freep) memfs_oid *all = NULL;
     memfs_code rc;
 
-    p->banned = mem_alloc((n + 1) * sizeof(*p->banned));
+    p->banned = mem_alloc((n + 2) * sizeof(*p->banned));
     if (p->rewritten.n_gone > 0)
         memcpy(p->banned, p->rewritten.gone, p->rewritten.n_gone * sizeof(*p->banned));
     if (p->q->n_blobs > 0)
         memcpy(p->banned + p->rewritten.n_gone, p->q->blobs, p->q->n_blobs * sizeof(*p->banned));
+    if (is_moving) /* by this, rows that are still of it are known for what they are (tables.h) */
+        p->banned[n++] = p->tip;
     p->n_banned = n;
     if (n == 0)
         return MEMFS_OK;
@@ -150,27 +159,17 @@ static memfs_code ban(purge *p, memfs_error *err)
     return rc < 0 ? rc : agent_banned(p->r.h, p->a, &all, &n_all, err);
 }
 
+/* Where servers share main, theirs first: what another one took meanwhile is never overruled. */
 static memfs_code move_main(purge *p, memfs_error *err)
 {
-    store_identity who = { "memfs", "memfs@localhost", clock_wall_us() / 1000000 };
     const memfs_oid *to = &p->rewritten.new_tip;
-    _cleanup_(repo_closep) repo *r = NULL;
-    memfs_code rc;
+    memfs_code rc = MEMFS_OK;
 
     if (oid_equal(to, &p->tip))
         return MEMFS_OK;
-    rc = repo_open(p->r.h->store, p->a->repo, &r, err);
-    if (rc < 0)
-        return rc;
-    agent_moving(p->a, to);
-    rc = repo_ref_rewrite(r, &p->tip, to, &who, "purge", err);
-    if (rc == MEMFS_OK)
-        agent_moved(p->a, to);
-    else
-        agent_not_moving(p->a);
-    if (rc == MEMFS_ECORRUPT)
-        agent_fence(p->r.h, p->a, err->msg);
-    return rc;
+    if (home_is_shared(p->r.h))
+        rc = purge_move_shared(p->r.h, p->a, &p->tip, to, err);
+    return rc < 0 ? rc : purge_move_own(p->r.h, p->a, &p->tip, to, err);
 }
 
 /* ---- 5 to 7: the old objects ---- */
@@ -201,22 +200,33 @@ static memfs_code drop_old(purge *p, memfs_error *err)
     if (rc < 0)
         agent_suspect(p->r.h, p->a, err);
     if (rc == MEMFS_OK)
+        purge_finished(p->r.h, p->a);
+    if (rc == MEMFS_OK && !home_is_shared(p->r.h)) /* else they went with the shared tip */
         rc = materialise_overrule(p->r.h, p->a, &rows, err);
     if (rc == MEMFS_OK)
         rc = cache_scrub(p->r.h->cache, err);
     return rc;
 }
 
-static memfs_code purge_locked(purge *p, purge_result *ret, memfs_error *err)
+static memfs_code look(purge *p, memfs_error *err)
 {
-    memfs_error why = MEMFS_ERROR_INIT;
-    memfs_code rc, settled;
+    memfs_code rc;
 
-    if (agent_is_fenced(p->a, err))
+    if (home_is_shared(p->r.h) && purge_follow(p->r.h, p->a, &p->tip, err) < 0)
         return err->code;
     rc = p->q->dry_run ? MEMFS_OK : tables_settle(p->r.h, p->a, NULL, err);
-    if (rc == MEMFS_OK)
-        rc = agent_look(p->r.h, p->a, &p->tip, err);
+    return rc < 0 ? rc : agent_look(p->r.h, p->a, &p->tip, err);
+}
+
+/* Steps 1 to 4. */
+static memfs_code rewrite(purge *p, purge_result *ret, memfs_error *err)
+{
+    memfs_code rc;
+
+    purge_dispose(p);
+    p->rewritten = (rewrite_result){ .n_gone = 0 };
+    p->banned = NULL;
+    rc = look(p, err);
     if (rc == MEMFS_OK)
         rc = write_history(p, err);
     if (rc < 0)
@@ -230,7 +240,22 @@ static memfs_code purge_locked(purge *p, purge_result *ret, memfs_error *err)
     rc = ban(p, err);
     if (rc == MEMFS_OK)
         rc = move_main(p, err);
-    if (rc < 0)
+    return rc;
+}
+
+static memfs_code purge_locked(purge *p, purge_result *ret, memfs_error *err)
+{
+    memfs_error why = MEMFS_ERROR_INIT;
+    memfs_code rc = MEMFS_ECONFLICT, settled;
+
+    if (agent_is_fenced(p->a, err))
+        return err->code;
+    for (int i = 0; rc == MEMFS_ECONFLICT && i < MAX_ROUNDS; i++)
+        rc = rewrite(p, ret, err);
+    if (rc == MEMFS_ECONFLICT)
+        return memfs_fail(err, MEMFS_EUNAVAIL, "other servers move the memory of agent '%s' faster "
+                                               "than it is purged: try again", p->a->id);
+    if (rc < 0 || p->q->dry_run)
         return rc;
     settled = tables_settle(p->r.h, p->a, &p->tip, &why);
     rc = drop_old(p, err);

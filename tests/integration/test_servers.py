@@ -165,6 +165,26 @@ def test_a_server_that_an_operator_gives_up_keeps_nobody_waiting(cluster):
     assert cluster.tips(m.agent) == [m.tip, m.tip]
 
 
+def test_H1_one_that_is_given_up_rolls_nothing_back_while_another_does_not_answer(cluster):
+    one, two = cluster.servers
+    three = cluster.add()
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    assert cluster.tips(m.agent) == [m.tip] * 3
+    two.kill()
+    m.must_push({"a.md": "2\n"})
+    assert three.tip(m.agent) == m.tip
+    for s in (one, three):
+        s.kill()
+    cluster.sql(f"DELETE FROM servers WHERE url = '\\x{one.args[1].encode().hex()}'")
+    two.start()
+    for _ in range(3):
+        refs = two.get(f"/v1/git/{m.agent}/state.git/info/refs?service=git-upload-pack")
+        assert refs.status == 503 and cluster.tip(m.agent) == m.tip, refs
+    three.start()
+    wait_until(lambda: two.tip(m.agent) == m.tip, "it is fetched from the one that has it")
+
+
 # -- the database is away (F22) -----------------------------------------------------------------------
 
 def test_F22_H2_pushes_to_both_servers_without_the_database_are_joined_when_it_is_back(cluster):
@@ -339,6 +359,43 @@ def test_D2_D4_with_too_few_servers_a_push_has_no_report_and_is_acknowledged_whe
         assert two.has_object(m.agent, commit) and c.tips(m.agent) == [commit] * 2
 
 
+def test_D1_a_server_is_no_copy_of_itself_after_its_disk_was_lost(memfs_bin, folder):
+    """Its old row has the same address, and seems to be another server."""
+    with Cluster(memfs_bin, folder, args=["--replicas", "2"]) as c:
+        one, two = c.servers
+        one.watcher.stop()
+        one.kill()
+        shutil.rmtree(one.home)
+        one.watcher.last.clear()
+        one.watcher.moves.clear()
+        one.start()
+        two.kill()
+        assert len(c.sql("SELECT 1 FROM servers")) == 3
+        for _ in range(3):
+            report = Memory(one, new_agent(), timeout=60).push({"a.md": "1\n"})
+            assert not report.complete and not report.refs, report
+        assert "event=too_few_copies" in one.log()
+        two.start()
+        wait_until(lambda: Memory(one, new_agent(), timeout=60).push({"a.md": "1\n"}).acked,
+                   "a copy is made by the other server")
+
+
+def test_D1_a_remote_that_is_only_read_is_no_copy(memfs_bin, folder, git):
+    os.makedirs(folder / "remote")
+    with Cluster(memfs_bin, folder, n=1, args=["--replicas", "2"]) as c:
+        one = c.servers[0]
+        m = Memory(one, new_agent(), timeout=60)
+        m.push({"a.md": "1\n"})        # kept, and not acknowledged
+        there = folder / "remote" / f"{m.agent}.git"
+        git.run("init", "-q", "--bare", there)
+        git.clone(one.git_url(m.agent), folder / "seed").run("push", "-q", there, "main")
+        one.cli("mirror", "add", "origin", f"{folder}/remote/{{agentId}}.git", "--direction", "pull")
+        m.settle()
+        report = m.push({"a.md": "2\n"})
+        assert not report.complete and not report.refs, report
+        assert "event=too_few_copies" in one.log()
+
+
 def test_D1_a_remote_counts_as_copies(memfs_bin, folder, git):
     os.makedirs(folder / "remote")
     with Cluster(memfs_bin, folder, n=1, args=["--replicas", "2", "--remote",
@@ -392,6 +449,20 @@ def test_D5_all_rows_lost_come_back_on_whichever_server_is_asked(cluster):
     assert two.dump([m.agent]) == rows
 
 
+def test_K1_a_push_that_waits_while_the_cache_is_emptied_leaves_no_block_out(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n", "b.md": "1\n"})
+    acked = []
+    pushing = threading.Thread(target=lambda: acked.append(m.push({"a.md": "2\n"}).acked))
+    with cluster.holding("TRUNCATE blocks; UPDATE tips SET is_empty = true"):
+        pushing.start()
+        cluster.wait_for_a_waiter()
+    pushing.join(PATIENCE)
+    assert acked == [True]
+    assert (two.value(m.agent, "a"), two.value(m.agent, "b")) == ("2\n", "1\n")
+
+
 def test_T28_what_was_purged_on_one_server_does_not_come_back_from_the_other(cluster):
     one, two = cluster.servers
     m = Memory(one, new_agent())
@@ -404,6 +475,61 @@ def test_T28_what_was_purged_on_one_server_does_not_come_back_from_the_other(clu
     assert new != m.tip and cluster.tip(m.agent) == new
     assert two.get(f"/v1/git/{m.agent}/state.git/info/refs?service=git-upload-pack").status == 503
     assert "event=agent_fenced" in two.log()
+    restart_without(two, os.path.dirname(two.repository(m.agent)))
+    assert two.tip(m.agent) == new
+
+
+def purge(server, agent):
+    server.rewrites_allowed = True
+    server.cli("purge", "--agent", agent, "--secret-stdin", input=b"SECRETTEXT")
+
+
+def test_H2_T28_what_another_server_takes_during_a_purge_is_in_what_is_purged(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "a SECRETTEXT\n"})
+    m.must_push({"a.md": "x\n"})
+    assert two.tip(m.agent) == m.tip
+    purging = threading.Thread(target=purge, args=(one, m.agent))
+    with cluster.holding("LOCK TABLE banned IN EXCLUSIVE MODE"):
+        purging.start()
+        cluster.wait_for_a_waiter()
+        assert push(m, two, {"b.md": "acknowledged\n"}).acked
+    purging.join(PATIENCE)
+    assert one.value(m.agent, "b") == "acknowledged\n" and one.value(m.agent, "a") == "x\n"
+    assert one.tip(m.agent) == cluster.tip(m.agent) != m.tip
+    restart_without(two, os.path.dirname(two.repository(m.agent)))
+    assert two.tip(m.agent) == one.tip(m.agent)
+
+
+def test_T28_D1_a_purge_killed_between_the_shared_tip_and_its_own_ref_is_finished(cluster, folder):
+    """The state that such a kill leaves is made by hand: the old history is put back beside the new."""
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "a SECRETTEXT\n"})
+    secret = m.tip
+    m.must_push({"a.md": "x\n"})
+    assert two.tip(m.agent) == m.tip
+    two.kill()
+    repository = one.repository(m.agent)
+    shutil.copytree(os.path.join(repository, "objects"), folder / "old")
+    purge(one, m.agent)
+    new = one.tip(m.agent)
+    one.watcher.stop()
+    one.kill()
+    shutil.copytree(folder / "old", os.path.join(repository, "objects"), dirs_exist_ok=True)
+    with open(os.path.join(repository, wire.MAIN), "w", encoding="ascii") as f:
+        f.write(m.tip + "\n")
+    with open(os.path.join(os.path.dirname(repository), "purge"), "w", encoding="ascii") as f:
+        f.write(f"{m.tip}\n{new}\n")
+    one.watcher.last.clear()
+    one.watcher.moves.clear()
+    one.start()
+    m.close()
+    assert one.tip(m.agent) == cluster.tip(m.agent) == new
+    assert not one.has_object(m.agent, secret) and "event=agent_fenced" not in one.log()
+    assert not os.path.exists(os.path.join(os.path.dirname(repository), "purge"))
+    two.start()
     restart_without(two, os.path.dirname(two.repository(m.agent)))
     assert two.tip(m.agent) == new
 

@@ -2,8 +2,10 @@
 
     with Cluster(binary, folder, n=2) as c:      c.servers[0]      c.pg.crash()      c.add()      …
 """
+import contextlib
 import os
 import socket
+import subprocess
 import time
 
 from . import wire
@@ -50,6 +52,25 @@ class Cluster:
 
     def sql(self, text):
         return self.pg.sql(f"SET search_path = memfs; {text}", "memfs")
+
+    @contextlib.contextmanager
+    def holding(self, statements):
+        """A transaction that others wait for, until the block ends; then it is committed."""
+        psql = subprocess.Popen(["psql", "-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", self.url],
+                                stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, bufsize=1)
+        psql.stdin.write(f"SET search_path = memfs; BEGIN; {statements};\n\\echo held\n")
+        assert psql.stdout.readline() == "held\n"
+        try:
+            yield
+        finally:
+            psql.stdin.write("COMMIT;\n")
+            psql.stdin.close()
+            assert psql.wait(60) == 0
+            psql.stdout.close()
+
+    def wait_for_a_waiter(self):
+        wait_until(lambda: self.pg.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' "
+                                       "AND datname = 'memfs'"), "a server waits for that lock")
 
     def tip(self, agent):
         """Main of all servers, as the database has it; None: no such agent."""
