@@ -47,6 +47,18 @@ static memfs_code open_session(pg_state *s, memfs_error *err)
     return pg_exec(s->lease, SESSION, &r, err);
 }
 
+/*
+ * Who has it asks too: a database that moved to another machine, or a line that was cut, leaves this
+ * end of the session as it was, and another server may have the lock by now.
+ */
+static memfs_code still_has_it(pg_state *s, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+
+    pg_conn_begin(s->lease, clock_mono_ms() + ANSWER_MS);
+    return pg_exec(s->lease, "SELECT 1", &r, err);
+}
+
 static memfs_code try_lock(pg_state *s, memfs_error *err)
 {
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
@@ -67,8 +79,8 @@ memfs_code pg_lease(state *base, bool *ret_has_it, memfs_error *err)
         pg_lease_end(s);
     if (s->lease == NULL)
         rc = open_session(s, err);
-    if (rc == MEMFS_OK && !s->has_lease)
-        rc = try_lock(s, err);
+    if (rc == MEMFS_OK)
+        rc = s->has_lease ? still_has_it(s, err) : try_lock(s, err);
     if (rc < 0)
         pg_lease_end(s);
     *ret_has_it = s->has_lease;
