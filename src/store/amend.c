@@ -51,14 +51,14 @@ static bool fits(git_index *index, const char *path)
     return true;
 }
 
-memfs_code amend_fits(repo *r, const memfs_oid *commit, const char *path, bool *ret,
-                      memfs_error *err)
+memfs_code amend_paths(repo *r, const memfs_oid *commit, void (*fn)(const char *path, void *ctx),
+                       void *ctx, memfs_error *err)
 {
     _cleanup_(index_freep) git_index *index = NULL;
     memfs_code rc = read_index(r, commit, &index, err);
 
-    if (rc == MEMFS_OK)
-        *ret = fits(index, path);
+    for (size_t i = 0; rc == MEMFS_OK && i < git_index_entrycount(index); i++)
+        fn(git_index_get_byindex(index, i)->path, ctx);
     return rc;
 }
 

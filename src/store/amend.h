@@ -16,9 +16,10 @@ typedef struct amend_file {
     memfs_str content;
 } amend_file;
 
-/* Can a file stand there: no part of the path is a file, and it is no folder? */
-MEMFS_CHECK memfs_code amend_fits(repo *r, const memfs_oid *commit, const char *path, bool *ret,
-                                  memfs_error *err);
+/* Each path of a commit that is no folder. */
+MEMFS_CHECK memfs_code amend_paths(repo *r, const memfs_oid *commit,
+                                   void (*fn)(const char *path, void *ctx), void *ctx,
+                                   memfs_error *err);
 /* *ret is the parent where nothing changes.  Costs the reading of all of its trees. */
 MEMFS_CHECK memfs_code amend_commit(repo *r, const memfs_oid *parent, const amend_file *files,
                                     size_t n, const store_identity *who, memfs_str message,

@@ -241,6 +241,7 @@ void home_close(home *h)
     free(h->database);
     free(h->cluster_url);
     free(h->letta_database);
+    free(h->letta_after);
     free(h->path);
     free(h);
 }

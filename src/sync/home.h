@@ -37,6 +37,7 @@ typedef struct home_options {
     const char *cluster_url; /* where other servers of that database reach this one; NULL: as the
                               * home remembers it, or there are none (sync/cluster.h) */
     const char *letta_database; /* url of a Letta server's, for tables mode; NULL: none */
+    bool letta_may_fail; /* for a command: if it cannot be used, what needs it fails, and no more */
     memfs_str block_prefixes; /* LETTA_MEMFS_BLOCK_PATH_PREFIXES */
     policy policy;
     uint64_t max_pack_bytes;
@@ -163,7 +164,11 @@ bool home_has_lease(home *h);
  * Of a home that shares: what other servers moved since the last call is fetched, if its repository
  * is kept here; moved is told of each.  For a thread of the server's, every second or so.
  */
-void home_follow_step(home *h, bool (*should_stop)(void *ctx),
+/* What could not be fetched is kept in the follower, and tried again every few seconds. */
+typedef struct home_follower home_follower;
+home_follower *home_follower_new(void);
+void home_follower_free(home_follower *f); /* NULL is fine */
+void home_follow_step(home *h, home_follower *f, bool (*should_stop)(void *ctx),
                       void (*moved)(const char *agent_id, void *ctx), void *ctx);
 /*
  * Tables mode: looks for rows in Letta that somebody changed behind git, or that are behind main,

@@ -48,6 +48,7 @@ struct agent {
     memfs_oid synced;
     uint64_t epoch;       /* of the cache, when synced was true */
     int64_t checked_ms;   /* when tip was last compared with the folder */
+    int64_t unreached_ms; /* shared: when main was last found to be out of reach; 0 */
     int64_t rows_ms;      /* shared: when the database last said that it has its rows; 0 */
     int64_t alarmed_ms;   /* when a standing trouble was last told */
     int64_t retry_ms;     /* catching up failed: not again before this */
@@ -72,7 +73,8 @@ struct home {
     cache *cache;
     state *state;
     struct cluster *cluster; /* cluster.h; NULL: this home shares its database with nobody */
-    letta_db *letta;       /* NULL: no tables mode */
+    _Atomic(letta_db *) letta; /* NULL: no tables mode, or its database is away since the start */
+    char *letta_after;         /* where the look at all rows goes on; that thread only; NULL: first */
     int64_t letta_due_ms;  /* the next look at its rows; the thread of home_letta_step only */
     bool letta_told;       /* that it is away; the same */
     atomic_uint_fast64_t epoch;        /* counts the caches that this home has had */

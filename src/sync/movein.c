@@ -24,7 +24,7 @@ typedef struct moving {
     size_t label_len; /* it may hold any bytes */
     memfs_buf text;   /* the file */
     char *path;       /* NULL: left out */
-    memfs_buf key;    /* fold_path() of it */
+    memfs_buf key;    /* movein_fold() of it */
     int64_t limit, created_at_us;
     bool hidden, is_shared;
     bool is_renamed, has_lost_metadata, has_lost_description;
@@ -97,26 +97,15 @@ void movein_freep(movein **m)
 /* ---- the file of a block ---- */
 
 /* The block as it will be read: what front matter cannot hold would become part of the value. */
-static bool is_read_back(const moving *b, const block_fields *fields)
+bool movein_reads_back(memfs_str file, memfs_str value)
 {
-    block parsed = BLOCK_INIT;
-    bool is_same;
+    _cleanup_(block_dispose) block parsed = BLOCK_INIT;
 
-    block_parse(buf_str(&b->text), &parsed);
-    is_same = parsed.problem[0] == '\0' && str_equal(parsed.value, fields->value);
-    block_dispose(&parsed);
-    return is_same;
+    block_parse(file, &parsed);
+    return parsed.problem[0] == '\0' && str_equal(parsed.value, value);
 }
 
-static bool write_file(moving *b, const block_fields *fields)
-{
-    buf_clear(&b->text);
-    block_serialize(fields, &b->text);
-    return !b->text.too_big && is_read_back(b, fields);
-}
-
-/* NULL for none; *ret_is_lost: it is no mapping, or none that YAML can say. */
-static const yaml_value *read_metadata(memfs_str json, yaml_doc *doc, bool *ret_is_lost)
+const yaml_value *movein_metadata(memfs_str json, yaml_doc *doc, bool *ret_is_lost)
 {
     const yaml_value *value = NULL;
     memfs_error ignored;
@@ -129,12 +118,13 @@ static const yaml_value *read_metadata(memfs_str json, yaml_doc *doc, bool *ret_
 }
 
 /* What front matter cannot hold is left out of it, as little as may be. */
-static void make_file(moving *b, const letta_block *block)
+bool movein_file(const letta_block *block, memfs_buf *out, movein_lost *ret_lost)
 {
     _cleanup_(yaml_doc_freep) yaml_doc *doc = yaml_doc_new();
-    const yaml_value *metadata = read_metadata(block->metadata_json, doc, &b->has_lost_metadata);
+    const yaml_value *metadata = movein_metadata(block->metadata_json, doc, &ret_lost->metadata);
+    bool is_good = false;
 
-    for (int i = 0; i < 4; i++) {
+    for (int i = 0; i < 4 && !is_good; i++) {
         bool has_metadata = (i & 1) == 0, has_description = (i & 2) == 0;
         block_fields fields = { .value = block->value,
                                 .has_description = block->has_description && has_description,
@@ -142,12 +132,24 @@ static void make_file(moving *b, const letta_block *block)
                                 .read_only = block->read_only,
                                 .metadata = has_metadata ? metadata : NULL };
 
-        if (!write_file(b, &fields) && i < 3)
-            continue;
-        b->has_lost_metadata |= metadata != NULL && !has_metadata;
-        b->has_lost_description = block->has_description && !has_description;
-        return;
+        buf_clear(out);
+        block_serialize(&fields, out);
+        is_good = !out->too_big && movein_reads_back(buf_str(out), block->value);
+        if (is_good || i == 3) {
+            ret_lost->metadata |= metadata != NULL && !has_metadata;
+            ret_lost->description = block->has_description && !has_description;
+        }
     }
+    return is_good;
+}
+
+static void make_file(moving *b, const letta_block *block)
+{
+    movein_lost lost = { false, false };
+
+    (void)movein_file(block, &b->text, &lost); /* of what is too large the size is told */
+    b->has_lost_metadata = lost.metadata;
+    b->has_lost_description = lost.description;
 }
 
 void movein_block(movein *m, const letta_block *block)
@@ -198,7 +200,7 @@ static bool is_fit(const movein *m, memfs_str path, memfs_str label)
 #define KEY_SEPARATOR '\x01' /* no name has it, and no folded one */
 
 /* The path as some file systems see it: names that differ in case or form are one. */
-static void fold_path(memfs_str path, memfs_buf *out)
+void movein_fold(memfs_str path, memfs_buf *out)
 {
     _cleanup_(buf_dispose) memfs_buf key = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     memfs_str name, rest = path;
@@ -212,12 +214,7 @@ static void fold_path(memfs_str path, memfs_buf *out)
     buf_add_str(out, buf_str(&key));
 }
 
-typedef struct named {
-    memfs_str path, key;
-} named;
-
-/* As far as two paths are the same folders for some file system, they have to be written alike. */
-static bool can_stand_together(named one, named two)
+bool movein_can_stand_together(movein_name one, movein_name two)
 {
     memfs_str one_key, two_key, one_name, two_name;
 
@@ -240,15 +237,15 @@ static bool can_stand_together(named one, named two)
 static bool take_path(movein *m, size_t at, memfs_str path)
 {
     _cleanup_(buf_dispose) memfs_buf key = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
-    named mine;
+    movein_name mine;
 
-    fold_path(path, &key);
-    mine = (named){ path, buf_str(&key) };
+    movein_fold(path, &key);
+    mine = (movein_name){ path, buf_str(&key) };
     for (size_t i = 0; i < at; i++) {
         const moving *b = &m->blocks[i];
 
         if (b->path != NULL &&
-            !can_stand_together((named){ str_of(b->path), buf_str(&b->key) }, mine))
+            !movein_can_stand_together((movein_name){ str_of(b->path), buf_str(&b->key) }, mine))
             return false;
     }
     m->blocks[at].path = mem_strndup(path.ptr, path.len);
@@ -291,6 +288,8 @@ static void find_path(movein *m, size_t at)
     if (is_fit(m, buf_str(&path), label_of(b)) && take_path(m, at, buf_str(&path)))
         return;
     b->is_renamed = true;
+    if (m->h->options.letta_database != NULL)
+        return; /* a file of another name would become a second block there */
     for (size_t i = 0; b->path == NULL && i < ARRAY_LEN(digits); i++) {
         _cleanup_(mem_freep) char *safe = safe_path(b, digits[i]);
 
@@ -342,6 +341,18 @@ static int compare_files(const void *a, const void *b)
     return strcmp(((const gather_file *)a)->path, ((const gather_file *)b)->path);
 }
 
+static void leave_out(movein *m, const moving *b)
+{
+    if (b->is_renamed && m->h->options.letta_database != NULL) {
+        note(m, "left-alone", label_of(b),
+             "it can be no file of that name, so it stays a block of Letta's only");
+        return;
+    }
+    m->ret->n_left_out++;
+    note(m, "left-out", label_of(b),
+         b->is_renamed ? "no name for its file is free" : "no file of a memory may be so large");
+}
+
 /* Names depend on what is there, not on the order in which it came. */
 static memfs_code name_files(movein *m, memfs_error *err)
 {
@@ -356,10 +367,7 @@ static memfs_code name_files(movein *m, memfs_error *err)
         if (b->text.len <= m->h->options.policy.max_file_bytes)
             find_path(m, i);
         if (b->path == NULL) {
-            m->ret->n_left_out++;
-            note(m, "left-out", label_of(b),
-                 b->is_renamed ? "no name for its file is free"
-                               : "no file of a memory may be so large");
+            leave_out(m, b);
             continue;
         }
         note_block(m, b);

@@ -26,6 +26,7 @@
 #define MEMFS_SYNC_MOVEIN_H
 
 #include "cache/letta_db.h"
+#include "memory/yaml.h"
 #include "sync/home.h"
 
 #define MOVEIN_EMAIL "import@letta.localhost"
@@ -47,6 +48,7 @@ void movein_block(movein *m, const letta_block *block);
  *   merged            both sides changed it, and a rule decided
  *   would-write, would-remove   a dry run: this path
  *   left-out          not kept: larger than any file of a memory may be
+ *   left-alone        tables mode, which keeps files and blocks of one name: stays Letta's only
  */
 typedef void (*movein_note_fn)(const char *kind, memfs_str what, const char *text, void *ctx);
 
@@ -68,5 +70,23 @@ typedef struct movein_result {
  */
 MEMFS_CHECK memfs_code movein_finish(movein *m, bool is_dry, movein_note_fn fn, void *ctx,
                                      movein_result *ret, memfs_error *err);
+
+/* The parts of it that tables mode takes blocks in with, too. */
+typedef struct movein_lost {
+    bool metadata, description; /* left out, as no front matter can hold it */
+} movein_lost;
+/* The file of a block, so that it reads back with the block's value.  False: too large. */
+bool movein_file(const letta_block *block, memfs_buf *out, movein_lost *ret_lost);
+bool movein_reads_back(memfs_str file, memfs_str value);
+/* A mapping of *doc, or NULL: none, or (*ret_is_lost) nothing that YAML can say. */
+const yaml_value *movein_metadata(memfs_str json, yaml_doc *doc, bool *ret_is_lost);
+
+/* A path, and what file systems that fold case and form see of it (movein_fold). */
+typedef struct movein_name {
+    memfs_str path, key;
+} movein_name;
+void movein_fold(memfs_str path, memfs_buf *out);
+/* Two files; as far as some file system sees the same folders, they have to be written alike. */
+bool movein_can_stand_together(movein_name one, movein_name two);
 
 #endif

@@ -22,29 +22,57 @@
 #define MAX_ROUNDS 12
 #define MARKS_A_PAGE 500
 #define LOOK_EVERY_MS 2000
+#define LOOK_SLICE_MS 1000 /* then upkeep, and a server that is to stop, have their turn */
 #define LOOK_SHARE 20 /* a look may take this part of the time */
 #define LOCK_MS 2000
 
-memfs_code tables_open(home *h, memfs_error *err)
+static memfs_code open_letta(home *h, memfs_error *err)
 {
+    letta_db *db = NULL;
     memfs_code rc;
     bool is_known;
     const char *revision;
 
-    if (h->options.letta_database == NULL)
-        return MEMFS_OK;
-    rc = letta_db_open(h->options.letta_database, &h->letta, err);
+    rc = letta_db_open(h->options.letta_database, &db, err);
     if (rc == MEMFS_OK)
-        rc = letta_db_prepare(h->letta, err);
-    if (rc < 0)
+        rc = letta_db_prepare(db, err);
+    if (rc < 0) {
+        letta_db_close(db);
         return rc;
-    revision = letta_db_revision(h->letta, &is_known);
+    }
+    revision = letta_db_revision(db, &is_known);
     if (!is_known)
         home_alarm(h, NULL, "letta_revision",
                    "this memfs was not tested with revision '%s' of Letta's database; all that it "
                    "uses there is as it has to be",
                    revision);
+    atomic_store(&h->letta, db);
     return rc;
+}
+
+static void tell_away(home *h, const memfs_error *err)
+{
+    if (!h->letta_told)
+        home_alarm(h, NULL, "letta_away",
+                   "Letta's database could not be read, what is changed there waits: %s", err->msg);
+    h->letta_told = true;
+}
+
+memfs_code tables_open(home *h, memfs_error *err)
+{
+    memfs_code rc;
+
+    if (h->options.letta_database == NULL)
+        return MEMFS_OK;
+    rc = h->cluster == NULL
+             ? open_letta(h, err)
+             : memfs_fail(err, MEMFS_EINVALID,
+                          "--letta-database needs a memfs that is alone: this home is one of "
+                          "several servers (--cluster-url); take one of the two away");
+    if (rc == MEMFS_OK || (rc != MEMFS_EUNAVAIL && !h->options.letta_may_fail))
+        return rc;
+    tell_away(h, err); /* as at any other time it is away: git goes on (F22) */
+    return MEMFS_OK;
 }
 
 /* ---- one settling ---- */
@@ -130,6 +158,8 @@ static memfs_code settle(home *h, agent *a, const memfs_oid *guess, bool was_pur
     bool is_done = false;
     memfs_code rc = MEMFS_OK;
 
+    if (atomic_load(&h->letta) == NULL)
+        return memfs_fail(err, MEMFS_EUNAVAIL, "Letta's database could not be opened");
     for (int i = 0; i < MAX_ROUNDS && !is_done; i++) {
         rc = settle_round(&w, guess, &is_done, err);
         if (rc == MEMFS_ECONFLICT)
@@ -195,7 +225,7 @@ void tables_follow(advance *v)
     memfs_error err;
     memfs_code rc;
 
-    if (v->h->letta == NULL || v->is_from_letta)
+    if (v->h->options.letta_database == NULL || v->is_from_letta)
         return;
     rc = settle(v->h, v->a, is_zero(&guess) ? NULL : &guess, false, &err);
     judge(v->h, v->a, rc, &err);
@@ -206,8 +236,7 @@ void tables_follow(advance *v)
                  "the Letta server does not know this agent; its blocks will be "
                  "written there when it does");
     else
-        snprintf(line, sizeof(line), "the commit is safe; its blocks in Letta will follow (%s)",
-                 err.msg);
+        snprintf(line, sizeof(line), "the commit is safe; its blocks in Letta will follow");
     v->talk(str_of(line), v->talk_ctx);
 }
 
@@ -215,7 +244,7 @@ memfs_code tables_settle(home *h, agent *a, const memfs_oid *purged, memfs_error
 {
     memfs_code rc;
 
-    if (h->letta == NULL)
+    if (h->options.letta_database == NULL)
         return MEMFS_OK;
     rc = settle(h, a, purged, purged != NULL, err);
     judge(h, a, rc, err);
@@ -236,6 +265,8 @@ typedef struct looking {
     home *h;
     size_t n;
     char *last; /* id */
+    int64_t until_ms;
+    bool has_settled, is_cut;
 } looking;
 
 static uint64_t number_of(memfs_str mark)
@@ -268,46 +299,62 @@ static memfs_code look_at(memfs_str agent_id, memfs_str mark, void *ctx, memfs_e
     looking *l = ctx;
     agent *a = home_find(l->h, agent_id);
 
-    (void)err;
+    if (l->has_settled && clock_mono_ms() > l->until_ms) {
+        l->is_cut = true;
+        return memfs_fail(err, MEMFS_EUNAVAIL, "the rest is looked at in the next step");
+    }
     l->n++;
     free(l->last);
     l->last = mem_strndup(agent_id.ptr, agent_id.len);
-    if (a != NULL && get_mark(a) != number_of(mark))
+    if (a != NULL && get_mark(a) != number_of(mark)) {
         settle_marked(l->h, a, number_of(mark));
+        l->has_settled = true;
+    }
     return MEMFS_OK;
 }
 
-static memfs_code look_at_all(home *h, memfs_error *err)
+/* For a while; *ret_is_cut: the next step goes on where this one ended. */
+static memfs_code look_at_all(home *h, bool *ret_is_cut, memfs_error *err)
 {
-    looking l = { h, 0, mem_strdup("") };
+    looking l = { .h = h, .until_ms = clock_mono_ms() + LOOK_SLICE_MS };
     memfs_code rc = MEMFS_OK;
     char *after;
 
+    l.last = h->letta_after != NULL ? h->letta_after : mem_strdup("");
+    h->letta_after = NULL;
     do {
         after = mem_strdup(l.last);
         l.n = 0;
         rc = letta_marks(h->letta, str_of(after), MARKS_A_PAGE, look_at, &l, err);
         free(after);
     } while (rc == MEMFS_OK && l.n == MARKS_A_PAGE);
-    free(l.last);
-    return rc;
+    *ret_is_cut = l.is_cut;
+    if (l.is_cut)
+        h->letta_after = l.last;
+    else
+        free(l.last);
+    return l.is_cut ? MEMFS_OK : rc;
 }
 
 void home_letta_step(home *h)
 {
     int64_t began_ms = clock_mono_ms(), pause_ms;
+    bool is_cut = false;
     memfs_error err;
-    memfs_code rc;
+    memfs_code rc = MEMFS_OK;
 
-    if (h->letta == NULL || began_ms < h->letta_due_ms)
+    if (h->options.letta_database == NULL || began_ms < h->letta_due_ms)
         return;
-    rc = look_at_all(h, &err);
-    if (rc < 0 && !h->letta_told)
-        home_alarm(h, NULL, "letta_away",
-                   "Letta's database could not be read, what is changed "
-                   "there waits: %s",
-                   err.msg);
-    h->letta_told = rc < 0;
+    if (atomic_load(&h->letta) == NULL)
+        rc = tables_open(h, &err);
+    if (rc == MEMFS_OK && atomic_load(&h->letta) != NULL) {
+        rc = look_at_all(h, &is_cut, &err);
+        h->letta_told = h->letta_told && rc < 0;
+    }
+    if (rc < 0)
+        tell_away(h, &err);
+    if (is_cut)
+        return; /* others of this thread first */
     pause_ms = (clock_mono_ms() - began_ms) * LOOK_SHARE;
     h->letta_due_ms = clock_mono_ms() + (pause_ms > LOOK_EVERY_MS ? pause_ms : LOOK_EVERY_MS);
 }

@@ -93,6 +93,18 @@ static memfs_code read_side(tables_work *w, const memfs_oid *from, const memfs_o
     return rc;
 }
 
+/* A value as files are read: line ends that git clients write are no difference. */
+static memfs_str keep_value(tables_work *w, memfs_str value)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    size_t ignored;
+
+    if (value.len == 0 || memchr(value.ptr, '\r', value.len) == NULL)
+        return tables_keep(w, value);
+    (void)block_decode(value, &text, &ignored);
+    return tables_keep(w, buf_str(&text));
+}
+
 static memfs_code keep_row(const letta_block *b, void *ctx, memfs_error *err)
 {
     tables_work *w = ctx;
@@ -107,7 +119,7 @@ static memfs_code keep_row(const letta_block *b, void *ctx, memfs_error *err)
     *to = *b;
     to->id = tables_keep(w, b->id);
     to->label = tables_keep(w, b->label);
-    to->value = tables_keep(w, b->value);
+    to->value = keep_value(w, b->value);
     to->description = tables_keep(w, b->description);
     to->metadata_json = tables_keep(w, b->metadata_json);
     return MEMFS_OK;
@@ -147,8 +159,8 @@ static memfs_code read_narrow(tables_work *w, const memfs_oid *guess, memfs_erro
 }
 
 /*
- * A commit that main does not contain says nothing of what main dropped.  Where something was purged
- * since, by a memfs that could not ask Letta, that is why.
+ * A commit that main does not contain says nothing of what main dropped.  Where it is what a purge
+ * rewrote, by a memfs that could not tell Letta, that is why.
  */
 static memfs_code judge_base(tables_work *w, memfs_error *err)
 {
@@ -168,7 +180,8 @@ static memfs_code judge_base(tables_work *w, memfs_error *err)
     }
     if (rc == MEMFS_OK)
         rc = state_banned(w->h->state, str_of(w->a->id), &banned, &n_banned, err);
-    w->was_purged = w->was_purged || n_banned > 0;
+    for (size_t i = 0; rc == MEMFS_OK && i < n_banned; i++)
+        w->was_purged = w->was_purged || oid_equal(&banned[i], &w->seen.tip);
     return rc;
 }
 
@@ -228,7 +241,38 @@ static bool is_said(const yaml_value *field)
     return field != NULL && field->type != YAML_NULL;
 }
 
-/* The fields that a file names; one that it names wrongly counts for none. */
+bool tables_is_beyond(const tables_work *w, const block_row *file)
+{
+    return file != NULL && (uint64_t)file->bytes > w->h->options.policy.max_block_bytes;
+}
+
+void tables_leave(const tables_work *w, memfs_str label, const char *why)
+{
+    home_alarm(w->h, w->a, "letta_block_left",
+               "block '%.*s' of Letta %s: it stays as it is there", (int)label.len, label.ptr, why);
+}
+
+static unsigned fields_said(const block *b)
+{
+    static const yaml_value yes = { .type = YAML_BOOL, { .boolean = true } };
+    static const yaml_value no = { .type = YAML_BOOL, { .boolean = false } };
+    unsigned named = 0;
+
+    if (is_said(b->description) && b->description->type == YAML_TEXT &&
+        b->description->text.len > 0)
+        named |= LETTA_DESCRIPTION;
+    if (is_said(b->limit) && b->limit->type == YAML_INT && b->limit->integer >= INT_MIN &&
+        b->limit->integer <= INT_MAX)
+        named |= LETTA_LIMIT;
+    if (is_said(b->read_only) &&
+        (yaml_scalar_equal(b->read_only, &yes) || yaml_scalar_equal(b->read_only, &no)))
+        named |= LETTA_READ_ONLY;
+    if (is_said(b->metadata) && b->metadata->type == YAML_MAP)
+        named |= LETTA_METADATA;
+    return named;
+}
+
+/* The fields that a file names; one that it names wrongly, or as "", counts for none. */
 static memfs_code says(tables_work *w, const block_row *file, unsigned *ret, memfs_error *err)
 {
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
@@ -237,16 +281,14 @@ static memfs_code says(tables_work *w, const block_row *file, unsigned *ret, mem
     memfs_code rc;
 
     *ret = LETTA_VALUE;
-    if (file->problem.len > 0)
-        return MEMFS_OK;
     rc = tables_text(w, file, &text, &is_text, err);
     if (rc < 0 || !is_text)
         return rc;
     block_parse(buf_str(&text), &parsed);
-    *ret |= is_said(parsed.description) ? LETTA_DESCRIPTION : 0;
-    *ret |= is_said(parsed.limit) ? LETTA_LIMIT : 0;
-    *ret |= is_said(parsed.read_only) ? LETTA_READ_ONLY : 0;
-    *ret |= is_said(parsed.metadata) ? LETTA_METADATA : 0;
+    if (parsed.problem[0] == '\0')
+        *ret |= fields_said(&parsed);
+    if ((*ret & LETTA_METADATA) != 0 && strstr(file->problem.ptr, "'metadata'") != NULL)
+        *ret &= ~(unsigned)LETTA_METADATA; /* nothing that JSON can say */
     return rc;
 }
 
@@ -397,8 +439,16 @@ static memfs_code decide_row(tables_work *w, const letta_block *row, memfs_error
     unsigned from_was = LETTA_VALUE, from_is = LETTA_VALUE;
     memfs_code rc = MEMFS_OK;
 
+    if (tables_is_beyond(w, is)) {
+        tables_leave(w, row->label,
+                     w->was_purged ? "may have what was purged, and its file is larger than a block"
+                                   : "has a file that is larger than a block");
+        return MEMFS_OK;
+    }
     if (w->was_purged)
         return decide_purged(w, row, is, err);
+    if (tables_is_beyond(w, was))
+        was = NULL; /* the row was not written from it */
     if (was == NULL && is == NULL) {
         if (w->is_whole && w->seen.has_git_memory && !was_taken(w, row))
             add_edit(w, (tables_edit){ .row = row, .differs = from_was });
@@ -456,7 +506,7 @@ static memfs_code decide_file(tables_work *w, const block_row *file, memfs_error
 {
     const block_row *was = find_file(&w->was, file->label);
 
-    if (find_row(w, file->label) != NULL)
+    if (find_row(w, file->label) != NULL || tables_is_beyond(w, file))
         return MEMFS_OK;
     if (w->was_purged || !w->is_whole || w->n_rows == 0 || !tables_same_file(was, file))
         return make_row(w, file, err);

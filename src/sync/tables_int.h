@@ -65,6 +65,10 @@ memfs_str tables_keep(tables_work *w, memfs_str s);
  */
 MEMFS_CHECK memfs_code tables_read(tables_work *w, const memfs_oid *guess, memfs_error *err);
 MEMFS_CHECK memfs_code tables_decide(tables_work *w, memfs_error *err);
+/* Is this file more than a block holds?  Its row, if there is one, is left as it is. */
+bool tables_is_beyond(const tables_work *w, const block_row *file);
+/* Tells that this block of Letta stays as it is there, and why. */
+void tables_leave(const tables_work *w, memfs_str label, const char *why);
 /* Both there and of one content. */
 bool tables_same_file(const block_row *a, const block_row *b);
 /* The text of a file, as its block is read from it.  False: it is none (binary, too large). */

@@ -5,6 +5,7 @@
  * fields put into it: front matter stays to the byte where it can.  Merged with main's file, that
  * is the file of the commit.
  */
+#include "sync/movein.h"
 #include "sync/tables_int.h"
 
 #include "base/hash.h"
@@ -22,6 +23,10 @@ typedef struct taking {
     amend_file *files;
     size_t n;
     memfs_buf labels; /* for the message */
+    /* is_free: of main and of this commit */
+    bool has_names;
+    movein_name *names;
+    size_t n_names, cap_names;
 } taking;
 
 /* ---- the file that the row's side has ---- */
@@ -41,34 +46,32 @@ static bool put_value(memfs_str was, memfs_str value, memfs_buf *out)
     return false;
 }
 
-static memfs_code put_fields(memfs_str was, const letta_block *row, memfs_buf *out,
-                             memfs_error *err)
+/* Into the front matter that is there; false: what it would hold then does not read back. */
+static bool put_fields(memfs_str was, const letta_block *row, memfs_buf *out)
 {
     _cleanup_(yaml_doc_freep) yaml_doc *doc = yaml_doc_new();
     block_fields fields = { .value = row->value,
                             .has_description = row->has_description,
                             .description = row->description,
                             .read_only = row->read_only };
-    memfs_code rc = yaml_of_json(row->metadata_json, doc, &fields.metadata, err);
+    memfs_error ignored;
+    bool is_lost;
 
-    if (rc == MEMFS_OK && was.len > 0)
-        return block_merge(was, &fields, out, err);
-    if (rc == MEMFS_OK)
-        block_serialize(&fields, out);
-    return rc < 0 ? rc : buf_check(out, "a block of Letta", err);
+    fields.metadata = movein_metadata(row->metadata_json, doc, &is_lost);
+    return block_merge(was, &fields, out, &ignored) == MEMFS_OK && !out->too_big &&
+           movein_reads_back(buf_str(out), row->value);
 }
 
-static memfs_code their_file(const tables_edit *e, memfs_str was, memfs_buf *out, memfs_error *err)
+/* Front matter that cannot be merged with gives way to one that is whole.  False: too large. */
+static bool their_file(const tables_edit *e, memfs_str was, memfs_buf *out)
 {
-    memfs_code rc;
+    movein_lost ignored = { false, false };
 
     if (e->was != NULL && e->differs == LETTA_VALUE && put_value(was, e->row->value, out))
-        return MEMFS_OK;
-    rc = put_fields(was, e->row, out, err);
-    if (rc == MEMFS_OK || was.len == 0)
-        return rc;
-    buf_clear(out); /* front matter that cannot be merged with gives way to one that is whole */
-    return put_fields(MEMFS_STR(""), e->row, out, err);
+        return true;
+    if (was.len > 0 && put_fields(was, e->row, out))
+        return true;
+    return movein_file(e->row, out, &ignored);
 }
 
 /* ---- the commit ---- */
@@ -91,15 +94,98 @@ static void add_file(taking *t, memfs_str path, memfs_str label, const memfs_str
     buf_printf(&t->labels, "%s %.*s\n", content == NULL ? "-" : "+", (int)label.len, label.ptr);
 }
 
+static bool fits_block(const taking *t, const letta_block *row, size_t len)
+{
+    const policy *p = &t->w->h->options.policy;
+
+    if (len <= p->max_block_bytes && len <= p->max_file_bytes)
+        return true;
+    tables_leave(t->w, row->label, "is larger than a block of memory may be");
+    return false;
+}
+
+/* ---- names ---- */
+
+static void add_name(const char *path, void *ctx)
+{
+    _cleanup_(buf_dispose) memfs_buf key = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    taking *t = ctx;
+
+    if (t->n_names == t->cap_names) {
+        t->cap_names = t->cap_names == 0 ? 64 : t->cap_names * 2;
+        t->names = mem_realloc(t->names, t->cap_names, sizeof(*t->names));
+    }
+    movein_fold(str_of(path), &key);
+    t->names[t->n_names].path = tables_keep(t->w, str_of(path));
+    t->names[t->n_names++].key = tables_keep(t->w, buf_str(&key));
+}
+
+/* A name that a push could have brought, beside main's and those of this commit (T11). */
+static memfs_code is_free(taking *t, memfs_str path, bool *ret, memfs_error *err)
+{
+    _cleanup_(buf_dispose) memfs_buf key = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    policy strict = t->w->h->options.policy;
+    size_t n_folders = 0;
+
+    strict.lenient = false;
+    for (size_t i = 0; i < path.len; i++)
+        n_folders += path.ptr[i] == '/';
+    *ret = n_folders < strict.max_depth && path_has_good_names(&strict, path);
+    if (!*ret)
+        return MEMFS_OK;
+    if (!t->has_names) {
+        memfs_code rc = amend_paths(t->w->r, &t->w->main, add_name, t, err);
+
+        if (rc < 0)
+            return rc;
+        t->has_names = true;
+    }
+    movein_fold(path, &key);
+    for (size_t i = 0; *ret && i < t->n_names; i++)
+        *ret = movein_can_stand_together(t->names[i], (movein_name){ path, buf_str(&key) });
+    if (*ret)
+        add_name(path.ptr, t);
+    return MEMFS_OK;
+}
+
+/* Where the file of an edited block goes; false: it can be none. */
+static memfs_code find_path(taking *t, const tables_edit *e, memfs_buf *out, bool *ret,
+                            memfs_error *err)
+{
+    memfs_str label;
+
+    *ret = true;
+    if (e->main != NULL) {
+        buf_add_str(out, e->main->path);
+        return MEMFS_OK;
+    }
+    if (e->was != NULL)
+        buf_add_str(out, e->was->path);
+    else
+        label_to_path(e->row->label, out);
+    *ret = memchr(out->ptr, '\0', out->len) == NULL &&
+           plan_label(t->w->h, buf_str(out), &label) && str_equal(label, e->row->label);
+    return *ret ? is_free(t, buf_str(out), ret, err) : MEMFS_OK;
+}
+
+/* ---- one edit ---- */
+
 /* Who cannot be told apart by rule is kept beside it. */
-static void add_beside(taking *t, memfs_str path, memfs_str label, memfs_str theirs)
+static memfs_code add_beside(taking *t, const tables_edit *e, memfs_str theirs, memfs_error *err)
 {
     _cleanup_(mem_freep) char *second = NULL;
     memfs_oid id;
+    bool is_good;
+    memfs_code rc;
 
     hash_git_blob(theirs, &id);
-    second = merge_second_name(path, &id);
-    add_file(t, str_of(second), label, &theirs);
+    second = merge_second_name(e->main->path, &id);
+    rc = is_free(t, str_of(second), &is_good, err);
+    if (rc == MEMFS_OK && is_good)
+        add_file(t, str_of(second), e->row->label, &theirs);
+    else if (rc == MEMFS_OK)
+        tables_leave(t->w, e->row->label, "cannot be merged, and no second name is free");
+    return rc;
 }
 
 static memfs_code add_merged(taking *t, const tables_edit *e, memfs_str was, memfs_str theirs,
@@ -114,45 +200,22 @@ static memfs_code add_merged(taking *t, const tables_edit *e, memfs_str was, mem
     if (rc < 0)
         return rc;
     if (!is_text || merge_file(e->was != NULL ? &was : NULL, buf_str(&ours), theirs, &both, NULL,
-                               NULL) == MERGE_TWO_FILES) {
-        add_beside(t, e->main->path, e->row->label, theirs);
-        return MEMFS_OK;
-    }
+                               NULL) == MERGE_TWO_FILES)
+        return add_beside(t, e, theirs, err);
     rc = buf_check(&both, "a merged block", err);
-    if (rc < 0)
+    if (rc < 0 || !fits_block(t, e->row, both.len))
         return rc;
     merged = tables_keep(t->w, buf_str(&both));
     add_file(t, e->main->path, e->row->label, &merged);
     return MEMFS_OK;
 }
 
-/* Where the file of a block that only Letta has goes; false: it can be none. */
-static memfs_code find_path(taking *t, const tables_edit *e, memfs_buf *out, bool *ret,
-                            memfs_error *err)
-{
-    memfs_str label;
-
-    if (e->was != NULL)
-        buf_add_str(out, e->was->path);
-    else
-        label_to_path(e->row->label, out);
-    *ret = plan_label(t->w->h, buf_str(out), &label) && str_equal(label, e->row->label);
-    return *ret ? amend_fits(t->w->r, &t->w->main, out->ptr, ret, err) : MEMFS_OK;
-}
-
-static void leave(const taking *t, const tables_edit *e, const char *why)
-{
-    home_alarm(t->w->h, t->w->a, "letta_block_left",
-               "block '%.*s' of Letta %s: it stays as it is there", (int)e->row->label.len,
-               e->row->label.ptr, why);
-}
-
+/* What is wrong with the block itself leaves it in Letta, and is no error: others go on. */
 static memfs_code take_edit(taking *t, const tables_edit *e, memfs_error *err)
 {
     _cleanup_(buf_dispose) memfs_buf was = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     _cleanup_(buf_dispose) memfs_buf path = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
-    memfs_error why;
     memfs_str theirs;
     bool is_good = true;
     memfs_code rc = MEMFS_OK;
@@ -163,22 +226,24 @@ static memfs_code take_edit(taking *t, const tables_edit *e, memfs_error *err)
     }
     if (e->was != NULL)
         rc = tables_text(t->w, e->was, &was, &is_good, err);
-    if (rc == MEMFS_OK && !is_good)
+    if (rc < 0)
+        return rc;
+    if (!is_good)
         buf_clear(&was);
-    if (rc < 0 || their_file(e, buf_str(&was), &text, err) < 0)
-        return err->code;
-    theirs = tables_keep(t->w, buf_str(&text));
-    if (policy_file_size(&t->w->h->options.policy, e->row->label, theirs.len, &why) < 0) {
-        leave(t, e, "is too large for a file");
+    if (!their_file(e, buf_str(&was), &text)) {
+        tables_leave(t->w, e->row->label, "is nothing that a file can hold");
         return MEMFS_OK;
     }
+    theirs = tables_keep(t->w, buf_str(&text));
+    if (!fits_block(t, e->row, theirs.len))
+        return MEMFS_OK;
     if (e->main != NULL && !tables_same_file(e->was, e->main))
         return add_merged(t, e, buf_str(&was), theirs, err);
     rc = find_path(t, e, &path, &is_good, err);
     if (rc == MEMFS_OK && is_good)
         add_file(t, buf_str(&path), e->row->label, &theirs);
     else if (rc == MEMFS_OK)
-        leave(t, e, "has no name that a file can have");
+        tables_leave(t->w, e->row->label, "has no name that a file can have here");
     return rc;
 }
 
@@ -205,6 +270,7 @@ memfs_code tables_take(tables_work *w, const store_identity *who, memfs_oid *ret
         rc = amend_commit(w->r, &w->main, t.files, t.n, who, buf_str(&message), ret, err);
     }
     buf_dispose(&t.labels);
+    free(t.names);
     free(t.files);
     return rc;
 }

@@ -449,3 +449,177 @@ def test_a_password_in_the_address_is_told_nowhere(memfs_bin, serving, letta):
     line = open(f"/proc/{s.pid}/cmdline", "rb").read()
     assert b"c4nary-pw" not in line and b"c4nary-pw" not in s.log().encode()
     assert "MEMFS_LETTA_DATABASE" in s.log()
+
+
+# -- what is found in rows and files that are not as they should be ----------------------------------
+
+
+LARGE = "0123456789abcde\n" * 72000     # 1.1 MiB: a file, but more than a block
+
+
+def looked_at(letta, server):
+    """A look that began after this found what another agent's row has."""
+    agent = letta.agent()
+    m = memory(server, agent)
+    m.must_push({"a.md": "a\n"})
+    letta.edit(agent, "a", "b\n")
+    assert eventually(lambda: server.tip(agent) != m.tip), server.log_tail()
+
+
+def put(letta, agent, label, value):
+    """letta.edit() of a value that is too long for a line of psql."""
+    letta.sql(f"UPDATE block b SET value = {value}, version = version + 1 FROM blocks_agents l "
+              f"WHERE l.block_id = b.id AND l.agent_id = '{agent}' AND b.label = '{label}'")
+
+
+def test_H2_a_row_that_is_larger_than_a_block_is_left_as_it_is(serving, letta):
+    agent = letta.agent(tags=GIT)
+    m = memory(serving(), agent)
+    m.must_push({"a.md": "a\n", "b.md": "b\n"})
+    put(letta, agent, "a", "repeat('x', 1200000)")
+    looked_at(letta, m.server)
+    assert eventually(lambda: "letta_block_left" in m.server.log())
+    m.must_push({"b.md": "c\n"})
+    assert letta.values(agent) == {"a": "x" * 1200000, "b": "c\n"}
+    assert file_at(m.server, agent, "a.md") == "a\n"
+
+
+def test_H2_a_file_that_grows_beyond_a_block_empties_no_row(serving, letta):
+    agent = letta.agent()
+    m = memory(serving(), agent)
+    m.must_push({"a.md": "a\n", "b.md": "b\n"})
+    m.push({"a.md": LARGE, "b.md": "c\n", "new.md": LARGE})
+    assert letta.values(agent) == {"a": "a\n", "b": "c\n"}
+    letta.edit(agent, "a", "by Letta\n")
+    looked_at(letta, m.server)
+    assert file_at(m.server, agent, "a.md") == LARGE == file_at(m.server, agent, "new.md")
+    assert letta.values(agent)["a"] == "by Letta\n"
+
+
+def test_one_block_that_no_file_can_hold_stops_no_other(serving, letta):
+    agent = letta.agent(tags=GIT)
+    m = memory(serving(), agent)
+    m.must_push({"a.md": front("a\n", metadata="{k: v}"), "b.md": "b\n"})
+    for n, label in enumerate(["x", "x.md/y", "/".join("d" * 70), "Human", "human"]):
+        letta.block(agent, label, label, f"block-0a1b2c3d-0000-4000-8000-00000000001{n}")
+    letta.sql("UPDATE block b SET metadata_ = '{\"id\": 18446744073709551615}', value = 'A\n', "
+              "version = version + 1 FROM blocks_agents l WHERE l.block_id = b.id AND "
+              f"l.agent_id = '{agent}' AND b.label = 'a'")
+    letta.edit(agent, "b", "c\n")
+    assert eventually(lambda: file_at(m.server, agent, "b.md") == "c\n"), m.server.log_tail()
+    assert eventually(lambda: letta.tip(agent) == m.server.tip(agent))
+    assert file_at(m.server, agent, "a.md").endswith("A\n")
+    names = m.server.git_dir(agent, "ls-tree", "-r", "--name-only", "main").stdout.decode().split()
+    assert len([n for n in names if n.lower() == "human.md"]) == 1, "T11"
+    assert len([n for n in names if n.startswith("x.md")]) == 1
+    assert len(names) == 4
+    assert len(letta.values(agent)) == 7 and letta.values(agent)["Human"] == "Human"
+    assert "18446744073709551615" in str(letta.rows(agent)["a"]["metadata_"])
+    refresh(m)
+    m.must_push({"b.md": "by git\n"})
+    assert letta.values(agent)["b"] == "by git\n"
+    assert "letta_behind" not in m.server.log()
+
+
+def test_K4_a_description_that_front_matter_cannot_hold_is_no_value(serving, letta):
+    agent = letta.agent(tags=GIT)
+    m = memory(serving(), agent)
+    m.must_push({"b.md": "b\n"})
+    letta.block(agent, "a", "the value\n", "block-0a1b2c3d-0000-4000-8000-000000000010",
+                description="repeat('long ', 20000)")
+    letta.edit(agent, "b", "c\n")
+    assert eventually(lambda: file_at(m.server, agent, "a.md") is not None), m.server.log_tail()
+    for value in ("another\n", "a third\n"):
+        letta.edit(agent, "a", value)
+        assert eventually(lambda: (file_at(m.server, agent, "a.md") or "").endswith(value))
+        assert eventually(lambda: letta.tip(agent) == m.server.tip(agent))
+        row = letta.rows(agent)["a"]
+        assert row["value"] == value and row["description"] == "long " * 20000
+        assert len(file_at(m.server, agent, "a.md")) < 100
+
+
+def test_line_ends_of_letta_are_no_second_text(serving, letta):
+    agent = letta.agent()
+    letta.block(agent, "a", "one\r\ntwo\r\n", "block-0a1b2c3d-0000-4000-8000-000000000010")
+    m = memory(serving(), agent)
+    m.must_push({"a.md": "one\r\ntwo\r\n"})
+    looked_at(letta, m.server)
+    assert m.server.tip(agent) == m.tip, "nothing to take in"
+    assert letta.values(agent)["a"] == "one\r\ntwo\r\n" and letta.tip(agent) == m.tip
+    assert letta.rows(agent)["a"]["version"] == 1
+
+
+def test_an_old_purge_says_nothing_of_rows_that_main_does_not_know(serving, letta):
+    agent = letta.agent()
+    m = memory(serving(), agent)
+    m.server.rewrites_allowed = True
+    m.must_push({"a.md": "the s3cret-word is\n", "b.md": "b\n", "c.md": "c\n"})
+    m.server.cli("purge", "--agent", agent, "--secret-stdin", input=b"s3cret-word")
+    assert eventually(lambda: letta.tip(agent) == m.server.tip(agent))
+    refresh(m)
+    m.must_push({"c.md": None})
+    m.server.stop()
+    # as after a restore of the data folder: rows of a commit that is not here
+    letta.sql("UPDATE memfs_letta.tips SET tip = decode(repeat('ab', 20), 'hex')")
+    letta.block(agent, "c", "c again\n", "block-0a1b2c3d-0000-4000-8000-000000000010")
+    letta.edit(agent, "b", "of today\n")
+    m.server.start()
+    assert eventually(lambda: letta.tip(agent) == m.server.tip(agent)), m.server.log_tail()
+    assert "of today\n" in letta.values(agent)["b"]
+    assert letta.values(agent)["c"] == "c again\n"
+
+
+def test_T28_a_purge_without_a_server_reaches_the_rows(serving, letta):
+    agent = letta.agent(tags=GIT)
+    m = memory(serving(), agent)
+    m.server.rewrites_allowed = True
+    m.must_push({"a.md": "the s3cret-word is\n", "b.md": "b\n"})
+    m.server.stop()
+    env = {"MEMFS_LETTA_DATABASE": letta.url}
+    m.server.cli("purge", "--agent", agent, "--secret-stdin", input=b"s3cret-word", env=env)
+    assert "s3cret-word" not in str(letta.values(agent))
+    m.server.start()
+
+
+def test_F22_a_start_while_letta_is_away(serving, letta):
+    agent = letta.agent()
+    m = memory(serving(), agent)
+    m.must_push({"a.md": "a\n"})
+    m.server.stop()
+    letta.pg.crash()
+    m.server.start()
+    assert eventually(lambda: "event=letta_away" in m.server.log())
+    report = m.push({"a.md": "b\n"})
+    assert report.acked and "will follow" in report.talk, report
+    assert "port" not in report.talk and "socket" not in report.talk, "for the log only"
+    letta.pg.start()
+    assert eventually(lambda: letta.values(agent) == {"a": "b\n"}), m.server.log_tail()
+
+
+def test_a_field_that_is_named_wrongly_hides_no_other(serving, letta):
+    agent = letta.agent()
+    m = memory(serving(), agent)
+    m.push({"a.md": front("a\n", description="about her", limit="'700'")})
+    assert letta.rows(agent)["a"]["description"] == "about her"
+    assert letta.rows(agent)["a"]["limit"] == 5000 or letta.rows(agent)["a"]["limit"] == 100000
+
+
+def test_K4_an_empty_description_stays_empty(serving, letta):
+    agent = letta.agent()
+    m = memory(serving(), agent)
+    m.must_push({"a.md": front("a\n", description="about her")})
+    letta.sql("UPDATE block SET description = '', value = 'b\n', version = version + 1")
+    assert eventually(lambda: (file_at(m.server, agent, "a.md") or "").endswith("b\n"))
+    assert eventually(lambda: letta.tip(agent) == m.server.tip(agent))
+    assert letta.rows(agent)["a"]["description"] == ""
+
+
+def test_servers_that_share_a_database_refuse_tables_mode(serving, letta):
+    s = serving()
+    s.stop()
+    s.extra_env.update({"MEMFS_DATABASE": letta.pg.database("shared"),
+                        "MEMFS_CLUSTER_URL": "http://127.0.0.1:1"})
+    with pytest.raises(AssertionError, match="did not start"):
+        s.start()
+    s.expected_codes = (s.process.returncode,)
+    assert "--letta-database needs a memfs that is alone" in s.log()
