@@ -44,7 +44,7 @@ static bool answers(const char *socket_path)
 memfs_code owner_connect(const char *home_path, owner **ret, memfs_error *err)
 {
     _cleanup_(owner_closep) owner *o = mem_alloc(sizeof(*o));
-    _cleanup_(mem_freep) char *database = NULL;
+    _cleanup_(mem_freep) char *database = NULL, *letta = NULL;
     server_options options = SERVER_OPTIONS_INIT;
     int64_t until_ms = clock_mono_ms() + OWNER_PATIENCE_MS;
     memfs_code rc;
@@ -57,6 +57,12 @@ memfs_code owner_connect(const char *home_path, owner **ret, memfs_error *err)
     if (rc < 0)
         return rc;
     options.home.database = database;
+    /* a purge clears Letta's rows, too, and an import leaves what is kept the same */
+    rc = home_letta_url(home_path, NULL, &letta, err);
+    if (rc < 0)
+        return rc;
+    options.home.letta_database = letta;
+    options.home.letta_may_fail = true;
     /* another rule than the server's would make every block anew, twice */
     options.home.block_prefixes = str_of(getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES"));
     options.is_transient = true;

@@ -224,35 +224,53 @@ static memfs_code import_from_db(import *i, memfs_str id, bool is_listed, memfs_
 
 typedef struct id_page {
     char ids[PAGE_AGENTS][IDS_MAX_LEN + 1];
-    size_t n;
+    size_t n, n_bad;
+    char *last; /* any of them */
 } id_page;
 
 static memfs_code keep_id(const letta_agent *agent, void *ctx, memfs_error *err)
 {
     id_page *p = ctx;
 
+    (void)err;
+    free(p->last);
+    p->last = mem_strndup(agent->id.ptr, agent->id.len);
     if (agent->id.len > IDS_MAX_LEN)
-        return memfs_fail(err, MEMFS_EINVALID, "the database has an agent with an impossible id");
-    snprintf(p->ids[p->n++], sizeof(p->ids[0]), "%.*s", (int)agent->id.len, agent->id.ptr);
+        p->n_bad++;
+    else
+        snprintf(p->ids[p->n++], sizeof(p->ids[0]), "%s", p->last);
     return MEMFS_OK;
+}
+
+static void tell_bad_ids(import *i, size_t n)
+{
+    i->id[0] = '\0';
+    for (; n > 0; n--) {
+        i->done++;
+        i->n_failed++;
+        finding(i, "failed", MEMFS_STR(""), "this is not the id of an agent: it is too long");
+    }
 }
 
 /* By id, a page at a time: what comes in between is met or not, and nothing twice. */
 static memfs_code each_db_page(import *i, bool is_counting, memfs_error *err)
 {
     _cleanup_(mem_freep) id_page *p = mem_alloc(sizeof(*p));
-    char after[IDS_MAX_LEN + 1] = "";
     memfs_code rc = MEMFS_OK;
+    char *after;
 
     do {
-        p->n = 0;
+        p->n = p->n_bad = 0;
+        after = TAKE_PTR(p->last);
         rc = letta_agents(i->db, str_of(after), PAGE_AGENTS, keep_id, p, err);
-        if (rc == MEMFS_OK && p->n > 0)
-            memcpy(after, p->ids[p->n - 1], sizeof(after));
+        free(after);
+        if (rc == MEMFS_OK && !is_counting)
+            tell_bad_ids(i, p->n_bad);
         for (size_t at = 0; rc == MEMFS_OK && !is_counting && at < p->n; at++)
             rc = import_from_db(i, str_of(p->ids[at]), true, err);
-        i->total += is_counting ? p->n : 0;
-    } while (rc == MEMFS_OK && p->n == PAGE_AGENTS);
+        i->total += is_counting ? p->n + p->n_bad : 0;
+    } while (rc == MEMFS_OK && p->n + p->n_bad == PAGE_AGENTS);
+    free(p->last);
     return rc;
 }
 

@@ -349,9 +349,13 @@ def test_agents_of_every_organization_come_over(letta, servers):
 def test_what_tables_mode_keeps_the_same_is_left_to_it(letta, servers):
     agent = letta.agent("Ada")
     block = letta.block([agent], "human", "tea", ["t"], limit=5000)
+    letta.block([agent], "../up", "stays there")
+    letta.block([agent], "skills/a/b", "there, too")
     before = postgres.sql(letta.url, "SELECT xmin, ctid, b::text FROM block b")
     server = servers(env={"MEMFS_LETTA_DATABASE": letta.url})
-    assert must(server, "--letta", "configured", env={"MEMFS_LETTA_DATABASE": letta.url})["made"] == 1
+    out = must(server, "--letta", "configured", env={"MEMFS_LETTA_DATABASE": letta.url})
+    assert out["made"] == 1 and out["left_out"] == 0
+    assert {("left-alone", "../up"), ("left-alone", "skills/a/b")} <= set(kinds(out))
     assert server.value(agent, "human") == "tea"
     assert postgres.sql(letta.url, "SELECT xmin, ctid, b::text FROM block b") == before
     out = must(server, "--letta", letta.url)
