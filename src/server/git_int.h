@@ -18,6 +18,8 @@ typedef struct git_target {
 bool git_check_id(http_request *rq, memfs_str *ret);
 /* On a worker: it may wait for the network.  False: the answer is given. */
 bool git_find_target(http_request *rq, app *a, git_target *ret);
+/* The same of who a Letta server vouches for. */
+bool git_may_push(http_request *rq, app *a, memfs_str id);
 /* Of another server's request: what is here, as it is.  False: the answer is given. */
 bool git_find_own(http_request *rq, app *a, git_target *ret);
 /*
