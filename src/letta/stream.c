@@ -270,8 +270,8 @@ static void add_forwarded_for(const httpc_field *fields, size_t n, const stream_
     said = buf_str(&all);
     while (said.len > MAX_FORWARDED)
         said = str_split(said, ',', &item, &rest) ? trim(rest) : str_make("", 0);
-    add_line(l, mem_printf("X-Forwarded-For: %.*s%s%s", (int)said.len,
-                           said.len > 0 ? said.ptr : "", said.len > 0 ? ", " : "", caller->peer));
+    add_line(l, mem_printf("X-Forwarded-For: %.*s%s%s", (int)said.len, said.len > 0 ? said.ptr : "",
+                           said.len > 0 ? ", " : "", caller->peer));
 }
 
 static void add_forwarded(const httpc_field *fields, size_t n, const stream_caller *caller,

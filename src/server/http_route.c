@@ -321,8 +321,7 @@ http_match http_route_find(const http_route *routes, size_t n, bool is_owner, un
             continue;
         if (r->kind == HTTP_RELAY && (is_owner || found.allowed != 0))
             continue; /* the path is ours, with another method */
-        if (r->kind == HTTP_RELAY && target->slashed != 0 &&
-            is_own_elsewhere(routes, n, r, target))
+        if (r->kind == HTTP_RELAY && target->slashed != 0 && is_own_elsewhere(routes, n, r, target))
             return found;
         if (r->methods & method) {
             found.route = r;

@@ -179,10 +179,13 @@ static const char *line_of(const stream_lines *l, const char *name)
 static void test_T03_the_proxys_word_stays_whatever_the_client_wrote_before_it(void **state)
 {
     char lie[701] = "";
-    const httpc_field fields[] = { field("X-Forwarded-For", lie), field("X-Forwarded-Proto", "gopher"),
+    const httpc_field fields[] = { field("X-Forwarded-For", lie),
+                                   field("X-Forwarded-Proto", "gopher"),
                                    field("x-forwarded-for", "10.0.0.7"),
                                    field("X-Forwarded-Proto", "https") };
-    const stream_caller caller = { .peer = "127.0.0.1", .is_proxy_believed = true, .via = "memfs-1" };
+    const stream_caller caller = { .peer = "127.0.0.1",
+                                   .is_proxy_believed = true,
+                                   .via = "memfs-1" };
     memfs_error err = MEMFS_ERROR_INIT;
 
     (void)state;
@@ -215,7 +218,8 @@ static void test_S1_a_yes_holds_thirty_seconds_and_a_no_five(void **state)
         { UPSTREAM_YES, 30000 },     { UPSTREAM_UNKNOWN, 5000 }, { UPSTREAM_FORBIDDEN, 5000 },
         { UPSTREAM_NO_AGENT, 5000 }, { UPSTREAM_AWAY, 0 },
     };
-    const upstream_caller c = { .authorization = "Bearer a" }, other = { .authorization = "Bearer b" };
+    const upstream_caller c = { .authorization = "Bearer a" },
+                          other = { .authorization = "Bearer b" };
     memfs_error err = MEMFS_ERROR_INIT;
 
     (void)state;
