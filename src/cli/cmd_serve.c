@@ -251,6 +251,8 @@ int cmd_serve(int argc, char **argv)
     if (find_databases(home_path, database, letta_database, &database_url, &letta_url, &err) < 0)
         return cli_fail(&err, NULL);
     if (letta_options_find(home_path, &letta, &letta_found, &err) < 0 ||
+        letta_options_check(&letta_found, is_behind_proxy,
+                            cluster_url != NULL && cluster_url[0] != '\0', &err) < 0 ||
         read_upstream(home_path, upstream, &upstream_url, &err) < 0)
         return cli_fail(&err, NULL);
     cli_hide_secrets(argc, argv);

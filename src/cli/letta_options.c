@@ -47,6 +47,21 @@ static memfs_code check(const letta_options *o, memfs_error *err)
     return o->url != NULL ? reread_check_url(o->url, err) : MEMFS_OK;
 }
 
+memfs_code letta_options_check(const letta_options *o, bool is_behind_proxy, bool is_many,
+                               memfs_error *err)
+{
+    if (o->root != NULL && is_behind_proxy)
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "--letta-root does not go with --behind-proxy: what a proxy hands on from "
+                          "outside would come from an address that is believed; let memfs do TLS "
+                          "itself (--tls-cert, --tls-key)");
+    if (o->root != NULL && is_many)
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "--letta-root does not go with --cluster-url: only one server may write to "
+                          "a Letta server's folder");
+    return MEMFS_OK;
+}
+
 memfs_code letta_options_find(const char *home, const service_options *given, letta_options *ret,
                               memfs_error *err)
 {

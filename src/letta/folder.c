@@ -93,17 +93,6 @@ bool letta_folder_told(letta_folder *f, memfs_str agent_id, memfs_str org)
     return true;
 }
 
-void letta_folder_forget(letta_folder *f, const char *agent_id)
-{
-    told *t;
-
-    pthread_mutex_lock(&f->mutex);
-    t = find_told(f, str_of(agent_id));
-    if (t != NULL)
-        *t = f->told[--f->n_told];
-    pthread_mutex_unlock(&f->mutex);
-}
-
 static bool was_told(letta_folder *f, const char *agent_id, char org[IDS_MAX_LEN + 1])
 {
     const told *t;
@@ -118,11 +107,10 @@ static bool was_told(letta_folder *f, const char *agent_id, char org[IDS_MAX_LEN
 
 /* ---- where it is ---- */
 
-static bool is_folder(const char *path)
+/* A link may lead anywhere, to our own repositories, too (T01): none is followed below root. */
+bool letta_is_folder(const letta_folder *f, const char *path)
 {
-    struct stat st;
-
-    return lstat(path, &st) == 0 && S_ISDIR(st.st_mode); /* a link may lead anywhere (T01) */
+    return fs_is_dir_beneath(f->root, path + strlen(f->root) + 1);
 }
 
 static char *repo_of(const letta_folder *f, const char *org, const char *agent_id)
@@ -145,7 +133,7 @@ static char *find_there(const letta_folder *f, const char *agent_id, char only[I
         snprintf(only, IDS_MAX_LEN + 1, "%.*s", IDS_MAX_LEN, e->d_name);
         n++;
         path = repo_of(f, e->d_name, agent_id);
-        if (is_folder(path))
+        if (letta_is_folder(f, path))
             return TAKE_PTR(path);
     }
     if (n != 1)
@@ -165,6 +153,37 @@ char *letta_folder_path(letta_folder *f, const char *agent_id, letta_place *ret_
     return repo_of(f, *ret_place == LETTA_TOLD ? org : only, agent_id);
 }
 
+/* The words of an agent that does not exist: whose it is is nobody else's business. */
+static memfs_code fail_foreign(memfs_str agent_id, memfs_error *err)
+{
+    return memfs_fail(err, MEMFS_ENOTFOUND, "Agent with ID %.*s not found", (int)agent_id.len,
+                      agent_id.ptr);
+}
+
+memfs_code letta_folder_admits(letta_folder *f, memfs_str agent_id, memfs_str org, bool is_here,
+                               memfs_error *err)
+{
+    char id[IDS_MAX_LEN + 1], found[IDS_MAX_LEN + 1], before[IDS_MAX_LEN + 1];
+    _cleanup_(mem_freep) char *path = NULL;
+
+    if (!ids_is_agent(agent_id) || !ids_is_prefixed_uuid4(org, "org"))
+        return fail_foreign(agent_id, err);
+    snprintf(id, sizeof(id), "%.*s", (int)agent_id.len, agent_id.ptr);
+    path = find_there(f, id, found);
+    if (path != NULL ? !str_equal(str_of(found), org)
+                     : was_told(f, id, before) && !str_equal(str_of(before), org))
+        return fail_foreign(agent_id, err);
+    if (path != NULL)
+        (void)letta_folder_told(f, agent_id, org); /* it counts when the volume is away */
+    else if (is_here && !was_told(f, id, before))
+        return letta_is_folder(f, f->orgs)
+                   ? fail_foreign(agent_id, err)
+                   : memfs_fail(err, MEMFS_EUNAVAIL,
+                                "whose agent this is cannot be seen in '%s': is the Letta server's "
+                                "volume mounted?", f->root);
+    return MEMFS_OK;
+}
+
 static bool has_entries(const char *path)
 {
     _cleanup_(closedirp) DIR *dir = opendir(path);
@@ -176,6 +195,51 @@ static bool has_entries(const char *path)
     return false;
 }
 
+/* Below a path of ours a link is a way to what the folder's writer may not read: our repositories. */
+static memfs_code check_entry(const FTSENT *at, memfs_error *err)
+{
+    bool is_file = at->fts_info == FTS_F, is_alternates;
+
+    is_alternates = is_file && (strcmp(at->fts_name, "alternates") == 0 ||
+                                strcmp(at->fts_name, "http-alternates") == 0);
+    if ((is_file && !is_alternates) || at->fts_info == FTS_D || at->fts_info == FTS_DP ||
+        at->fts_info == FTS_NS) /* gone since it was listed */
+        return MEMFS_OK;
+    return memfs_fail(err, MEMFS_ECORRUPT,
+                      "'%s' in the Letta server's folder leads out of it: remove it", at->fts_path);
+}
+
+memfs_code letta_folder_check(letta_folder *f, const char *agent_id, memfs_error *err)
+{
+    letta_place place;
+    _cleanup_(mem_freep) char *repo = letta_folder_path(f, agent_id, &place);
+    _cleanup_(mem_freep) char *objects = mem_printf("%s/objects", repo);
+    char *paths[] = { objects, NULL };
+    memfs_code rc = MEMFS_OK;
+    FTSENT *at;
+    FTS *walk;
+
+    if (place != LETTA_THERE || !fs_exists(objects))
+        return MEMFS_OK; /* the fetch says so */
+    walk = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
+    if (walk == NULL)
+        return memfs_fail_errno(err, "could not read '%s'", objects);
+    while (rc == MEMFS_OK && (at = fts_read(walk)) != NULL)
+        rc = check_entry(at, err);
+    fts_close(walk);
+    return rc;
+}
+
+static memfs_code read_tip(const letta_folder *f, const char *path, memfs_oid *ret,
+                           memfs_error *err)
+{
+    _cleanup_(mem_freep) char *heads = mem_printf("%s/refs/heads", path);
+
+    if (fs_exists(heads) && !letta_is_folder(f, heads))
+        return memfs_fail(err, MEMFS_ECORRUPT, "'%s' is a link or no folder", heads);
+    return store_tip_at(path, ret, err);
+}
+
 memfs_code letta_folder_tip(letta_folder *f, const char *agent_id, letta_place *ret_place,
                             memfs_oid *ret, memfs_error *err)
 {
@@ -183,7 +247,7 @@ memfs_code letta_folder_tip(letta_folder *f, const char *agent_id, letta_place *
     memfs_code rc = MEMFS_ENOTFOUND;
 
     if (*ret_place == LETTA_THERE)
-        rc = store_tip_at(path, ret, err);
+        rc = read_tip(f, path, ret, err);
     if (rc == MEMFS_OK && !oid_is_zero(ret))
         return rc;
     if (!fs_is_dir(f->root))
@@ -198,7 +262,7 @@ memfs_code letta_folder_tip(letta_folder *f, const char *agent_id, letta_place *
 
 /* ---- all of them ---- */
 
-static bool each_agent(const char *org_path, letta_folder_fn fn, void *ctx)
+static bool each_agent(const letta_folder *f, const char *org_path, letta_folder_fn fn, void *ctx)
 {
     _cleanup_(closedirp) DIR *dir = opendir(org_path);
     struct dirent *e;
@@ -208,6 +272,10 @@ static bool each_agent(const char *org_path, letta_folder_fn fn, void *ctx)
 
         if (!ids_is_agent(str_of(e->d_name)))
             continue;
+        path = mem_printf("%s/%s/repo.git/refs/heads", org_path, e->d_name);
+        if (!letta_is_folder(f, path))
+            continue;
+        free(path);
         path = mem_printf("%s/%s/repo.git/" STORE_MAIN, org_path, e->d_name);
         if (!fn(e->d_name, path, ctx))
             return false;
@@ -224,8 +292,8 @@ void letta_folder_each(letta_folder *f, letta_folder_fn fn, void *ctx)
     while (goes_on && dir != NULL && (e = readdir(dir)) != NULL) {
         _cleanup_(mem_freep) char *path = mem_printf("%s/%s", f->orgs, e->d_name);
 
-        if (ids_is_prefixed_uuid4(str_of(e->d_name), "org") && is_folder(path))
-            goes_on = each_agent(path, fn, ctx);
+        if (ids_is_prefixed_uuid4(str_of(e->d_name), "org") && letta_is_folder(f, path))
+            goes_on = each_agent(f, path, fn, ctx);
     }
 }
 

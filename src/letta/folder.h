@@ -38,10 +38,18 @@ void letta_folder_free(letta_folder *f);
 const char *letta_folder_root(const letta_folder *f);
 
 /*
- * The server said so of an agent.  Remembered until its folder is there, of the last some thousand.
+ * The server said so of an agent, whose first commit is here; remembered, of the last some thousand.
  * org is checked: false, and nothing is remembered, when it is no organization's id.
  */
 bool letta_folder_told(letta_folder *f, memfs_str agent_id, memfs_str org);
+/*
+ * May that organization's clients have the agent's memory?  is_here: there is one.  ENOTFOUND: no,
+ * another organization has its folder or was told of; or no folder is there, a memory all the same,
+ * and nothing was told: an agent that the server does not know.  EUNAVAIL: so it is, and no agent
+ * has a folder.
+ */
+MEMFS_CHECK memfs_code letta_folder_admits(letta_folder *f, memfs_str agent_id, memfs_str org,
+                                           bool is_here, memfs_error *err);
 
 /* reading */
 typedef enum letta_place {
@@ -57,6 +65,9 @@ char *letta_folder_path(letta_folder *f, const char *agent_id, letta_place *ret_
  */
 MEMFS_CHECK memfs_code letta_folder_tip(letta_folder *f, const char *agent_id,
                                         letta_place *ret_place, memfs_oid *ret, memfs_error *err);
+
+/* ECORRUPT: objects of it are links, or it has alternates; nothing is fetched from there (T01). */
+MEMFS_CHECK memfs_code letta_folder_check(letta_folder *f, const char *agent_id, memfs_error *err);
 
 /* changing */
 /*

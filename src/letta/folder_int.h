@@ -15,6 +15,9 @@ static inline void closedirp(DIR **dir)
         closedir(*dir);
 }
 
+/* path: below root, and a folder without a link on the way to it. */
+bool letta_is_folder(const letta_folder *f, const char *path);
+
 /* Of what is made: the owner of root, and what its group may. */
 typedef struct letta_owner {
     uid_t uid;
@@ -24,9 +27,6 @@ typedef struct letta_owner {
 MEMFS_CHECK memfs_code letta_owner_of(const char *root, letta_owner *ret, memfs_error *err);
 /* Of path and all below it.  Of what we may not give away the rights alone are set. */
 MEMFS_CHECK memfs_code letta_own(const letta_owner *o, const char *path, memfs_error *err);
-
-/* letta_folder_told is over: the folder is there. */
-void letta_folder_forget(letta_folder *f, const char *agent_id);
 
 /* ---- folder_tidy.c ---- */
 

@@ -148,7 +148,6 @@ static memfs_code make_repository(const publishing *p, memfs_error *err)
         return errno == ENOTEMPTY || errno == EEXIST
                    ? fail_written(err)
                    : memfs_fail_errno(err, "could not put '%s' in place", p->repo);
-    letta_folder_forget(p->f, p->agent_id);
     return fs_sync_dir(p->agent, err);
 }
 
@@ -250,15 +249,32 @@ static memfs_code move_ref(const publishing *p, memfs_error *err)
     return rc == MEMFS_OK ? fs_sync_dir(folder, err) : rc;
 }
 
+/* What is renamed into, listed or removed from is this agent's own, whoever writes the volume. */
+static memfs_code check_below(const publishing *p, const char *below, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/%s", p->repo, below);
+
+    if (!fs_exists(path) || letta_is_folder(p->f, path))
+        return MEMFS_OK;
+    return memfs_fail(err, MEMFS_ECORRUPT,
+                      "'%s' is a link or no folder: put a folder in its place", path);
+}
+
 static memfs_code advance(const publishing *p, memfs_error *err)
 {
-    memfs_code rc = mend_head(p, err);
+    memfs_code rc = check_below(p, "objects/pack", err);
 
+    if (rc == MEMFS_OK)
+        rc = check_below(p, "refs/heads", err);
+    if (rc == MEMFS_OK)
+        rc = mend_head(p, err);
     if (rc == MEMFS_OK)
         rc = bring_objects(p, err);
     if (rc == MEMFS_OK)
-        rc = move_ref(p, err);
+        rc = check_below(p, "refs/heads", err); /* once more: there was a moment, and a pack */
     if (rc == MEMFS_OK)
+        rc = move_ref(p, err);
+    if (rc == MEMFS_OK && check_below(p, "objects/pack", err) == MEMFS_OK)
         letta_folder_tidy(p->s, p->name, p->tip, p->repo, p->stage, &p->owner);
     return rc;
 }

@@ -28,6 +28,7 @@ typedef struct entry {
     unsigned n_marks;    /* counts marks */
     unsigned n_relaying; /* pushes through the server */
     bool is_marked, is_due;
+    int64_t not_before_ms, wait_ms; /* it alone was refused for now; 0 */
     char id[IDS_MAX_LEN + 1];
 } entry;
 
@@ -166,7 +167,12 @@ void reread_relay_end(reread *r, memfs_str agent_id)
 
 /* ---- one post ---- */
 
-typedef enum verdict { POSTED, AGAIN, REFUSED } verdict;
+typedef enum verdict {
+    POSTED,
+    AGAIN, /* the server is away, or takes nothing from us: all wait */
+    LATER, /* this agent alone */
+    REFUSED,
+} verdict;
 
 /* The server's own words say why an agent cannot be re-read; its body may hold anything. */
 static verdict judge(const httpc_answer *a, char *words, size_t size)
@@ -183,7 +189,9 @@ static verdict judge(const httpc_answer *a, char *words, size_t size)
                               "--letta-proxy its address");
     if (a->status == 501)
         snprintf(words, size, "it answers 501: LETTA_MEMFS_SERVICE_URL is not set there");
-    return a->status == 404 || a->status == 400 || a->status == 422 ? REFUSED : AGAIN;
+    if (a->status == 404 || a->status == 400 || a->status == 422)
+        return REFUSED;
+    return a->status == 401 || a->status == 501 || a->status == 503 ? AGAIN : LATER;
 }
 
 static bool pass_over(memfs_str piece, void *ctx)
@@ -244,35 +252,59 @@ static void wait_changed(reread *r)
 
 static entry *next_due(reread *r)
 {
-    entry *e = r->first;
+    int64_t now_ms = clock_mono_ms(), next_ms = 0;
 
-    if (clock_mono_ms() < r->wait_until_ms)
+    if (now_ms < r->wait_until_ms)
         return NULL;
-    while (e != NULL && !e->is_due)
-        e = e->next;
-    if (e == NULL)
-        r->wait_until_ms = 0;
-    return e;
+    for (entry *e = r->first; e != NULL; e = e->next) {
+        if (e->is_due && e->not_before_ms <= now_ms)
+            return e;
+        if (e->is_due && (next_ms == 0 || e->not_before_ms < next_ms))
+            next_ms = e->not_before_ms;
+    }
+    r->wait_until_ms = next_ms;
+    return NULL;
 }
 
-/* The mutex is held.  n_marks: of before the post; more since then wants another one. */
-static void settle(reread *r, const char *id, unsigned n_marks)
+/*
+ * The mutex is held.  n_marks: of before the post; more since then wants another one.  A mark that
+ * cannot be removed is one post too many after the next start, and none before it.
+ */
+static void settle(reread *r, const char *id, unsigned n_marks, memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = file_of(r, id);
     entry *e = find(r, str_of(id));
-    memfs_error ignored;
 
-    if (e == NULL || e->n_marks != n_marks)
+    if (e == NULL)
         return;
-    if (fs_remove_tree(path, &ignored) < 0)
-        return; /* one post too many after the next start */
-    e->is_marked = e->is_due = false;
+    e->not_before_ms = e->wait_ms = 0;
+    if (e->n_marks != n_marks)
+        return;
+    e->is_due = false;
+    if (fs_remove_tree(path, err) < 0)
+        return;
+    e->is_marked = false;
     drop_if_idle(r, e);
+}
+
+/* The mutex is held.  It comes again by itself, and those behind it meanwhile. */
+static void put_off(reread *r, const char *id)
+{
+    entry *e = find(r, str_of(id));
+
+    if (e == NULL)
+        return;
+    e->wait_ms = e->wait_ms == 0 ? FIRST_WAIT_MS : 2 * e->wait_ms;
+    if (e->wait_ms > MAX_WAIT_MS)
+        e->wait_ms = MAX_WAIT_MS;
+    e->not_before_ms = clock_mono_ms() + e->wait_ms;
 }
 
 /* The mutex is held when it is called and when it returns. */
 static void work_at(reread *r, entry *e, int64_t *wait_ms)
 {
+    bool is_first = e->wait_ms == 0;
+    memfs_error err = MEMFS_ERROR_INIT;
     unsigned n_marks = e->n_marks;
     char id[IDS_MAX_LEN + 1], words[300];
     verdict v;
@@ -280,7 +312,7 @@ static void work_at(reread *r, entry *e, int64_t *wait_ms)
     memcpy(id, e->id, sizeof(id));
     pthread_mutex_unlock(&r->mutex);
     v = post(r, id, words, sizeof(words));
-    if (v == REFUSED)
+    if (v == REFUSED || (v == LATER && is_first))
         tell(r, "letta_reread_refused", id, words);
     if (v == AGAIN && !r->was_told)
         tell(r, "letta_away", id, words);
@@ -288,9 +320,17 @@ static void work_at(reread *r, entry *e, int64_t *wait_ms)
         tell(r, "letta_back", id, "");
     pthread_mutex_lock(&r->mutex);
     r->was_told = v == AGAIN;
+    if (v == LATER)
+        put_off(r, id);
+    else if (v != AGAIN)
+        settle(r, id, n_marks, &err);
     if (v != AGAIN) {
-        settle(r, id, n_marks);
         *wait_ms = FIRST_WAIT_MS;
+        if (err.code != MEMFS_OK) {
+            pthread_mutex_unlock(&r->mutex);
+            tell(r, "letta_mark_failed", id, err.msg);
+            pthread_mutex_lock(&r->mutex);
+        }
         return;
     }
     r->wait_until_ms = clock_mono_ms() + *wait_ms;

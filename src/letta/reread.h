@@ -12,8 +12,8 @@
  *     (posted)         the file goes, unless it was marked again meanwhile
  *
  * So nothing is forgotten by a kill; what comes meanwhile is one post; and nobody waits.  A server
- * that is away, or refuses us, is asked again after 1 s to 5 min; an agent that it does not know is
- * told of and left.
+ * that is away, or refuses us, is asked again after 1 s to 5 min, and so is it of an agent that it
+ * cannot read, while others have their turn; one that it does not know is told of and left.
  *
  * Thread: any; one of its own posts, an agent at a time.
  */

@@ -49,6 +49,9 @@ outcome exchange_look_folder(exchange *x, probe_result *heard)
     x->was_asked = true;
     heard->has_main = rc == MEMFS_OK;
     heard->answer = x->answer = rc == MEMFS_OK ? REMOTE_REFS : REMOTE_NOT_FOUND;
+    if (rc == MEMFS_OK && !oid_equal(&heard->main, &x->record.remote_tip) &&
+        letta_folder_check(x->config->folder, x->agent_id, &err) < 0)
+        return exchange_fail_remote(x, REMOTE_OTHER, err.msg);
     if (rc == MEMFS_OK)
         return STEP_ON;
     if (rc == MEMFS_ENOTFOUND)

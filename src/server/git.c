@@ -64,6 +64,15 @@ static memfs_code look_for(app *a, memfs_str id, agent **ret, memfs_error *err)
     return is_met ? home_agent_repo(a->home, id, ret, err) : rc;
 }
 
+bool git_may_push(http_request *rq, app *a, memfs_str id)
+{
+    memfs_error ignored;
+    agent *known;
+
+    return !service_vouches(a->service, rq, id) ||
+           service_admits(a, rq, id, look_for(a, id, &known, &ignored) != MEMFS_ENOTFOUND);
+}
+
 bool git_find_target(http_request *rq, app *a, git_target *ret)
 {
     memfs_error err = MEMFS_ERROR_INIT;
@@ -73,8 +82,10 @@ bool git_find_target(http_request *rq, app *a, git_target *ret)
 
     if (!git_check_id(rq, &id))
         return false;
-    service_look(a, rq, id);
+    service_look(a, id);
     rc = look_for(a, id, &known, &err);
+    if (!service_admits(a, rq, id, rc != MEMFS_ENOTFOUND))
+        return false;
     if (rc == MEMFS_OK)
         rc = read_tip(a, known, ret, &err);
     if (rc == MEMFS_ENOTFOUND) {
@@ -198,6 +209,8 @@ void peer_keep(http_request *rq, void *arg)
         return;
     if (!oid_parse(http_param(rq, "id"), &commit))
         http_send_detail(rq, 400, "This is not the id of a commit");
+    else if (!home_is_named(a->home, http_param(rq, "server")))
+        http_send_detail(rq, 421, "Another server is meant");
     else if (home_agent_keeps(a->home, id, &commit, &err) < 0)
         http_send_error(rq, &err);
     else
@@ -209,8 +222,6 @@ void git_info_refs(http_request *rq, void *arg)
     git_target target;
     git_service service;
 
-    else if (!home_is_named(a->home, http_param(rq, "server")))
-        http_send_detail(rq, 421, "Another server is meant");
     if (find_service(rq, &service) && git_find_target(rq, arg, &target))
         answer_refs(rq, service, &target.tip);
 }

@@ -289,6 +289,8 @@ void git_receive_pack(http_request *rq, void *arg)
     refuse_others(&r, refusals);
     if (r.wire.n_commands == 0)
         answer_probe(&r);
+    else if (!git_may_push(rq, arg, r.agent))
+        return;
     else if (r.main_at == r.wire.n_commands || refusals[r.main_at] != NULL)
         refuse_all(&r, refusals);
     else

@@ -108,6 +108,11 @@ const char *http_request_id(const http_request *rq)
     return rq->id;
 }
 
+memfs_str http_raw_path(const http_request *rq)
+{
+    return str_make(rq->raw, strcspn(rq->raw, "?"));
+}
+
 const http_route *http_matched(const http_request *rq)
 {
     return rq->route;

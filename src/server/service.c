@@ -166,6 +166,24 @@ static void tell_once(service *s, const char *peer)
                   "X-Organization-Id counts from the addresses of --letta-proxy alone", NULL);
 }
 
+/*
+ * The proxy asks its own rules only when it reads the path as these (http-api 2.3); with any other a
+ * client's header comes through as it is.  So the bytes decide, and not what they are decoded to.
+ */
+static bool is_checked_path(memfs_str path, memfs_str agent_id)
+{
+    static const char *const ends[] = { "info/refs", "git-upload-pack", "git-receive-pack" };
+    char exact[IDS_MAX_LEN + 64];
+
+    for (size_t i = 0; i < ARRAY_LEN(ends); i++) {
+        snprintf(exact, sizeof(exact), "/git/%.*s/state.git/%s", (int)agent_id.len, agent_id.ptr,
+                 ends[i]);
+        if (str_equal(path, str_of(exact)))
+            return true;
+    }
+    return false;
+}
+
 static memfs_str organization(const http_request *rq)
 {
     const char *org = http_header(rq, "X-Organization-Id");
@@ -178,14 +196,30 @@ bool service_vouches(service *s, const http_request *rq, memfs_str agent_id)
     memfs_str org = organization(rq);
     char peer[HTTP_PEER_LEN];
 
-    if (s == NULL || org.len == 0 || http_is_owner(rq))
+    if (s == NULL || org.len == 0 || http_is_owner(rq) || !ids_is_agent(agent_id) ||
+        !is_checked_path(http_raw_path(rq), agent_id))
         return false;
     http_peer(rq, peer);
     if (!peers_have(s->peers, peer)) {
         tell_once(s, peer);
         return false;
     }
-    return ids_is_agent(agent_id) && ids_is_prefixed_uuid4(org, "org");
+    return ids_is_prefixed_uuid4(org, "org");
+}
+
+bool service_admits(app *self, http_request *rq, memfs_str agent_id, bool is_here)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+
+    if (!service_vouches(self->service, rq, agent_id) ||
+        letta_folder_admits(self->service->folder, agent_id, organization(rq), is_here, &err) ==
+            MEMFS_OK)
+        return true;
+    if (app_principal(rq)->token_id[0] != '\0') /* it decides alone, and names no organization */
+        return true;
+    http_note(rq, "another organization's, or not the Letta server's");
+    http_send_error(rq, &err);
+    return false;
 }
 
 /* ---- in step ---- */
@@ -214,7 +248,7 @@ static bool has_news(app *self, const char *agent_id)
            !is_ours(self->service, agent_id, &tip);
 }
 
-void service_look(app *self, const http_request *rq, memfs_str agent_id)
+void service_look(app *self, memfs_str agent_id)
 {
     char id[IDS_MAX_LEN + 1];
     memfs_error err;
@@ -222,18 +256,14 @@ void service_look(app *self, const http_request *rq, memfs_str agent_id)
     if (self->service == NULL)
         return;
     snprintf(id, sizeof(id), "%.*s", (int)agent_id.len, agent_id.ptr);
-    if (service_vouches(self->service, rq, agent_id))
-        letta_folder_told(self->service->folder, agent_id, organization(rq));
     if (has_news(self, id) && bring_in_step(self, agent_id, LOOK_MS, &err) < 0)
         return; /* the mirror has said why; main as it is here is told */
 }
 
 void service_push_begin(app *self, const http_request *rq, memfs_str agent_id)
 {
-    if (!service_vouches(self->service, rq, agent_id))
-        return;
-    letta_folder_told(self->service->folder, agent_id, organization(rq));
-    reread_relay_begin(self->service->reread, agent_id);
+    if (service_vouches(self->service, rq, agent_id))
+        reread_relay_begin(self->service->reread, agent_id);
 }
 
 void service_push_end(app *self, const http_request *rq, memfs_str agent_id)
@@ -246,5 +276,8 @@ memfs_code service_publish(app *self, const http_request *rq, memfs_str agent_id
 {
     if (!service_vouches(self->service, rq, agent_id))
         return MEMFS_OK; /* the mirror does it, as for a change by any other door */
+    if (letta_folder_admits(self->service->folder, agent_id, organization(rq), false, err) ==
+        MEMFS_OK) /* only now: who merely asked for an agent does not say whose it will be */
+        (void)letta_folder_told(self->service->folder, agent_id, organization(rq));
     return bring_in_step(self, agent_id, PUBLISH_MS, err);
 }

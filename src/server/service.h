@@ -12,8 +12,10 @@
  *     the server wrote  letta/sweep.h notices, the mirror takes it in
  *
  * X-Organization-Id says whose agent it is, and that the server has asked its own rules.  It is
- * believed from the configured addresses alone (T03): such a request may do with that agent what the
- * agent's own token may (auth.h).  From anybody else it counts for nothing, which the log says once.
+ * believed from the configured addresses alone, for the addresses that the server asks its rules for
+ * (/git/{agent}/state.git/.., byte for byte), and if that organization's the agent is (T03): such a
+ * request may do with it what the agent's own token may (auth.h).  Else it counts for nothing; of
+ * other addresses the log says so once.
  *
  * Thread: any, after service_open.
  */
@@ -47,7 +49,12 @@ bool service_vouches(service *s, const http_request *rq, memfs_str agent_id);
 
 /* These wait, on a worker; they do nothing where no Letta server is configured. */
 /* What the server wrote becomes main's, if that can be done in time. */
-void service_look(app *self, const http_request *rq, memfs_str agent_id);
+void service_look(app *self, memfs_str agent_id);
+/*
+ * Of a request that is vouched for: is the agent that organization's (letta_folder_admits)?  is_here:
+ * there is a memory of it.  False: the answer is given.
+ */
+bool service_admits(app *self, http_request *rq, memfs_str agent_id, bool is_here);
 /* Around a push: what is published between these needs no re-read. */
 void service_push_begin(app *self, const http_request *rq, memfs_str agent_id);
 void service_push_end(app *self, const http_request *rq, memfs_str agent_id);

@@ -42,13 +42,13 @@ class LettaAddress:
     """Where a Letta server would listen: keeps what is posted, answers what it is told to."""
 
     def __init__(self):
-        outer, self.posted, self.status = self, [], 200
+        outer, self.posted, self.status, self.broken = self, [], 200, None
 
         class Handler(http.server.BaseHTTPRequestHandler):
             def do_POST(self):
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 outer.posted.append((self.path, body, dict(self.headers)))
-                self.send_response(outer.status)
+                self.send_response(500 if outer.broken and outer.broken in self.path else outer.status)
                 self.send_header("Content-Length", "0")
                 self.end_headers()
 
@@ -561,6 +561,40 @@ def test_L3_a_server_that_is_away_is_told_later_even_after_a_kill(one, root, let
     wait(lambda: os.listdir(s.home + "/letta") == [], "the mark is gone")
 
 
+def test_L3_an_agent_that_the_server_cannot_read_keeps_no_other_waiting(served, root, letta, agent, git,
+                                                                         folder):
+    s, bad, good = served(), agent(), agent()
+    for a in (bad, good):
+        root.create(a, {"a.md": "a\n"})
+    wait(lambda: len(letta.of(bad)) and len(letta.of(good)), "both joined, and re-read")
+    wait(lambda: os.listdir(s.home + "/letta") == [], "the marks are gone")
+    letta.broken = bad
+    save(git.clone(s.git_url(bad), folder / "bad"), {"n.md": "1\n"})
+    wait(lambda: "letta_reread_refused" in s.log(), "it is told")
+    n = len(letta.of(good))
+    for i in range(3):
+        save(git.clone(s.git_url(good), folder / f"good{i}"), {"n.md": f"{i}\n"})
+        wait(lambda i=i: len(letta.of(good)) > n + i, "the other has its turn")
+    assert "letta_away" not in s.log() and bad in os.listdir(s.home + "/letta")
+    letta.broken = None
+    wait(lambda: os.listdir(s.home + "/letta") == [], "it is asked again by itself")
+
+
+def test_L6_a_mark_that_cannot_be_removed_is_one_post_and_no_storm(one, root, letta, git, folder):
+    s, a, _ = one
+    direct = git.clone(s.git_url(a), folder / "direct")
+    with Trace(s.pid, folder / "trace", "-e", "trace=unlink,unlinkat", "-P", f"{s.home}/letta/{a}",
+               "-e", "inject=unlink,unlinkat:error=EIO") as trace:
+        save(direct, {"n.md": "1\n"})
+        wait(lambda: "letta_mark_failed" in s.log(), "it is told")
+        assert trace.injected
+    n = len(letta.of(a))
+    save(direct, {"n.md": "2\n"})                    # the next change is posted, and its mark goes
+    wait(lambda: len(letta.of(a)) > n, "the post")
+    wait(lambda: os.listdir(s.home + "/letta") == [], "the mark is gone")
+    assert n == 1 and s.log().count("letta_mark_failed") == 1
+
+
 def test_its_password_is_shown_to_the_server_and_to_nobody_else(served, root, client, letta, git, agent,
                                                                folder):
     secret = folder / "password"
@@ -620,6 +654,125 @@ def test_T01_an_organization_that_is_none_names_no_folder(served, root, agent, o
                         headers={"X-Organization-Id": org})
     assert report.status == 200
     assert s.value(a, "a") == "a\n" and os.listdir(root.root) == []
+
+
+FORMS = {"/v1/git/{agent}/state.git": False, "/v1/git/{agent}": False, "/git/{agent}": False,
+         "/latest/git/{agent}/state.git": False, "/git/{agent}/state.git": True,
+         "/git/./{agent}/state.git": False, "/git/{agent}/x/../state.git": False,
+         "/git/{agent}/%73tate.git": False, "/git/{agent}%2Fstate.git": False,
+         "//git/{agent}/state.git": False}
+
+
+@pytest.mark.parametrize("header", [ORG, ""])
+@pytest.mark.parametrize("near", [True, False])
+def test_T03_only_what_the_server_asks_its_rules_for_is_vouched_for(servers, root, client, agent, folder,
+                                                                   header, near):
+    """Its proxy checks, and overwrites the header, for {agent}/state.git alone (http-api 2.3)."""
+    s = servers(args=["--letta-root", root.root, "--letta-proxy", "127.0.0.1" if near else "10.9.8.7"])
+    a = agent()
+    root.create(a, {"system/human.md": "Likes tea.\n"})
+    s.token("admin")
+    head = {"X-Organization-Id": header} if header else {}
+    for form, is_checked in FORMS.items():
+        base = form.format(agent=a)
+        codes = {s.get(f"{base}/info/refs?service={what}", head).status
+                 for what in ("git-upload-pack", "git-receive-pack")}
+        codes |= {s.request("POST", f"{base}/{what}", b"0000", {
+            **head, "Content-Type": f"application/x-{what}-request"}).status
+            for what in ("git-upload-pack", "git-receive-pack")}
+        if is_checked and near and header:
+            assert codes == {200}, form
+        else:
+            assert codes <= {400, 401, 404}, (form, codes)
+    assert s.get(f"/git/{a}/state.git/info/refs/?service=git-upload-pack", head).status in (401, 404)
+
+
+def here(s, agent):
+    return s.git_dir(agent, "rev-parse", MAIN).stdout.decode().strip()
+
+
+OTHER_ORG = "org-11111111-1111-4111-8111-111111111111"
+
+
+def attempts(s, agent, org):
+    """What a client of `org` gets of an agent: its statuses, a push among them."""
+    head = {"X-Organization-Id": org}
+    tip = wire.GENESIS
+    made = wire.Objects()
+    new = made.commit(made.tree_of({"evil.md": b"evil\n"}), [tip])
+    read = s.get(f"/git/{agent}/state.git/info/refs?service=git-upload-pack", head).status
+    fetch = s.request("POST", f"/git/{agent}/state.git/git-upload-pack", b"0014command=ls-refs\n0000", {
+        **head, "Git-Protocol": "version=2", "Content-Type": "application/x-git-upload-pack-request"})
+    push = s.request("POST", f"/git/{agent}/state.git/git-receive-pack",
+                     wire.push_body([(tip, new, MAIN)], made.pack(), wire.CAPS),
+                     {**head, "Content-Type": "application/x-git-receive-pack-request"})
+    return [read, fetch.status, push.status]
+
+
+def test_T03_the_organization_must_be_the_agents(served, root, agent):
+    """Dot segments go before we see them, so the proxy may have checked another agent than this."""
+    s, a = served(), agent()
+    s.token("admin")
+    root.create(a, {"system/human.md": "Likes tea.\n"})
+    wait(lambda: os.path.isdir(s.repository(a)) and root.tip(a) == here(s, a), "it is here, and joined")
+    tip = here(s, a)
+    assert attempts(s, a, OTHER_ORG) == [404] * 3
+    os.rename(root.root, root.root + ".away")           # whose it is was not seen in this process
+    assert attempts(s, a, OTHER_ORG) == [503] * 3
+    os.rename(root.root + ".away", root.root)
+    assert here(s, a) == tip
+    assert not os.path.exists(f"{root.root}/repository/{OTHER_ORG}")
+    assert attempts(s, a, ORG)[0] == 200
+
+
+def test_T03_an_agent_that_the_server_does_not_know_is_no_organizations(served, root, git, client, agent,
+                                                                       folder):
+    s, a, b = served(), agent(), agent()
+    assert s.get(f"/git/{a}/state.git/info/refs?service=git-upload-pack",
+                 {"X-Organization-Id": OTHER_ORG}).status == 200    # the genesis; that claims nothing
+    tip = save(git.clone(s.git_url(a), folder / "direct"), {"a.md": "a\n"})
+    token = s.token(f"agent:{a}:rw")["token"]
+    assert attempts(s, a, OTHER_ORG) == [503] * 3                   # nothing says that it is mounted
+    save(checkout(client, s, b, folder / "b"), {"b.md": "b\n"})
+    assert attempts(s, a, OTHER_ORG) == [404] * 3
+    known = {"X-Organization-Id": OTHER_ORG, "Authorization": f"Bearer {token}"}
+    assert s.get(f"/git/{a}/state.git/info/refs?service=git-upload-pack", known).status == 200
+    assert here(s, a) == tip and os.listdir(root.root + "/repository") == [ORG]
+
+
+@pytest.mark.parametrize("where", ["agent", "repository", "packs", "heads"])
+def test_T01_a_link_in_the_folder_is_not_followed(served, root, client, git, agent, folder, where):
+    """Whoever writes the volume would reach our own repositories by it."""
+    s, a, victim, b = served(), agent(), agent(), agent()
+    secret = save(git.clone(s.git_url(victim), folder / "v"), {"secret.md": "s\n"})
+    theirs = s.git_dir(victim, "rev-parse", "--absolute-git-dir").stdout.decode().strip()
+    save(checkout(client, s, b, folder / "b"), {"b.md": "b\n"})      # the volume is there
+    repo = root.repository(a)
+    if where in ("packs", "heads"):
+        c = checkout(client, s, a, folder / "c")
+        save(c, {"a.md": "a\n"})
+        at = repo + ("/objects/pack" if where == "packs" else "/refs/heads")
+        os.rename(at, at + ".was")
+        os.symlink(theirs + ("/objects/pack" if where == "packs" else "/refs/heads"), at)
+    else:
+        os.makedirs(os.path.dirname(os.path.dirname(repo)), exist_ok=True)
+        if where == "agent":
+            os.symlink(os.path.dirname(theirs), os.path.dirname(repo))
+        else:
+            os.makedirs(os.path.dirname(repo))
+            os.symlink(theirs, repo)
+    before = tree_of(theirs)
+    d = git.clone(s.git_url(a), folder / "d")
+    assert not os.path.exists(d.path + "/secret.md")
+    save(d, {"n.md": "n\n"})
+    s.cli("mirror", "retry", "--agent", a, "--remote", "letta", check=False)
+    assert tree_of(theirs) == before and s.tip(victim) == secret
+    assert not s.git_dir(a, "cat-file", "-e", secret, check=False).returncode == 0
+
+
+def tree_of(path):
+    return sorted((os.path.join(base, name), os.lstat(os.path.join(base, name)).st_mtime_ns)
+                  for base, _, names in os.walk(path) for name in names)
 
 
 # -- what the proxy sends --------------------------------------------------------------------------
@@ -708,6 +861,9 @@ def test_memories_that_the_server_does_not_know_are_no_trouble(served, root, git
     (["--letta-root", "/x", "--letta-proxy", "10.0.0.0/33"], "is no address"),
     (["--letta-root", "/x", "--letta-proxy", "127.0.0.1", "--letta-url", "http://u:p@h"], "looks like"),
     (["--letta-root", "/x", "--letta-proxy", "127.0.0.1", "--letta-token-file", "/t"], "--letta-url"),
+    (["--letta-root", "/x", "--letta-proxy", "127.0.0.1", "--behind-proxy"], "--behind-proxy"),
+    (["--letta-root", "/x", "--letta-proxy", "127.0.0.1", "--cluster-url", "http://127.0.0.1:1"],
+     "--cluster-url"),
 ])
 def test_options_that_do_not_go_together_say_so(memfs_bin, folder, args, says):
     done = subprocess.run([memfs_bin, "serve", "--home", str(folder / "h"), "--listen", "127.0.0.1:0",
