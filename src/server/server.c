@@ -5,8 +5,9 @@
  *     event threads    http.c
  *     workers          http.c's pools: handlers that wait for git or the disk
  *     reaper           http_conn.c
- *     together         where several servers share a database: heartbeat, lease of the mirror, what
- *                      the others moved, tokens that they made or revoked
+ *     together         where several servers share a database: heartbeat, lease of the mirror,
+ *                      tokens that others made or revoked
+ *     following        the same: what the others moved is fetched
  *     background       recovers what was not touched yet, then brings rows that the database was away
  *                      for, and folds packs as pushes leave them
  *     mirror           its scheduler and workers (mirror.h)
@@ -59,8 +60,8 @@ struct server {
     char *remote_url, *remote_token_file;
     pthread_mutex_t reloading; /* one reload of remotes at a time: the last one asked for wins */
     bool is_transient;
-    bool has_background, has_together;
-    pthread_t background, together;
+    bool has_background, has_together, has_following;
+    pthread_t background, together, following;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool should_stop; /* guarded by mutex */
@@ -172,7 +173,7 @@ static void mirror_others_move(const char *agent_id, void *ctx)
 }
 
 /*
- * Heartbeat, lease, tokens that were made or revoked elsewhere, commits that were pushed elsewhere.
+ * Heartbeat, lease, tokens that were made or revoked elsewhere; nothing here waits for another server.
  * A token is read within a second or two in any case, and within TOKENS_MS whatever happens.
  */
 static void *run_together(void *arg)
@@ -190,8 +191,20 @@ static void *run_together(void *arg)
                 tokens_mark = mark;
             read_ms = clock_mono_ms();
         }
-        home_follow_step(s->app.home, should_stop, mirror_others_move, s);
     } while (pause_for(s, UPKEEP_PAUSE_MS));
+    return NULL;
+}
+
+/* A thread of its own: a server that hangs holds each fetch up for as long as one may take. */
+static void *run_following(void *arg)
+{
+    server *s = arg;
+    home_follower *f = home_follower_new();
+
+    do
+        home_follow_step(s->app.home, f, should_stop, mirror_others_move, s);
+    while (pause_for(s, UPKEEP_PAUSE_MS));
+    home_follower_free(f);
     return NULL;
 }
 
@@ -228,6 +241,10 @@ static memfs_code start_background(server *s, memfs_error *err)
     if (errno != 0)
         return memfs_fail_errno(err, "could not start a thread");
     s->has_together = true;
+    errno = pthread_create(&s->following, NULL, run_following, s);
+    if (errno != 0)
+        return memfs_fail_errno(err, "could not start a thread");
+    s->has_following = true;
     return MEMFS_OK;
 }
 
@@ -241,7 +258,9 @@ static void stop_background(server *s)
         pthread_join(s->background, NULL);
     if (s->has_together)
         pthread_join(s->together, NULL);
-    s->has_background = s->has_together = false;
+    if (s->has_following)
+        pthread_join(s->following, NULL);
+    s->has_background = s->has_together = s->has_following = false;
 }
 
 /* ---- remotes ---- */

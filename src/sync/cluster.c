@@ -37,6 +37,7 @@ struct cluster {
     atomic_int_fast64_t no;
     int64_t seen[MOVES_ROUNDS]; /* generations up to which the last calls of cluster_moves saw; */
     bool has_seen;              /* of its thread */
+    pthread_mutex_t refreshing; /* what is read is put in the order of reading */
     pthread_mutex_t mutex; /* guards all below; held for a few instructions only */
     peer *peers;           /* all servers, this one too */
     size_t n_peers;
@@ -218,16 +219,18 @@ memfs_code cluster_refresh(cluster *c, state *s, memfs_error *err)
     memfs_code rc;
 
     hash_sha256(str_of(c->secret), me.token_hash);
+    pthread_mutex_lock(&c->refreshing);
     rc = state_server_join(s, &me, &no, err);
     if (rc == MEMFS_OK)
         rc = state_servers(s, take_peer, &r, err);
-    if (rc < 0) {
+    if (rc == MEMFS_OK) {
+        atomic_store(&c->no, no); /* another one when somebody removed our row */
+        put_peers(c, &r);
+    } else {
         free_peers(r.peers, r.n);
-        return rc;
     }
-    put_peers(c, &r);
-    atomic_store(&c->no, no); /* another one when somebody removed our row */
-    return MEMFS_OK;
+    pthread_mutex_unlock(&c->refreshing);
+    return rc;
 }
 
 /* ---- life cycle ---- */
@@ -240,6 +243,7 @@ memfs_code cluster_open(const char *home_path, const char *url, state *s, cluste
 
     c->url = mem_strdup(url);
     pthread_mutex_init(&c->mutex, NULL);
+    pthread_mutex_init(&c->refreshing, NULL);
     rc = keep_file(c, home_path, err);
     if (rc == MEMFS_OK)
         rc = keep_secret(c, home_path, err);
@@ -258,6 +262,7 @@ void cluster_close(cluster *c)
         return;
     free_peers(c->peers, c->n_peers);
     pthread_mutex_destroy(&c->mutex);
+    pthread_mutex_destroy(&c->refreshing);
     hash_wipe(c->secret, sizeof(c->secret));
     free(c->name);
     free(c->url);

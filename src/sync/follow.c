@@ -13,6 +13,7 @@
 #include <stdio.h>
 
 #define BRING_MS 15000 /* from a remote */
+#define UNREACHED_MS 2000 /* nobody asks again for what was out of reach so long ago (L3) */
 #define MAX_ROUNDS 5 /* other servers move on while we follow */
 
 typedef struct following {
@@ -82,6 +83,8 @@ static memfs_code bring_rows(following *x, bool is_overruling, memfs_error *err)
     if (rc == MEMFS_ECONFLICT || (rc < 0 && agent_is_fenced(x->a, err)))
         return err->code;
     if (rc < 0) {
+        if (!home_is_away(x->h, rc) && agent_alarm_is_due(x->a))
+            home_alarm(x->h, x->a, "cache_behind", "the rows cannot be written: %s", err->msg);
         home_is_behind(x->h, x->a);
         return MEMFS_OK;
     }
@@ -106,11 +109,34 @@ static bool is_here(const following *x, const memfs_oid *commit)
            repo_has(r, commit);
 }
 
+static void set_unreached(agent *a, const memfs_oid *tip)
+{
+    pthread_mutex_lock(&a->mutex);
+    a->unreached_ms = clock_mono_ms();
+    a->unreached = *tip;
+    pthread_mutex_unlock(&a->mutex);
+}
+
+static memfs_code check_unreached(agent *a, const memfs_oid *tip, memfs_error *err)
+{
+    bool is_recent;
+
+    pthread_mutex_lock(&a->mutex);
+    is_recent = a->unreached_ms != 0 && clock_mono_ms() - a->unreached_ms < UNREACHED_MS &&
+                oid_equal(&a->unreached, tip);
+    pthread_mutex_unlock(&a->mutex);
+    if (is_recent)
+        return memfs_fail(err, MEMFS_EUNAVAIL, "the newest commit of agent '%s' is on a server that "
+                                               "did not answer a moment ago", a->id);
+    return MEMFS_OK;
+}
+
 static memfs_code fail_out_of_reach(following *x, memfs_error *err)
 {
     char hex[MEMFS_OID_HEX + 1];
 
     oid_hex(&x->head.tip, hex);
+    set_unreached(x->a, &x->head.tip);
     if (agent_alarm_is_due(x->a))
         home_alarm(x->h, x->a, "tip_out_of_reach",
                    "commit %.10s is on server %lld, and no server that answers has it: start that "
@@ -269,6 +295,8 @@ static memfs_code reach_head(following *x, memfs_error *err)
     memfs_code rc;
 
     if (!is_here(x, &x->head.tip)) {
+        if (!x->may_revive && check_unreached(x->a, &x->head.tip, err) < 0)
+            return err->code;
         rc = fetch_head(x, &is_given_up, err);
         if (rc == MEMFS_ENOTFOUND && x->exists && is_given_up)
             return bring_rows(x, true, err); /* all answered, and none has it */
@@ -402,11 +430,14 @@ memfs_code agent_ready_shared(home *h, agent *a, bool with_rows, memfs_error *er
 
     if (agent_is_fenced(a, err))
         return err->code;
-    rc = is_behind ? memfs_fail(err, MEMFS_ENOTFOUND, "its rows are behind") : cache_head_get(h->cache, str_of(a->id), &head, err);
+    rc = is_behind ? memfs_fail(err, MEMFS_ENOTFOUND, "its rows are behind")
+                   : cache_head_get(h->cache, str_of(a->id), &head, err);
     if (rc == MEMFS_OK)
         agent_set_known(a);
     if (rc < 0 || !stands(h, a, &head, with_rows))
-        rc = follow_locked(h, a, with_rows, err);
+        rc = rc == MEMFS_OK && check_unreached(a, &head.tip, err) < 0
+                 ? err->code
+                 : follow_locked(h, a, with_rows, err);
     if (with_rows)
         note_rows(a, rc == MEMFS_OK);
     return rc;

@@ -48,7 +48,8 @@ struct agent {
     memfs_oid synced;
     uint64_t epoch;       /* of the cache, when synced was true */
     int64_t checked_ms;   /* when tip was last compared with the folder */
-    int64_t unreached_ms; /* shared: when main was last found to be out of reach; 0 */
+    int64_t unreached_ms; /* shared: when `unreached`, a tip, was last found out of reach; 0 */
+    memfs_oid unreached;
     int64_t rows_ms;      /* shared: when the database last said that it has its rows; 0 */
     int64_t alarmed_ms;   /* when a standing trouble was last told */
     int64_t retry_ms;     /* catching up failed: not again before this */

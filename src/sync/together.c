@@ -114,57 +114,114 @@ bool home_has_copies(home *h, agent *a, const memfs_oid *commit)
     return are_enough;
 }
 
-struct moves {
-    struct {
-        char id[IDS_MAX_LEN + 1];
-        int64_t generation;
-    } *at;
+#define LATE_PAUSE_MS 5000
+#define N_LATE_TRIES 16 /* each may take a fetch's time, and what moves now comes first */
+
+typedef struct move {
+    char id[IDS_MAX_LEN + 1];
+    int64_t generation;
+} move;
+
+typedef struct moves {
+    move *at;
     size_t n, cap;
+} moves;
+
+struct home_follower {
+    moves late; /* told, and not fetched yet */
+    int64_t retry_ms;
 };
 
-static void list_move(const cache_move *move, void *ctx)
+home_follower *home_follower_new(void)
 {
-    struct moves *m = ctx;
+    return mem_alloc(sizeof(home_follower));
+}
 
-    if (move->agent_id.len > IDS_MAX_LEN)
-        return;
+void home_follower_free(home_follower *f)
+{
+    if (f != NULL)
+        free(f->late.at);
+    free(f);
+}
+
+static void add_move(moves *m, const move *one)
+{
     if (m->n == m->cap) {
         m->cap = m->cap == 0 ? 64 : m->cap * 2;
         m->at = mem_realloc(m->at, m->cap, sizeof(*m->at));
     }
-    snprintf(m->at[m->n].id, sizeof(m->at->id), "%.*s", (int)move->agent_id.len,
-             move->agent_id.ptr);
-    m->at[m->n++].generation = move->generation;
+    m->at[m->n++] = *one;
 }
 
-/*
- * False: it was told before.  What cannot be fetched now is at the next request for the agent, which
- * says why.
- */
-static bool fetch_moved(home *h, memfs_str id, int64_t generation)
+static void list_move(const cache_move *told, void *ctx)
 {
+    move one = { .generation = told->generation };
+
+    if (told->agent_id.len > IDS_MAX_LEN)
+        return;
+    snprintf(one.id, sizeof(one.id), "%.*s", (int)told->agent_id.len, told->agent_id.ptr);
+    add_move(ctx, &one);
+}
+
+static void add_late(moves *m, const move *one)
+{
+    for (size_t i = 0; i < m->n; i++)
+        if (strcmp(m->at[i].id, one->id) == 0)
+            return;
+    add_move(m, one);
+}
+
+/* False: it is kept here, and could not be fetched; whoever asks for the agent is told why. */
+static bool fetch_moved(home *h, agent *a)
+{
+    memfs_error ignored;
+
+    if (!store_has(h->store, a->repo) && !cluster_keeps(h->cluster, str_of(a->id)))
+        return true;
+    return agent_ready(h, a, false, &ignored) != MEMFS_EUNAVAIL;
+}
+
+/* Those that fail go to the end. */
+static void fetch_late(home *h, home_follower *f, bool (*should_stop)(void *ctx), void *ctx)
+{
+    size_t n = f->late.n < N_LATE_TRIES ? f->late.n : N_LATE_TRIES;
     bool is_known;
     memfs_error ignored;
     agent *a;
 
-    if (home_entry(h, id, false, &a, &is_known, &ignored) < 0 || a->told_move == generation)
-        return false;
-    a->told_move = generation;
-    if (store_has(h->store, a->repo) || cluster_keeps(h->cluster, id))
-        is_known = agent_ready(h, a, false, &ignored) == MEMFS_OK;
-    return true;
+    if (clock_mono_ms() < f->retry_ms)
+        return;
+    for (size_t i = 0; i < n && !should_stop(ctx); i++) {
+        move one = f->late.at[0];
+
+        f->late.n--;
+        memmove(f->late.at, f->late.at + 1, f->late.n * sizeof(*f->late.at));
+        if (home_entry(h, str_of(one.id), false, &a, &is_known, &ignored) == MEMFS_OK &&
+            !fetch_moved(h, a))
+            add_move(&f->late, &one);
+    }
+    f->retry_ms = clock_mono_ms() + LATE_PAUSE_MS;
 }
 
-void home_follow_step(home *h, bool (*should_stop)(void *ctx),
+void home_follow_step(home *h, home_follower *f, bool (*should_stop)(void *ctx),
                       void (*moved)(const char *agent_id, void *ctx), void *ctx)
 {
-    struct moves m = { NULL, 0, 0 };
+    moves m = { NULL, 0, 0 };
+    bool is_known;
     memfs_error ignored;
+    agent *a;
 
     if (cluster_moves(h->cluster, h->cache, list_move, &m, &ignored) < 0)
         m.n = 0; /* the next time they are still in view */
-    for (size_t i = 0; i < m.n && !should_stop(ctx); i++)
-        if (fetch_moved(h, str_of(m.at[i].id), m.at[i].generation))
-            moved(m.at[i].id, ctx);
+    for (size_t i = 0; i < m.n && !should_stop(ctx); i++) {
+        if (home_entry(h, str_of(m.at[i].id), false, &a, &is_known, &ignored) < 0 ||
+            a->told_move == m.at[i].generation)
+            continue;
+        a->told_move = m.at[i].generation;
+        if (!fetch_moved(h, a))
+            add_late(&f->late, &m.at[i]);
+        moved(m.at[i].id, ctx);
+    }
     free(m.at);
+    fetch_late(h, f, should_stop, ctx);
 }

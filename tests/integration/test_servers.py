@@ -1,6 +1,7 @@
 """Several servers over one PostgreSQL database (design 13): main is where they all agreed, whichever
 of them is asked, killed, or away."""
 import http.client
+import http.server
 import os
 import random
 import shutil
@@ -272,6 +273,94 @@ def test_S5_a_token_that_one_server_revokes_opens_none(cluster):
         wait_until(lambda: s.get("/v1/agents/count", headers=head).status == 401, "and ended for all")
     assert one.get("/v1/agents/count", headers={"Authorization": f"Bearer {admin['token']}"}
                    ).status == 200
+
+
+class Hanging:
+    """A server that the database knows, which answers nothing before it is released; and then 500."""
+
+    def __init__(self, cluster):
+        self.cluster, self.n, self.go = cluster, 0, threading.Event()
+        stub = self
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self):
+                stub.n += 1
+                stub.go.wait(PATIENCE)
+                self.send_error(500)
+
+            do_POST = do_GET
+
+            def log_message(self, *_):
+                pass
+
+        self.http = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.http.daemon_threads = True
+        threading.Thread(target=self.http.serve_forever, daemon=True).start()
+        self.url = f"http://127.0.0.1:{self.http.server_port}"
+
+    def __enter__(self):
+        self.cluster.sql("INSERT INTO servers(name, url, token_hash, seen_at) VALUES "
+                         f"(repeat('f', 32), '{self.url}', decode(repeat('ab', 32), 'hex'), "
+                         "clock_timestamp() + interval '1 hour')")
+        return self
+
+    def takes(self, agents):
+        """It seems to have a commit of each that nobody else has."""
+        self.cluster.sql("UPDATE tips SET tip = decode(repeat('ab', 20), 'hex'), generation = "
+                         "nextval('generation'), holder = (SELECT server_no FROM servers WHERE name = "
+                         f"repeat('f', 32)) WHERE agent_id IN ({', '.join(repr(a) for a in agents)})")
+
+    def gives_back(self, memories):
+        for m in memories:
+            self.cluster.sql(f"UPDATE tips SET tip = '\\x{m.tip}', holder = NULL "
+                             f"WHERE agent_id = '{m.agent}'")
+
+    def __exit__(self, *_):
+        self.go.set()
+        self.cluster.sql("DELETE FROM servers WHERE name = repeat('f', 32)")
+        self.http.shutdown()
+        self.http.server_close()
+
+
+def test_S5_a_revoked_token_opens_no_server_that_waits_for_another_one(cluster):
+    """Each of the moves that it follows costs it the time of a fetch."""
+    one, two = cluster.servers
+    memories = [Memory(one, new_agent()) for _ in range(10)]
+    for m in memories:
+        m.must_push({"a.md": "1\n"})
+        assert two.tip(m.agent) == m.tip
+    other = (one.token("admin"), one.token("admin"))[1]
+    two.secrets += one.secrets
+    head = {"Authorization": f"Bearer {other['token']}"}
+    wait_until(lambda: two.get("/v1/agents/count", headers=head).status == 200, "it is known")
+    with Hanging(cluster) as stub:
+        stub.takes([m.agent for m in memories])
+        wait_until(lambda: stub.n > 0, "a fetch hangs")
+        one.cli("token", "revoke", other["id"])
+        wait_until(lambda: two.get("/v1/agents/count", headers=head).status == 401, "it is ended")
+        assert stub.n < 2 * len(memories) and not stub.go.is_set()
+        stub.gives_back(memories)
+
+
+def test_L3_who_waits_for_an_agent_out_of_reach_does_not_ask_for_it_again(cluster):
+    one, two = cluster.servers
+    two.kill()
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    path, answers = f"/v1/git/{m.agent}/state.git/info/refs?service=git-upload-pack", []
+    with Hanging(cluster) as stub:
+        stub.takes([m.agent])
+        asking = [threading.Thread(target=lambda: answers.append(one.get(path).status))
+                  for _ in range(12)]
+        for t in asking:
+            t.start()
+        wait_until(lambda: stub.n > 0, "one of them asks")
+        time.sleep(1)       # the others come to wait behind it
+        stub.go.set()
+        for t in asking:
+            t.join(PATIENCE)
+        assert answers == [503] * 12 and stub.n < 12, (answers, stub.n)
+        stub.gives_back([m])
 
 
 def test_a_commit_comes_to_the_other_server_before_anybody_asks_for_it(cluster):
