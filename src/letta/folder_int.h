@@ -36,6 +36,8 @@ MEMFS_CHECK memfs_code letta_own(const letta_owner *o, const char *path, memfs_e
  */
 void letta_folder_tidy(store *s, const char *name, const memfs_oid *tip, const char *repo,
                        const char *stage, const letta_owner *o);
+/* We bring it: only such a pack is ever replaced by one that has all of it. */
+MEMFS_CHECK memfs_code letta_note_pack(const char *repo, const char *pack, memfs_error *err);
 /* pack-<id> of `from`, renamed into the repository: pack first, index last, and synced. */
 MEMFS_CHECK memfs_code letta_move_pack(const char *from, const char *repo, const char *pack,
                                        const letta_owner *o, memfs_error *err);

@@ -115,11 +115,11 @@ static memfs_code make_folders(const char *repo, memfs_error *err)
 }
 
 /* bare is false although there is no work tree: the server makes one around its copy. */
-static memfs_code fill_repository(const publishing *p, const char *repo, memfs_error *err)
+static memfs_code fill_repository(const publishing *p, const char *repo,
+                                  char pack[MEMFS_OID_HEX + 1], memfs_error *err)
 {
     _cleanup_(mem_freep) char *heads = mem_printf("%s/refs/heads", repo);
     _cleanup_(mem_freep) char *packs = mem_printf("%s/objects/pack", repo);
-    char pack[MEMFS_OID_HEX + 1];
     static const memfs_oid none;
     memfs_code rc = make_folders(repo, err);
 
@@ -140,8 +140,12 @@ static memfs_code fill_repository(const publishing *p, const char *repo, memfs_e
 static memfs_code make_repository(const publishing *p, memfs_error *err)
 {
     _cleanup_(mem_freep) char *made = mem_printf("%s/repo.git", p->stage);
-    memfs_code rc = fill_repository(p, made, err);
+    char pack[MEMFS_OID_HEX + 1];
+    memfs_code rc = fill_repository(p, made, pack, err);
 
+    if (rc < 0)
+        return rc;
+    rc = letta_note_pack(p->repo, pack, err);
     if (rc < 0)
         return rc;
     if (rename(made, p->repo) < 0)
@@ -158,8 +162,10 @@ memfs_code letta_move_pack(const char *from, const char *repo, const char *pack,
 {
     static const char *const suffixes[] = { "pack", "idx" };
     _cleanup_(mem_freep) char *to = mem_printf("%s/objects/pack", repo);
-    memfs_code rc = letta_own(o, from, err);
+    memfs_code rc = letta_note_pack(repo, pack, err);
 
+    if (rc == MEMFS_OK)
+        rc = letta_own(o, from, err);
     if (rc == MEMFS_OK && mkdir(to, 0755) == 0)
         rc = letta_own(o, to, err);
     for (size_t i = 0; rc == MEMFS_OK && i < ARRAY_LEN(suffixes); i++) {

@@ -5,6 +5,7 @@
 #include "store/outgoing.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -19,6 +20,8 @@
  * server wrote itself, loose, stays for ever.
  *
  *     .../{agent}/.memfs-old      a line for each pack that was replaced when it was written
+ *     .../{agent}/.memfs-own      a line for each pack that we brought: no other is ever replaced, as
+ *                                 what the server packed (its gc) may be newer than what we know
  */
 
 #define MAX_STAGE_S 3600 /* a stage that is older was left by a kill */
@@ -28,8 +31,19 @@ static bool is_pack(memfs_str name)
     return str_starts_with(name, MEMFS_STR("pack-")) && str_ends_with(name, MEMFS_STR(".pack"));
 }
 
-/* The names of all packs, a line each, but for `but`; *ret_n: how many. */
-static void list_packs(const char *folder, const char *but, memfs_buf *out, size_t *ret_n)
+static bool has_line(memfs_str text, memfs_str wanted)
+{
+    memfs_str line;
+
+    while (str_split(text, '\n', &line, &text))
+        if (str_equal(line, wanted))
+            return true;
+    return false;
+}
+
+/* The names of all packs that are in `own`, a line each, but for `but`; *ret_n: how many. */
+static void list_packs(const char *folder, memfs_str own, const char *but, memfs_buf *out,
+                       size_t *ret_n)
 {
     _cleanup_(closedirp) DIR *dir = opendir(folder);
     struct dirent *e;
@@ -38,7 +52,8 @@ static void list_packs(const char *folder, const char *but, memfs_buf *out, size
     while (dir != NULL && (e = readdir(dir)) != NULL) {
         memfs_str name = str_of(e->d_name);
 
-        if (!is_pack(name) || strncmp(e->d_name + 5, but, strlen(but)) == 0)
+        if (!is_pack(name) || strncmp(e->d_name + 5, but, strlen(but)) == 0 ||
+            !has_line(own, str_make(name.ptr, name.len - strlen(".pack"))))
             continue;
         buf_printf(out, "%.*s\n", (int)(name.len - strlen(".pack")), name.ptr);
         *ret_n += 1;
@@ -82,11 +97,41 @@ static void remove_old(const char *list, const char *folder)
     unlink(list);
 }
 
+static char *own_path(const char *repo)
+{
+    return mem_printf("%.*s/.memfs-own", (int)(strrchr(repo, '/') - repo), repo);
+}
+
+memfs_code letta_note_pack(const char *repo, const char *pack, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = own_path(repo), *line = mem_printf("pack-%s\n", pack);
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+    ssize_t n;
+
+    if (fd < 0)
+        return memfs_fail_errno(err, "could not write '%s'", path);
+    n = write(fd, line, strlen(line));
+    close(fd);
+    return n == (ssize_t)strlen(line) ? MEMFS_OK : memfs_fail_errno(err, "could not write '%s'", path);
+}
+
+static void read_own(const char *repo, memfs_buf *ret)
+{
+    _cleanup_(mem_freep) char *path = own_path(repo);
+    memfs_error ignored;
+    struct stat st;
+
+    if (lstat(path, &st) == 0 && S_ISREG(st.st_mode) && fs_read(path, ret, &ignored) < 0)
+        buf_truncate(ret, 0); /* then nothing is ours, and all stays */
+}
+
 static void fold(store *s, const char *name, const memfs_oid *tip, const char *repo,
-                 const char *stage, const letta_owner *o, const char *list, const char *folder)
+                 const char *stage, const letta_owner *o, const char *list, const char *folder,
+                 memfs_str own)
 {
     _cleanup_(mem_freep) char *packs = mem_printf("%s/all", stage);
     _cleanup_(buf_dispose) memfs_buf names = MEMFS_BUF_INIT(1u << 20);
+    _cleanup_(mem_freep) char *now = own_path(repo);
     static const memfs_oid none;
     char pack[MEMFS_OID_HEX + 1];
     memfs_error ignored;
@@ -95,9 +140,11 @@ static void fold(store *s, const char *name, const memfs_oid *tip, const char *r
     if (outgoing_pack(s, name, tip, &none, packs, pack, &ignored) < 0 || pack[0] == '\0' ||
         letta_move_pack(packs, repo, pack, o, &ignored) < 0)
         return;
-    list_packs(folder, pack, &names, &n);
+    list_packs(folder, own, pack, &names, &n);
     if (fs_write_atomic(list, buf_str(&names), 0600, &ignored) < 0)
         return; /* they are found again when they are too many again */
+    buf_printf(&names, "pack-%s\n", pack);
+    (void)!fs_write_atomic(now, buf_str(&names), 0600, &ignored); /* it only grows otherwise */
 }
 
 static void sweep_stages(const char *agent)
@@ -122,13 +169,15 @@ void letta_folder_tidy(store *s, const char *name, const memfs_oid *tip, const c
     _cleanup_(mem_freep) char *list = mem_printf("%s/.memfs-old", agent);
     _cleanup_(mem_freep) char *folder = mem_printf("%s/objects/pack", repo);
     _cleanup_(buf_dispose) memfs_buf names = MEMFS_BUF_INIT(1u << 20);
+    _cleanup_(buf_dispose) memfs_buf own = MEMFS_BUF_INIT(1u << 20);
     size_t n;
 
     remove_old(list, folder);
     if (fs_exists(list))
         return; /* one at a time */
     sweep_stages(agent);
-    list_packs(folder, "none", &names, &n);
+    read_own(repo, &own); /* before the fold is made: what comes later is not in it */
+    list_packs(folder, buf_str(&own), "none", &names, &n);
     if (n > LETTA_FOLD_AT)
-        fold(s, name, tip, repo, stage, o, list, folder);
+        fold(s, name, tip, repo, stage, o, list, folder, buf_str(&own));
 }

@@ -270,6 +270,32 @@ def test_service_rule_07_superseded_packs_go_long_after(one, root):
     in_folder(root, a, "fsck", "--full", "--strict")
 
 
+def test_H2_a_fold_replaces_no_pack_of_the_servers(one, root):
+    """Its gc may pack a commit whose ref has not come back yet: nobody else has that pack."""
+    s, a, c = one
+    for i in range(3):
+        theirs = root.commit(a, {"system/human.md": f"Likes {i}.\n"})
+        c.run("pull", "-q", "--no-rebase", "origin", "main")
+    in_folder(root, a, "repack", "-q", "-l")
+    its = set(packs_of(root, a))
+    old = os.path.join(os.path.dirname(root.repository(a)), ".memfs-old")
+    save(c, {"n.md": "first\n"})
+    its &= {name for name in packs_of(root, a)}
+    own = open(os.path.dirname(old) + "/.memfs-own", encoding="ascii").read().split()
+    its -= {name + ".pack" for name in own}
+    assert its
+    for i in range(40):
+        save(c, {"n.md": f"{i}\n"})
+        if os.path.exists(old):
+            break
+    assert not its & {name + ".pack" for name in open(old, encoding="ascii").read().split()}
+    past = time.time() - 601
+    os.utime(old, (past, past))
+    save(c, {"n.md": "long after\n"})
+    assert its <= set(packs_of(root, a)) and is_ancestor(root.repository(a), theirs, MAIN)
+    in_folder(root, a, "fsck", "--full", "--strict")
+
+
 def test_service_rule_08_no_lock_files_not_even_after_a_kill(one, root):
     s, a, c = one
     with Watched(root.repository(a)) as seen:
