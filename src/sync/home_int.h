@@ -28,38 +28,38 @@ struct agent {
     char *repo;
     const char *org; /* the default's literal, or its own */
     bool has_own_org;
-    agent *next;    /* in its bucket; guarded by the home's table lock */
+    agent *next;          /* in its bucket; guarded by the home's table lock */
     size_t n_banned_kept; /* in its file `banned`, by this process; the agent lock */
     int64_t told_move; /* generation of the last move by another server that was told; its thread */
-    bool is_queued; /* for upkeep; guarded by the home's upkeep_mutex */
-    bool is_waiting; /* for its rows (away.c); the same */
-    bool is_settled; /* what the folders say is on the disk, as of this process; the agent lock */
+    bool is_queued;    /* for upkeep; guarded by the home's upkeep_mutex */
+    bool is_waiting;   /* for its rows (away.c); the same */
+    bool is_settled;   /* what the folders say is on the disk, as of this process; the agent lock */
 
     pthread_mutex_t mutex; /* guards all below; held for a few instructions only */
     bool is_held;          /* the agent lock */
     struct agent_waiter *first, *last;
 
     agent_phase phase;
-    bool is_known;    /* the state has it */
-    bool is_moving;   /* a push of ours is taking main to moving_to */
-    bool is_synced;   /* the cache holds synced, as of epoch */
-    memfs_oid tip;    /* of main, as we know it */
+    bool is_known;  /* the state has it */
+    bool is_moving; /* a push of ours is taking main to moving_to */
+    bool is_synced; /* the cache holds synced, as of epoch */
+    memfs_oid tip;  /* of main, as we know it */
     memfs_oid moving_to;
     memfs_oid synced;
     uint64_t epoch;       /* of the cache, when synced was true */
     int64_t checked_ms;   /* when tip was last compared with the folder */
     int64_t unreached_ms; /* shared: when `unreached`, a tip, was last found out of reach; 0 */
     memfs_oid unreached;
-    int64_t rows_ms;      /* shared: when the database last said that it has its rows; 0 */
-    int64_t alarmed_ms;   /* when a standing trouble was last told */
-    int64_t retry_ms;     /* catching up failed: not again before this */
+    int64_t rows_ms;       /* shared: when the database last said that it has its rows; 0 */
+    int64_t alarmed_ms;    /* when a standing trouble was last told */
+    int64_t retry_ms;      /* catching up failed: not again before this */
     memfs_error *sync_err; /* why it failed; NULL: it did not */
     char *why_fenced;
 
     /* tables.c; the agent lock, but letta_mark: the mutex */
-    memfs_oid letta_tip;  /* that Letta's rows were last known to be of; zero: not known */
-    bool letta_told;      /* that its rows could not be written */
-    uint64_t letta_mark;  /* of its rows, when they were last compared; 0: to be compared */
+    memfs_oid letta_tip; /* that Letta's rows were last known to be of; zero: not known */
+    bool letta_told;     /* that its rows could not be written */
+    uint64_t letta_mark; /* of its rows, when they were last compared; 0: to be compared */
 };
 
 struct home {
@@ -73,11 +73,11 @@ struct home {
     store *store;
     cache *cache;
     state *state;
-    struct cluster *cluster; /* cluster.h; NULL: this home shares its database with nobody */
+    struct cluster *cluster;   /* cluster.h; NULL: this home shares its database with nobody */
     _Atomic(letta_db *) letta; /* NULL: no tables mode, or its database is away since the start */
-    char *letta_after;         /* where the look at all rows goes on; that thread only; NULL: first */
-    int64_t letta_due_ms;  /* the next look at its rows; the thread of home_letta_step only */
-    bool letta_told;       /* that it is away; the same */
+    char *letta_after;    /* where the look at all rows goes on; that thread only; NULL: first */
+    int64_t letta_due_ms; /* the next look at its rows; the thread of home_letta_step only */
+    bool letta_told;      /* that it is away; the same */
     atomic_uint_fast64_t epoch;        /* counts the caches that this home has had */
     atomic_int_fast64_t cache_seen_ms; /* when somebody last looked whether the cache is there */
 
@@ -141,7 +141,7 @@ MEMFS_CHECK memfs_code agent_ready(home *h, agent *a, bool with_rows, memfs_erro
 bool agent_was_ready(home *h, agent *a);
 /* True once in a while, so that a standing trouble is told and does not flood. */
 bool agent_alarm_is_due(agent *a);
-bool agent_is_touched(agent *a); /* recovered since the start */
+bool agent_is_touched(agent *a);                    /* recovered since the start */
 bool agent_has_tip(agent *a, const memfs_oid *tip); /* as this process knows it */
 /* A missing folder: EUNAVAIL and, once a minute, the alarm (H4). */
 memfs_code agent_missing(home *h, agent *a, memfs_error *err);

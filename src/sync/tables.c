@@ -23,7 +23,7 @@
 #define MARKS_A_PAGE 500
 #define LOOK_EVERY_MS 2000
 #define LOOK_SLICE_MS 1000 /* then upkeep, and a server that is to stop, have their turn */
-#define LOOK_SHARE 20 /* a look may take this part of the time */
+#define LOOK_SHARE 20      /* a look may take this part of the time */
 #define LOCK_MS 2000
 
 static memfs_code open_letta(home *h, memfs_error *err)

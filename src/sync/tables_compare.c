@@ -248,8 +248,8 @@ bool tables_is_beyond(const tables_work *w, const block_row *file)
 
 void tables_leave(const tables_work *w, memfs_str label, const char *why)
 {
-    home_alarm(w->h, w->a, "letta_block_left",
-               "block '%.*s' of Letta %s: it stays as it is there", (int)label.len, label.ptr, why);
+    home_alarm(w->h, w->a, "letta_block_left", "block '%.*s' of Letta %s: it stays as it is there",
+               (int)label.len, label.ptr, why);
 }
 
 static unsigned fields_said(const block *b)

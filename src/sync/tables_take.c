@@ -163,8 +163,8 @@ static memfs_code find_path(taking *t, const tables_edit *e, memfs_buf *out, boo
         buf_add_str(out, e->was->path);
     else
         label_to_path(e->row->label, out);
-    *ret = memchr(out->ptr, '\0', out->len) == NULL &&
-           plan_label(t->w->h, buf_str(out), &label) && str_equal(label, e->row->label);
+    *ret = memchr(out->ptr, '\0', out->len) == NULL && plan_label(t->w->h, buf_str(out), &label) &&
+           str_equal(label, e->row->label);
     return *ret ? is_free(t, buf_str(out), ret, err) : MEMFS_OK;
 }
 
