@@ -22,7 +22,7 @@ void letta_options_dispose(letta_options *o);
 MEMFS_CHECK memfs_code letta_options_find(const char *home, const service_options *given,
                                           letta_options *ret, memfs_error *err);
 /* EINVALID: the rest of `memfs serve` does not go with it. */
-MEMFS_CHECK memfs_code letta_options_check(const letta_options *o, bool is_behind_proxy, bool is_many,
-                                           memfs_error *err);
+MEMFS_CHECK memfs_code letta_options_check(const letta_options *o, bool is_behind_proxy,
+                                           bool is_many, memfs_error *err);
 
 #endif

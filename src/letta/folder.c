@@ -195,7 +195,7 @@ static bool has_entries(const char *path)
     return false;
 }
 
-/* Below a path of ours a link is a way to what the folder's writer may not read: our repositories. */
+/* A link there is a way to what the folder's writer may not read: our own repositories. */
 static memfs_code check_entry(const FTSENT *at, memfs_error *err)
 {
     bool is_file = at->fts_info == FTS_F, is_alternates;

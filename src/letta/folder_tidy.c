@@ -112,7 +112,8 @@ memfs_code letta_note_pack(const char *repo, const char *pack, memfs_error *err)
         return memfs_fail_errno(err, "could not write '%s'", path);
     n = write(fd, line, strlen(line));
     close(fd);
-    return n == (ssize_t)strlen(line) ? MEMFS_OK : memfs_fail_errno(err, "could not write '%s'", path);
+    return n == (ssize_t)strlen(line) ? MEMFS_OK
+                                      : memfs_fail_errno(err, "could not write '%s'", path);
 }
 
 static void read_own(const char *repo, memfs_buf *ret)
