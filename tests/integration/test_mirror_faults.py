@@ -167,7 +167,8 @@ def test_F06_a_rebuild_gives_up_when_the_disk_is_full(memfs_bin, folder, remote,
     c.save({"notes/big.md": os.urandom(400_000).hex()})
     for other in ids[1:]:
         shutil.copytree(first, os.path.join(remote.root, other + ".git"))
-    (folder / "ids").write_text("\n".join(ids) + "\n")
+    missing = ids[1:]       # one that is here already would interrupt the row of failures
+    (folder / "ids").write_text("\n".join(missing) + "\n")
     with tmpfs(folder / "small", 64 << 10) as disk:
         s = FleetServer(memfs_bin, folder / "s", home=disk.path + "/home")
         s.configure(origin={"url": remote.url("{agentId}.git"), "tokenFile": token_file})
@@ -178,7 +179,7 @@ def test_F06_a_rebuild_gives_up_when_the_disk_is_full(memfs_bin, folder, remote,
             done = s.cli(*command, check=False)
             said = (done.stdout + done.stderr).decode()
             assert done.returncode == 1 and "the remote failed" not in said, said
-            assert re.search(f"given up after .* of 24 agents: .*({NO_ROOM})", said), said
+            assert re.search(f"given up after .* of 23 agents: .*({NO_ROOM})", said), said
             assert s.leftovers() == []
             os.unlink(disk.path + "/ballast")
             done = s.cli(*command, check=False)
