@@ -500,14 +500,17 @@ static memfs_code decide_purged(tables_work *w, const letta_block *row, const bl
     return rc;
 }
 
-/* A file of the one side that the other has under another label, with no row of that label. */
+/*
+ * A file of the one side that the other has under another label, with no row of that label.  Empty
+ * ones are all alike, and tell nothing.
+ */
 static const block_row *find_moved(const tables_work *w, const tables_side *in,
                                    const tables_side *other, const block_row *file)
 {
     for (size_t i = 0; i < in->n; i++) {
         const block_row *at = in->rows[i];
 
-        if (tables_same_file(at, file) && find_file(other, at->label) == NULL &&
+        if (file->bytes > 0 && tables_same_file(at, file) && find_file(other, at->label) == NULL &&
             find_row(w, at->label) == NULL)
             return at;
     }

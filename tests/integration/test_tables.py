@@ -276,7 +276,8 @@ def test_a_missing_repository_removes_no_rows(serving, letta, folder):
     m.server.start()
     assert m.server.get(f"/v1/agents/{agent}/core-memory/blocks").status == 503
     m.server.request("POST", f"/v1/agents/{agent}/memory/sync-from-git")
-    assert letta.values(agent) == {"a": "a\n"}
+    looked_at(letta, m.server)
+    assert letta.values(agent) == {"a": "a\n"} and letta.tip(agent) == m.tip
     m.server.stop()
     os.rename(folder / "aside", m.server.repository(agent))
     m.server.start()
