@@ -377,12 +377,17 @@ void sync_from_git(http_request *rq, void *ctx)
     recompile_when recompile = recompile_read(&p);
     memfs_error err = MEMFS_ERROR_INIT;
     mirror_outcome outcome;
+    app *self = ctx;
+    memfs_code rc;
 
     if (!reply_params_good(rq, &p))
         return;
-    meet_remotes(ctx, q.agent_id, &outcome);
+    meet_remotes(self, q.agent_id, &outcome);
     tell_remotes(rq, &outcome);
-    if (catch_up(ctx, q.agent_id, &err) < 0) {
+    rc = catch_up(self, q.agent_id, &err);
+    if (rc == MEMFS_ENOTFOUND && home_letta_meet(self->home, q.agent_id))
+        rc = catch_up(self, q.agent_id, &err);
+    if (rc < 0) {
         send_unknown(rq, q.agent_id, &outcome, &err);
         return;
     }
