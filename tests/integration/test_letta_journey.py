@@ -11,28 +11,18 @@ when it is asked for (design 9; H2, K1).
 """
 import os
 import subprocess
-import time
 
 import pytest
 
 from lib.gitcli import GIT, Git, git_env
 from lib.letta import GIT_TAG
 from lib.modelapi import EMBEDDING, MODEL
+from lib.patience import wait
 from lib.server import CANARY
 
 pytestmark = pytest.mark.lettaserver
 
 WAYS = ["service", "gateway", "gateway+service", "tables", "gateway+tables"]
-
-
-def wait(what, why, timeout=120):
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"not in {timeout} s: {why}")
 
 
 def front(value, description="d"):

@@ -3,25 +3,15 @@
 That what is edited in one place is seen in the others is in test_letta_journey.py.
 """
 import os
-import time
 
 import pytest
 
 from lib.gitcli import Git
 from lib.letta import GIT_TAG
+from lib.patience import wait
 from lib.server import CANARY
 
 pytestmark = pytest.mark.lettaserver
-
-
-def wait(what, why, timeout=120):
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"not in {timeout} s: {why}")
 
 
 @pytest.fixture
