@@ -21,7 +21,7 @@ from lib.server import new_agent
 
 CHANGED = "system/note-0000.md"
 # Files -> (whole memories, changes of one file in each).
-SIZES = {50: (6, 5), 500: (4, 4), 2000: (2, 3)}
+SIZES = {50: (4, 4), 500: (3, 3), 2000: (2, 2)}
 SAID = re.compile(rb"post-push sync timing: agent=(\S+) synced_blocks=(\d+) total_ms=([\d.]+)")
 
 
@@ -162,7 +162,8 @@ def bench_letta(folder):
         for side in all_sides.values():     # what the first push warms up
             Pusher(side, 20).push()
         for n, (wholes, changes) in SIZES.items():
-            for _ in range(wholes):
+            for i in range(wholes):
+                print("  %s files, memory %d of %d" % (f"{n:,}", i + 1, wholes), flush=True)
                 pushers = {name: Pusher(side, n) for name, side in all_sides.items()}
                 for name, pusher in pushers.items():
                     took.setdefault((n, "all new", name), []).append(pusher.push())
