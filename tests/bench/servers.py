@@ -24,7 +24,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 from rigs import BUILD, ROOT, build
 from lib.cluster import Cluster
-from lib.patience import settled
+from lib.patience import settled, wait
 from lib.server import new_agent
 from lib.writer import Memory
 
@@ -124,6 +124,32 @@ def bytes_a_row(cluster):
     return found
 
 
+def tip_on_disk(server, agent):
+    try:
+        return pathlib.Path(server.repository(agent), "refs", "heads", "main").read_text(encoding="ascii").strip()
+    except OSError:
+        return None
+
+
+def fetches_a_second(cluster, n=150):
+    """Of one server that follows another one's pushes to n agents; each of them fetched once before."""
+    one, two = cluster.servers[:2]
+    memories = [Memory(one, new_agent(), timeout=120) for _ in range(n)]
+
+    def behind():
+        return sum(tip_on_disk(two, m.agent) != m.tip for m in memories)
+
+    for i in range(2):
+        lots = [memories[k::8] for k in range(8)]
+        in_threads(8, lambda k: [m.must_push({"a.md": f"{i}\n"}) for m in lots[k]])
+        began, left = time.monotonic(), behind()
+        wait(lambda: not behind(), "the other server follows", 600)
+        spent = time.monotonic() - began
+    for m in memories:
+        m.close()
+    return left / spent
+
+
 def peak_kib(server):
     with open(f"/proc/{server.pid}/status", encoding="ascii", errors="replace") as f:
         return int(re.search(r"VmHWM:\s+(\d+)", f.read()).group(1))
@@ -143,7 +169,7 @@ def bytes_an_agent(cluster, n):
 
 
 def measure(memfs, args):
-    rows, sizes, start = {}, {}, 0
+    rows, one = {}, {}
     for n, spread in ((1, "placed"), *((n, spread) for n in (2, 3, 4) for spread in ("placed", "any"))):
         folder = tempfile.mkdtemp(prefix="memfs-bench-servers-", dir=args.folder)
         os.chmod(folder, 0o755)     # PostgreSQL is another user
@@ -155,15 +181,17 @@ def measure(memfs, args):
             rows[n, spread] = Round(cluster, args.writers, args.seconds, spread == "placed").run()
             print(n, spread, {k: round(v, 1) for k, v in rows[n, spread].items()}, flush=True)
             if (n, spread) == (1, "placed"):
-                start = bytes_an_agent(cluster, args.rows)
-                sizes = bytes_a_row(cluster)
+                one["start"] = bytes_an_agent(cluster, args.rows)
+                one.update(bytes_a_row(cluster))
+            if (n, spread) == (2, "placed"):
+                one["fetches"] = fetches_a_second(cluster)
         finally:
             cluster.close()
             shutil.rmtree(folder, ignore_errors=True)
-    return rows, sizes, start
+    return rows, one
 
 
-def measured(rows, sizes, start, args):
+def measured(rows, one, args):
     yield ("%d cores, load average %.1f when it began, %s; %d writers with an agent each, %g s of pushes, then of"
            " reads, a row.\n" % (os.cpu_count(), args.busy, time.strftime("%Y-%m-%d", time.gmtime()),
                                  args.writers, args.seconds))
@@ -173,15 +201,17 @@ def measured(rows, sizes, start, args):
         yield "| %d | %s | %.0f | %s | %.1f | %.0f | %d |" % (
             n, spread if n > 1 else "", r["pushes"], f"{r['reads']:,.0f}", r["each"], r["idle"], r["connections"])
     yield ""
-    yield "| what an agent takes | bytes |"
+    yield "| one by one | |"
     yield "|---|---|"
     for table, what in (("tips", "an agent"), ("agents", "an agent"), ("births", "a label"),
                         ("blocks", "a block of 400 bytes")):
-        yield "| a row of `%s` with its indexes: %s | %.0f |" % (table, what, sizes[table])
-    yield "| memory, at most, of a server that starts: an agent of the database | %.0f |" % start
+        yield "| a row of `%s` with its indexes, %s | %.0f bytes |" % (table, what, one[table])
+    yield "| memory, at most, of a server that starts, for each agent in the database | %.0f bytes |" % one["start"]
+    yield "| agents that one server fetches from another after pushes there | %.0f a second |" % one["fetches"]
 
 
 N_SERVERS, N_AGENTS, N_BLOCKS, GIT_BYTES, PUSHES_A_DAY = 100, 10_000_000, 20, 1_000_000, 50
+COPIES = 3              # where the balancer's choice is not one of the two, as mostly with many servers
 MOVES_ROUNDS = 4        # as in src/sync/cluster.c
 
 
@@ -189,7 +219,7 @@ def size(n_bytes):
     return "%.1f TB" % (n_bytes / 1e12) if n_bytes >= 1e12 else "%.1f GB" % (n_bytes / 1e9)
 
 
-def paper(rows, sizes, start):
+def paper(rows, one):
     """Products of the figures above; the assumptions are N_SERVERS and those beside it."""
     most = max(n for n, _ in rows)
     idle = rows[most, "placed"]["idle"] / most
@@ -201,17 +231,20 @@ def paper(rows, sizes, start):
     yield "| what | how much | follows from |"
     yield "|---|---|---|"
     yield f"| pushes/s, all and a server | {pushes:,.0f}, {pushes / N_SERVERS:.0f} | agents × pushes a day / 86,400 |"
-    yield (f"| repositories, all and a server | {size(2 * N_AGENTS * GIT_BYTES)},"
-           f" {size(2 * N_AGENTS * GIT_BYTES / N_SERVERS)} | two copies |")
-    yield (f"| `tips`, `agents` | {size(sizes['tips'] * N_AGENTS)}, {size(sizes['agents'] * N_AGENTS)}"
+    yield (f"| repositories, all and a server | {size(COPIES * N_AGENTS * GIT_BYTES)},"
+           f" {size(COPIES * N_AGENTS * GIT_BYTES / N_SERVERS)} | {COPIES} copies: the two that keep it, and where the"
+           " balancer places it |")
+    yield (f"| fetches/s between servers, all and a server | {(COPIES - 1) * pushes:,.0f},"
+           f" {(COPIES - 1) * pushes / N_SERVERS:.0f} | each push, by those that keep it; one can {one['fetches']:.0f} |")
+    yield (f"| `tips`, `agents` | {size(one['tips'] * N_AGENTS)}, {size(one['agents'] * N_AGENTS)}"
            " | bytes a row × agents |")
-    yield (f"| `births`, `blocks` | {size(sizes['births'] * blocks)}, {size(sizes['blocks'] * blocks)}"
+    yield (f"| `births`, `blocks` | {size(one['births'] * blocks)}, {size(one['blocks'] * blocks)}"
            f" | bytes a row × {blocks:,} |")
     yield (f"| transactions/s for pushes | {pushes * each:,.0f}, of which {pushes:,.0f} write |"
            f" {each:.1f} a push, one of them for `info/refs` |")
     yield f"| idle transactions/s | {idle * N_SERVERS:,.0f} | {idle:.1f} a server |"
     yield f"| connections, at most | {18 * N_SERVERS:,} | 16, made when needed, and 2 for locks, a server |"
-    yield f"| memory of a start | {size(start * N_AGENTS)} a server | bytes an agent × agents |"
+    yield f"| memory of a start | {size(one['start'] * N_AGENTS)} a server | bytes an agent × agents |"
     yield (f"| rows of moves read a second | {N_SERVERS * pushes * MOVES_ROUNDS / 1e6:.1f} million |"
            f" servers × pushes/s × {MOVES_ROUNDS} readings of each |")
 

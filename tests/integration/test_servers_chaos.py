@@ -119,7 +119,7 @@ class Writers:
         if answer.status == 200:
             self.recovery.served("read", me, began)
             return
-        assert answer.status in (500, 503), f"a block that is there is told to be none: {answer}"
+        assert answer.status == 503, f"a block that is there is told to be none: {answer}"
         self.halt.wait(0.1)
 
     def wait_until_all_are_served(self, what):
