@@ -124,7 +124,7 @@ def test_network_that_fails_and_comes_back(memfs_bin, folder, remote, agent):
             wait(lambda: len(remote.requests) > n)
             assert remote_tip(remote, state_git(remote, id)) != head
             remote.mend()
-            wait(lambda: remote_tip(remote, state_git(remote, id)) == head, seconds=120)
+            wait(lambda: remote_tip(remote, state_git(remote, id)) == head, 120)
         assert w.process.poll() is None
 
 
