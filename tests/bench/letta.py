@@ -22,7 +22,7 @@ from lib.server import new_agent
 CHANGED = "system/note-0000.md"
 # Files -> (whole memories, changes of one file in each).
 SIZES = {50: (4, 4), 500: (3, 3), 2000: (2, 2)}
-SAID = re.compile(rb"post-push sync timing: agent=(\S+) synced_blocks=(\d+) total_ms=([\d.]+)")
+SAID = re.compile(rb"post-push sync timing: agent=(\S+) synced_blocks=(\d+) total_ms=([\d.]+)\s")
 
 
 class Pusher:
