@@ -235,7 +235,8 @@ def paper(rows, one):
            f" {size(COPIES * N_AGENTS * GIT_BYTES / N_SERVERS)} | {COPIES} copies: the two that keep it, and where the"
            " balancer places it |")
     yield (f"| fetches/s between servers, all and a server | {(COPIES - 1) * pushes:,.0f},"
-           f" {(COPIES - 1) * pushes / N_SERVERS:.0f} | each push, by those that keep it; one can {one['fetches']:.0f} |")
+           f" {(COPIES - 1) * pushes / N_SERVERS:.0f} | each push, by those that keep it; a server can"
+           f" {one['fetches']:.0f} |")
     yield (f"| `tips`, `agents` | {size(one['tips'] * N_AGENTS)}, {size(one['agents'] * N_AGENTS)}"
            " | bytes a row × agents |")
     yield (f"| `births`, `blocks` | {size(one['births'] * blocks)}, {size(one['blocks'] * blocks)}"
