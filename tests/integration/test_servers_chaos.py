@@ -82,7 +82,7 @@ class Writers:
             while not self.halt.is_set():
                 n += 1
                 self.halt.wait(PAUSE_S)
-                agent = rng.choice([self.own[me], rng.choice(self.shared)])
+                agent = self.own[me] if n % 2 else rng.choice(self.shared)
                 self._push(me, rng, agent, {f"writer-{me}.md": f"{n} of {me}\n",
                                             "common.md": f"{n} of {me}\n"})
                 if self.acked[self.own[me]]:
