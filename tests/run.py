@@ -193,7 +193,8 @@ def phase_tsan():
     counts.add(pytest("tsan-client", files, "build-tsan/memfs", env))
     files = ["tests/integration/test_%s.py" % name for name in ("mirror", "webhooks")]
     counts.add(pytest("tsan-mirror", files + ["-k", CONCURRENT_MIRROR], "build-tsan/memfs", env))
-    return counts.add(pytest("tsan-gateway", ["tests/integration/test_gateway.py"], "build-tsan/memfs", env))
+    files = ["tests/integration/test_%s.py" % name for name in ("gateway", "gateway_stream")]
+    return counts.add(pytest("tsan-gateway", files, "build-tsan/memfs", env))
 
 
 def phase_fuzz():
@@ -226,7 +227,7 @@ SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:log_path=stderr",
              "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
 
 # The integration tests.  The parts of a phase may run beside each other.
-SERVER = [["auth", "crash", "durability", "faults"], ["gateway", "service"],
+SERVER = [["auth", "crash", "durability", "faults"], ["gateway", "gateway_stream", "service"],
           ["attacks", "deploy", "git_http", "http_front", "main_job", "owner", "policy", "rest", "rest_agents",
            "rest_blocks", "tls", "vectors"]]
 
@@ -235,7 +236,7 @@ MIRROR = [["fleet", "hosts", "webhooks"], ["mirror", "mirror_faults", "proving_g
 
 # Those that bring a PostgreSQL of their own; and what a client sees, which must not depend on the
 # database, once more over PostgreSQL.
-POSTGRES = [["frozen_database", "postgres", "same_answers"], ["import_letta", "servers", "tables"],
+POSTGRES = [["frozen_database", "postgres", "same_answers"], ["import_letta", "servers", "servers_upkeep", "tables"],
             ["auth", "git_http", "owner", "policy", "rest", "rest_agents", "rest_blocks", "vectors"]]
 
 # Those of the client, and in the end whatever is named nowhere.
