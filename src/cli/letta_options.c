@@ -1,32 +1,9 @@
 #include "cli/letta_options.h"
 
-#include "base/mem.h"
 #include "letta/reread.h"
-#include "store/gitconfig.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-void letta_options_dispose(letta_options *o)
-{
-    free(o->root);
-    free(o->proxies);
-    free(o->url);
-    free(o->token_file);
-}
-
-static char *find(gitconfig *file, const char *given, const char *variable, const char *key)
-{
-    const char *value = given;
-
-    if (value == NULL)
-        value = getenv(variable);
-    if (value == NULL || value[0] == '\0')
-        value = gitconfig_get(file, key);
-    return value != NULL && value[0] != '\0' ? mem_strdup(value) : NULL;
-}
-
-static memfs_code check(const letta_options *o, memfs_error *err)
+/* By themselves. */
+static memfs_code check(const service_options *o, memfs_error *err)
 {
     if (o->root == NULL && (o->proxies != NULL || o->url != NULL || o->token_file != NULL))
         return memfs_fail(err, MEMFS_EINVALID,
@@ -47,34 +24,18 @@ static memfs_code check(const letta_options *o, memfs_error *err)
     return o->url != NULL ? reread_check_url(o->url, err) : MEMFS_OK;
 }
 
-memfs_code letta_options_check(const letta_options *o, bool is_behind_proxy, bool is_many,
-                               memfs_error *err)
+memfs_code letta_options_check(const server_options *o, memfs_error *err)
 {
-    if (o->root != NULL && is_behind_proxy)
-        return memfs_fail(err, MEMFS_EINVALID,
-                          "--letta-root does not go with --behind-proxy: what a proxy hands on from "
-                          "outside would come from an address that is believed; let memfs do TLS "
-                          "itself (--tls-cert, --tls-key)");
-    if (o->root != NULL && is_many)
-        return memfs_fail(err, MEMFS_EINVALID,
-                          "--letta-root does not go with --cluster-url: only one server may write to "
-                          "a Letta server's folder");
-    return MEMFS_OK;
-}
-
-memfs_code letta_options_find(const char *home, const service_options *given, letta_options *ret,
-                              memfs_error *err)
-{
-    _cleanup_(mem_freep) char *path = mem_printf("%s/config", home);
-    _cleanup_(gitconfig_closep) gitconfig *file = NULL;
-    memfs_code rc = gitconfig_open(path, &file, err);
-
-    if (rc < 0)
-        return rc;
-    ret->root = find(file, given->root, "MEMFS_LETTA_ROOT", "memfs.lettaroot");
-    ret->proxies = find(file, given->proxies, "MEMFS_LETTA_PROXY", "memfs.lettaproxy");
-    ret->url = find(file, given->url, "MEMFS_LETTA_URL", "memfs.lettaurl");
-    ret->token_file =
-        find(file, given->token_file, "MEMFS_LETTA_TOKEN_FILE", "memfs.lettatokenfile");
-    return check(ret, err);
+    if (o->letta.root != NULL && o->is_behind_proxy)
+        return memfs_fail(
+            err, MEMFS_EINVALID,
+            "--letta-root does not go with --behind-proxy: what a proxy hands on from "
+            "outside would come from an address that is believed; let memfs do TLS "
+            "itself (--tls-cert, --tls-key)");
+    if (o->letta.root != NULL && o->home.cluster_url != NULL)
+        return memfs_fail(
+            err, MEMFS_EINVALID,
+            "--letta-root does not go with --cluster-url: only one server may write to "
+            "a Letta server's folder");
+    return check(&o->letta, err);
 }

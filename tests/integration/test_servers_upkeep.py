@@ -116,3 +116,22 @@ def test_T28_D1_a_purge_killed_between_the_shared_tip_and_its_own_ref_is_finishe
     two.start()
     restart_without(two, os.path.dirname(two.repository(m.agent)))
     assert two.tip(m.agent) == new
+
+
+def test_D1_a_server_of_several_is_configured_by_its_file(cluster):
+    """The keys of --cluster-url and --replicas, in the home of one that never was told otherwise."""
+    one, two = cluster.servers
+    three = cluster.add(start=False)
+    url, three.args = three.args[1], []
+    os.makedirs(three.home, mode=0o700)
+    with open(os.path.join(three.home, "config"), "w", encoding="ascii") as f:
+        f.write(f"[memfs]\n\tclusterUrl = {url}\n\treplicas = 2\n")
+    three.start()
+    m = Memory(three, new_agent())
+    m.must_push({"a.md": "1\n"})
+    assert cluster.tips(m.agent) == [m.tip] * 3
+    one.kill()
+    two.kill()
+    report = push(m, three, {"a.md": "2\n"})
+    assert not report.complete and not report.refs, report
+    assert "event=too_few_copies" in three.log()
