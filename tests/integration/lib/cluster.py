@@ -12,6 +12,7 @@ import time
 import pytest
 
 from . import wire
+from .patience import Late
 from .postgres import Postgres
 from .server import Server
 
@@ -32,7 +33,7 @@ def wait_until(is_so, what, seconds=90):
         except (AssertionError, OSError, KeyError) as e:
             last = e
         time.sleep(0.1)
-    raise AssertionError(f"it never came that {what}: {last}")
+    raise Late(f"it never came that {what}: {last}")
 
 
 PATIENCE = 120      # a deadline for what must come, not a measure: CI's machine is slow

@@ -1,10 +1,9 @@
 """memfs as a gateway, for the tests of it: a server that a test holds by the hand behind it (lib/upstream.py), and
 connections that are read as far as a test expects bytes on them."""
-import time
-
 import pytest
 
 from . import http
+from .patience import wait
 from .upstream import Upstream
 
 HOST = b"Host: memfs.test:1234\r\n"
@@ -25,10 +24,7 @@ def server(servers, up):
 
 
 def until(condition, what, timeout=WAIT):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
+    wait(condition, what, timeout)
 
 
 def get(target, extra=b"", method=b"GET", host=HOST):
