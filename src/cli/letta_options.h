@@ -1,14 +1,13 @@
 /*
- * letta_options.h - what of `memfs serve` about a Letta server whose memfs service it is goes
- * together.
+ * letta_options.h - what of `memfs serve` goes together about a Letta server that memfs stands behind
+ * or beside.
  */
 #ifndef MEMFS_CLI_LETTA_OPTIONS_H
 #define MEMFS_CLI_LETTA_OPTIONS_H
 
 #include "server/server.h"
 
-/* EINVALID: something is missing beside --letta-root or too much, or the rest does not go with it.
- */
+/* EINVALID: something about it is missing or too much, or the rest does not go with it. */
 MEMFS_CHECK memfs_code letta_options_check(const server_options *o, memfs_error *err);
 
 #endif

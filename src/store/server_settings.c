@@ -35,7 +35,7 @@ const server_setting_row SERVER_SETTINGS[SERVER_N_SETTINGS] = {
                              "ADDR[,ADDR/BITS]",
                              "where its requests come from ($MEMFS_LETTA_PROXY)" },
     [SERVER_LETTA_URL] = { "letta-url", "MEMFS_LETTA_URL", "memfs.lettaUrl", "URL",
-                           "where it listens, to make it re-read ($MEMFS_LETTA_URL)" },
+                           "where it listens, to make it re-read or recompile ($MEMFS_LETTA_URL)" },
     [SERVER_LETTA_TOKEN_FILE] = { "letta-token-file", "MEMFS_LETTA_TOKEN_FILE",
                                   "memfs.lettaTokenFile", "FILE",
                                   "its password, where it wants one ($MEMFS_LETTA_TOKEN_FILE)" },
