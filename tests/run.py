@@ -243,7 +243,8 @@ def phase_tsan():
     counts.add(pytest("tsan-client", files, "build-tsan/memfs", env))
     files = ["tests/integration/test_%s.py" % name for name in ("mirror", "webhooks")]
     counts.add(pytest("tsan-mirror", files + ["-k", CONCURRENT_MIRROR], "build-tsan/memfs", env))
-    return counts.add(pytest("tsan-gateway", ["tests/integration/test_gateway.py"], "build-tsan/memfs", env))
+    files = ["tests/integration/test_%s.py" % name for name in ("gateway", "gateway_stream")]
+    return counts.add(pytest("tsan-gateway", files, "build-tsan/memfs", env))
 
 
 def phase_fuzz():
@@ -276,7 +277,7 @@ SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:log_path=stderr",
              "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
 
 # The integration tests.  The parts of a phase may run beside each other.
-SERVER = [["auth", "crash", "durability", "faults"], ["gateway", "service"],
+SERVER = [["auth", "crash", "durability", "faults"], ["gateway", "gateway_stream", "service"],
           ["attacks", "deploy", "git_http", "http_front", "main_job", "owner", "policy", "rest", "rest_agents",
            "rest_blocks", "tls", "vectors"]]
 
@@ -289,7 +290,7 @@ POSTGRES = [["frozen_database", "postgres", "same_answers"], ["import_letta", "t
             ["auth", "git_http", "owner", "policy", "rest", "rest_agents", "rest_blocks", "vectors"]]
 
 # Several servers over a PostgreSQL that each test brings, to kill it.
-SERVERS = [["servers_chaos"], ["servers"]]
+SERVERS = [["servers_chaos"], ["servers", "servers_upkeep"]]
 
 # Those of the client, and in the end whatever is named nowhere.
 CLIENT = [["apply"], ["checkout_crash", "two_way"]]

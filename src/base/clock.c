@@ -147,3 +147,19 @@ void clock_sleep_ms(int64_t ms)
     while (nanosleep(&left, &left) < 0 && errno == EINTR)
         ;
 }
+
+void clock_cond_init(pthread_cond_t *ret)
+{
+    pthread_condattr_t attr;
+
+    pthread_condattr_init(&attr);
+    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
+    pthread_cond_init(ret, &attr);
+    pthread_condattr_destroy(&attr);
+}
+
+struct timespec clock_at(int64_t mono_ms)
+{
+    return (struct timespec){ .tv_sec = (time_t)(mono_ms / 1000),
+                              .tv_nsec = (long)(mono_ms % 1000) * 1000000 };
+}

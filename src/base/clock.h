@@ -9,6 +9,9 @@
 
 #include "base/macros.h"
 
+#include <pthread.h>
+#include <time.h>
+
 int64_t clock_mono_ms(void);
 int64_t clock_mono_us(void);
 int64_t clock_wall_us(void); /* since 1970, UTC */
@@ -20,5 +23,9 @@ void clock_iso(int64_t wall_us, char out[CLOCK_ISO_LEN]);
 bool clock_of_iso(const char *text, int64_t *ret_us);
 
 void clock_sleep_ms(int64_t ms);
+
+/* A condition whose timed waits go by the monotonic clock, and an instant of it as they want it. */
+void clock_cond_init(pthread_cond_t *ret);
+struct timespec clock_at(int64_t mono_ms);
 
 #endif

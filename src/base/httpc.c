@@ -93,7 +93,7 @@ static int on_progress(void *ctx, curl_off_t to_get, curl_off_t got, curl_off_t 
     return 1;
 }
 
-static memfs_str trim(memfs_str s)
+memfs_str httpc_trim(memfs_str s)
 {
     while (s.len > 0 && strchr(" \t\r\n", s.ptr[0]) != NULL)
         s = str_from(s, 1);
@@ -110,7 +110,7 @@ static size_t on_header(char *bytes, size_t size, size_t n, void *ctx)
 
     if (str_split(str_make(bytes, size * n), ':', &name, &value) && name.len > 0 &&
         memchr(name.ptr, ' ', name.len) == NULL)
-        x->header(name, trim(value), x->header_ctx);
+        x->header(name, httpc_trim(value), x->header_ctx);
     return size * n;
 }
 

@@ -28,6 +28,9 @@ typedef struct curl_library {
 const curl_library *httpc_library(void);
 #define HTTPC_NO_LIBRARY_TEXT "libcurl is not installed (libcurl.so.4; Debian: libcurl4)"
 
+/* A field's value, or a line, without the blanks and line ends around it. */
+memfs_str httpc_trim(memfs_str s);
+
 /* What is true of each request: see httpc.h. */
 void httpc_set_safety(const curl_library *lib, CURL *curl, const char *ca_file);
 httpc_failure httpc_failure_of(CURLcode rc, bool was_stopped);

@@ -190,15 +190,6 @@ static size_t on_data(char *bytes, size_t size, size_t n, void *ctx)
     return rc < 0 ? 0 : size * n;
 }
 
-static memfs_str trim(memfs_str s)
-{
-    while (s.len > 0 && strchr(" \t\r\n", s.ptr[0]) != NULL)
-        s = str_from(s, 1);
-    while (s.len > 0 && strchr(" \t\r\n", s.ptr[s.len - 1]) != NULL)
-        s.len--;
-    return s;
-}
-
 /* A head begins; the one before was a 1xx. */
 static void begin_head(httpc_transfer *t)
 {
@@ -214,7 +205,7 @@ static void add_field(httpc_transfer *t, memfs_str line)
         t->is_bad_head = true;
         return;
     }
-    value = trim(value);
+    value = httpc_trim(value);
     t->marks[t->n_marks].name = t->head.len;
     t->marks[t->n_marks].n_name = name.len;
     buf_add_str(&t->head, name);
@@ -255,7 +246,7 @@ static size_t on_header(char *bytes, size_t size, size_t n, void *ctx)
         return line.len;
     if (str_starts_with(line, MEMFS_STR("HTTP/")))
         begin_head(t);
-    else if (trim(line).len == 0)
+    else if (httpc_trim(line).len == 0)
         goes_on = end_head(t);
     else
         add_field(t, line);

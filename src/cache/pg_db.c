@@ -66,8 +66,7 @@ static pg_conn *empty_pool(pg_db *db)
 
 static bool wait_until(pg_db *db, int64_t until_ms)
 {
-    struct timespec until = { until_ms / 1000, until_ms % 1000 * 1000000 };
-
+    struct timespec until = clock_at(until_ms);
     bool is_called;
 
     pool_wait_begin();
@@ -360,7 +359,6 @@ typedef enum serving { SERVE_NOBODY, SERVE_ALONE, SERVE_TOGETHER } serving;
 
 static memfs_code new_db(const char *url, serving how, pg_db **ret, memfs_error *err)
 {
-    pthread_condattr_t attr;
     pg_db *db;
     memfs_code rc = pg_url_check(url, err);
 
@@ -371,10 +369,7 @@ static memfs_code new_db(const char *url, serving how, pg_db **ret, memfs_error 
     db->owner = how != SERVE_NOBODY ? pg_owner_new(db->url, how == SERVE_TOGETHER) : NULL;
     db->n_users = 1;
     pthread_mutex_init(&db->mutex, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&db->freed, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&db->freed);
     *ret = db;
     return MEMFS_OK;
 }

@@ -5,41 +5,125 @@
 #include "base/mem.h"
 #include "client/places.h"
 #include "remote/url.h"
+#include "store/server_settings.h"
 
+#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 
-/* What may be shown of a value: secrets are "(set)", user info in addresses is gone. */
-static void shown_value(const settings *s, setting_id id, memfs_buf *out)
-{
-    const char *text = setting_text(s, id);
+/* One line of what is told: a setting of the client, or one of `memfs serve`. */
+typedef struct shown {
+    const char *name, *help, *origin, *key; /* key: of a config file; NULL: it is in none */
+    const char *const *variables; /* NULL-terminated */
+    const char *one[2];           /* the server's have one */
+    bool has_value, is_set, is_secret;
+    memfs_buf value; /* what may be shown of it */
+    char room[PATH_MAX + 16];
+} shown;
+#define SHOWN_INIT                                                                                 \
+    {                                                                                              \
+        .value = MEMFS_BUF_INIT(64 * 1024)                                                         \
+    }
 
-    if (text == NULL)
-        return;
-    if (SETTING_ROWS[id].is_secret)
-        buf_puts(out, "(set)");
-    else
-        url_redact(out, str_of(text));
+static void shown_dispose(shown *w)
+{
+    buf_dispose(&w->value);
 }
 
-static void put_json(const settings *s, setting_id id, json_writer *w)
-{
-    _cleanup_(buf_dispose) memfs_buf value = MEMFS_BUF_INIT(64 * 1024);
-    const setting_row *row = &SETTING_ROWS[id];
+/* All that there is to show: the client's settings, then those of serve. */
+typedef struct all {
+    const settings *s;
+    server_said server;
+} all;
+#define N_ALL ((size_t)SETTING_N + SERVER_N_SETTINGS)
 
-    shown_value(s, id, &value);
+/* Secrets are "(set)", user info in addresses is gone. */
+static void show_clients(const settings *s, setting_id id, shown *w)
+{
+    const setting_row *row = &SETTING_ROWS[id];
+    const char *text = setting_text(s, id);
+
+    w->name = row->name;
+    w->help = row->help;
+    w->variables = row->variables;
+    if (row->in_files || row->in_checkout) {
+        snprintf(w->room, sizeof(w->room), "memfs.%s", row->name);
+        w->key = w->room;
+    }
+    w->origin = setting_origin(s, id);
+    w->has_value = text != NULL;
+    w->is_set = setting_is_set(s, id);
+    w->is_secret = row->is_secret;
+    if (text != NULL && row->is_secret)
+        buf_puts(&w->value, "(set)");
+    else if (text != NULL)
+        url_redact(&w->value, str_of(text));
+}
+
+/* A database may have a password among its parameters; what is no address may be anything. */
+static void show_database(const char *text, memfs_buf *out)
+{
+    memfs_str bare = str_of(text), parameters;
+
+    str_split(bare, '?', &bare, &parameters);
+    if (strstr(text, "://") != NULL)
+        url_redact(out, bare);
+    else
+        buf_puts(out, "(set)");
+}
+
+static void show_servers(const all *a, server_setting id, shown *w)
+{
+    const server_setting_row *row = &SERVER_SETTINGS[id];
+    const char *text = a->server.text[id];
+
+    w->name = row->name;
+    w->help = row->help;
+    w->key = row->key;
+    w->one[0] = row->variable;
+    w->variables = w->one;
+    w->origin = w->room;
+    w->has_value = text != NULL;
+    w->is_set = a->server.by[id] != SAID_NOT;
+    if (a->server.by[id] == SAID_VARIABLE)
+        snprintf(w->room, sizeof(w->room), "environment %s", row->variable);
+    else if (a->server.by[id] == SAID_KEY)
+        snprintf(w->room, sizeof(w->room), "file %s/config", setting_text(a->s, SETTING_HOME));
+    else
+        w->origin = text != NULL ? "default" : "not set";
+    if (text != NULL && row->is_database)
+        show_database(text, &w->value);
+    else if (text != NULL)
+        url_redact(&w->value, str_of(text));
+}
+
+/* i: a setting_id, and behind those a server_setting. */
+static void show_one(const all *a, size_t i, shown *w)
+{
+    if (i < SETTING_N)
+        show_clients(a->s, (setting_id)i, w);
+    else
+        show_servers(a, (server_setting)(i - SETTING_N), w);
+}
+
+static void put_json(const all *a, size_t i, json_writer *w)
+{
+    _cleanup_(shown_dispose) shown it = SHOWN_INIT;
+
+    show_one(a, i, &it);
     jw_object(w);
-    jw_key_text(w, "name", row->name);
-    jw_key_text(w, "value", setting_text(s, id) != NULL ? value.ptr : NULL);
-    jw_key_text(w, "origin", setting_origin(s, id));
-    jw_key_bool(w, "is_set", setting_is_set(s, id));
-    jw_key_bool(w, "is_secret", row->is_secret);
+    jw_key_text(w, "name", it.name);
+    jw_key_text(w, "value", it.has_value ? it.value.ptr : NULL);
+    jw_key_text(w, "origin", it.origin);
+    jw_key_bool(w, "is_set", it.is_set);
+    jw_key_bool(w, "is_secret", it.is_secret);
     jw_key(w, "variables");
     jw_array(w);
-    for (const char *const *v = row->variables; *v != NULL; v++)
+    for (const char *const *v = it.variables; *v != NULL; v++)
         jw_text(w, *v);
     jw_array_end(w);
-    jw_key_text(w, "help", row->help);
+    jw_key_text(w, "key", it.key);
+    jw_key_text(w, "help", it.help);
     jw_object_end(w);
 }
 
@@ -54,21 +138,21 @@ static void put_warnings(const settings *s, json_writer *w)
     jw_array_end(w);
 }
 
-static cli_exit print_json(const settings *s, setting_id only)
+static cli_exit print_json(const all *a, size_t only)
 {
     _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1024 * 1024);
     json_writer w = JSON_WRITER_INIT(&out);
 
-    if (only != SETTING_N) {
-        put_json(s, only, &w);
+    if (only != N_ALL) {
+        put_json(a, only, &w);
     } else {
         jw_object(&w);
         jw_key(&w, "settings");
         jw_array(&w);
-        for (setting_id id = 0; id < SETTING_N; id++)
-            put_json(s, id, &w);
+        for (size_t i = 0; i < N_ALL; i++)
+            put_json(a, i, &w);
         jw_array_end(&w);
-        put_warnings(s, &w);
+        put_warnings(a->s, &w);
         jw_object_end(&w);
     }
     puts(out.ptr);
@@ -83,34 +167,34 @@ static void say_warnings(const settings *s)
         cli_talk("%.*s", (int)line.len, line.ptr);
 }
 
-static void print_row(const settings *s, setting_id id, bool with_name, bool with_origin)
+/* False: there is no value. */
+static bool print_row(const all *a, size_t i, bool with_name, bool with_origin)
 {
-    _cleanup_(buf_dispose) memfs_buf value = MEMFS_BUF_INIT(64 * 1024);
+    _cleanup_(shown_dispose) shown it = SHOWN_INIT;
 
-    shown_value(s, id, &value);
+    show_one(a, i, &it);
+    if (!with_name && !it.has_value)
+        return false;
     if (with_name)
-        printf("%-18s  ", SETTING_ROWS[id].name);
-    cli_print_safe(buf_str(&value));
+        printf("%-18s  ", it.name);
+    cli_print_safe(buf_str(&it.value));
     if (with_origin) {
         fputs("  # ", stdout);
-        cli_print_safe(str_of(setting_origin(s, id)));
+        cli_print_safe(str_of(it.origin));
     }
     putchar('\n');
+    return true;
 }
 
-static cli_exit show(const settings *s, setting_id only, bool with_origin, bool as_json)
+static cli_exit show(const all *a, size_t only, bool with_origin, bool as_json)
 {
     if (as_json)
-        return print_json(s, only);
-    say_warnings(s);
-    if (only == SETTING_N) {
-        for (setting_id id = 0; id < SETTING_N; id++)
-            print_row(s, id, true, with_origin);
-    } else {
-        if (setting_text(s, only) == NULL)
-            return EXIT_FAILED; /* as git config: nothing to print */
-        print_row(s, only, false, with_origin);
-    }
+        return print_json(a, only);
+    say_warnings(a->s);
+    for (size_t i = 0; only == N_ALL && i < N_ALL; i++)
+        print_row(a, i, true, with_origin);
+    if (only != N_ALL && !print_row(a, only, false, with_origin))
+        return EXIT_FAILED; /* as git config: nothing to print */
     return cli_finish(EXIT_GOOD);
 }
 
@@ -172,6 +256,37 @@ static memfs_code load_for_change(const char *home, setting_id id, const char *v
     return first.code;
 }
 
+/* Where it stands among all; N_ALL: there is none of that name. */
+static size_t find_setting(const char *name)
+{
+    setting_id id = setting_by_name(name);
+
+    return id != SETTING_N ? (size_t)id : (size_t)SETTING_N + server_setting_by_name(name);
+}
+
+/* An operator's file is an operator's to write: a database's address may hold a password. */
+static cli_exit refuse_servers(server_setting id, const char *home)
+{
+    _cleanup_(mem_freep) char *folder = cli_home(home);
+
+    cli_talk("'%s' is of 'memfs serve': write %s into '%s/config'", SERVER_SETTINGS[id].name,
+             SERVER_SETTINGS[id].key, folder);
+    return EXIT_USAGE;
+}
+
+static cli_exit show_from(const settings *s, size_t only, bool with_origin, bool as_json)
+{
+    all a = { s, SERVER_SAID_INIT };
+    memfs_error err = MEMFS_ERROR_INIT;
+    cli_exit status;
+
+    if (server_said_read(setting_text(s, SETTING_HOME), NULL, &a.server, &err) < 0)
+        return cli_fail(&err, NULL);
+    status = show(&a, only, with_origin, as_json);
+    server_said_dispose(&a.server);
+    return status;
+}
+
 typedef struct arguments {
     const char *verb; /* "show", "set", "unset" */
     const char *name, *value;
@@ -222,7 +337,8 @@ int cmd_config(int argc, char **argv)
         "       memfs config (set NAME VALUE | unset NAME) [--agent ID]",
         "Shows settings. Highest first: command line, environment, [memfs] in the checkout's\n"
         ".git/config, $MEMFS_HOME/config, /etc/memfs/config, \"env\" of ~/.letta/settings.json,\n"
-        "default. NAME is a name of this list or a variable's. set and unset write\n"
+        "default. Those of 'memfs serve' stand last: command line, environment,\n"
+        "$MEMFS_HOME/config. NAME is a name of this list or a variable's. set and unset write\n"
         "$MEMFS_HOME/config. Secrets are shown as \"(set)\" and kept in no config file.",
         options,
         ARRAY_LEN(options),
@@ -231,7 +347,7 @@ int cmd_config(int argc, char **argv)
     };
     memfs_error err = MEMFS_ERROR_INIT;
     setting_override override;
-    setting_id id = SETTING_N;
+    size_t which = N_ALL;
     arguments args;
     size_t n_rest;
     cli_exit status;
@@ -241,22 +357,24 @@ int cmd_config(int argc, char **argv)
         return status;
     is_show = strcmp(args.verb, "show") == 0;
     if (args.name != NULL) {
-        id = setting_by_name(args.name);
-        if (id == SETTING_N)
+        which = find_setting(args.name);
+        if (which == N_ALL)
             return cli_usage_error(&usage, "there is no setting '%s'; 'memfs config' lists them",
                                    args.name);
     }
+    if (!is_show && which >= SETTING_N)
+        return refuse_servers((server_setting)(which - SETTING_N), home);
     override = (setting_override){ SETTING_HOME, home };
     if ((is_show ? settings_load(NULL, &override, home != NULL, &s, &err)
-                 : load_for_change(home, id, args.value, &s, &err)) < 0)
+                 : load_for_change(home, (setting_id)which, args.value, &s, &err)) < 0)
         return cli_fail(&err, NULL);
     if (is_show)
         agent = cli_agent(agent);
     if (agent != NULL && place_of(s, agent, &p, &err) < 0)
         return cli_fail(&err, NULL);
     if (!is_show)
-        return change(s, p.memory, id, args.value);
+        return change(s, p.memory, (setting_id)which, args.value);
     if (settings_with_checkout(s, p.memory, &own, &err) < 0)
         return cli_fail(&err, NULL);
-    return show(own, id, with_origin, as_json);
+    return show_from(own, which, with_origin, as_json);
 }

@@ -3,6 +3,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "memory/ids.h"
+#include "store/server_settings.h"
 #include "sync/home_database.h"
 
 #include <string.h>
@@ -45,8 +46,13 @@ static cli_exit exit_of(const json_t *result, size_t n_findings)
 /* The address that is not in the command line: *ret is the caller's. */
 static memfs_code configured_url(const char *home, char **ret, memfs_error *err)
 {
-    memfs_code rc = home_letta_url(home, NULL, ret, err);
+    _cleanup_(server_said_dispose) server_said said = SERVER_SAID_INIT;
+    memfs_code rc = server_said_read(home, NULL, &said, err);
 
+    if (rc == MEMFS_OK)
+        rc = home_database_check(said.text[SERVER_LETTA_DATABASE], err);
+    if (rc == MEMFS_OK)
+        *ret = TAKE_PTR(said.text[SERVER_LETTA_DATABASE]);
     if (rc == MEMFS_OK && *ret == NULL)
         return memfs_fail(err, MEMFS_EINVALID,
                           "no database is configured: set $" VARIABLE ", or memfs.lettaDatabase in "

@@ -5,6 +5,7 @@
 #include "base/httpc.h"
 #include "base/mem.h"
 #include "server/server.h"
+#include "store/server_settings.h"
 #include "sync/home_database.h"
 
 #include <stdlib.h>
@@ -44,7 +45,7 @@ static bool answers(const char *socket_path)
 memfs_code owner_connect(const char *home_path, owner **ret, memfs_error *err)
 {
     _cleanup_(owner_closep) owner *o = mem_alloc(sizeof(*o));
-    _cleanup_(mem_freep) char *database = NULL, *letta = NULL;
+    _cleanup_(server_said_dispose) server_said said = SERVER_SAID_INIT;
     server_options options = SERVER_OPTIONS_INIT;
     int64_t until_ms = clock_mono_ms() + OWNER_PATIENCE_MS;
     memfs_code rc;
@@ -53,15 +54,16 @@ memfs_code owner_connect(const char *home_path, owner **ret, memfs_error *err)
         return memfs_fail(err, MEMFS_ENOTFOUND, "there is no data folder at '%s'", home_path);
     o->socket_path = mem_printf("%s/socket", home_path);
     options.home.path = home_path;
-    rc = home_database_url(home_path, NULL, &database, err);
+    rc = server_said_read(home_path, NULL, &said, err);
+    if (rc == MEMFS_OK)
+        rc = home_database_check(said.text[SERVER_DATABASE], err);
+    if (rc == MEMFS_OK)
+        rc = home_database_check(said.text[SERVER_LETTA_DATABASE], err);
     if (rc < 0)
         return rc;
-    options.home.database = database;
+    options.home.database = said.text[SERVER_DATABASE];
     /* a purge clears Letta's rows, too, and an import leaves what is kept the same */
-    rc = home_letta_url(home_path, NULL, &letta, err);
-    if (rc < 0)
-        return rc;
-    options.home.letta_database = letta;
+    options.home.letta_database = said.text[SERVER_LETTA_DATABASE];
     options.home.letta_may_fail = true;
     /* another rule than the server's would make every block anew, twice */
     options.home.block_prefixes = str_of(getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES"));

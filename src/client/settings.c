@@ -3,6 +3,7 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "store/gitconfig.h"
+#include "store/server_settings.h"
 
 #include <jansson.h>
 #include <pwd.h>
@@ -363,13 +364,6 @@ static bool may_say(const setting_row *row, setting_level level)
     return level == SETTING_LEVEL_CHECKOUT ? row->in_checkout : row->in_files;
 }
 
-/* What the server alone reads, from the data folder's config; git tells names in lower case. */
-static bool is_servers(const char *key)
-{
-    return strcmp(key, "memfs.database") == 0 || strcmp(key, "memfs.upstream") == 0 ||
-           strncmp(key, "memfs.letta", 11) == 0;
-}
-
 static bool take_config_value(const char *key, const char *value, void *arg)
 {
     file_ctx *ctx = arg;
@@ -380,7 +374,8 @@ static bool take_config_value(const char *key, const char *value, void *arg)
     id = setting_by_name(key);
     if (id == SETTING_N) {
         /* others' notes may lie in a checkout; the server reads its own from the same file */
-        if (ctx->level != SETTING_LEVEL_CHECKOUT && !is_servers(key))
+        if (ctx->level != SETTING_LEVEL_CHECKOUT &&
+            server_setting_by_name(key) == SERVER_N_SETTINGS)
             buf_printf(&ctx->s->warnings, "%s: there is no setting '%s', ignoring\n", ctx->path,
                        key);
     } else if (!may_say(&SETTING_ROWS[id], ctx->level)) {

@@ -405,7 +405,6 @@ memfs_code reread_start(const reread_options *options, reread **ret, memfs_error
 {
     reread *r = mem_alloc(sizeof(*r));
     size_t n = strlen(options->url);
-    pthread_condattr_t attr;
     memfs_code rc;
 
     while (n > 0 && options->url[n - 1] == '/')
@@ -415,10 +414,7 @@ memfs_code reread_start(const reread_options *options, reread **ret, memfs_error
     r->url = mem_strndup(options->url, n);
     r->token_file = options->token_file != NULL ? mem_strdup(options->token_file) : NULL;
     pthread_mutex_init(&r->mutex, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&r->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&r->changed);
     rc = fs_mkdirs(r->folder, err);
     if (rc == MEMFS_OK)
         take_up(r);

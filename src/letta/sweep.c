@@ -103,8 +103,7 @@ static bool look_at(const char *agent_id, const char *path, void *ctx)
 static void pause_for(sweep *s, int64_t ms)
 {
     int64_t until_ms = clock_mono_ms() + ms;
-    struct timespec at = { .tv_sec = (time_t)(until_ms / 1000),
-                           .tv_nsec = (long)(until_ms % 1000) * 1000000 };
+    struct timespec at = clock_at(until_ms);
 
     pthread_mutex_lock(&s->mutex);
     while (!s->is_stopping && clock_mono_ms() < until_ms)
@@ -137,7 +136,6 @@ static void sweep_free(sweep *s)
 memfs_code sweep_start(letta_folder *folder, sweep_fn fn, void *ctx, sweep **ret, memfs_error *err)
 {
     sweep *s = mem_alloc(sizeof(*s));
-    pthread_condattr_t attr;
 
     s->folder = folder;
     s->fn = fn;
@@ -145,10 +143,7 @@ memfs_code sweep_start(letta_folder *folder, sweep_fn fn, void *ctx, sweep **ret
     s->n_places = FIRST_PLACES;
     s->at = mem_alloc(s->n_places * sizeof(*s->at));
     pthread_mutex_init(&s->mutex, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&s->changed);
     if (pthread_create(&s->thread, NULL, run, s) != 0) {
         sweep_free(s);
         return memfs_fail(err, MEMFS_EUNAVAIL, "could not start a thread that watches the Letta "

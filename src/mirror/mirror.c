@@ -53,8 +53,7 @@ int64_t mirror_chance(int64_t n)
 
 static bool wait_ended(mirror *m, int64_t until_ms)
 {
-    struct timespec at = { .tv_sec = (time_t)(until_ms / 1000),
-                           .tv_nsec = (long)(until_ms % 1000) * 1000000 };
+    struct timespec at = clock_at(until_ms);
 
     return pthread_cond_timedwait(&m->ended, &m->mutex, &at) == 0;
 }
@@ -177,18 +176,6 @@ void mirror_with_remotes(mirror *m, void (*fn)(const remotes *r, void *ctx), voi
 
 /* ---- life cycle ---- */
 
-static void init_conditions(mirror *m)
-{
-    pthread_condattr_t attr;
-
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&m->work, &attr);
-    pthread_cond_init(&m->time, &attr);
-    pthread_cond_init(&m->ended, &attr);
-    pthread_condattr_destroy(&attr);
-}
-
 static void join(mirror *m)
 {
     for (size_t i = 0; i < m->n_threads; i++)
@@ -216,7 +203,9 @@ memfs_code mirror_start(const mirror_options *options, mirror **ret, memfs_error
 
     m->options = *options;
     pthread_mutex_init(&m->mutex, NULL);
-    init_conditions(m);
+    clock_cond_init(&m->work);
+    clock_cond_init(&m->time);
+    clock_cond_init(&m->ended);
     pairs_init(m);
     m->set = set_new(options->remotes);
     m->options.remotes = NULL; /* m->set has it */

@@ -497,8 +497,7 @@ void schedule_due(mirror *m)
 
 static void wait_until(mirror *m, int64_t at_ms)
 {
-    struct timespec at = { .tv_sec = (time_t)(at_ms / 1000),
-                           .tv_nsec = (long)(at_ms % 1000) * 1000000 };
+    struct timespec at = clock_at(at_ms);
 
     pthread_cond_timedwait(&m->time, &m->mutex, &at);
 }

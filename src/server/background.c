@@ -40,11 +40,9 @@ static bool should_stop(void *ctx)
 /* False: it is time to stop. */
 static bool pause_for(background *b, int64_t ms)
 {
-    struct timespec until;
+    struct timespec until = clock_at(clock_mono_ms() + ms);
     bool stop;
 
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
     pthread_mutex_lock(&b->mutex);
     if (!b->should_stop)
         pthread_cond_timedwait(&b->changed, &b->mutex, &until);
@@ -145,16 +143,12 @@ static void *run_background(void *arg)
 static background *background_new(app *a, void (*tick)(void *ctx), void *tick_ctx)
 {
     background *b = mem_alloc(sizeof(*b));
-    pthread_condattr_t attr;
 
     b->app = a;
     b->tick = tick;
     b->tick_ctx = tick_ctx;
     pthread_mutex_init(&b->mutex, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&b->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&b->changed);
     return b;
 }
 

@@ -426,10 +426,7 @@ static void wait_for_tick(http_conn_table *t)
         pthread_cond_wait(&t->changed, &t->mutex); /* nobody is here: sleep until somebody is */
         return;
     }
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_nsec += TICK_MS * 1000000L;
-    until.tv_sec += until.tv_nsec / 1000000000L;
-    until.tv_nsec %= 1000000000L;
+    until = clock_at(clock_mono_ms() + TICK_MS);
     pthread_cond_timedwait(&t->changed, &t->mutex, &until);
 }
 
@@ -456,14 +453,10 @@ static void *reap(void *arg)
 memfs_code http_conns_new(const http_clocks *clocks, http_conn_table **ret, memfs_error *err)
 {
     http_conn_table *t = mem_alloc(sizeof(*t));
-    pthread_condattr_t attr;
 
     t->clocks = *clocks;
     pthread_mutex_init(&t->mutex, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&t->changed, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&t->changed);
     errno = pthread_create(&t->reaper, NULL, reap, t);
     if (errno != 0) {
         free(t);

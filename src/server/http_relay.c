@@ -203,7 +203,8 @@ bool http_relay_put(http_request *rq, memfs_str bytes)
     /* The library reads all of a request before it answers: an answer that does not fit into the
      * pipe before the body's end would have both wait for each other.  The rest of the body is read
      * and forgotten, and the transfer ends with the next take, unless the body was not looked at
-     * any more. */
+     * any more.  To let the body flow on instead, until the server takes no more of it, would want
+     * a clock that tells a slow server from one that waits for us; the bound needs none. */
     else if (!rq->is_body_ended)
         http_give_up_body_locked(rq, MEMFS_EUNAVAIL, "the answer began before the body's end");
     if (rq->is_body_ended || !is_taken)

@@ -381,7 +381,6 @@ static memfs_code write_pack(const fetched *f, const char *folder, const wanted 
     _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1024);
     _cleanup_(buf_dispose) memfs_buf tail = MEMFS_BUF_INIT(16 * 1024);
     git_child_options o = { .git_dir = f->dir, .args = args };
-    memfs_oid id;
     memfs_code rc;
 
     if (mkdir(folder, 0700) < 0 && errno != EEXIST)
@@ -391,13 +390,7 @@ static memfs_code write_pack(const fetched *f, const char *folder, const wanted 
     rc = git_child_run(f->s, GIT_JOB_REPACK, &o, &out, &tail, ACCEPT_TIMEOUT_MS, err);
     if (rc < 0)
         return fail_packing(f, buf_str(&tail), err);
-    ret_pack[0] = '\0';
-    if (out.len == 0)
-        return MEMFS_OK;
-    if (out.len < MEMFS_OID_HEX || !oid_parse(str_make(out.ptr, MEMFS_OID_HEX), &id))
-        return memfs_fail(err, MEMFS_EINTERNAL, "git does not say what pack it wrote");
-    oid_hex(&id, ret_pack);
-    return MEMFS_OK;
+    return git_child_pack_name(buf_str(&out), ret_pack, err);
 }
 
 static memfs_code move_in(const char *from_folder, const char *to_folder, const char *pack,

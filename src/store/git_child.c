@@ -85,6 +85,19 @@ memfs_code git_child_run(const store *s, git_job job, const git_child_options *o
     return rc;
 }
 
+memfs_code git_child_pack_name(memfs_str said, char ret[MEMFS_OID_HEX + 1], memfs_error *err)
+{
+    memfs_oid id;
+
+    ret[0] = '\0';
+    if (said.len == 0)
+        return MEMFS_OK;
+    if (said.len < MEMFS_OID_HEX || !oid_parse(str_make(said.ptr, MEMFS_OID_HEX), &id))
+        return memfs_fail(err, MEMFS_EINTERNAL, "git does not say what pack it wrote");
+    oid_hex(&id, ret);
+    return MEMFS_OK;
+}
+
 memfs_code git_upload_pack_start(const store *s, const char *name, const char *protocol,
                                  process *ret, memfs_error *err)
 {

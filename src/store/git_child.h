@@ -34,6 +34,13 @@ MEMFS_CHECK memfs_code git_child_run(const store *s, git_job job, const git_chil
                                      memfs_error *err);
 
 /*
+ * The name of the pack that `git pack-objects` said on its stdout that it wrote; "" where there was
+ * nothing to pack (--non-empty).  EINTERNAL: it says something else.
+ */
+MEMFS_CHECK memfs_code git_child_pack_name(memfs_str said, char ret[MEMFS_OID_HEX + 1],
+                                           memfs_error *err);
+
+/*
  * `git upload-pack --stateless-rpc` on a repository, or on the genesis when name is NULL.  protocol
  * may be NULL or anything a client sent.  The caller moves the bytes, waits and disposes.
  */

@@ -37,7 +37,6 @@ static memfs_code write_pack(store *s, const char *name, const memfs_oid *tip,
     _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1024);
     _cleanup_(buf_dispose) memfs_buf tail = MEMFS_BUF_INIT(16 * 1024);
     git_child_options o = { .git_dir = path, .args = args };
-    memfs_oid id;
     memfs_code rc;
 
     add_line(&input, "", tip);
@@ -48,13 +47,7 @@ static memfs_code write_pack(store *s, const char *name, const memfs_oid *tip,
         return git_env_is_disk_full(buf_str(&tail))
                    ? memfs_fail(err, MEMFS_ENOSPACE, "the disk of the server is full")
                    : memfs_context(err, "could not pack what is new");
-    ret_pack[0] = '\0';
-    if (out.len == 0)
-        return MEMFS_OK;
-    if (out.len < MEMFS_OID_HEX || !oid_parse(str_make(out.ptr, MEMFS_OID_HEX), &id))
-        return memfs_fail(err, MEMFS_EINTERNAL, "git does not say what pack it wrote");
-    oid_hex(&id, ret_pack);
-    return MEMFS_OK;
+    return git_child_pack_name(buf_str(&out), ret_pack, err);
 }
 
 /* A reverse index is one file more for everybody who copies them all, and git does without. */

@@ -311,6 +311,13 @@ static memfs_code move_shared(advance *v, const advance_step *step, plan *rows, 
     return MEMFS_OK;
 }
 
+memfs_code advance_accept_fetched(void *ctx, memfs_error *err)
+{
+    advance_fetched *x = ctx;
+
+    return fetched_accept(x->f, &x->to, err);
+}
+
 memfs_code advance_to(advance *v, const advance_step *step, memfs_error *err)
 {
     _cleanup_(plan_freep) plan *rows = NULL;

@@ -17,6 +17,7 @@
 #ifndef MEMFS_SYNC_ADVANCE_H
 #define MEMFS_SYNC_ADVANCE_H
 
+#include "store/fetched.h"
 #include "store/incoming.h"
 #include "sync/home_int.h"
 
@@ -60,6 +61,13 @@ typedef struct advance_step {
     const store_identity *who;
     const char *why; /* for the reflog */
 } advance_step;
+/* An `accept` for what was fetched into a throw-away repository: its ctx. */
+typedef struct advance_fetched {
+    fetched *f;
+    memfs_oid to;
+} advance_fetched;
+MEMFS_CHECK memfs_code advance_accept_fetched(void *ctx, memfs_error *err);
+
 /*
  * ECONFLICT: somebody moved main by hand just now, or another server was first: nothing has changed
  * but for objects that nobody reaches.

@@ -48,12 +48,8 @@ struct agent_waiter {
 
 static void waiter_init(struct agent_waiter *w)
 {
-    pthread_condattr_t attr;
 
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&w->granted, &attr);
-    pthread_condattr_destroy(&attr);
+    clock_cond_init(&w->granted);
     w->has_it = false;
     w->next = NULL;
 }
@@ -96,7 +92,7 @@ static bool lock_within(agent *a, int64_t timeout_ms)
     }
     waiter_init(&w);
     queue_add(a, &w);
-    until = (struct timespec){ end_ms / 1000, (end_ms % 1000) * 1000000 };
+    until = clock_at(end_ms);
     while (!w.has_it) {
         if (timeout_ms < 0)
             pthread_cond_wait(&w.granted, &a->mutex);

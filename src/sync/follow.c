@@ -42,18 +42,6 @@ static advance advance_of(const following *x)
                       .has_head = x->has_head, .head = x->head.tip, .is_empty = x->head.is_empty };
 }
 
-typedef struct accepting {
-    fetched *f;
-    memfs_oid tip;
-} accepting;
-
-static memfs_code accept_fetched(void *ctx, memfs_error *err)
-{
-    accepting *x = ctx;
-
-    return fetched_accept(x->f, &x->tip, err);
-}
-
 /* ---- rows ---- */
 
 memfs_code follow_check_forward(home *h, agent *a, const memfs_oid *shared, const memfs_oid *tip,
@@ -207,7 +195,7 @@ static memfs_code check_purged(following *x, bool is_join, memfs_error *err)
 /* The shared tip descends from ours: it is taken in, nothing is told to anybody. */
 static memfs_code move_up(following *x, const memfs_oid *to, memfs_error *err)
 {
-    accepting in = { x->f, *to };
+    advance_fetched in = { x->f, *to };
     store_identity who = memfs_now();
     advance_step step = { .to = *to, .is_ours = true, .who = &who, .why = "memfs: another server" };
     advance v = advance_of(x);
@@ -216,7 +204,7 @@ static memfs_code move_up(following *x, const memfs_oid *to, memfs_error *err)
     if (rc == MEMFS_OK)
         rc = advance_settle(&v, false, err);
     if (x->f != NULL) {
-        step.accept = accept_fetched;
+        step.accept = advance_accept_fetched;
         step.ctx = &in;
     }
     if (rc == MEMFS_OK)
@@ -244,9 +232,9 @@ static memfs_code check_join(following *x, memfs_error *err)
 static memfs_code join(following *x, memfs_error *err)
 {
     _cleanup_(merge_result_dispose) merge_result merged = MERGE_RESULT_INIT;
-    accepting in;
+    advance_fetched in;
     store_identity who = memfs_now();
-    advance_step step = { .is_ours = true, .accept = accept_fetched, .ctx = &in,
+    advance_step step = { .is_ours = true, .accept = advance_accept_fetched, .ctx = &in,
                           .who = &who, .why = "memfs: joined with another server" };
     advance v = advance_of(x);
     memfs_code rc = check_join(x, err);
@@ -259,7 +247,7 @@ static memfs_code join(following *x, memfs_error *err)
         return advance_judged(&v, rc, err);
     step.to = merged.commit;
     step.objects = fetched_repo(x->f);
-    in = (accepting){ x->f, merged.commit };
+    in = (advance_fetched){ x->f, merged.commit };
     rc = advance_to(&v, &step, err);
     if (rc == MEMFS_OK) {
         x->tip = merged.commit;

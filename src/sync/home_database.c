@@ -3,55 +3,17 @@
 #include "base/fs.h"
 #include "base/mem.h"
 #include "cache/database.h"
-#include "store/gitconfig.h"
 
 #include <stdlib.h>
 
 /* ---- which ---- */
 
-static memfs_code from_config(const char *home_path, const char *key, char **ret, memfs_error *err)
+memfs_code home_database_check(const char *url, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *path = mem_printf("%s/config", home_path);
-    _cleanup_(gitconfig_closep) gitconfig *file = NULL;
-    const char *value;
-    memfs_code rc = gitconfig_open(path, &file, err);
-
-    if (rc < 0)
-        return rc;
-    value = gitconfig_get(file, key);
-    *ret = value != NULL ? mem_strdup(value) : NULL;
-    return MEMFS_OK;
-}
-
-static memfs_code find_url(const char *home_path, const char *given, const char *variable,
-                           const char *key, char **ret, memfs_error *err)
-{
-    memfs_code rc = MEMFS_OK;
-
-    *ret = NULL;
-    if (given == NULL && variable != NULL && variable[0] != '\0')
-        given = variable;
-    if (given != NULL)
-        *ret = mem_strdup(given);
-    else
-        rc = from_config(home_path, key, ret, err);
-    if (rc < 0 || *ret == NULL || database_is_url(str_of(*ret)))
-        return rc;
-    free(*ret);
-    *ret = NULL;
+    if (url == NULL || database_is_url(str_of(url)))
+        return MEMFS_OK;
     return memfs_fail(err, MEMFS_EINVALID, "the database is no address of a PostgreSQL database; "
                                            "that looks like postgresql://user@host/name");
-}
-
-memfs_code home_database_url(const char *home_path, const char *given, char **ret, memfs_error *err)
-{
-    return find_url(home_path, given, getenv("MEMFS_DATABASE"), "memfs.database", ret, err);
-}
-
-memfs_code home_letta_url(const char *home_path, const char *given, char **ret, memfs_error *err)
-{
-    return find_url(home_path, given, getenv("MEMFS_LETTA_DATABASE"), "memfs.lettaDatabase", ret,
-                    err);
 }
 
 bool home_database_has_password(const char *url)

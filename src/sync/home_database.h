@@ -17,18 +17,8 @@
 #include "cache/cache.h"
 #include "cache/state.h"
 
-/*
- * The url that counts: given (--database), else $MEMFS_DATABASE, else memfs.database of
- * <home>/config.  *ret is NULL for SQLite, else the caller's (free).  EINVALID: it is no url of a
- * PostgreSQL database, or the config cannot be read.
- */
-MEMFS_CHECK memfs_code home_database_url(const char *home_path, const char *given, char **ret,
-                                         memfs_error *err);
-
-/* The same of a Letta server's database (tables mode): --letta-database, $MEMFS_LETTA_DATABASE,
- * memfs.lettaDatabase. */
-MEMFS_CHECK memfs_code home_letta_url(const char *home_path, const char *given, char **ret,
-                                      memfs_error *err);
+/* Does that look like the address of a database?  NULL is fine.  EINVALID, which does not show it. */
+MEMFS_CHECK memfs_code home_database_check(const char *url, memfs_error *err);
 
 /* Does the url hold a password, before its host or as a parameter? */
 bool home_database_has_password(const char *url);

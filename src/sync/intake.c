@@ -205,26 +205,14 @@ static memfs_code find_candidate(intake *i, memfs_oid *ret, memfs_error *err)
 
 /* ---- taking it in ---- */
 
-typedef struct accepting {
-    fetched *f;
-    memfs_oid tip;
-} accepting;
-
-static memfs_code accept_fetched(void *ctx, memfs_error *err)
-{
-    accepting *a = ctx;
-
-    return fetched_accept(a->f, &a->tip, err);
-}
-
 static memfs_code take_in(intake *i, const memfs_oid *to, memfs_error *err)
 {
-    accepting accepting = { i->f, *to };
+    advance_fetched in = { i->f, *to };
     store_identity who = memfs_now();
     advance_step step = { .to = *to,
                           .objects = fetched_repo(i->f),
-                          .accept = accept_fetched,
-                          .ctx = &accepting,
+                          .accept = advance_accept_fetched,
+                          .ctx = &in,
                           .who = &who,
                           .why = i->why };
 

@@ -32,7 +32,7 @@ def test_every_row_has_the_same_keys_and_its_default(home):
     told = show(home)
     assert set(told) == {"settings", "warnings"} and told["warnings"] == []
     for row in told["settings"]:
-        assert set(row) == {"name", "value", "origin", "is_set", "is_secret", "variables", "help"}
+        assert set(row) == {"name", "value", "origin", "is_set", "is_secret", "variables", "key", "help"}
         assert row["origin"] in ("default", "not set") and not row["is_set"]
     names = [row["name"] for row in told["settings"]]
     assert len(names) == len(set(names)) and {"backend", "remote", "api-key", "wait"} <= set(names)
@@ -175,3 +175,62 @@ def test_usage_errors(home, args):
 def test_a_new_home_is_closed_to_others(home):
     home.run("config", "set", "backend", "local")
     assert stat.S_IMODE(os.stat(home.folder + "/.memfs").st_mode) == 0o700
+
+
+@pytest.fixture
+def of_serve(home):
+    """The rows of `memfs config` that are options of `memfs serve`, too, and say so with their variable."""
+    rows = {row["name"]: row for row in show(home)["settings"]}
+    commands = json.loads(home.run("help", "--json").stdout)
+    options = {o["name"]: o for c in commands if c["name"] == "serve" for o in c["usage"]["options"]}
+    return {name: (rows[name], options[name]) for name in options
+            if name in rows and rows[name]["variables"][0] in options[name]["help"]}
+
+
+def test_settings_of_serve_have_three_names_and_an_origin_each(home, of_serve):
+    assert {"listen", "database", "cluster-url", "replicas", "upstream", "letta-root"} <= set(of_serve)
+    os.makedirs(home.folder + "/.memfs", mode=0o700)
+    for name, (row, option) in of_serve.items():
+        assert row["help"] == option["help"]
+        section, key = row["key"].split(".")
+        with open(config_file(home), "w") as f:
+            f.write(f"[{section}]\n\t{key} = http://of.config/\n")
+        shown = [r["value"] for r in (show(home, form) for form in (name, row["variables"][0], row["key"]))]
+        assert shown == ["http://of.config/"] * 3
+        assert value(home, name)[1] == "file " + config_file(home) and show(home)["warnings"] == []
+        home.env[row["variables"][0]] = "http://of.env/"
+        assert value(home, name)[1] == "environment " + row["variables"][0]
+        del home.env[row["variables"][0]]
+        home.run("config", "set", name, "x", code=2)
+        home.run("config", "unset", name, code=2)
+
+
+def test_a_setting_of_serve_that_is_no_good_is_told_with_who_said_it(home):
+    os.makedirs(home.folder + "/.memfs", mode=0o700)
+    home.env["MEMFS_REPLICAS"] = "many"
+    done = home.run("serve", "--listen", "127.0.0.1:0", code=2)
+    assert done.stderr == b"memfs: $MEMFS_REPLICAS: --replicas needs a number from 1 to 16, not 'many'\n"
+    done = home.run("serve", "--listen", "127.0.0.1:0", "--replicas", "17", code=2)
+    assert done.stderr == b"memfs: --replicas needs a number from 1 to 16, not '17'\n"
+    with open(config_file(home), "w") as f:
+        f.write("[memfs]\n\tlisten = nowhere\n")
+    done = home.run("serve", code=2)
+    assert done.stderr == (b"memfs: memfs.listen in the data folder's config: --listen needs ADDR:PORT, "
+                           b"not 'nowhere'\n")
+
+
+def test_settings_of_serve_stand_in_the_operators_table(of_serve):
+    root = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+    with open(os.path.join(root, "docs", "operations.md"), encoding="utf-8") as f:
+        lines = [line for line in f if line.startswith("| `--")]
+    for name, (row, _) in of_serve.items():
+        names = f"| `--{name}`, `{row['variables'][0]}`, `{row['key']}` |"
+        assert [line for line in lines if line.startswith(names)], names
+
+
+def test_S3_no_password_of_a_database_is_shown(home):
+    for url in ("postgresql://u:canary@h/db", "postgresql://h/db?password=canary", "u:canary@h", "host=h password=canary"):
+        home.env["MEMFS_DATABASE"] = home.env["MEMFS_LETTA_DATABASE"] = url
+        for args in ((), ("--show-origin",), ("--json",), ("database",), ("letta-database", "--json")):
+            done = home.run("config", *args)
+            assert b"canary" not in done.stdout + done.stderr, (url, args)

@@ -108,38 +108,15 @@ static void test_what_looks_like_the_address_of_a_database(void **unused)
     assert_false(database_is_url(MEMFS_STR("postgresql:/host/db")));
 }
 
-/* ---- which ---- */
-
-#define assert_url(given, expected)                                                                \
-    do {                                                                                           \
-        _cleanup_(mem_freep) char *url_ = NULL;                                                    \
-        assert_ok(home_database_url(f->root, given, &url_, &f->err));                              \
-        assert_string_equal(url_ != NULL ? url_ : "none", expected);                               \
-    } while (0)
-
-static void test_the_flag_counts_before_the_variable_before_the_config(void **at)
+static void test_what_is_no_address_is_refused_and_not_shown(void **unused)
 {
-    fixture *f = *at;
-    char *url = NULL;
+    memfs_error err = MEMFS_ERROR_INIT;
 
-    unsetenv("MEMFS_DATABASE");
-    assert_url(NULL, "none");
-    assert_ok(fs_write_atomic(in_root(f, "config"),
-                              MEMFS_STR("[memfs]\n\tdatabase = postgresql://config/db\n"), 0600,
-                              &f->err));
-    assert_url(NULL, "postgresql://config/db");
-    setenv("MEMFS_DATABASE", "postgresql://variable/db", 1);
-    assert_url(NULL, "postgresql://variable/db");
-    assert_url("postgres://flag/db", "postgres://flag/db");
-    setenv("MEMFS_DATABASE", "", 1); /* as not set */
-    assert_url(NULL, "postgresql://config/db");
-    assert_code(home_database_url(f->root, "secret@host", &url, &f->err), EINVALID);
-    assert_null(strstr(f->err.msg, "secret"));
-    assert_null(url);
-    setenv("MEMFS_DATABASE", "user:secret@host", 1);
-    assert_code(home_database_url(f->root, NULL, &url, &f->err), EINVALID);
-    assert_null(strstr(f->err.msg, "secret"));
-    unsetenv("MEMFS_DATABASE");
+    (void)unused;
+    assert_int_equal(home_database_check(NULL, &err), MEMFS_OK);
+    assert_int_equal(home_database_check("postgres://u:secret@host/db", &err), MEMFS_OK);
+    assert_code(home_database_check("user:secret@host", &err), EINVALID);
+    assert_null(strstr(err.msg, "secret"));
 }
 
 /* ---- copies from one into the other ---- */
@@ -511,7 +488,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_S3_a_database_is_named_without_its_password),
         cmocka_unit_test(test_what_looks_like_the_address_of_a_database),
-        IN_FOLDER(test_the_flag_counts_before_the_variable_before_the_config),
+        IN_FOLDER(test_what_is_no_address_is_refused_and_not_shown),
         IN_FOLDER(test_D7_a_state_goes_from_a_file_into_a_database_and_back),
         IN_FOLDER(test_K4_of_what_both_states_know_the_earlier_dates_count),
         IN_FOLDER(test_D7_a_copy_that_fails_leaves_nothing_that_looks_like_one),

@@ -4,9 +4,12 @@
 """
 import contextlib
 import os
+import shutil
 import socket
 import subprocess
 import time
+
+import pytest
 
 from . import wire
 from .patience import Late
@@ -31,6 +34,24 @@ def wait_until(is_so, what, seconds=90):
             last = e
         time.sleep(0.1)
     raise Late(f"it never came that {what}: {last}")
+
+
+PATIENCE = 120      # a deadline for what must come, not a measure: CI's machine is slow
+
+
+def push(memory, server, changes):
+    memory.server = server
+    return memory.push(changes)
+
+
+def restart_without(server, path):
+    """A disk that lost this folder, on purpose: what the watcher saw of it is forgotten."""
+    server.watcher.stop()
+    server.stop()
+    shutil.rmtree(path)
+    server.watcher.last.clear()
+    server.watcher.moves.clear()
+    server.start()
 
 
 class Cluster:
@@ -108,3 +129,9 @@ class Cluster:
                 self.finish()
         finally:
             self.close()
+
+
+@pytest.fixture
+def cluster(memfs_bin, folder):
+    with Cluster(memfs_bin, folder) as c:
+        yield c
