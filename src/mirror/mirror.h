@@ -38,6 +38,12 @@
 
 typedef struct mirror mirror;
 
+typedef enum mirror_letta_step {
+    MIRROR_LETTA_MOVES,
+    MIRROR_LETTA_MOVED,
+    MIRROR_LETTA_STAYED,
+} mirror_letta_step;
+
 typedef struct mirror_options {
     home *home;
     remotes *remotes;   /* given; may be empty */
@@ -48,10 +54,10 @@ typedef struct mirror_options {
                   void *ctx); /* for the log; once a minute at most for the same trouble (L5) */
     void *event_ctx;
     /*
-     * A Letta server's folder: main of an agent is about to move there, and (is_done) it has.  May
-     * be NULL; called while the pair is held, from any thread: it must not wait.
+     * A Letta server's folder: main of an agent is about to move there; then, that it has, or that
+     * it has not.  May be NULL; called while the pair is held, from any thread: it must not wait.
      */
-    void (*letta_moves)(const char *agent_id, bool is_done, void *ctx);
+    void (*letta_moves)(const char *agent_id, mirror_letta_step step, void *ctx);
     void *letta_ctx;
 } mirror_options;
 MEMFS_CHECK memfs_code mirror_start(const mirror_options *options, mirror **ret, memfs_error *err);

@@ -25,7 +25,7 @@ struct service {
     sweep *sweep;
     home *home;
     mirror *mirror;
-    pthread_mutex_t mutex; /* guards what follows; a leaf */
+    pthread_mutex_t mutex;              /* guards what follows; a leaf */
     char told[MAX_TOLD][HTTP_PEER_LEN]; /* who said what it may not */
     size_t n_told;
 };
@@ -48,14 +48,14 @@ static memfs_code start_reread(service *s, const service_options *o, const char 
     if (o->url == NULL) {
         log_event(LOG_WARN, "letta_configured", "text",
                   "--letta-url is not given: the Letta server learns of changes that did not come "
-                  "through it with the next push that does", NULL);
+                  "through it with the next push that does",
+                  NULL);
         return MEMFS_OK;
     }
     return reread_start(&options, &s->reread, err);
 }
 
-memfs_code service_open(const service_options *o, const char *home, service **ret,
-                        memfs_error *err)
+memfs_code service_open(const service_options *o, const char *home, service **ret, memfs_error *err)
 {
     service *s = mem_alloc(sizeof(*s));
     memfs_code rc;
@@ -137,14 +137,16 @@ memfs_code service_start(service *s, home *h, mirror *m, memfs_error *err)
 
 /* ---- what moves in its folder ---- */
 
-void service_moves(const char *agent_id, bool is_done, void *arg)
+void service_moves(const char *agent_id, mirror_letta_step step, void *arg)
 {
     service *s = arg;
 
-    if (is_done)
+    if (step == MIRROR_LETTA_MOVES)
+        reread_mark(s->reread, agent_id);
+    else if (step == MIRROR_LETTA_MOVED)
         reread_due(s->reread, agent_id);
     else
-        reread_mark(s->reread, agent_id);
+        reread_stays(s->reread, agent_id);
 }
 
 /* ---- who speaks ---- */
@@ -167,8 +169,8 @@ static void tell_once(service *s, const char *peer)
 }
 
 /*
- * The proxy asks its own rules only when it reads the path as these (http-api 2.3); with any other a
- * client's header comes through as it is.  So the bytes decide, and not what they are decoded to.
+ * The proxy asks its own rules only when it reads the path as these (http-api 2.3); with any other
+ * a client's header comes through as it is.  So the bytes decide, and not what they are decoded to.
  */
 static bool is_checked_path(memfs_str path, memfs_str agent_id)
 {
@@ -239,8 +241,7 @@ static bool has_news(app *self, const char *agent_id)
     memfs_error ignored;
     letta_place place;
     memfs_oid tip;
-    memfs_code rc =
-        letta_folder_tip(self->service->folder, agent_id, &place, &tip, &ignored);
+    memfs_code rc = letta_folder_tip(self->service->folder, agent_id, &place, &tip, &ignored);
 
     if (rc == MEMFS_ECORRUPT)
         return true; /* it is being written */
@@ -260,16 +261,23 @@ void service_look(app *self, memfs_str agent_id)
         return; /* the mirror has said why; main as it is here is told */
 }
 
-void service_push_begin(app *self, const http_request *rq, memfs_str agent_id)
+bool service_push_begin(app *self, const http_request *rq, memfs_str agent_id)
 {
-    if (service_vouches(self->service, rq, agent_id))
+    bool is_relayed = service_vouches(self->service, rq, agent_id);
+
+    if (is_relayed)
         reread_relay_begin(self->service->reread, agent_id);
+    return is_relayed;
 }
 
-void service_push_end(app *self, const http_request *rq, memfs_str agent_id)
+void service_push_end(app *self, memfs_str agent_id)
 {
-    if (service_vouches(self->service, rq, agent_id))
-        reread_relay_end(self->service->reread, agent_id);
+    reread_relay_end(self->service->reread, agent_id);
+}
+
+void service_push_told(app *self, memfs_str agent_id, bool is_told)
+{
+    reread_relay_told(self->service->reread, agent_id, is_told);
 }
 
 memfs_code service_publish(app *self, const http_request *rq, memfs_str agent_id, memfs_error *err)
