@@ -277,7 +277,7 @@ void mirror_moved(mirror *m, const char *agent_id)
 }
 
 /* The same commit told of again while we are on our way needs no second look. */
-static void hint(mirror *m, pair *p, const memfs_oid *after)
+static void hint(mirror *m, pair *p, const memfs_oid *after, bool is_in_turn)
 {
     bool is_first = (p->wants & WANT_LOOK) == 0;
 
@@ -288,7 +288,10 @@ static void hint(mirror *m, pair *p, const memfs_oid *after)
         p->hinted = *after;
     else if (!oid_equal(&p->hinted, after))
         memset(&p->hinted, 0, sizeof(p->hinted));
-    schedule_want(m, p, WANT_LOOK);
+    if (is_in_turn)
+        schedule_want_in_turn(m, p, WANT_LOOK);
+    else
+        schedule_want(m, p, WANT_LOOK);
 }
 
 /*
@@ -304,7 +307,8 @@ static bool may_hint(mirror *m, memfs_str agent_id, size_t lane, bool is_known)
     return is_known || stranger_ask(m, lane, agent_id) == STRANGER_ASK;
 }
 
-void mirror_hint(mirror *m, const char *remote, memfs_str agent_id, const memfs_oid *after)
+static void tell_moved(mirror *m, const char *remote, memfs_str agent_id, const memfs_oid *after,
+                       bool is_in_turn)
 {
     _cleanup_(mem_freep) char *id = mem_strndup(agent_id.ptr, agent_id.len);
     bool is_known;
@@ -323,9 +327,19 @@ void mirror_hint(mirror *m, const char *remote, memfs_str agent_id, const memfs_
             p = pair_need(m, agent_id, (size_t)at);
             p->is_fleeting = !is_known;
         }
-        hint(m, p, after);
+        hint(m, p, after, is_in_turn);
     }
     pthread_mutex_unlock(&m->mutex);
+}
+
+void mirror_hint(mirror *m, const char *remote, memfs_str agent_id, const memfs_oid *after)
+{
+    tell_moved(m, remote, agent_id, after, false);
+}
+
+void mirror_hint_in_turn(mirror *m, const char *remote, memfs_str agent_id, const memfs_oid *after)
+{
+    tell_moved(m, remote, agent_id, after, true);
 }
 
 /* ---- asked ---- */

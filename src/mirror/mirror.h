@@ -86,6 +86,9 @@ void mirror_stand_by(mirror *m, bool should);
 void mirror_moved(mirror *m, const char *agent_id);
 /* A webhook says so.  after: zero if it did not say; equal to what is known: nothing is done. */
 void mirror_hint(mirror *m, const char *remote, memfs_str agent_id, const memfs_oid *after);
+/* The same of one of many, behind all that came alone or that somebody waits for. */
+void mirror_hint_in_turn(mirror *m, const char *remote, memfs_str agent_id,
+                         const memfs_oid *after);
 
 /* asked; these wait */
 /*

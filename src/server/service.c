@@ -123,9 +123,14 @@ static void on_written(const char *agent_id, bool is_first, void *ctx)
 
     if (letta_folder_tip(s->folder, agent_id, &place, &tip, &ignored) < 0)
         memset(&tip, 0, sizeof(tip));
+    else if (is_first && letta_folder_has_left(s->folder, agent_id))
+        memset(&tip, 0, sizeof(tip)); /* wherever main is, there is more */
     else if (is_first && is_ours(s, agent_id, &tip))
         return;
-    mirror_hint(s->mirror, REMOTE_LETTA, str_of(agent_id), &tip);
+    if (is_first) /* of a first round there may be thousands */
+        mirror_hint_in_turn(s->mirror, REMOTE_LETTA, str_of(agent_id), &tip);
+    else
+        mirror_hint(s->mirror, REMOTE_LETTA, str_of(agent_id), &tip);
 }
 
 memfs_code service_start(service *s, home *h, mirror *m, memfs_error *err)
@@ -249,16 +254,18 @@ static bool has_news(app *self, const char *agent_id)
            !is_ours(self->service, agent_id, &tip);
 }
 
-void service_look(app *self, memfs_str agent_id)
+memfs_code service_look(app *self, memfs_str agent_id, memfs_error *err)
 {
     char id[IDS_MAX_LEN + 1];
-    memfs_error err;
 
     if (self->service == NULL)
-        return;
+        return MEMFS_OK;
     snprintf(id, sizeof(id), "%.*s", (int)agent_id.len, agent_id.ptr);
-    if (has_news(self, id) && bring_in_step(self, agent_id, LOOK_MS, &err) < 0)
-        return; /* the mirror has said why; main as it is here is told */
+    if (!has_news(self, id) || bring_in_step(self, agent_id, LOOK_MS, err) == MEMFS_OK)
+        return MEMFS_OK;
+    return memfs_fail(err, MEMFS_EUNAVAIL,
+                      "the Letta server has a memory of this agent that could not be taken in yet; "
+                      "'memfs mirror status' says why");
 }
 
 bool service_push_begin(app *self, const http_request *rq, memfs_str agent_id)

@@ -49,8 +49,11 @@ void service_moves(const char *agent_id, mirror_letta_step step, void *service);
 bool service_vouches(service *s, const http_request *rq, memfs_str agent_id);
 
 /* These wait, on a worker; they do nothing where no Letta server is configured. */
-/* What the server wrote becomes main's, if that can be done in time. */
-void service_look(app *self, memfs_str agent_id);
+/*
+ * What the server wrote becomes main's, if that can be done in time.  EUNAVAIL: it could not, and the
+ * mirror tells why; main as it is here is good, but where there is none nothing is.
+ */
+MEMFS_CHECK memfs_code service_look(app *self, memfs_str agent_id, memfs_error *err);
 /*
  * Of a request that is vouched for: is the agent that organization's (letta_folder_admits)?
  * is_here: there is a memory of it.  False: the answer is given.

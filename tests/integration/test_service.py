@@ -233,6 +233,8 @@ def test_service_rule_11_the_servers_user_can_read_and_write_all_of_it(servers, 
         for name in [*folders, *files]:
             path = os.path.join(base, name)
             st = os.lstat(path)
+            if name.startswith(".memfs-"):          # beside the repository, and nobody else's business
+                continue
             assert not os.path.islink(path) and (st.st_uid, st.st_gid) == (uid, gid), path
             assert st.st_mode & 0o777 == (0o775 if os.path.isdir(path) else 0o664), path
     if os.getuid() == 0:                            # what that user writes, we can take in
@@ -424,6 +426,45 @@ def test_H2_where_a_filesystem_cannot_exchange_two_names(one, root, folder):
         tip = save(c, {"c.md": "c\n"})
         assert root.tip(a) == tip and trace.injected
     assert root.read(a) == {"system/human.md": "Likes coffee.\n", "b.md": "b\n", "c.md": "c\n"}
+
+
+def test_H2_a_memory_that_cannot_be_taken_in_yet_is_not_told_as_an_empty_one(served, root, client, agent,
+                                                                             folder):
+    """Its first commit is half-written: who clones now would push an empty memory's successor."""
+    a, b = agent(), agent()
+    root.create(a, {"system/human.md": "Likes tea.\n"})
+    objects = root.repository(a) + "/objects"
+    os.rename(objects, objects + ".later")
+    os.makedirs(objects + "/pack")
+    s = served()
+    head = {"X-Organization-Id": ORG}
+    told = s.get(f"/git/{a}/state.git/info/refs?service=git-upload-pack", head)
+    assert told.status == 503 and int(told.headers["retry-after"]) > 0 and b"taken in" in told.body
+    assert s.get(f"/git/{b}/state.git/info/refs?service=git-upload-pack", head).status == 200
+    os.rmdir(objects + "/pack")
+    os.rmdir(objects)
+    os.rename(objects + ".later", objects)
+    c = checkout(client, s, a, folder / "c")
+    assert open(c.path + "/system/human.md", encoding="utf-8").read() == "Likes tea.\n"
+
+
+def test_T01_of_the_folder_git_reads_objects_and_nothing_else(one, root, folder):
+    """Its config could name programs (CVE-2024-32004); one that no git reads shows that none did."""
+    s, a, c = one
+    theirs, files = root.begin(a, {"system/human.md": "Likes coffee.\n"})
+    config = root.repository(a) + "/config"
+    with open(config, encoding="ascii") as f:
+        before = f.read()
+    with open(config, "w", encoding="ascii") as f:
+        f.write(f'{before}[remote "x"]\n\tpromisor = true\n\turl = {folder}/x\n'
+                f'\tuploadpack = touch {folder}/ran; false\n[extensions]\n\tpartialClone = x\n[broken\n')
+    root.write_back(a, files)
+    wait(lambda: s.tip(a) == theirs, "it was taken in")
+    assert not os.path.exists(folder / "ran")
+    assert s.cli("mirror", "verify", "--agent", a, "--remote", "letta").returncode == 0
+    with open(config, "w", encoding="ascii") as f:
+        f.write(before)
+    assert root.read(a) == {"system/human.md": "Likes coffee.\n"}
 
 
 def test_an_agent_that_began_without_blocks(served, root, client, agent, folder):
@@ -680,9 +721,15 @@ def test_T01_a_link_in_the_folder_is_not_followed(served, root, client, git, age
             os.makedirs(os.path.dirname(repo))
             os.symlink(theirs, repo)
     before = tree_of(theirs)
-    d = git.clone(s.git_url(a), folder / "d")
-    assert not os.path.exists(d.path + "/secret.md")
-    save(d, {"n.md": "n\n"})
+    if where in ("packs", "heads"):
+        d = git.clone(s.git_url(a), folder / "d")
+        assert not os.path.exists(d.path + "/secret.md")
+        save(d, {"n.md": "n\n"})
+    else:                                       # what its memory is cannot be seen, so none is told
+        assert s.get(f"/v1/git/{a}/state.git/info/refs?service=git-upload-pack").status == 503
+        made = wire.Objects()
+        tip = made.commit(made.tree_of({"n.md": b"n\n"}), [wire.GENESIS])
+        assert s.push_raw(a, [(wire.GENESIS, tip, MAIN)], made.pack()).status == 200
     s.cli("mirror", "retry", "--agent", a, "--remote", "letta", check=False)
     assert tree_of(theirs) == before and s.tip(victim) == secret
     assert not s.git_dir(a, "cat-file", "-e", secret, check=False).returncode == 0
