@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "base/httpc.h"
 #include "base/mem.h"
+#include "cli/letta_options.h"
 #include "server/server.h"
 #include "sync/home_database.h"
 
@@ -45,6 +46,9 @@ memfs_code owner_connect(const char *home_path, owner **ret, memfs_error *err)
 {
     _cleanup_(owner_closep) owner *o = mem_alloc(sizeof(*o));
     _cleanup_(mem_freep) char *database = NULL, *letta = NULL;
+    _cleanup_(letta_options_dispose) letta_options folder = LETTA_OPTIONS_INIT;
+    const service_options none = { .root = NULL };
+    memfs_error ignored;
     server_options options = SERVER_OPTIONS_INIT;
     int64_t until_ms = clock_mono_ms() + OWNER_PATIENCE_MS;
     memfs_code rc;
@@ -66,6 +70,10 @@ memfs_code owner_connect(const char *home_path, owner **ret, memfs_error *err)
     /* another rule than the server's would make every block anew, twice */
     options.home.block_prefixes = str_of(getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES"));
     options.is_transient = true;
+    /* the folder is one of the remotes; what is wrong with its options is told by serve */
+    if (letta_options_find(home_path, &none, &folder, &ignored) == MEMFS_OK)
+        options.letta = (service_options){ folder.root, folder.proxies, folder.url,
+                                           folder.token_file, true };
     for (;;) {
         if (answers(o->socket_path))
             break;

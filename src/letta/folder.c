@@ -191,6 +191,19 @@ memfs_code letta_folder_admits(letta_folder *f, memfs_str agent_id, memfs_str or
     return MEMFS_OK;
 }
 
+memfs_code letta_folder_admits_unseen(letta_folder *f, memfs_str agent_id, memfs_str org,
+                                      memfs_error *err)
+{
+    char id[IDS_MAX_LEN + 1], before[IDS_MAX_LEN + 1];
+
+    snprintf(id, sizeof(id), "%.*s", (int)agent_id.len, agent_id.ptr);
+    if (!was_told(f, id, before))
+        return memfs_fail(err, MEMFS_EUNAVAIL,
+                          "whose agent this is cannot be seen in '%s': its volume does not answer",
+                          f->root);
+    return str_equal(str_of(before), org) ? MEMFS_OK : fail_foreign(agent_id, err);
+}
+
 static bool has_entries(const char *path)
 {
     _cleanup_(closedirp) DIR *dir = opendir(path);

@@ -50,6 +50,10 @@ bool letta_folder_told(letta_folder *f, memfs_str agent_id, memfs_str org);
 MEMFS_CHECK memfs_code letta_folder_admits(letta_folder *f, memfs_str agent_id, memfs_str org,
                                            bool is_here, memfs_error *err);
 
+/* The same while the folder cannot be looked at: by what was told, or seen, before.  EUNAVAIL. */
+MEMFS_CHECK memfs_code letta_folder_admits_unseen(letta_folder *f, memfs_str agent_id,
+                                                  memfs_str org, memfs_error *err);
+
 /* reading */
 typedef enum letta_place {
     LETTA_THERE,
@@ -87,7 +91,7 @@ MEMFS_CHECK memfs_code letta_folder_publish(letta_folder *f, store *s, const cha
  */
 typedef bool (*letta_left_fn)(const memfs_oid *id, int64_t age_s, void *ctx);
 void letta_folder_each_left(letta_folder *f, const char *agent_id, letta_left_fn fn, void *ctx);
-/* Is there anything?  What has no commit in it goes. */
+/* Is there anything, or is a publish at it? */
 bool letta_folder_has_left(letta_folder *f, const char *agent_id);
 
 /* Each agent's folder, in no order; false ends it.  path: of its main. */

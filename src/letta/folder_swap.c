@@ -173,29 +173,50 @@ static bool is_settled(const char *stage, letta_left_fn fn, void *ctx)
     return is;
 }
 
-void letta_folder_each_left(letta_folder *f, const char *agent_id, letta_left_fn fn, void *ctx)
+typedef bool (*stage_fn)(const char *stage, void *ctx);
+
+/* false of fn ends it. */
+static void each_stage(letta_folder *f, const char *agent_id, stage_fn fn, void *ctx)
 {
     letta_place place;
     _cleanup_(mem_freep) char *repo = letta_folder_path(f, agent_id, &place);
     _cleanup_(mem_freep) char *agent = mem_strndup(repo, (size_t)(strrchr(repo, '/') - repo));
     _cleanup_(closedirp) DIR *dir = place == LETTA_THERE ? opendir(agent) : NULL;
-    memfs_error ignored;
+    bool goes_on = true;
     struct dirent *e;
 
-    while (dir != NULL && (e = readdir(dir)) != NULL) {
+    while (dir != NULL && goes_on && (e = readdir(dir)) != NULL) {
         _cleanup_(mem_freep) char *stage = mem_printf("%s/%s", agent, e->d_name);
 
-        if (!str_starts_with(str_of(e->d_name), MEMFS_STR(".memfs-")) ||
-            !letta_is_folder(f, stage) || !is_settled(stage, fn, ctx))
-            continue;
-        if (fs_remove_tree(stage, &ignored) < 0)
-            return; /* the next look comes by here again */
+        if (str_starts_with(str_of(e->d_name), MEMFS_STR(".memfs-")) && letta_is_folder(f, stage))
+            goes_on = fn(stage, ctx);
     }
 }
 
-static bool find_any(const memfs_oid *id, int64_t age_s, void *ctx)
+typedef struct taking {
+    letta_left_fn fn;
+    void *ctx;
+} taking;
+
+static bool take_stage(const char *stage, void *ctx)
 {
-    (void)id, (void)age_s;
+    const taking *t = ctx;
+    memfs_error ignored;
+
+    /* one that cannot be removed is met by the next look */
+    return !is_settled(stage, t->fn, t->ctx) || fs_remove_tree(stage, &ignored) == MEMFS_OK;
+}
+
+void letta_folder_each_left(letta_folder *f, const char *agent_id, letta_left_fn fn, void *ctx)
+{
+    taking t = { fn, ctx };
+
+    each_stage(f, agent_id, take_stage, &t);
+}
+
+static bool find_any(const char *stage, void *ctx)
+{
+    (void)stage;
     *(bool *)ctx = true;
     return false;
 }
@@ -204,6 +225,6 @@ bool letta_folder_has_left(letta_folder *f, const char *agent_id)
 {
     bool has = false;
 
-    letta_folder_each_left(f, agent_id, find_any, &has);
+    each_stage(f, agent_id, find_any, &has);
     return has;
 }

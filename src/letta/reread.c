@@ -399,9 +399,9 @@ static void work_at(reread *r, entry *e, int64_t *wait_ms)
     if (v == REFUSED || (v == LATER && is_first))
         tell(r, "letta_reread_refused", id, words);
     if (v == AGAIN && !r->was_told)
-        tell(r, "letta_away", id, words);
+        tell(r, "letta_server_away", id, words);
     if (v != AGAIN && r->was_told)
-        tell(r, "letta_back", id, "");
+        tell(r, "letta_server_back", id, "");
     pthread_mutex_lock(&r->mutex);
     r->was_told = v == AGAIN;
     if (v == LATER)

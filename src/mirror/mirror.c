@@ -11,6 +11,7 @@
 
 /* How long a stop waits before it looks again for children that were started since. */
 #define STOP_STEP_MS 50
+#define STUCK_MS 5000 /* what was ended and does not end by then hangs */
 
 /* ---- small things for all files ---- */
 
@@ -232,12 +233,12 @@ memfs_code mirror_start(const mirror_options *options, mirror **ret, memfs_error
     return MEMFS_OK;
 }
 
-void mirror_stop(mirror *m, int64_t grace_ms)
+bool mirror_stop(mirror *m, int64_t grace_ms)
 {
     int64_t until_ms = clock_mono_ms() + grace_ms;
 
     if (m == NULL)
-        return;
+        return true;
     pthread_mutex_lock(&m->mutex);
     m->is_stopping = true;
     pthread_cond_broadcast(&m->work);
@@ -250,10 +251,15 @@ void mirror_stop(mirror *m, int64_t grace_ms)
             pthread_mutex_lock(&m->mutex);
         }
         wait_ended(m, clock_mono_ms() + STOP_STEP_MS);
+        if (clock_mono_ms() >= until_ms + STUCK_MS && m->n_running + m->n_callers > 0) {
+            pthread_mutex_unlock(&m->mutex);
+            return false;
+        }
     }
     pthread_mutex_unlock(&m->mutex);
     join(m);
     dispose(m);
+    return true;
 }
 
 void mirror_compare_all(mirror *m)

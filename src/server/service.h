@@ -18,6 +18,8 @@
  * request may do with it what the agent's own token may (auth.h).  Else it counts for nothing; of
  * other addresses the log says so once.
  *
+ * No request reads the volume itself (letta/eye.h): where it hangs, main is told as it is here.
+ *
  * Thread: any, after service_open.
  */
 #ifndef MEMFS_SERVER_SERVICE_H
@@ -32,6 +34,7 @@ typedef struct service_options {
     const char *proxies;    /* its addresses (peers.h) */
     const char *url;        /* where it listens; NULL: it is never made to re-read */
     const char *token_file; /* its password; NULL */
+    bool is_quiet;          /* of a command that passes: no word of what is missing, no sweep */
 } service_options;
 
 /* life cycle: open, the mirror starts with its folder, start, stop, the mirror stops, close */
@@ -39,7 +42,8 @@ MEMFS_CHECK memfs_code service_open(const service_options *o, const char *home, 
                                     memfs_error *err);
 /* Tells the mirror what the server writes from now on. */
 MEMFS_CHECK memfs_code service_start(service *s, home *h, mirror *m, memfs_error *err);
-void service_stop(service *s); /* NULL is fine, here and below */
+/* False: the volume hangs; then nothing of it is closed.  NULL is fine, here and below. */
+bool service_stop(service *s);
 void service_close(service *s);
 letta_folder *service_folder(service *s);
 /* mirror_options.letta_moves; ctx: the service. */
