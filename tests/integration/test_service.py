@@ -43,9 +43,10 @@ from lib import wire
 from lib.gitcli import GIT
 from lib.inotify import Watched
 from lib.lettafolder import LettaFolder, Vanished
+from lib.patience import wait
 from lib.server import ORG, is_ancestor
 from lib.service import (MAIN, checkout, client, in_folder, letta, letta_row, one, root,  # noqa: F401
-                         save, served, wait)
+                         save, served)
 from lib.trace import Trace
 
 

@@ -10,9 +10,10 @@ import subprocess
 import pytest
 
 from lib.gitcli import GIT
+from lib.patience import wait
 from lib.server import is_ancestor
 from lib.service import (MAIN, checkout, client, in_folder, letta, letta_row, one, root,  # noqa: F401
-                         save, served, wait)
+                         save, served)
 from lib.trace import Trace
 
 NO_EXCHANGE = "inject=renameat2:error=EINVAL"       # as on NFS

@@ -4,10 +4,8 @@ A test file takes them with `from lib.service import *`; what the fixtures need 
 """
 import http.server
 import json
-import os
 import subprocess
 import threading
-import time
 
 import pytest
 
@@ -17,17 +15,6 @@ from .server import CANARY, ORG
 
 ORG_HEADER = f"http.extraHeader=X-Organization-Id: {ORG}"
 MAIN = "refs/heads/main"
-
-
-def wait(what, why, timeout=60):
-    """The first truth of what(); a state that is waited for, however slow the machine."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not in {timeout} s: {why}")
 
 
 class LettaAddress:
