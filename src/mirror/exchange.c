@@ -145,8 +145,8 @@ static void forget_failure(mirror_record *r)
 }
 
 /*
- * Where a Letta server's folder has an agent is found out by looking; while it cannot be seen that is
- * a guess, and no other address.
+ * Where a Letta server's folder has an agent is found out by looking; while it cannot be seen that
+ * is a guess, and no other address.
  */
 static void find_mark(exchange *x)
 {
@@ -155,8 +155,9 @@ static void find_mark(exchange *x)
     remote_target named = x->target;
     memfs_error ignored;
 
-    if (x->config->folder != NULL && url_expand(x->config->url, x->agent_id, &text, &ignored) == 0 &&
-        url_parse(text, &url, &ignored) == 0)
+    if (x->config->folder != NULL &&
+        url_expand(x->config->url, x->agent_id, &text, &ignored) == MEMFS_OK &&
+        url_parse(text, &url, &ignored) == MEMFS_OK)
         named.url = url;
     remote_target_mark(&named, x->mark);
 }

@@ -62,8 +62,8 @@ typedef struct mirror_options {
 } mirror_options;
 MEMFS_CHECK memfs_code mirror_start(const mirror_options *options, mirror **ret, memfs_error *err);
 /*
- * Ends what runs (its children too) within grace_ms, then is gone.  False: some exchange is at a read
- * of a folder that hangs, and seconds later still was; all of it stays, as it may go on.
+ * Ends what runs (its children too) within grace_ms, then is gone.  False: some exchange is at a
+ * read of a folder that hangs, and seconds later still was; all of it stays, as it may go on.
  */
 bool mirror_stop(mirror *m, int64_t grace_ms);
 /* Other remotes from now on (SIGHUP); what runs ends as it began. */

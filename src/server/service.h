@@ -54,8 +54,8 @@ bool service_vouches(service *s, const http_request *rq, memfs_str agent_id);
 
 /* These wait, on a worker; they do nothing where no Letta server is configured. */
 /*
- * What the server wrote becomes main's, if that can be done in time.  EUNAVAIL: it could not, and the
- * mirror tells why; main as it is here is good, but where there is none nothing is.
+ * What the server wrote becomes main's, if that can be done in time.  EUNAVAIL: it could not, and
+ * the mirror tells why; main as it is here is good, but where there is none nothing is.
  */
 MEMFS_CHECK memfs_code service_look(app *self, memfs_str agent_id, memfs_error *err);
 /*
