@@ -277,7 +277,7 @@ SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:log_path=stderr",
              "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
 
 # The integration tests.  The parts of a phase may run beside each other.
-SERVER = [["auth", "crash", "durability", "faults"], ["gateway", "gateway_stream", "service"],
+SERVER = [["auth", "crash", "durability", "faults"], ["gateway", "gateway_stream", "service", "service_writes"],
           ["attacks", "deploy", "git_http", "http_front", "main_job", "owner", "policy", "rest", "rest_agents",
            "rest_blocks", "tls", "vectors"]]
 

@@ -72,18 +72,25 @@ bool fs_is_dir(const char *path)
     return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
 }
 
-bool fs_is_dir_beneath(const char *root, const char *relative)
+int fs_open_beneath(const char *root, const char *relative, int flags)
 {
     _cleanup_(close_fd) int at = open(root, O_PATH | O_DIRECTORY | O_CLOEXEC);
-    struct open_how how = { .flags = O_PATH | O_DIRECTORY | O_CLOEXEC,
+    struct open_how how = { .flags = (unsigned)flags | O_CLOEXEC,
                             .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS };
     int fd;
 
     if (at < 0)
-        return false;
+        return -1;
     fd = (int)syscall(SYS_openat2, at, relative, &how, sizeof(how));
     if (fd < 0 && (errno == ENOSYS || errno == EPERM)) /* an older sandbox that does not know it */
-        fd = openat(at, relative, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        fd = openat(at, relative, flags | O_CLOEXEC | O_NOFOLLOW);
+    return fd;
+}
+
+bool fs_is_dir_beneath(const char *root, const char *relative)
+{
+    int fd = fs_open_beneath(root, relative, O_PATH | O_DIRECTORY);
+
     if (fd < 0)
         return false;
     close(fd);

@@ -21,6 +21,8 @@ bool fs_is_dir(const char *path);
  * A folder below `root`, with no link anywhere on the way (T01); root itself may be reached by one.
  */
 bool fs_is_dir_beneath(const char *root, const char *relative);
+/* The same of anything, opened with flags (and O_CLOEXEC); -1 and errno.  For *at() calls. */
+int fs_open_beneath(const char *root, const char *relative, int flags);
 /* EINVALID for a pipe, except below /dev (a shell's <(command)). */
 MEMFS_CHECK memfs_code fs_read(const char *path, memfs_buf *out, memfs_error *err);
 
@@ -46,7 +48,10 @@ MEMFS_CHECK memfs_code fs_copy_tree(const char *from, const char *to, memfs_erro
 typedef struct fs_lock {
     int fd; /* -1: not held */
 } fs_lock;
-#define FS_LOCK_INIT { -1 }
+#define FS_LOCK_INIT                                                                               \
+    {                                                                                              \
+        -1                                                                                         \
+    }
 /* EUNAVAIL when another process holds it. */
 MEMFS_CHECK memfs_code fs_lock_take(const char *path, fs_lock *ret, memfs_error *err);
 /* The same, tried until deadline_ms (clock_mono_ms), at least once. */

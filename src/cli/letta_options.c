@@ -38,6 +38,10 @@ memfs_code letta_options_check(const server_options *o, memfs_error *err)
         return memfs_fail(err, MEMFS_EINVALID,
                           "--letta-url and --letta-token-file say more of the Letta server of "
                           "--letta-root, --letta-database or --upstream; none of them is given");
+    if (o->home.letta_database != NULL && o->home.cluster_url != NULL)
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "--letta-database needs a memfs that is alone, and --cluster-url makes it "
+                          "one of several; take one of the two away");
     if (letta->root != NULL)
         rc = check_root(o, err);
     if (rc == MEMFS_OK && letta->token_file != NULL && letta->url == NULL)

@@ -4,6 +4,7 @@
 #include "base/fs.h"
 #include "base/httpc.h"
 #include "base/mem.h"
+#include "cli/letta_options.h"
 #include "server/server.h"
 #include "store/server_settings.h"
 #include "sync/home_database.h"
@@ -46,6 +47,7 @@ memfs_code owner_connect(const char *home_path, owner **ret, memfs_error *err)
 {
     _cleanup_(owner_closep) owner *o = mem_alloc(sizeof(*o));
     _cleanup_(server_said_dispose) server_said said = SERVER_SAID_INIT;
+    memfs_error ignored;
     server_options options = SERVER_OPTIONS_INIT;
     int64_t until_ms = clock_mono_ms() + OWNER_PATIENCE_MS;
     memfs_code rc;
@@ -68,6 +70,12 @@ memfs_code owner_connect(const char *home_path, owner **ret, memfs_error *err)
     /* another rule than the server's would make every block anew, twice */
     options.home.block_prefixes = str_of(getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES"));
     options.is_transient = true;
+    /* the folder is one of the remotes; what is wrong with its options is told by serve */
+    options.letta = (service_options){ said.text[SERVER_LETTA_ROOT], said.text[SERVER_LETTA_PROXY],
+                                       said.text[SERVER_LETTA_URL],
+                                       said.text[SERVER_LETTA_TOKEN_FILE], true };
+    if (letta_options_check(&options, &ignored) < 0)
+        options.letta = (service_options){ .root = NULL };
     for (;;) {
         if (answers(o->socket_path))
             break;

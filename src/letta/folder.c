@@ -5,6 +5,7 @@
 #include "memory/ids.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <fts.h>
 #include <pthread.h>
 #include <stdio.h>
@@ -20,7 +21,7 @@ typedef struct told {
 } told;
 
 struct letta_folder {
-    char *root, *orgs; /* orgs: root/repository */
+    char *root, *orgs;     /* orgs: root/repository */
     pthread_mutex_t mutex; /* guards what follows; a leaf */
     told *told;            /* NULL until something is */
     size_t n_told, next;   /* next: whose place is taken when all are */
@@ -113,6 +114,11 @@ bool letta_is_folder(const letta_folder *f, const char *path)
     return fs_is_dir_beneath(f->root, path + strlen(f->root) + 1);
 }
 
+int letta_open(const letta_folder *f, const char *path, int flags)
+{
+    return fs_open_beneath(f->root, path + strlen(f->root) + 1, flags);
+}
+
 static char *repo_of(const letta_folder *f, const char *org, const char *agent_id)
 {
     return mem_printf("%s/%s/%s/repo.git", f->orgs, org, agent_id);
@@ -180,8 +186,22 @@ memfs_code letta_folder_admits(letta_folder *f, memfs_str agent_id, memfs_str or
                    ? fail_foreign(agent_id, err)
                    : memfs_fail(err, MEMFS_EUNAVAIL,
                                 "whose agent this is cannot be seen in '%s': is the Letta server's "
-                                "volume mounted?", f->root);
+                                "volume mounted?",
+                                f->root);
     return MEMFS_OK;
+}
+
+memfs_code letta_folder_admits_unseen(letta_folder *f, memfs_str agent_id, memfs_str org,
+                                      memfs_error *err)
+{
+    char id[IDS_MAX_LEN + 1], before[IDS_MAX_LEN + 1];
+
+    snprintf(id, sizeof(id), "%.*s", (int)agent_id.len, agent_id.ptr);
+    if (!was_told(f, id, before))
+        return memfs_fail(err, MEMFS_EUNAVAIL,
+                          "whose agent this is cannot be seen in '%s': its volume does not answer",
+                          f->root);
+    return str_equal(str_of(before), org) ? MEMFS_OK : fail_foreign(agent_id, err);
 }
 
 static bool has_entries(const char *path)
@@ -299,12 +319,13 @@ void letta_folder_each(letta_folder *f, letta_folder_fn fn, void *ctx)
 
 /* ---- whose it is ---- */
 
-memfs_code letta_owner_of(const char *root, letta_owner *ret, memfs_error *err)
+memfs_code letta_owner_of(const letta_folder *f, letta_owner *ret, memfs_error *err)
 {
     struct stat st;
 
-    if (stat(root, &st) < 0)
-        return memfs_fail_errno(err, "could not look at '%s'", root);
+    if (stat(f->root, &st) < 0)
+        return memfs_fail_errno(err, "could not look at '%s'", f->root);
+    ret->folder = f;
     ret->uid = st.st_uid;
     ret->gid = st.st_gid;
     ret->file_mode = 0644 | (st.st_mode & 0020);
@@ -318,32 +339,66 @@ static bool may_not_give(int error)
     return error == EPERM || error == EINVAL || error == ENOTSUP || error == ENOSYS;
 }
 
-static memfs_code own_entry(const letta_owner *o, const FTSENT *at, memfs_error *err)
+static memfs_code give(const letta_owner *o, int fd, bool is_dir, const char *path,
+                       memfs_error *err)
 {
-    bool is_dir = at->fts_info == FTS_D;
-    int rc = lchown(at->fts_accpath, o->uid, o->gid);
+    int rc = fchown(fd, o->uid, o->gid);
 
     if (rc < 0)
-        rc = lchown(at->fts_accpath, (uid_t)-1, o->gid); /* it may be one of our groups */
+        rc = fchown(fd, (uid_t)-1, o->gid); /* it may be one of our groups */
     if (rc < 0 && !may_not_give(errno))
-        return memfs_fail_errno(err, "could not give '%s' to its owner", at->fts_path);
-    if (chmod(at->fts_accpath, is_dir ? o->folder_mode : o->file_mode) < 0)
-        return memfs_fail_errno(err, "could not set the rights of '%s'", at->fts_path);
+        return memfs_fail_errno(err, "could not give '%s' to its owner", path);
+    if (fchmod(fd, is_dir ? o->folder_mode : o->file_mode) < 0)
+        return memfs_fail_errno(err, "could not set the rights of '%s'", path);
     return MEMFS_OK;
+}
+
+#define GIVE_FLAGS (O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC)
+
+static memfs_code give_fd(const letta_owner *o, int fd, const char *path, memfs_error *err);
+
+static memfs_code give_below(const letta_owner *o, int fd, const char *path, memfs_error *err)
+{
+    int again = fcntl(fd, F_DUPFD_CLOEXEC, 0);
+    _cleanup_(closedirp) DIR *dir = again >= 0 ? fdopendir(again) : NULL;
+    memfs_code rc = MEMFS_OK;
+    struct dirent *e;
+
+    if (dir == NULL) {
+        letta_close(&again);
+        return memfs_fail(err, MEMFS_EUNAVAIL, "could not read '%s'", path);
+    }
+    while (rc == MEMFS_OK && (e = readdir(dir)) != NULL)
+        if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
+            rc = give_fd(o, openat(fd, e->d_name, GIVE_FLAGS), path, err);
+    return rc;
+}
+
+/*
+ * Children first, and each by its descriptor: whom a folder was given to may put a link into it,
+ * and what that leads to is not given away.  fd: taken.
+ */
+static memfs_code give_fd(const letta_owner *o, int fd, const char *path, memfs_error *err)
+{
+    memfs_code rc = MEMFS_OK;
+    struct stat st;
+    bool is_dir;
+
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        rc = memfs_fail_errno(err, "could not open what was made in '%s'", path);
+    } else {
+        is_dir = S_ISDIR(st.st_mode);
+        if (is_dir)
+            rc = give_below(o, fd, path, err);
+        if (rc == MEMFS_OK && (is_dir || S_ISREG(st.st_mode)))
+            rc = give(o, fd, is_dir, path, err);
+    }
+    if (fd >= 0)
+        close(fd);
+    return rc;
 }
 
 memfs_code letta_own(const letta_owner *o, const char *path, memfs_error *err)
 {
-    char *paths[] = { (char *)path, NULL };
-    FTS *walk = fts_open(paths, FTS_PHYSICAL | FTS_NOCHDIR, NULL);
-    memfs_code rc = MEMFS_OK;
-    FTSENT *at;
-
-    if (walk == NULL)
-        return memfs_fail_errno(err, "could not read '%s'", path);
-    while (rc == MEMFS_OK && (at = fts_read(walk)) != NULL)
-        if (at->fts_info == FTS_D || at->fts_info == FTS_F)
-            rc = own_entry(o, at, err);
-    fts_close(walk);
-    return rc;
+    return give_fd(o, letta_open(o->folder, path, GIVE_FLAGS), path, err);
 }

@@ -10,11 +10,10 @@
  *                                                    renamed in; there are no lock files
  *     a repository appears whole                     with its first commit, by one rename
  *     objects, a moment, then the ref                the pack, its index, and only then main, loose
- *     what the server wrote is never written over    main is exchanged with ours (renameat2), and
- *                                                    back, if what came out is not what was expected
- *     it can read and write all of it                files have the owner of root, as far as we may
- *                                                    say so, and its group's rights
- *     packs that others hold too are removed late    LETTA_OLD_S after one that has all of it came
+ *     what the server wrote is never written over    what was main keeps a name until it was seen
+ * to be what was expected; else it is taken in it can read and write all of it                files
+ * have the owner of root, as far as we may say so, and its group's rights packs that others hold
+ * too are removed late    LETTA_OLD_S after one that has all of it came
  *
  * An agent's organization is the one that has its folder.  Of an agent without one it is what the
  * server itself said (letta_folder_told); without that nothing is made for it, as the server does
@@ -38,8 +37,8 @@ void letta_folder_free(letta_folder *f);
 const char *letta_folder_root(const letta_folder *f);
 
 /*
- * The server said so of an agent, whose first commit is here; remembered, of the last some thousand.
- * org is checked: false, and nothing is remembered, when it is no organization's id.
+ * The server said so of an agent, whose first commit is here; remembered, of the last some
+ * thousand. org is checked: false, and nothing is remembered, when it is no organization's id.
  */
 bool letta_folder_told(letta_folder *f, memfs_str agent_id, memfs_str org);
 /*
@@ -50,6 +49,10 @@ bool letta_folder_told(letta_folder *f, memfs_str agent_id, memfs_str org);
  */
 MEMFS_CHECK memfs_code letta_folder_admits(letta_folder *f, memfs_str agent_id, memfs_str org,
                                            bool is_here, memfs_error *err);
+
+/* The same while the folder cannot be looked at: by what was told, or seen, before.  EUNAVAIL. */
+MEMFS_CHECK memfs_code letta_folder_admits_unseen(letta_folder *f, memfs_str agent_id,
+                                                  memfs_str org, memfs_error *err);
 
 /* reading */
 typedef enum letta_place {
@@ -73,11 +76,23 @@ MEMFS_CHECK memfs_code letta_folder_check(letta_folder *f, const char *agent_id,
 /*
  * main of the agent becomes tip, which descends from expected; both are in the repository `name` of
  * s.  expected zero: there is none yet, and it is made.  ECONFLICT: the server wrote meanwhile, and
- * nothing of that is lost.  Synced when it returns.
+ * nothing of that is lost: it is in main, or left (below).  Synced when it returns.
+ * *ret_is_moved: readers may have seen tip, however it ended.
  */
 MEMFS_CHECK memfs_code letta_folder_publish(letta_folder *f, store *s, const char *name,
                                             const char *agent_id, const memfs_oid *expected,
-                                            const memfs_oid *tip, memfs_error *err);
+                                            const memfs_oid *tip, bool *ret_is_moved,
+                                            memfs_error *err);
+
+/*
+ * What a publish that was killed, failed, or met a write left beside the repository: the commits
+ * that main may have named before (zero: none can be read, yet or ever), and how long ago that was.
+ * true: it is part of what the caller has, and may go.  Before each look, and alone with the agent.
+ */
+typedef bool (*letta_left_fn)(const memfs_oid *id, int64_t age_s, void *ctx);
+void letta_folder_each_left(letta_folder *f, const char *agent_id, letta_left_fn fn, void *ctx);
+/* Is there anything, or is a publish at it? */
+bool letta_folder_has_left(letta_folder *f, const char *agent_id);
 
 /* Each agent's folder, in no order; false ends it.  path: of its main. */
 typedef bool (*letta_folder_fn)(const char *agent_id, const char *path, void *ctx);

@@ -17,7 +17,7 @@
 /*
  *     .../{agent}/.memfs-<random>/            what is being made
  *         pack/pack-<id>.pack, .idx           objects that the folder lacks
- *         main                                the new ref
+ *         main, before                        the new ref, and the one before (folder_swap.c)
  *         repo.git/                           a whole repository, when there is none yet
  *     .../{agent}/repo.git/
  *
@@ -25,11 +25,6 @@
  * before the pack came and read main after it moved would have a ref without its objects, so there
  * is a moment between them, longer than a listing and a read of some files take.  (A read that is
  * slower finds a commit missing and is repeated, by the server for its own sync; nothing is lost.)
- *
- * A compare-and-swap of a file that somebody else truncates and writes: ours is exchanged for
- * theirs in one step, and what came out is looked at.  If it is not what was expected they are
- * exchanged back, whatever of theirs was written meanwhile went into the file that returns.  Where
- * the filesystem cannot do that (NFS) it is read just before it is replaced.
  */
 
 #define STAGE_RANDOM 6
@@ -42,6 +37,7 @@ typedef struct publishing {
     const memfs_oid *expected, *tip;
     letta_owner owner;
     char *repo, *agent, *stage; /* paths */
+    bool may_hold, is_moved;    /* letta_swap_main */
 } publishing;
 
 static void publishing_dispose(publishing *p)
@@ -70,13 +66,23 @@ static memfs_code write_ref(const char *folder, const memfs_oid *tip, memfs_erro
 {
     char line[MEMFS_OID_HEX + 2];
 
-    oid_hex(tip, line);
-    line[MEMFS_OID_HEX] = '\n';
-    line[MEMFS_OID_HEX + 1] = '\0';
+    letta_ref_line(tip, line);
     return write_file(folder, "main", line, err);
 }
 
 /* ---- a new repository ---- */
+
+static memfs_code settle_folder(const publishing *p, char *path, memfs_error *err)
+{
+    memfs_code rc = letta_own(&p->owner, path, err);
+    char *slash = strrchr(path, '/');
+
+    *slash = '\0';
+    if (rc == MEMFS_OK)
+        rc = fs_sync_dir(path, err);
+    *slash = '/';
+    return rc;
+}
 
 /* The folders above repo.git, which the server makes when it makes one; theirs as all is. */
 static memfs_code make_above(const publishing *p, memfs_error *err)
@@ -91,7 +97,7 @@ static memfs_code make_above(const publishing *p, memfs_error *err)
         if (slash != NULL)
             *slash = '\0';
         if (mkdir(path, 0700) == 0)
-            rc = letta_own(&p->owner, path, err);
+            rc = settle_folder(p, path, err);
         else if (errno != EEXIST)
             rc = memfs_fail_errno(err, "could not make '%s'", path);
         if (slash != NULL)
@@ -102,8 +108,8 @@ static memfs_code make_above(const publishing *p, memfs_error *err)
 
 static memfs_code make_folders(const char *repo, memfs_error *err)
 {
-    static const char *const below[] = { "", "/objects", "/objects/info", "/refs", "/refs/heads",
-                                         "/refs/tags" };
+    static const char *const below[] = { "",      "/objects",    "/objects/info",
+                                         "/refs", "/refs/heads", "/refs/tags" };
 
     for (size_t i = 0; i < ARRAY_LEN(below); i++) {
         _cleanup_(mem_freep) char *path = mem_printf("%s%s", repo, below[i]);
@@ -128,8 +134,10 @@ static memfs_code fill_repository(const publishing *p, const char *repo,
     if (rc == MEMFS_OK)
         rc = write_file(repo, "HEAD", "ref: " STORE_MAIN "\n", err);
     if (rc == MEMFS_OK)
-        rc = write_file(repo, "config", "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n"
-                                        "\tbare = false\n\tlogallrefupdates = true\n", err);
+        rc = write_file(repo, "config",
+                        "[core]\n\trepositoryformatversion = 0\n\tfilemode = true\n"
+                        "\tbare = false\n\tlogallrefupdates = true\n",
+                        err);
     if (rc == MEMFS_OK)
         rc = write_ref(heads, p->tip, err);
     if (rc == MEMFS_OK)
@@ -137,7 +145,7 @@ static memfs_code fill_repository(const publishing *p, const char *repo,
     return rc == MEMFS_OK ? fs_sync_tree(repo, err) : rc;
 }
 
-static memfs_code make_repository(const publishing *p, memfs_error *err)
+static memfs_code make_repository(publishing *p, memfs_error *err)
 {
     _cleanup_(mem_freep) char *made = mem_printf("%s/repo.git", p->stage);
     char pack[MEMFS_OID_HEX + 1];
@@ -152,6 +160,7 @@ static memfs_code make_repository(const publishing *p, memfs_error *err)
         return errno == ENOTEMPTY || errno == EEXIST
                    ? fail_written(err)
                    : memfs_fail_errno(err, "could not put '%s' in place", p->repo);
+    p->is_moved = true;
     return fs_sync_dir(p->agent, err);
 }
 
@@ -162,20 +171,26 @@ memfs_code letta_move_pack(const char *from, const char *repo, const char *pack,
 {
     static const char *const suffixes[] = { "pack", "idx" };
     _cleanup_(mem_freep) char *to = mem_printf("%s/objects/pack", repo);
+    _cleanup_(letta_close) int fd = -1;
     memfs_code rc = letta_note_pack(repo, pack, err);
 
     if (rc == MEMFS_OK)
         rc = letta_own(o, from, err);
     if (rc == MEMFS_OK && mkdir(to, 0755) == 0)
         rc = letta_own(o, to, err);
-    for (size_t i = 0; rc == MEMFS_OK && i < ARRAY_LEN(suffixes); i++) {
-        _cleanup_(mem_freep) char *old = mem_printf("%s/pack-%s.%s", from, pack, suffixes[i]);
-        _cleanup_(mem_freep) char *new = mem_printf("%s/pack-%s.%s", to, pack, suffixes[i]);
+    if (rc < 0)
+        return rc;
+    fd = letta_open(o->folder, to, O_RDONLY | O_DIRECTORY);
+    if (fd < 0)
+        return memfs_fail_errno(err, "could not open '%s'", to);
+    for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
+        _cleanup_(mem_freep) char *name = mem_printf("pack-%s.%s", pack, suffixes[i]);
+        _cleanup_(mem_freep) char *old = mem_printf("%s/%s", from, name);
 
-        if (rename(old, new) < 0)
-            rc = memfs_fail_errno(err, "could not put '%s' in place", new);
+        if (renameat(AT_FDCWD, old, fd, name) < 0)
+            return memfs_fail_errno(err, "could not put a pack into '%s'", to);
     }
-    return rc == MEMFS_OK ? fs_sync_dir(to, err) : rc;
+    return fsync(fd) == 0 ? MEMFS_OK : memfs_fail_errno(err, "could not write '%s' to disk", to);
 }
 
 static memfs_code bring_objects(const publishing *p, memfs_error *err)
@@ -209,52 +224,6 @@ static memfs_code mend_head(const publishing *p, memfs_error *err)
     return rc == MEMFS_OK ? fs_rename(made, head, err) : rc;
 }
 
-static bool holds(const char *path, const memfs_oid *id)
-{
-    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(4096);
-    char line[MEMFS_OID_HEX + 2];
-    memfs_error ignored;
-
-    oid_hex(id, line);
-    line[MEMFS_OID_HEX] = '\n';
-    line[MEMFS_OID_HEX + 1] = '\0';
-    return fs_read(path, &text, &ignored) == MEMFS_OK && str_equal(buf_str(&text), str_of(line));
-}
-
-static memfs_code replace_ref(const publishing *p, const char *made, const char *path,
-                              memfs_error *err)
-{
-    memfs_oid now;
-    memfs_error ignored;
-
-    if (store_tip_at(p->repo, &now, &ignored) < 0 || !oid_equal(&now, p->expected))
-        return fail_written(err);
-    if (rename(made, path) < 0)
-        return memfs_fail_errno(err, "could not move '%s'", path);
-    return MEMFS_OK;
-}
-
-static memfs_code move_ref(const publishing *p, memfs_error *err)
-{
-    _cleanup_(mem_freep) char *path = mem_printf("%s/" STORE_MAIN, p->repo);
-    _cleanup_(mem_freep) char *folder = mem_printf("%s/refs/heads", p->repo);
-    _cleanup_(mem_freep) char *made = mem_printf("%s/main", p->stage);
-    memfs_code rc = write_ref(p->stage, p->tip, err);
-
-    if (rc == MEMFS_OK)
-        rc = letta_own(&p->owner, made, err);
-    if (rc < 0)
-        return rc;
-    if (renameat2(AT_FDCWD, made, AT_FDCWD, path, RENAME_EXCHANGE) < 0) {
-        rc = replace_ref(p, made, path, err); /* it cannot do that, or all refs were packed */
-    } else if (!holds(made, p->expected)) {
-        if (renameat2(AT_FDCWD, made, AT_FDCWD, path, RENAME_EXCHANGE) < 0)
-            return memfs_fail_errno(err, "could not put '%s' back", path);
-        return fail_written(err);
-    }
-    return rc == MEMFS_OK ? fs_sync_dir(folder, err) : rc;
-}
-
 /* What is renamed into, listed or removed from is this agent's own, whoever writes the volume. */
 static memfs_code check_below(const publishing *p, const char *below, memfs_error *err)
 {
@@ -262,12 +231,13 @@ static memfs_code check_below(const publishing *p, const char *below, memfs_erro
 
     if (!fs_exists(path) || letta_is_folder(p->f, path))
         return MEMFS_OK;
-    return memfs_fail(err, MEMFS_ECORRUPT,
-                      "'%s' is a link or no folder: put a folder in its place", path);
+    return memfs_fail(err, MEMFS_ECORRUPT, "'%s' is a link or no folder: put a folder in its place",
+                      path);
 }
 
-static memfs_code advance(const publishing *p, memfs_error *err)
+static memfs_code advance(publishing *p, memfs_error *err)
 {
+    const letta_swap swap = { p->repo, p->stage, p->expected, p->tip, &p->owner };
     memfs_code rc = check_below(p, "objects/pack", err);
 
     if (rc == MEMFS_OK)
@@ -277,10 +247,8 @@ static memfs_code advance(const publishing *p, memfs_error *err)
     if (rc == MEMFS_OK)
         rc = bring_objects(p, err);
     if (rc == MEMFS_OK)
-        rc = check_below(p, "refs/heads", err); /* once more: there was a moment, and a pack */
+        rc = letta_swap_main(&swap, &p->may_hold, &p->is_moved, err);
     if (rc == MEMFS_OK)
-        rc = move_ref(p, err);
-    if (rc == MEMFS_OK && check_below(p, "objects/pack", err) == MEMFS_OK)
         letta_folder_tidy(p->s, p->name, p->tip, p->repo, p->stage, &p->owner);
     return rc;
 }
@@ -301,15 +269,17 @@ static memfs_code make_stage(publishing *p, memfs_error *err)
 }
 
 memfs_code letta_folder_publish(letta_folder *f, store *s, const char *name, const char *agent_id,
-                                const memfs_oid *expected, const memfs_oid *tip, memfs_error *err)
+                                const memfs_oid *expected, const memfs_oid *tip, bool *ret_is_moved,
+                                memfs_error *err)
 {
-    _cleanup_(publishing_dispose) publishing p = { .f = f, .s = s, .name = name,
-                                                   .agent_id = agent_id, .expected = expected,
-                                                   .tip = tip };
+    _cleanup_(publishing_dispose) publishing p = {
+        .f = f, .s = s, .name = name, .agent_id = agent_id, .expected = expected, .tip = tip
+    };
     memfs_error ignored;
     letta_place place;
-    memfs_code rc = letta_owner_of(letta_folder_root(f), &p.owner, err);
+    memfs_code rc = letta_owner_of(f, &p.owner, err);
 
+    *ret_is_moved = false;
     if (rc < 0)
         return memfs_fail(err, MEMFS_EUNAVAIL, "the Letta server's folder '%s' is not there",
                           letta_folder_root(f));
@@ -323,7 +293,8 @@ memfs_code letta_folder_publish(letta_folder *f, store *s, const char *name, con
         rc = make_stage(&p, err);
     if (rc == MEMFS_OK)
         rc = oid_is_zero(expected) ? make_repository(&p, err) : advance(&p, err);
-    if (p.stage != NULL && fs_remove_tree(p.stage, &ignored) < 0)
-        return rc; /* nobody reads it; letta_folder_tidy sweeps it */
+    *ret_is_moved = p.is_moved;
+    if (p.stage != NULL && !p.may_hold && fs_remove_tree(p.stage, &ignored) < 0)
+        return rc; /* nobody reads it; the next look removes it */
     return rc;
 }

@@ -20,11 +20,9 @@
  * server wrote itself, loose, stays for ever.
  *
  *     .../{agent}/.memfs-old      a line for each pack that was replaced when it was written
- *     .../{agent}/.memfs-own      a line for each pack that we brought: no other is ever replaced, as
- *                                 what the server packed (its gc) may be newer than what we know
+ *     .../{agent}/.memfs-own      a line for each pack that we brought: no other is ever replaced,
+ * as what the server packed (its gc) may be newer than what we know
  */
-
-#define MAX_STAGE_S 3600 /* a stage that is older was left by a kill */
 
 static bool is_pack(memfs_str name)
 {
@@ -42,10 +40,11 @@ static bool has_line(memfs_str text, memfs_str wanted)
 }
 
 /* The names of all packs that are in `own`, a line each, but for `but`; *ret_n: how many. */
-static void list_packs(const char *folder, memfs_str own, const char *but, memfs_buf *out,
-                       size_t *ret_n)
+static void list_packs(const letta_folder *f, const char *folder, memfs_str own, const char *but,
+                       memfs_buf *out, size_t *ret_n)
 {
-    _cleanup_(closedirp) DIR *dir = opendir(folder);
+    int fd = letta_open(f, folder, O_RDONLY | O_DIRECTORY);
+    _cleanup_(closedirp) DIR *dir = fd >= 0 ? fdopendir(fd) : NULL;
     struct dirent *e;
 
     *ret_n = 0;
@@ -72,28 +71,29 @@ static bool is_name(memfs_str name)
     return str_starts_with(name, MEMFS_STR("pack-")) && memchr(name.ptr, '/', name.len) == NULL;
 }
 
-static void remove_pack(const char *folder, memfs_str name)
+static void remove_pack(int folder, memfs_str name)
 {
-    _cleanup_(mem_freep) char *index =
-        mem_printf("%s/%.*s.idx", folder, (int)name.len, name.ptr);
-    _cleanup_(mem_freep) char *pack = mem_printf("%s/%.*s.pack", folder, (int)name.len, name.ptr);
+    _cleanup_(mem_freep) char *index = mem_printf("%.*s.idx", (int)name.len, name.ptr);
+    _cleanup_(mem_freep) char *pack = mem_printf("%.*s.pack", (int)name.len, name.ptr);
 
-    if (unlink(index) == 0 || errno == ENOENT) /* first: without its pack it is an error, the reverse is nothing */
-        unlink(pack);
+    /* first: without its pack it is an error, the reverse is nothing */
+    if (unlinkat(folder, index, 0) == 0 || errno == ENOENT)
+        unlinkat(folder, pack, 0);
 }
 
-static void remove_old(const char *list, const char *folder)
+static void remove_old(const letta_folder *f, const char *list, const char *folder)
 {
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(1u << 20);
+    _cleanup_(letta_close) int fd = letta_open(f, folder, O_RDONLY | O_DIRECTORY);
     memfs_error ignored;
     memfs_str rest, line;
 
-    if (!is_older(list, LETTA_OLD_S) || fs_read(list, &text, &ignored) < 0)
+    if (fd < 0 || !is_older(list, LETTA_OLD_S) || fs_read(list, &text, &ignored) < 0)
         return;
     rest = buf_str(&text);
     while (str_split(rest, '\n', &line, &rest))
         if (is_name(line))
-            remove_pack(folder, line);
+            remove_pack(fd, line);
     unlink(list);
 }
 
@@ -141,26 +141,11 @@ static void fold(store *s, const char *name, const memfs_oid *tip, const char *r
     if (outgoing_pack(s, name, tip, &none, packs, pack, &ignored) < 0 || pack[0] == '\0' ||
         letta_move_pack(packs, repo, pack, o, &ignored) < 0)
         return;
-    list_packs(folder, own, pack, &names, &n);
+    list_packs(o->folder, folder, own, pack, &names, &n);
     if (fs_write_atomic(list, buf_str(&names), 0600, &ignored) < 0)
         return; /* they are found again when they are too many again */
     buf_printf(&names, "pack-%s\n", pack);
     (void)!fs_write_atomic(now, buf_str(&names), 0600, &ignored); /* it only grows otherwise */
-}
-
-static void sweep_stages(const char *agent)
-{
-    _cleanup_(closedirp) DIR *dir = opendir(agent);
-    struct dirent *e;
-    memfs_error ignored;
-
-    while (dir != NULL && (e = readdir(dir)) != NULL) {
-        _cleanup_(mem_freep) char *path = mem_printf("%s/%s", agent, e->d_name);
-
-        if (str_starts_with(str_of(e->d_name), MEMFS_STR(".memfs-")) && fs_is_dir(path) &&
-            is_older(path, MAX_STAGE_S) && fs_remove_tree(path, &ignored) < 0)
-            return;
-    }
 }
 
 void letta_folder_tidy(store *s, const char *name, const memfs_oid *tip, const char *repo,
@@ -173,12 +158,11 @@ void letta_folder_tidy(store *s, const char *name, const memfs_oid *tip, const c
     _cleanup_(buf_dispose) memfs_buf own = MEMFS_BUF_INIT(1u << 20);
     size_t n;
 
-    remove_old(list, folder);
+    remove_old(o->folder, list, folder);
     if (fs_exists(list))
-        return; /* one at a time */
-    sweep_stages(agent);
+        return;           /* one at a time */
     read_own(repo, &own); /* before the fold is made: what comes later is not in it */
-    list_packs(folder, buf_str(&own), "none", &names, &n);
+    list_packs(o->folder, folder, buf_str(&own), "none", &names, &n);
     if (n > LETTA_FOLD_AT)
         fold(s, name, tip, repo, stage, o, list, folder, buf_str(&own));
 }

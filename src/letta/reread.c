@@ -21,14 +21,18 @@
 #define MAX_WAIT_MS (5 * 60 * 1000)
 #define MAX_TOKEN 4096
 #define STOP_STEP_MS 50
+#define TOLD_MS 5000 /* a report that was handed over may still be on its way */
 
 /* An agent that is to be re-read, or whose push is being relayed. */
 typedef struct entry {
     struct entry *next;
     unsigned n_marks;    /* counts marks */
+    unsigned n_moving;   /* marked, and neither due nor stayed yet */
     unsigned n_relaying; /* pushes through the server */
+    unsigned n_untold;   /* the same, until the server has their report */
     bool is_marked, is_due;
     int64_t not_before_ms, wait_ms; /* it alone was refused for now; 0 */
+    int64_t forget_ms;              /* the server has had the report; 0 */
     char id[IDS_MAX_LEN + 1];
 } entry;
 
@@ -38,7 +42,7 @@ struct reread {
     pthread_mutex_t mutex; /* guards what follows; a leaf, but for the files of the marks */
     pthread_cond_t changed;
     entry *first;
-    int64_t wait_until_ms; /* the server was away; 0 */
+    int64_t away_until_ms; /* the server was away; 0 */
     bool is_stopping, has_ended, was_told;
     pthread_t thread;
 };
@@ -70,7 +74,8 @@ static void drop_if_idle(reread *r, entry *e)
 {
     entry **at = &r->first;
 
-    if (e->is_marked || e->n_relaying > 0)
+    if (e->is_marked || e->n_moving > 0 || e->n_relaying > 0 || e->n_untold > 0 ||
+        e->forget_ms != 0)
         return;
     while (*at != e)
         at = &(*at)->next;
@@ -91,21 +96,40 @@ static void tell(const reread *r, const char *event, const char *id, const char 
 
 /* ---- told ---- */
 
-/* Written down, unless the server is about to re-read by itself.  The mutex is held. */
+/* Written down.  The mutex is held. */
 static entry *mark(reread *r, const char *agent_id, memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = file_of(r, agent_id);
-    entry *e = find(r, str_of(agent_id));
+    entry *e = need(r, str_of(agent_id));
 
-    if (e != NULL && e->n_relaying > 0)
-        return NULL;
-    e = need(r, str_of(agent_id));
     e->n_marks++;
     if (e->is_marked)
         return e;
     e->is_marked = true;
     (void)!fs_write_atomic(path, MEMFS_STR(""), 0600, err);
     return e;
+}
+
+/*
+ * The file goes, when nobody needs it.  One that cannot be removed is one post too many after the
+ * next start, and none before it.  The mutex is held; e may be freed.
+ */
+static void unmark(reread *r, entry *e, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *path = file_of(r, e->id);
+
+    if (e->is_due || e->n_moving > 0 || e->n_relaying > 0 || e->n_untold > 0 || e->forget_ms != 0)
+        return;
+    if (e->is_marked && fs_remove_tree(path, err) < 0)
+        return;
+    e->is_marked = false;
+    drop_if_idle(r, e);
+}
+
+static void tell_failed(const reread *r, const char *id, const memfs_error *err)
+{
+    if (err->code != MEMFS_OK)
+        tell(r, "letta_mark_failed", id, err->msg);
 }
 
 void reread_mark(reread *r, const char *agent_id)
@@ -115,14 +139,13 @@ void reread_mark(reread *r, const char *agent_id)
     if (r == NULL || !ids_is_agent(str_of(agent_id)))
         return;
     pthread_mutex_lock(&r->mutex);
-    mark(r, agent_id, &err);
+    mark(r, agent_id, &err)->n_moving++;
     pthread_mutex_unlock(&r->mutex);
-    if (err.code != MEMFS_OK)
-        tell(r, "letta_mark_failed", agent_id, err.msg);
+    tell_failed(r, agent_id, &err);
 }
 
-/* What was left out because of a push that has reported since is not part of what the server reads. */
-void reread_due(reread *r, const char *agent_id)
+/* What was marked is settled, one way or the other. */
+static void end_move(reread *r, const char *agent_id, bool is_moved)
 {
     memfs_error err = MEMFS_ERROR_INIT;
     entry *e;
@@ -130,23 +153,38 @@ void reread_due(reread *r, const char *agent_id)
     if (r == NULL || !ids_is_agent(str_of(agent_id)))
         return;
     pthread_mutex_lock(&r->mutex);
-    e = find(r, str_of(agent_id));
-    if (e == NULL || !e->is_marked)
-        e = mark(r, agent_id, &err);
-    if (e != NULL)
+    e = is_moved ? mark(r, agent_id, &err) : need(r, str_of(agent_id));
+    if (e->n_moving > 0)
+        e->n_moving--;
+    if (is_moved && e->n_relaying == 0)
         e->is_due = true;
+    if (!is_moved)
+        unmark(r, e, &err);
     pthread_cond_signal(&r->changed);
     pthread_mutex_unlock(&r->mutex);
-    if (err.code != MEMFS_OK)
-        tell(r, "letta_mark_failed", agent_id, err.msg);
+    tell_failed(r, agent_id, &err);
+}
+
+void reread_due(reread *r, const char *agent_id)
+{
+    end_move(r, agent_id, true);
+}
+
+void reread_stays(reread *r, const char *agent_id)
+{
+    end_move(r, agent_id, false);
 }
 
 void reread_relay_begin(reread *r, memfs_str agent_id)
 {
+    entry *e;
+
     if (r == NULL)
         return;
     pthread_mutex_lock(&r->mutex);
-    need(r, agent_id)->n_relaying++;
+    e = need(r, agent_id);
+    e->n_relaying++;
+    e->n_untold++;
     pthread_mutex_unlock(&r->mutex);
 }
 
@@ -158,10 +196,26 @@ void reread_relay_end(reread *r, memfs_str agent_id)
         return;
     pthread_mutex_lock(&r->mutex);
     e = find(r, agent_id);
-    if (e != NULL && e->n_relaying > 0) {
+    if (e != NULL && e->n_relaying > 0)
         e->n_relaying--;
-        drop_if_idle(r, e);
+    pthread_mutex_unlock(&r->mutex);
+}
+
+void reread_relay_told(reread *r, memfs_str agent_id, bool is_told)
+{
+    entry *e;
+
+    if (r == NULL)
+        return;
+    pthread_mutex_lock(&r->mutex);
+    e = find(r, agent_id);
+    if (e != NULL && e->n_untold > 0) {
+        e->n_untold--;
+        if (!is_told && e->is_marked)
+            e->is_due = true;
+        e->forget_ms = clock_mono_ms() + TOLD_MS;
     }
+    pthread_cond_signal(&r->changed);
     pthread_mutex_unlock(&r->mutex);
 }
 
@@ -185,8 +239,9 @@ static verdict judge(const httpc_answer *a, char *words, size_t size)
     if (a->status >= 200 && a->status < 300)
         return a->failure == HTTPC_FINE ? POSTED : AGAIN;
     if (a->status == 401)
-        snprintf(words, size, "it answers 401: --letta-token-file must hold its password, and "
-                              "--letta-proxy its address");
+        snprintf(words, size,
+                 "it answers 401: --letta-token-file must hold its password, and "
+                 "--letta-proxy its address");
     if (a->status == 501)
         snprintf(words, size, "it answers 501: LETTA_MEMFS_SERVICE_URL is not set there");
     if (a->status == 404 || a->status == 400 || a->status == 422)
@@ -223,8 +278,11 @@ static verdict post(const reread *r, const char *id, char *words, size_t size)
     char *secret = authorization(r);
     const char *headers[] = { "Content-Type: application/x-git-receive-pack-request",
                               "User-Agent: memfs/" MEMFS_VERSION, secret, NULL };
-    httpc_request rq = { .url = url, .method = "POST", .body = MEMFS_STR("0000"),
-                         .timeout_ms = POST_MS, .connect_timeout_ms = CONNECT_MS,
+    httpc_request rq = { .url = url,
+                         .method = "POST",
+                         .body = MEMFS_STR("0000"),
+                         .timeout_ms = POST_MS,
+                         .connect_timeout_ms = CONNECT_MS,
                          .headers = headers };
     httpc_answer answer = { .status = 0 };
 
@@ -239,40 +297,69 @@ static verdict post(const reread *r, const char *id, char *words, size_t size)
 
 /* ---- the thread ---- */
 
-static void wait_changed(reread *r)
+/* until_ms: 0, no end. */
+static void wait_changed(reread *r, int64_t until_ms)
 {
-    struct timespec at = { .tv_sec = (time_t)(r->wait_until_ms / 1000),
-                           .tv_nsec = (long)(r->wait_until_ms % 1000) * 1000000 };
+    struct timespec at = { .tv_sec = (time_t)(until_ms / 1000),
+                           .tv_nsec = (long)(until_ms % 1000) * 1000000 };
 
-    if (r->wait_until_ms > 0)
+    if (until_ms > 0)
         pthread_cond_timedwait(&r->changed, &r->mutex, &at);
     else
         pthread_cond_wait(&r->changed, &r->mutex);
 }
 
-static entry *next_due(reread *r)
+static int64_t earlier(int64_t a_ms, int64_t b_ms)
 {
-    int64_t now_ms = clock_mono_ms(), next_ms = 0;
+    return a_ms == 0 || (b_ms != 0 && b_ms < a_ms) ? b_ms : a_ms;
+}
 
-    if (now_ms < r->wait_until_ms)
-        return NULL;
+/* NULL: none now; *ret_until_ms: when there may be one, 0: when somebody says so. */
+static entry *next_due(reread *r, int64_t *ret_until_ms)
+{
+    int64_t now_ms = clock_mono_ms();
+    bool is_away = r->away_until_ms > now_ms;
+
+    *ret_until_ms = is_away ? r->away_until_ms : 0;
     for (entry *e = r->first; e != NULL; e = e->next) {
-        if (e->is_due && e->not_before_ms <= now_ms)
+        if (e->is_due && !is_away && e->not_before_ms <= now_ms)
             return e;
-        if (e->is_due && (next_ms == 0 || e->not_before_ms < next_ms))
-            next_ms = e->not_before_ms;
+        if (e->is_due && !is_away)
+            *ret_until_ms = earlier(*ret_until_ms, e->not_before_ms);
+        *ret_until_ms = earlier(*ret_until_ms, e->forget_ms);
     }
-    r->wait_until_ms = next_ms;
     return NULL;
 }
 
-/*
- * The mutex is held.  n_marks: of before the post; more since then wants another one.  A mark that
- * cannot be removed is one post too many after the next start, and none before it.
- */
+/* The server has read by itself what it relayed.  The mutex is held, but not while it is told. */
+static void forget_told(reread *r)
+{
+    int64_t now_ms = clock_mono_ms();
+    entry *e = r->first;
+
+    while (e != NULL) {
+        memfs_error err = MEMFS_ERROR_INIT;
+        char id[IDS_MAX_LEN + 1];
+
+        if (e->forget_ms == 0 || e->forget_ms > now_ms) {
+            e = e->next;
+            continue;
+        }
+        e->forget_ms = 0;
+        memcpy(id, e->id, sizeof(id));
+        unmark(r, e, &err);
+        if (err.code != MEMFS_OK) {
+            pthread_mutex_unlock(&r->mutex);
+            tell_failed(r, id, &err);
+            pthread_mutex_lock(&r->mutex);
+        }
+        e = r->first; /* it may be gone, and others */
+    }
+}
+
+/* The mutex is held.  n_marks: of before the post; more since then wants another one. */
 static void settle(reread *r, const char *id, unsigned n_marks, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *path = file_of(r, id);
     entry *e = find(r, str_of(id));
 
     if (e == NULL)
@@ -281,10 +368,7 @@ static void settle(reread *r, const char *id, unsigned n_marks, memfs_error *err
     if (e->n_marks != n_marks)
         return;
     e->is_due = false;
-    if (fs_remove_tree(path, err) < 0)
-        return;
-    e->is_marked = false;
-    drop_if_idle(r, e);
+    unmark(r, e, err);
 }
 
 /* The mutex is held.  It comes again by itself, and those behind it meanwhile. */
@@ -315,9 +399,9 @@ static void work_at(reread *r, entry *e, int64_t *wait_ms)
     if (v == REFUSED || (v == LATER && is_first))
         tell(r, "letta_reread_refused", id, words);
     if (v == AGAIN && !r->was_told)
-        tell(r, "letta_away", id, words);
+        tell(r, "letta_server_away", id, words);
     if (v != AGAIN && r->was_told)
-        tell(r, "letta_back", id, "");
+        tell(r, "letta_server_back", id, "");
     pthread_mutex_lock(&r->mutex);
     r->was_told = v == AGAIN;
     if (v == LATER)
@@ -333,23 +417,24 @@ static void work_at(reread *r, entry *e, int64_t *wait_ms)
         }
         return;
     }
-    r->wait_until_ms = clock_mono_ms() + *wait_ms;
+    r->away_until_ms = clock_mono_ms() + *wait_ms;
     *wait_ms = *wait_ms * 2 < MAX_WAIT_MS ? *wait_ms * 2 : MAX_WAIT_MS;
 }
 
 static void *run(void *arg)
 {
-    int64_t wait_ms = FIRST_WAIT_MS;
+    int64_t wait_ms = FIRST_WAIT_MS, until_ms;
     reread *r = arg;
     entry *e;
 
     pthread_mutex_lock(&r->mutex);
     while (!r->is_stopping) {
-        e = next_due(r);
+        forget_told(r);
+        e = next_due(r, &until_ms);
         if (e != NULL)
             work_at(r, e, &wait_ms);
         else
-            wait_changed(r);
+            wait_changed(r, until_ms);
     }
     r->has_ended = true;
     pthread_cond_broadcast(&r->changed);
@@ -366,8 +451,9 @@ memfs_code reread_check_url(const char *url, memfs_error *err)
     if ((str_starts_with(s, MEMFS_STR("http://")) || str_starts_with(s, MEMFS_STR("https://"))) &&
         strpbrk(url, "@?#\\ \r\n\t\"") == NULL && strstr(url, "://")[3] != '\0')
         return MEMFS_OK;
-    return memfs_fail(err, MEMFS_EINVALID, "the address of a Letta server looks like "
-                                           "http://letta:8283; a password goes into a file");
+    return memfs_fail(err, MEMFS_EINVALID,
+                      "the address of a Letta server looks like "
+                      "http://letta:8283; a password goes into a file");
 }
 
 static void take_up(reread *r)
@@ -439,8 +525,7 @@ void reread_stop(reread *r)
         pthread_mutex_unlock(&r->mutex);
         process_end_of(r);
         pthread_mutex_lock(&r->mutex);
-        r->wait_until_ms = clock_mono_ms() + STOP_STEP_MS;
-        wait_changed(r);
+        wait_changed(r, clock_mono_ms() + STOP_STEP_MS);
     }
     pthread_mutex_unlock(&r->mutex);
     pthread_join(r->thread, NULL);

@@ -2,13 +2,14 @@
  * reread.h - making a Letta server read memories again that changed behind its back.
  *
  * An unpatched server re-reads an agent's repository after whatever is posted to its own
- * git-receive-pack route, the four bytes `0000` among it (http-api 2.4), which its proxy hands on to
- * us and we answer with 200 and nothing.  So that is posted for every agent whose main we moved in
- * the server's folder, but for moves by a push that came through the server: it re-reads after that
- * by itself.
+ * git-receive-pack route, the four bytes `0000` among it (http-api 2.4), which its proxy hands on
+ * to us and we answer with 200 and nothing.  So that is posted for every agent whose main we moved
+ * in the server's folder, but for moves by a push that came through the server: it re-reads after
+ * that by itself.
  *
  *     reread_mark      before main moves in the folder: written down, $MEMFS_HOME/letta/<agent>
- *     reread_due       after it: posted soon (written down now, if a push was being relayed then)
+ *     reread_due       after it: posted soon
+ *     reread_stays     it did not move: taken back, if nothing else wants it
  *     (posted)         the file goes, unless it was marked again meanwhile
  *
  * So nothing is forgotten by a kill; what comes meanwhile is one post; and nobody waits.  A server
@@ -42,8 +43,15 @@ void reread_stop(reread *r);
 /* All of these take NULL for r, a server whose address is not known: nothing is posted. */
 void reread_mark(reread *r, const char *agent_id);
 void reread_due(reread *r, const char *agent_id);
-/* Between these the server is about to re-read by itself: marks of that agent are left out. */
+void reread_stays(reread *r, const char *agent_id);
+/*
+ * Between these two a move is one that the server re-reads by itself, once it has relayed the
+ * report: it is marked and not posted.
+ */
 void reread_relay_begin(reread *r, memfs_str agent_id);
 void reread_relay_end(reread *r, memfs_str agent_id);
+/* After each reread_relay_end: it has the report, so the mark goes; or it has not, and it is due.
+ */
+void reread_relay_told(reread *r, memfs_str agent_id, bool is_told);
 
 #endif

@@ -10,6 +10,7 @@
 #define PAUSE_MS 1000
 #define PART 50 /* of one core's time, at most */
 #define FIRST_PLACES 1024
+#define STOP_MS 2000
 
 /*
  * A file that was replaced has another inode, one that was written another time; both in one tick
@@ -29,9 +30,9 @@ struct sweep {
     void *ctx;
     seen *at; /* open addressing, at most half full */
     size_t n, n_places;
-    pthread_mutex_t mutex; /* guards is_stopping; a leaf */
+    pthread_mutex_t mutex; /* guards what follows; a leaf */
     pthread_cond_t changed;
-    bool is_stopping;
+    bool is_stopping, has_ended;
     pthread_t thread;
 };
 
@@ -100,14 +101,20 @@ static bool look_at(const char *agent_id, const char *path, void *ctx)
     return !is_stopping(s);
 }
 
-static void pause_for(sweep *s, int64_t ms)
+/* Until *what, or ms later.  The mutex is held. */
+static void wait_for(sweep *s, const bool *what, int64_t ms)
 {
     int64_t until_ms = clock_mono_ms() + ms;
     struct timespec at = clock_at(until_ms);
 
-    pthread_mutex_lock(&s->mutex);
-    while (!s->is_stopping && clock_mono_ms() < until_ms)
+    while (!*what && clock_mono_ms() < until_ms)
         pthread_cond_timedwait(&s->changed, &s->mutex, &at);
+}
+
+static void pause_for(sweep *s, int64_t ms)
+{
+    pthread_mutex_lock(&s->mutex);
+    wait_for(s, &s->is_stopping, ms);
     pthread_mutex_unlock(&s->mutex);
 }
 
@@ -122,6 +129,10 @@ static void *run(void *arg)
         took_ms = (clock_mono_ms() - began_ms) * PART;
         pause_for(s, took_ms > PAUSE_MS ? took_ms : PAUSE_MS);
     }
+    pthread_mutex_lock(&s->mutex);
+    s->has_ended = true;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->mutex);
     return NULL;
 }
 
@@ -153,14 +164,23 @@ memfs_code sweep_start(letta_folder *folder, sweep_fn fn, void *ctx, sweep **ret
     return MEMFS_OK;
 }
 
-void sweep_stop(sweep *s)
+bool sweep_stop(sweep *s)
 {
+    bool has_ended;
+
     if (s == NULL)
-        return;
+        return true;
     pthread_mutex_lock(&s->mutex);
     s->is_stopping = true;
     pthread_cond_signal(&s->changed);
+    wait_for(s, &s->has_ended, STOP_MS);
+    has_ended = s->has_ended;
     pthread_mutex_unlock(&s->mutex);
+    if (!has_ended) {
+        pthread_detach(s->thread);
+        return false;
+    }
     pthread_join(s->thread, NULL);
     sweep_free(s);
+    return true;
 }

@@ -19,6 +19,7 @@ typedef struct sweep sweep;
 typedef void (*sweep_fn)(const char *agent_id, bool is_first, void *ctx);
 MEMFS_CHECK memfs_code sweep_start(letta_folder *folder, sweep_fn fn, void *ctx, sweep **ret,
                                    memfs_error *err);
-void sweep_stop(sweep *s); /* NULL is fine */
+/* False: it is at a look that hangs; its thread goes on, with the folder.  NULL is fine. */
+bool sweep_stop(sweep *s);
 
 #endif

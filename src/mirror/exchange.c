@@ -144,10 +144,28 @@ static void forget_failure(mirror_record *r)
     r->n_failures = r->failed_at_us = r->next_try_us = 0;
 }
 
+/*
+ * Where a Letta server's folder has an agent is found out by looking; while it cannot be seen that
+ * is a guess, and no other address.
+ */
+static void find_mark(exchange *x)
+{
+    _cleanup_(mem_freep) char *text = NULL;
+    _cleanup_(url_dispose) remote_url url = REMOTE_URL_INIT;
+    remote_target named = x->target;
+    memfs_error ignored;
+
+    if (x->config->folder != NULL &&
+        url_expand(x->config->url, x->agent_id, &text, &ignored) == MEMFS_OK &&
+        url_parse(text, &url, &ignored) == MEMFS_OK)
+        named.url = url;
+    remote_target_mark(&named, x->mark);
+}
+
 /* What was learned of another address is not true of this one. */
 static void compare_marks(exchange *x)
 {
-    remote_target_mark(&x->target, x->mark);
+    find_mark(x);
     if (strcmp(x->record.mark, x->mark) == 0)
         return;
     if (memcmp(x->record.mark, x->mark, 8) != 0)

@@ -52,6 +52,8 @@ outcome exchange_push_folder(exchange *x);
 
 /* What a look heard becomes main's, or a note says why not.  STEP_ON: there may be something to push. */
 outcome exchange_take_in(exchange *x, const probe_result *heard);
+/* A commit that no ref there names.  STEP_RACE: it, or what it needs, is not there (yet). */
+outcome exchange_take_commit(exchange *x, const memfs_oid *commit);
 /* Of an agent that nobody here knows, without a look.  STEP_RACE: a look has to say more. */
 outcome exchange_take_unseen(exchange *x);
 

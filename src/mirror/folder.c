@@ -19,9 +19,16 @@
  *     was there, and is gone             a volume that is not mounted, most likely: as with any
  *                                        folder (make.c) made anew on a person's word only
  *     main cannot be read                half-written: looked at again in a moment
+ *
+ * Before each look comes what an earlier publish left (letta_folder_each_left): a write of the
+ * server's that it met, which no ref names, is taken in by its id like any other.  One that cannot
+ * be read or fetched is waited for, LEFT_WAIT_S since it was written; then its writer has most
+ * likely died half-way, and it keeps nobody any more; it is tried again with each look.
  */
 
 #define MAX_UNREADABLE 3
+#define LEFT_WAIT_S 60
+#define LEFT_KEEP_S 3600 /* of what names no commit */
 
 static outcome look_missing(exchange *x, letta_place place, const memfs_error *err,
                             probe_result *heard)
@@ -38,15 +45,56 @@ static outcome look_missing(exchange *x, letta_place place, const memfs_error *e
     return STEP_ON;
 }
 
+typedef struct taking {
+    exchange *x;
+    outcome o;
+} taking;
+
+static bool take_left(const memfs_oid *id, int64_t age_s, void *ctx)
+{
+    taking *t = ctx;
+    exchange *x = t->x;
+    memfs_error err = MEMFS_ERROR_INIT;
+    outcome o = STEP_RACE;
+
+    if (t->o != STEP_ON)
+        return false;
+    if (oid_is_zero(id) && age_s >= LEFT_KEEP_S)
+        return true;
+    if (exchange_has(x, id, &x->ours))
+        return true;
+    if (!oid_is_zero(id))
+        o = letta_folder_check(x->config->folder, x->agent_id, &err) < 0
+                ? exchange_fail_remote(x, REMOTE_OTHER, err.msg)
+                : exchange_take_commit(x, id);
+    if (o != STEP_RACE || age_s < LEFT_WAIT_S)
+        t->o = o;
+    return o == STEP_ON;
+}
+
+/* STEP_ON: nothing is left that could be taken in. */
+static outcome take_lefts(exchange *x)
+{
+    taking t = { x, STEP_ON };
+
+    letta_folder_each_left(x->config->folder, x->agent_id, take_left, &t);
+    return t.o;
+}
+
 outcome exchange_look_folder(exchange *x, probe_result *heard)
 {
     memfs_error err = MEMFS_ERROR_INIT;
     letta_place place;
     memfs_code rc;
+    outcome o;
 
     memset(heard, 0, sizeof(*heard));
-    rc = letta_folder_tip(x->config->folder, x->agent_id, &place, &heard->main, &err);
     x->was_asked = true;
+    x->answer = REMOTE_REFS; /* what is refused of what was left is held, as main is */
+    o = take_lefts(x);
+    if (o != STEP_ON)
+        return o;
+    rc = letta_folder_tip(x->config->folder, x->agent_id, &place, &heard->main, &err);
     heard->has_main = rc == MEMFS_OK;
     heard->answer = x->answer = rc == MEMFS_OK ? REMOTE_REFS : REMOTE_NOT_FOUND;
     if (rc == MEMFS_OK && !oid_equal(&heard->main, &x->record.remote_tip) &&
@@ -62,24 +110,27 @@ outcome exchange_look_folder(exchange *x, probe_result *heard)
     return exchange_fail_remote(x, rc == MEMFS_EUNAVAIL ? REMOTE_REFUSED : REMOTE_OTHER, err.msg);
 }
 
-static void tell_moves(const exchange *x, bool is_done)
+static void tell_moves(const exchange *x, mirror_letta_step step)
 {
     const mirror_options *o = mirror_settings(x->m);
 
     if (o->letta_moves != NULL)
-        o->letta_moves(x->agent_id, is_done, o->letta_ctx);
+        o->letta_moves(x->agent_id, step, o->letta_ctx);
 }
 
 outcome exchange_push_folder(exchange *x)
 {
     memfs_error err = MEMFS_ERROR_INIT;
+    bool is_moved;
     memfs_code rc;
 
-    tell_moves(x, false);
-    rc = letta_folder_publish(x->config->folder, home_store(mirror_home(x->m)),
-                              agent_repo(x->agent), x->agent_id, &x->record.remote_tip, &x->ours,
-                              &err);
-    tell_moves(x, true);
+    if (!x->was_asked && letta_folder_has_left(x->config->folder, x->agent_id))
+        return STEP_RACE; /* it comes first */
+    tell_moves(x, MIRROR_LETTA_MOVES);
+    rc =
+        letta_folder_publish(x->config->folder, home_store(mirror_home(x->m)), agent_repo(x->agent),
+                             x->agent_id, &x->record.remote_tip, &x->ours, &is_moved, &err);
+    tell_moves(x, is_moved ? MIRROR_LETTA_MOVED : MIRROR_LETTA_STAYED);
     if (rc == MEMFS_OK)
         return STEP_DONE;
     if (rc == MEMFS_ECONFLICT)

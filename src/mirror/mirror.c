@@ -11,6 +11,7 @@
 
 /* How long a stop waits before it looks again for children that were started since. */
 #define STOP_STEP_MS 50
+#define STUCK_MS 5000 /* what was ended and does not end by then hangs */
 
 /* ---- small things for all files ---- */
 
@@ -221,12 +222,12 @@ memfs_code mirror_start(const mirror_options *options, mirror **ret, memfs_error
     return MEMFS_OK;
 }
 
-void mirror_stop(mirror *m, int64_t grace_ms)
+bool mirror_stop(mirror *m, int64_t grace_ms)
 {
     int64_t until_ms = clock_mono_ms() + grace_ms;
 
     if (m == NULL)
-        return;
+        return true;
     pthread_mutex_lock(&m->mutex);
     m->is_stopping = true;
     pthread_cond_broadcast(&m->work);
@@ -239,10 +240,15 @@ void mirror_stop(mirror *m, int64_t grace_ms)
             pthread_mutex_lock(&m->mutex);
         }
         wait_ended(m, clock_mono_ms() + STOP_STEP_MS);
+        if (clock_mono_ms() >= until_ms + STUCK_MS && m->n_running + m->n_callers > 0) {
+            pthread_mutex_unlock(&m->mutex);
+            return false;
+        }
     }
     pthread_mutex_unlock(&m->mutex);
     join(m);
     dispose(m);
+    return true;
 }
 
 void mirror_compare_all(mirror *m)
@@ -266,7 +272,7 @@ void mirror_moved(mirror *m, const char *agent_id)
 }
 
 /* The same commit told of again while we are on our way needs no second look. */
-static void hint(mirror *m, pair *p, const memfs_oid *after)
+static void hint(mirror *m, pair *p, const memfs_oid *after, bool is_in_turn)
 {
     bool is_first = (p->wants & WANT_LOOK) == 0;
 
@@ -277,7 +283,10 @@ static void hint(mirror *m, pair *p, const memfs_oid *after)
         p->hinted = *after;
     else if (!oid_equal(&p->hinted, after))
         memset(&p->hinted, 0, sizeof(p->hinted));
-    schedule_want(m, p, WANT_LOOK);
+    if (is_in_turn)
+        schedule_want_in_turn(m, p, WANT_LOOK);
+    else
+        schedule_want(m, p, WANT_LOOK);
 }
 
 /*
@@ -293,7 +302,8 @@ static bool may_hint(mirror *m, memfs_str agent_id, size_t lane, bool is_known)
     return is_known || stranger_ask(m, lane, agent_id) == STRANGER_ASK;
 }
 
-void mirror_hint(mirror *m, const char *remote, memfs_str agent_id, const memfs_oid *after)
+static void tell_moved(mirror *m, const char *remote, memfs_str agent_id, const memfs_oid *after,
+                       bool is_in_turn)
 {
     _cleanup_(mem_freep) char *id = mem_strndup(agent_id.ptr, agent_id.len);
     bool is_known;
@@ -312,9 +322,19 @@ void mirror_hint(mirror *m, const char *remote, memfs_str agent_id, const memfs_
             p = pair_need(m, agent_id, (size_t)at);
             p->is_fleeting = !is_known;
         }
-        hint(m, p, after);
+        hint(m, p, after, is_in_turn);
     }
     pthread_mutex_unlock(&m->mutex);
+}
+
+void mirror_hint(mirror *m, const char *remote, memfs_str agent_id, const memfs_oid *after)
+{
+    tell_moved(m, remote, agent_id, after, false);
+}
+
+void mirror_hint_in_turn(mirror *m, const char *remote, memfs_str agent_id, const memfs_oid *after)
+{
+    tell_moved(m, remote, agent_id, after, true);
 }
 
 /* ---- asked ---- */

@@ -38,6 +38,12 @@
 
 typedef struct mirror mirror;
 
+typedef enum mirror_letta_step {
+    MIRROR_LETTA_MOVES,
+    MIRROR_LETTA_MOVED,
+    MIRROR_LETTA_STAYED,
+} mirror_letta_step;
+
 typedef struct mirror_options {
     home *home;
     remotes *remotes;   /* given; may be empty */
@@ -48,15 +54,18 @@ typedef struct mirror_options {
                   void *ctx); /* for the log; once a minute at most for the same trouble (L5) */
     void *event_ctx;
     /*
-     * A Letta server's folder: main of an agent is about to move there, and (is_done) it has.  May
-     * be NULL; called while the pair is held, from any thread: it must not wait.
+     * A Letta server's folder: main of an agent is about to move there; then, that it has, or that
+     * it has not.  May be NULL; called while the pair is held, from any thread: it must not wait.
      */
-    void (*letta_moves)(const char *agent_id, bool is_done, void *ctx);
+    void (*letta_moves)(const char *agent_id, mirror_letta_step step, void *ctx);
     void *letta_ctx;
 } mirror_options;
 MEMFS_CHECK memfs_code mirror_start(const mirror_options *options, mirror **ret, memfs_error *err);
-/* Ends what runs (its children too) within grace_ms, then is gone. */
-void mirror_stop(mirror *m, int64_t grace_ms);
+/*
+ * Ends what runs (its children too) within grace_ms, then is gone.  False: some exchange is at a
+ * read of a folder that hangs, and seconds later still was; all of it stays, as it may go on.
+ */
+bool mirror_stop(mirror *m, int64_t grace_ms);
 /* Other remotes from now on (SIGHUP); what runs ends as it began. */
 void mirror_reload(mirror *m, remotes *given);
 bool mirror_has_remotes(const mirror *m);
@@ -80,6 +89,9 @@ void mirror_stand_by(mirror *m, bool should);
 void mirror_moved(mirror *m, const char *agent_id);
 /* A webhook says so.  after: zero if it did not say; equal to what is known: nothing is done. */
 void mirror_hint(mirror *m, const char *remote, memfs_str agent_id, const memfs_oid *after);
+/* The same of one of many, behind all that came alone or that somebody waits for. */
+void mirror_hint_in_turn(mirror *m, const char *remote, memfs_str agent_id,
+                         const memfs_oid *after);
 
 /* asked; these wait */
 /*

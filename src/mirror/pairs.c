@@ -28,6 +28,21 @@ static void list_add(pair_list *l, pair *p)
     l->last = p;
 }
 
+static void list_add_before(pair_list *l, pair *at, pair *p)
+{
+    if (at == NULL) {
+        list_add(l, p);
+        return;
+    }
+    p->before = at->before;
+    p->after = at;
+    if (at->before != NULL)
+        at->before->after = p;
+    else
+        l->first = p;
+    at->before = p;
+}
+
 static void list_remove(pair_list *l, pair *p)
 {
     if (p->before != NULL)
@@ -133,6 +148,21 @@ void pair_to_queue(mirror *m, pair *p, bool is_prompt)
     p->place = IN_QUEUE;
     p->is_prompt = is_prompt;
     list_add(is_prompt ? &l->prompt : &l->polls, p);
+    pthread_cond_signal(&m->work);
+}
+
+/* Those that somebody waits for are among themselves as they came. */
+void pair_to_front(mirror *m, pair *p)
+{
+    pair_list *l = &m->lanes[p->lane].prompt;
+    pair *at;
+
+    leave_place(m, p);
+    for (at = l->first; at != NULL && at->n_waiting > 0;)
+        at = at->after;
+    p->place = IN_QUEUE;
+    p->is_prompt = true;
+    list_add_before(l, at, p);
     pthread_cond_signal(&m->work);
 }
 

@@ -136,6 +136,7 @@ pair *pair_need(mirror *m, memfs_str id, size_t lane);
 /* From wherever it waits (not held) to another place. */
 void pair_to_heap(mirror *m, pair *p, int64_t due_ms);
 void pair_to_queue(mirror *m, pair *p, bool is_prompt);
+void pair_to_front(mirror *m, pair *p); /* somebody waits: before all that nobody waits for */
 void pair_park(mirror *m, pair *p);
 pair *pairs_first_due(mirror *m); /* NULL: the heap is empty */
 /* Out of its place: the caller holds it. */

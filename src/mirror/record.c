@@ -122,7 +122,7 @@ bool record_is_of(const remote_config *c, const char *agent_id, const mirror_rec
 
     if (r->mark[0] == '\0')
         return true;
-    if (remote_config_address(c, agent_id, &text, &ignored) == MEMFS_OK &&
+    if (url_expand(c->url, agent_id, &text, &ignored) == MEMFS_OK &&
         url_parse(text, &t.url, &ignored) == MEMFS_OK) {
         remote_target_mark(&t, mark);
         is_it = memcmp(mark, r->mark, 8) == 0;

@@ -96,14 +96,18 @@ void schedule_want_in_turn(mirror *m, pair *p, unsigned wants)
 void schedule_want(mirror *m, pair *p, unsigned wants)
 {
     bool is_urgent = (wants & (WANT_LOOK | WANT_NOW)) != 0; /* it may be there again */
+    bool is_queued;
 
     p->wants |= (uint8_t)wants;
     set_changed(p);
-    if (p->place == IS_HELD || (p->place == IN_QUEUE && p->is_prompt))
+    if (p->place == IS_HELD || m->n_threads == 0)
         return;
-    if (!is_urgent && (p->is_waiting || gate_is_closed(&m->lanes[p->lane])))
+    is_queued = p->place == IN_QUEUE && p->is_prompt;
+    if (!is_queued && !is_urgent && (p->is_waiting || gate_is_closed(&m->lanes[p->lane])))
         return;
-    if (m->n_threads > 0)
+    if ((wants & WANT_SOON) != 0)
+        pair_to_front(m, p);
+    else if (!is_queued)
         pair_to_queue(m, p, true);
 }
 

@@ -134,7 +134,8 @@ static outcome refuse_object(exchange *x, const char *ref, const memfs_oid *thei
         exchange_see(x, theirs);
     record_note(&x->record, MIRROR_NOTE_REFUSED,
                 "the remote's branch '%s' is no commit but another object (%.10s); let it name a "
-                "commit there, or delete it", short_name(ref), hex);
+                "commit there, or delete it",
+                short_name(ref), hex);
     return exchange_hold(x, MEMFS_EDENIED);
 }
 
@@ -224,7 +225,7 @@ outcome exchange_take_unseen(exchange *x)
     return o;
 }
 
-static outcome fetch_and_take(exchange *x, const memfs_oid *announced)
+static outcome fetch_and_take(exchange *x, const char *ref, const memfs_oid *announced)
 {
     _cleanup_(fetched_freep) fetched *f = NULL;
     memfs_oid theirs;
@@ -233,15 +234,23 @@ static outcome fetch_and_take(exchange *x, const memfs_oid *announced)
     if (x->record.note == MIRROR_NOTE_REFUSED && x->keep == INTAKE_MERGE &&
         (x->wants & WANT_NOW) == 0 && oid_equal(announced, &x->record.remote_tip))
         return exchange_hold(x, MEMFS_EDENIED);
-    o = fetch(x, STORE_MAIN, announced, &f, &theirs);
+    o = fetch(x, ref, announced, &f, &theirs);
     if (o == STEP_DONE)
         return STEP_RACE; /* it was there a moment ago */
     if (o != STEP_ON)
         return o;
     o = take_fetched(x, f, &theirs);
-    if (o == STEP_ON)
+    if (o == STEP_ON && strcmp(ref, STORE_MAIN) == 0)
         exchange_see(x, &theirs);
     return o;
+}
+
+outcome exchange_take_commit(exchange *x, const memfs_oid *commit)
+{
+    char hex[MEMFS_OID_HEX + 1];
+
+    oid_hex(commit, hex);
+    return fetch_and_take(x, hex, commit);
 }
 
 /* There is no main: nothing at all, or another branch that is the default there. */
@@ -362,5 +371,5 @@ outcome exchange_take_in(exchange *x, const probe_result *heard)
     /* an operator who joins both sides has it read this once */
     if (x->config->direction == REMOTE_PUSH && x->keep == INTAKE_MERGE)
         return hold_diverged(x, &heard->main);
-    return fetch_and_take(x, &heard->main);
+    return fetch_and_take(x, STORE_MAIN, &heard->main);
 }

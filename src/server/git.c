@@ -7,6 +7,7 @@
  *     agent            refs          fetch              push
  *     on a remote      is brought here first, within MEET_MS, then as known
  *     unknown          the genesis   the genesis        makes the repository
+ *     a Letta server's, not yet taken in: 503           is joined with it
  *     known, there     main          from it            onto it
  *     known, missing   503           503                503 (H4: nothing is ever made up)
  */
@@ -78,19 +79,23 @@ bool git_may_push(http_request *rq, app *a, memfs_str id)
 
 bool git_find_target(http_request *rq, app *a, git_target *ret)
 {
-    memfs_error err = MEMFS_ERROR_INIT;
+    memfs_error err = MEMFS_ERROR_INIT, unseen = MEMFS_ERROR_INIT;
     agent *known;
     memfs_str id;
-    memfs_code rc;
+    memfs_code rc, looked;
 
     if (!git_check_id(rq, &id))
         return false;
-    service_look(a, id);
+    looked = service_look(a, id, &unseen);
     rc = look_for(a, id, &known, &err);
     if (!service_admits(a, rq, id, rc != MEMFS_ENOTFOUND))
         return false;
     if (rc == MEMFS_OK)
         rc = read_tip(a, known, ret, &err);
+    if (rc == MEMFS_ENOTFOUND && looked < 0) {
+        rc = looked; /* an empty memory would be taken for its own */
+        err = unseen;
+    }
     if (rc == MEMFS_ENOTFOUND) {
         *ret = (git_target){ NULL, STORE_GENESIS };
         rc = MEMFS_OK;

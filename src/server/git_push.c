@@ -1,5 +1,6 @@
 /*
- * git_push.c - POST git-receive-pack: the commands are read here, the pack goes through sync/push.h.
+ * git_push.c - POST git-receive-pack: the commands are read here, the pack goes through
+ * sync/push.h.
  *
  * The answer comes in this order: progress and warnings on side band 2 as they come, and the report
  * on band 1 only when push_finish() has returned, with the ref durable and read back (D2).  A
@@ -140,7 +141,8 @@ static bool feed_pack(receiving *r, push *p)
     return true;
 }
 
-static void send_report(receiving *r, const char *unpack_error, const char *const *refusals)
+/* False: the client is gone. */
+static bool send_report(receiving *r, const char *unpack_error, const char *const *refusals)
 {
     _cleanup_(buf_dispose) memfs_buf report = MEMFS_BUF_INIT(128u << 10);
     _cleanup_(buf_dispose) memfs_buf packets = MEMFS_BUF_INIT(256u << 10);
@@ -153,8 +155,9 @@ static void send_report(receiving *r, const char *unpack_error, const char *cons
         buf_add_str(&packets, buf_str(&report));
     }
     begin_answer(r);
-    http_stream_write(r->rq, packets.ptr, packets.len);
+    r->is_gone = !http_stream_write(r->rq, packets.ptr, packets.len) || r->is_gone;
     http_stream_end(r->rq);
+    return !r->is_gone;
 }
 
 /* One refusal for each command that is not for main; with atomic, one for each command. */
@@ -208,8 +211,7 @@ static push_read_only read_only_rule(const http_request *rq)
 
     if (p->level != AUTH_ADMIN)
         return PUSH_READ_ONLY_MUST_NOT;
-    return p->token_id[0] == '\0' && !http_is_owner(rq) ? PUSH_READ_ONLY_WARN
-                                                        : PUSH_READ_ONLY_MAY;
+    return p->token_id[0] == '\0' && !http_is_owner(rq) ? PUSH_READ_ONLY_WARN : PUSH_READ_ONLY_MAY;
 }
 
 /* The Letta server that relays this push reads its folder when it has relayed the report. */
@@ -220,8 +222,8 @@ static void publish(receiving *r)
 
     if (service_publish(r->app, r->rq, r->agent, &err) == MEMFS_OK)
         return;
-    snprintf(line, sizeof(line),
-             "the commit is safe; the Letta server's blocks will follow (%s)", err.msg);
+    snprintf(line, sizeof(line), "the commit is safe; the Letta server's blocks will follow (%s)",
+             err.msg);
     talk(str_of(line), r);
 }
 
@@ -230,10 +232,13 @@ static void push_main(receiving *r, const char **refusals)
     _cleanup_(push_freep) push *p = NULL;
     memfs_error err = MEMFS_ERROR_INIT;
     char name[IDS_MAX_LEN + 1], email[PUSHER_BYTES];
+    char id[IDS_MAX_LEN + 1]; /* the request's own goes with its answer */
     store_identity who = { name, email, clock_wall_us() / 1000000 };
     push_verdict *verdict = &r->verdict; /* the refusals borrow from it */
+    bool is_relayed, is_told = false;
 
     name_pusher(r, name, email);
+    snprintf(id, sizeof(id), "%.*s", (int)r->agent.len, r->agent.ptr);
     if (push_begin(r->app->home, r->agent, &r->wire.commands[r->main_at], !r->wire.quiet, talk, r,
                    &p, &err) < 0) {
         http_send_error(r->rq, &err);
@@ -244,20 +249,23 @@ static void push_main(receiving *r, const char **refusals)
         end_badly(r);
         return;
     }
-    service_push_begin(r->app, r->rq, r->agent);
+    is_relayed = service_push_begin(r->app, r->rq, r->agent);
     push_finish(p, &who, verdict);
     if (verdict->moved)
         publish(r);
-    service_push_end(r->app, r->rq, r->agent);
+    if (is_relayed)
+        service_push_end(r->app, r->agent);
     if (!verdict->moved)
         refusals[r->main_at] = verdict->refusal;
     note_push(r, refusals[r->main_at], verdict->unpacked ? "" : verdict->unpack_error);
     if (verdict->must_not_report) {
         http_note(r->rq, "push main not reported");
         http_stream_cut(r->rq);
-        return;
+    } else {
+        is_told = send_report(r, verdict->unpacked ? "" : verdict->unpack_error, refusals);
     }
-    send_report(r, verdict->unpacked ? "" : verdict->unpack_error, refusals);
+    if (is_relayed)
+        service_push_told(r->app, str_of(id), is_told);
 }
 
 static void refuse_all(receiving *r, const char **refusals)
@@ -283,8 +291,8 @@ void git_receive_pack(http_request *rq, void *arg)
         receiving r = { .rq = rq, .app = arg, .head = MEMFS_BUF_INIT(GIT_WIRE_MAX_COMMAND_BYTES) };
     const char *refusals[GIT_WIRE_MAX_COMMANDS] = { NULL };
 
-    if (!git_check_type(rq, GIT_RECEIVE_PACK) || !git_check_id(rq, &r.agent) || !read_commands(&r) ||
-        !find_main(&r))
+    if (!git_check_type(rq, GIT_RECEIVE_PACK) || !git_check_id(rq, &r.agent) ||
+        !read_commands(&r) || !find_main(&r))
         return;
     refuse_others(&r, refusals);
     if (r.wire.n_commands == 0)

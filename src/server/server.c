@@ -201,17 +201,17 @@ static memfs_code start_mirror(server *s, memfs_error *err)
  * Nobody asks it any more but the home, in the mirror's own threads: a move that is not told now is
  * found by the next start.
  */
-static void stop_mirror(server *s, int64_t grace_ms)
+static bool stop_mirror(server *s, int64_t grace_ms)
 {
     mirror *m = s->app.mirror;
 
     if (m == NULL)
-        return;
+        return true;
     if (grace_ms > MIRROR_GRACE_MS)
         grace_ms = MIRROR_GRACE_MS;
     atomic_store(&s->told, NULL);
-    mirror_stop(m, grace_ms > LEAST_GRACE_MS ? grace_ms : LEAST_GRACE_MS);
     s->app.mirror = NULL;
+    return mirror_stop(m, grace_ms > LEAST_GRACE_MS ? grace_ms : LEAST_GRACE_MS);
 }
 
 memfs_code app_reload_remotes(app *self, memfs_error *err)
@@ -483,8 +483,12 @@ size_t server_stop(server *s)
         return n_cut;
     }
     background_stop(s->background);
-    service_stop(s->app.service);
-    stop_mirror(s, until_ms - clock_mono_ms());
+    is_stuck = !service_stop(s->app.service);
+    if (is_stuck || !stop_mirror(s, until_ms - clock_mono_ms())) {
+        log_event(LOG_ERROR, "letta_volume_hangs", NULL); /* its threads have all of this still */
+        process_end_all();
+        return n_cut;
+    }
     server_free(s);
     return n_cut;
 }

@@ -4,6 +4,7 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "letta/eye.h"
 #include "letta/reread.h"
 #include "letta/sweep.h"
 #include "memory/ids.h"
@@ -23,9 +24,11 @@ struct service {
     peers *peers;
     reread *reread; /* NULL: its address is not known */
     sweep *sweep;
+    eye *eye;
     home *home;
     mirror *mirror;
-    pthread_mutex_t mutex; /* guards what follows; a leaf */
+    bool is_quiet;
+    pthread_mutex_t mutex;              /* guards what follows; a leaf */
     char told[MAX_TOLD][HTTP_PEER_LEN]; /* who said what it may not */
     size_t n_told;
 };
@@ -34,7 +37,7 @@ struct service {
 
 static void log_letta(const char *event, const char *agent_id, const char *text, void *ctx)
 {
-    bool is_good = strcmp(event, "letta_back") == 0;
+    bool is_good = strcmp(event, "letta_server_back") == 0;
 
     (void)ctx;
     log_event(is_good ? LOG_INFO : LOG_WARN, event, "agent", agent_id, "text", text, NULL);
@@ -45,26 +48,31 @@ static memfs_code start_reread(service *s, const service_options *o, const char 
 {
     const reread_options options = { home, o->url, o->token_file, log_letta, NULL };
 
+    if (o->url == NULL && o->is_quiet)
+        return MEMFS_OK;
     if (o->url == NULL) {
         log_event(LOG_WARN, "letta_configured", "text",
                   "--letta-url is not given: the Letta server learns of changes that did not come "
-                  "through it with the next push that does", NULL);
+                  "through it with the next push that does",
+                  NULL);
         return MEMFS_OK;
     }
     return reread_start(&options, &s->reread, err);
 }
 
-memfs_code service_open(const service_options *o, const char *home, service **ret,
-                        memfs_error *err)
+memfs_code service_open(const service_options *o, const char *home, service **ret, memfs_error *err)
 {
     service *s = mem_alloc(sizeof(*s));
     memfs_code rc;
 
     pthread_mutex_init(&s->mutex, NULL);
+    s->is_quiet = o->is_quiet;
     s->folder = letta_folder_new(o->root);
     rc = peers_parse(o->proxies, &s->peers, err);
     if (rc < 0)
         memfs_context(err, "--letta-proxy");
+    if (rc == MEMFS_OK)
+        rc = eye_open(s->folder, &s->eye, err);
     if (rc == MEMFS_OK)
         rc = start_reread(s, o, home, err);
     if (rc < 0) {
@@ -75,19 +83,23 @@ memfs_code service_open(const service_options *o, const char *home, service **re
     return MEMFS_OK;
 }
 
-void service_stop(service *s)
+bool service_stop(service *s)
 {
+    bool has_ended;
+
     if (s == NULL)
-        return;
-    sweep_stop(s->sweep);
+        return true;
+    has_ended = sweep_stop(s->sweep);
+    has_ended = eye_close(s->eye) && has_ended;
     s->sweep = NULL;
+    s->eye = NULL;
+    return has_ended;
 }
 
 void service_close(service *s)
 {
-    if (s == NULL)
+    if (s == NULL || !service_stop(s))
         return;
-    service_stop(s);
     reread_stop(s->reread);
     peers_free(s->peers);
     letta_folder_free(s->folder);
@@ -123,28 +135,37 @@ static void on_written(const char *agent_id, bool is_first, void *ctx)
 
     if (letta_folder_tip(s->folder, agent_id, &place, &tip, &ignored) < 0)
         memset(&tip, 0, sizeof(tip));
+    else if (is_first && letta_folder_has_left(s->folder, agent_id))
+        memset(&tip, 0, sizeof(tip)); /* wherever main is, there is more */
     else if (is_first && is_ours(s, agent_id, &tip))
         return;
-    mirror_hint(s->mirror, REMOTE_LETTA, str_of(agent_id), &tip);
+    if (is_first) /* of a first round there may be thousands */
+        mirror_hint_in_turn(s->mirror, REMOTE_LETTA, str_of(agent_id), &tip);
+    else
+        mirror_hint(s->mirror, REMOTE_LETTA, str_of(agent_id), &tip);
 }
 
 memfs_code service_start(service *s, home *h, mirror *m, memfs_error *err)
 {
     s->home = h;
     s->mirror = m;
+    if (s->is_quiet)
+        return MEMFS_OK;
     return sweep_start(s->folder, on_written, s, &s->sweep, err);
 }
 
 /* ---- what moves in its folder ---- */
 
-void service_moves(const char *agent_id, bool is_done, void *arg)
+void service_moves(const char *agent_id, mirror_letta_step step, void *arg)
 {
     service *s = arg;
 
-    if (is_done)
+    if (step == MIRROR_LETTA_MOVES)
+        reread_mark(s->reread, agent_id);
+    else if (step == MIRROR_LETTA_MOVED)
         reread_due(s->reread, agent_id);
     else
-        reread_mark(s->reread, agent_id);
+        reread_stays(s->reread, agent_id);
 }
 
 /* ---- who speaks ---- */
@@ -167,8 +188,8 @@ static void tell_once(service *s, const char *peer)
 }
 
 /*
- * The proxy asks its own rules only when it reads the path as these (http-api 2.3); with any other a
- * client's header comes through as it is.  So the bytes decide, and not what they are decoded to.
+ * The proxy asks its own rules only when it reads the path as these (http-api 2.3); with any other
+ * a client's header comes through as it is.  So the bytes decide, and not what they are decoded to.
  */
 static bool is_checked_path(memfs_str path, memfs_str agent_id)
 {
@@ -207,13 +228,39 @@ bool service_vouches(service *s, const http_request *rq, memfs_str agent_id)
     return ids_is_prefixed_uuid4(org, "org");
 }
 
+/* A slow volume keeps no place from other agents, and one that hangs nobody for long. */
+static bool look(service *s, eye_look *l)
+{
+    bool is_seen;
+
+    pool_wait_begin();
+    is_seen = eye_look_at(s->eye, l);
+    pool_wait_end();
+    return is_seen;
+}
+
+static memfs_code admits(service *s, const http_request *rq, memfs_str agent_id, bool is_here,
+                         bool *ret_is_seen, memfs_error *err)
+{
+    memfs_str org = organization(rq);
+    eye_look l = { .is_here = is_here };
+
+    snprintf(l.agent_id, sizeof(l.agent_id), "%.*s", (int)agent_id.len, agent_id.ptr);
+    snprintf(l.org, sizeof(l.org), "%.*s", (int)org.len, org.ptr);
+    *ret_is_seen = look(s, &l);
+    if (!*ret_is_seen)
+        return letta_folder_admits_unseen(s->folder, agent_id, org, err);
+    *err = l.error;
+    return l.code;
+}
+
 bool service_admits(app *self, http_request *rq, memfs_str agent_id, bool is_here)
 {
     memfs_error err = MEMFS_ERROR_INIT;
+    bool is_seen;
 
     if (!service_vouches(self->service, rq, agent_id) ||
-        letta_folder_admits(self->service->folder, agent_id, organization(rq), is_here, &err) ==
-            MEMFS_OK)
+        admits(self->service, rq, agent_id, is_here, &is_seen, &err) == MEMFS_OK)
         return true;
     if (app_principal(rq)->token_id[0] != '\0') /* it decides alone, and names no organization */
         return true;
@@ -234,50 +281,63 @@ static memfs_code bring_in_step(app *self, memfs_str agent_id, int64_t budget_ms
     return rc;
 }
 
-static bool has_news(app *self, const char *agent_id)
+static memfs_code fail_hangs(memfs_error *err)
 {
-    memfs_error ignored;
-    letta_place place;
-    memfs_oid tip;
-    memfs_code rc =
-        letta_folder_tip(self->service->folder, agent_id, &place, &tip, &ignored);
-
-    if (rc == MEMFS_ECORRUPT)
-        return true; /* it is being written */
-    return rc == MEMFS_OK && !mirror_letta_is_known(self->mirror, str_of(agent_id), &tip) &&
-           !is_ours(self->service, agent_id, &tip);
+    return memfs_fail(err, MEMFS_EUNAVAIL, "the Letta server's volume does not answer");
 }
 
-void service_look(app *self, memfs_str agent_id)
+static bool is_news(app *self, const eye_look *l)
 {
-    char id[IDS_MAX_LEN + 1];
-    memfs_error err;
+    if (l->code == MEMFS_ECORRUPT)
+        return true; /* it is being written */
+    return l->code == MEMFS_OK &&
+           !mirror_letta_is_known(self->mirror, str_of(l->agent_id), &l->tip) &&
+           !is_ours(self->service, l->agent_id, &l->tip);
+}
+
+memfs_code service_look(app *self, memfs_str agent_id, memfs_error *err)
+{
+    eye_look l = { .is_here = false };
 
     if (self->service == NULL)
-        return;
-    snprintf(id, sizeof(id), "%.*s", (int)agent_id.len, agent_id.ptr);
-    if (has_news(self, id) && bring_in_step(self, agent_id, LOOK_MS, &err) < 0)
-        return; /* the mirror has said why; main as it is here is told */
+        return MEMFS_OK;
+    snprintf(l.agent_id, sizeof(l.agent_id), "%.*s", (int)agent_id.len, agent_id.ptr);
+    if (!look(self->service, &l))
+        return fail_hangs(err);
+    if (!is_news(self, &l) || bring_in_step(self, agent_id, LOOK_MS, err) == MEMFS_OK)
+        return MEMFS_OK;
+    return memfs_fail(err, MEMFS_EUNAVAIL,
+                      "the Letta server has a memory of this agent that could not be taken in yet; "
+                      "'memfs mirror status' says why");
 }
 
-void service_push_begin(app *self, const http_request *rq, memfs_str agent_id)
+bool service_push_begin(app *self, const http_request *rq, memfs_str agent_id)
 {
-    if (service_vouches(self->service, rq, agent_id))
+    bool is_relayed = service_vouches(self->service, rq, agent_id);
+
+    if (is_relayed)
         reread_relay_begin(self->service->reread, agent_id);
+    return is_relayed;
 }
 
-void service_push_end(app *self, const http_request *rq, memfs_str agent_id)
+void service_push_end(app *self, memfs_str agent_id)
 {
-    if (service_vouches(self->service, rq, agent_id))
-        reread_relay_end(self->service->reread, agent_id);
+    reread_relay_end(self->service->reread, agent_id);
+}
+
+void service_push_told(app *self, memfs_str agent_id, bool is_told)
+{
+    reread_relay_told(self->service->reread, agent_id, is_told);
 }
 
 memfs_code service_publish(app *self, const http_request *rq, memfs_str agent_id, memfs_error *err)
 {
+    bool is_seen;
+
     if (!service_vouches(self->service, rq, agent_id))
         return MEMFS_OK; /* the mirror does it, as for a change by any other door */
-    if (letta_folder_admits(self->service->folder, agent_id, organization(rq), false, err) ==
-        MEMFS_OK) /* only now: who merely asked for an agent does not say whose it will be */
+    if (admits(self->service, rq, agent_id, false, &is_seen, err) == MEMFS_OK && is_seen)
+        /* only now: who merely asked for an agent does not say whose it will be */
         (void)letta_folder_told(self->service->folder, agent_id, organization(rq));
-    return bring_in_step(self, agent_id, PUBLISH_MS, err);
+    return is_seen ? bring_in_step(self, agent_id, PUBLISH_MS, err) : fail_hangs(err);
 }

@@ -42,13 +42,6 @@ static bool is_sane_ref(const char *ref)
 
 /* ---- fetching ---- */
 
-/*
- * git takes our configuration from the environment of what it starts for a path, so that other side
- * of a fetch is told on its command line that the folder's owner may be somebody else.
- */
-#define SHARED_UPLOAD_PACK                                                                         \
-    "--upload-pack=git -c safe.directory=* -c core.alternateRefsCommand=true upload-pack"
-
 /* git leaves out what comes from a clone without its history, warns, and calls that a success. */
 static memfs_code check_taken(const transport_run *r, transport_report *ret, memfs_error *err)
 {
@@ -117,8 +110,10 @@ memfs_code transport_fetch_ref(const char *git_dir, const transport_target *t,
     const char *args[] = {
         "fetch", "--no-tags", "--no-write-fetch-head", "--no-auto-maintenance", "--no-progress",
         "--no-recurse-submodules", "--no-show-forced-updates", "--refmap=",
-        t->is_shared ? SHARED_UPLOAD_PACK : depth, t->is_shared ? depth : NULL, NULL,
+        depth, NULL,
     };
+    _cleanup_(transport_shared_end) char *shared = NULL;
+    transport_target through = *t;
     _cleanup_(transport_run_dispose) transport_run r = TRANSPORT_RUN_INIT;
     _cleanup_(mem_freep) char *refspec = mem_printf("+%s:%s", want->ref, want->incoming_ref);
     _cleanup_(mem_freep) char *with =
@@ -133,7 +128,14 @@ memfs_code transport_fetch_ref(const char *git_dir, const transport_target *t,
         return memfs_fail(err, MEMFS_EINVALID, "a fetch goes to " INCOMING " only");
     if (!is_sane_ref(want->ref) || (with != NULL && !is_sane_ref(want->with_ref)))
         return memfs_fail(err, MEMFS_EINVALID, "that is no name of a branch");
-    r.t = t;
+    if (t->is_shared) {
+        rc = transport_shared_begin(git_dir, t->url, &shared, err);
+        ret->is_empty = rc == MEMFS_ENOTFOUND;
+        if (rc < 0)
+            return memfs_context(err, "could not fetch from the remote");
+        through.url = shared;
+    }
+    r.t = &through;
     r.job = GIT_JOB_FETCH;
     r.is_throw_away = want->is_throw_away;
     rc = transport_prepare(&r, git_dir, args, refs, deadline_ms, ret, err);
@@ -229,6 +231,20 @@ static void read_listed(memfs_str left, memfs_str name, transport_refs *ret)
     }
 }
 
+/* Without git, which would read more of it than its refs. */
+static memfs_code look_at_shared(const transport_target *t, transport_refs *ret,
+                                 transport_report *report, memfs_error *err)
+{
+    memfs_code rc = store_tip_at(t->url, &ret->main, err);
+
+    *report = (transport_report){ .is_empty = rc == MEMFS_ENOTFOUND };
+    if (rc == MEMFS_OK || rc == MEMFS_ENOTFOUND)
+        return MEMFS_OK;
+    report->cause = TRANSPORT_CAUSE_OTHER;
+    snprintf(report->said, sizeof(report->said), "main there cannot be read");
+    return memfs_fail(err, MEMFS_EUNAVAIL, "could not ask the remote: %s", report->said);
+}
+
 static memfs_code look(const transport_target *t, const char *const *args, const char *const *refs,
                        int64_t deadline_ms, transport_refs *ret, transport_report *report,
                        memfs_error *err)
@@ -238,6 +254,8 @@ static memfs_code look(const transport_target *t, const char *const *args, const
     memfs_code rc;
 
     *ret = (transport_refs){ .head_ref = "" };
+    if (t->is_shared)
+        return look_at_shared(t, ret, report, err);
     r.t = t;
     r.job = GIT_JOB_LS;
     rc = transport_prepare(&r, NULL, args, refs, deadline_ms, report, err);

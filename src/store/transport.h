@@ -33,7 +33,7 @@ typedef struct transport_target {
     const char *ssh_key;         /* NULL: the user's own keys and agent (client only) */
     const char *ssh_known_hosts; /* NULL: ~/.ssh/known_hosts */
     bool may_http, may_path;
-    bool is_shared; /* a path: another program's user may own it, and that is as it should be */
+    bool is_shared; /* a path that others own and write to: of it git reads objects alone */
     const char *hook_program; /* absolute path of memfs-hook; NULL: beside the running program */
 } transport_target;
 

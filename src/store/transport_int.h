@@ -5,6 +5,7 @@
  *     transport_run.c    one run of git: environment, credential, ssh, deadline
  *     transport_reach.c  is there a way to its host
  *     transport_said.c   what a child that failed said, and why that was
+ *     transport_shared.c a folder that others write to, as git may see it
  */
 #ifndef MEMFS_STORE_TRANSPORT_INT_H
 #define MEMFS_STORE_TRANSPORT_INT_H
@@ -59,6 +60,14 @@ void transport_secrets(const transport_run *r, const char *ret[TRANSPORT_N_SECRE
 /* Overwrites and frees; NULL is fine. */
 void transport_wipe(char *text);
 MEMFS_CHECK memfs_code transport_find_git(char **ret, memfs_error *err);
+
+/*
+ * A repository inside git_dir to fetch from in the place of `repo`: its main and its objects, and
+ * nothing else of it.  ENOTFOUND: it has no main.  EUNAVAIL: it cannot be read (now).
+ */
+MEMFS_CHECK memfs_code transport_shared_begin(const char *git_dir, const char *repo, char **ret,
+                                              memfs_error *err);
+void transport_shared_end(char **view); /* it is removed; NULL is fine */
 
 /*
  * Finds the telling line among everything a failed child wrote, and what it means; secrets are

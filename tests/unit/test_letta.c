@@ -52,7 +52,12 @@ static void end(folders *k)
 
 static memfs_code publish(folders *k, const memfs_oid *expected, const memfs_oid *tip)
 {
-    return letta_folder_publish(k->folder, k->f->s, AGENT, ADA, expected, tip, &k->f->err);
+    bool is_moved;
+    memfs_code rc = letta_folder_publish(k->folder, k->f->s, AGENT, ADA, expected, tip, &is_moved,
+                                         &k->f->err);
+
+    assert_int_equal(is_moved, rc == MEMFS_OK);
+    return rc;
 }
 
 static void assert_main(folders *k, const memfs_oid *want)
@@ -148,20 +153,81 @@ static void test_F16_what_is_gone_is_not_made_up(void **state)
     end(&k);
 }
 
-static void test_what_a_kill_left_is_swept(void **state)
+typedef struct lefts {
+    memfs_oid seen[4];
+    size_t n;
+    bool is_taken;
+} lefts;
+
+static bool on_left(const memfs_oid *id, int64_t age_s, void *ctx)
 {
-    struct timespec old[2] = { { .tv_sec = time(NULL) - 7200 }, { .tv_sec = time(NULL) - 7200 } };
-    _cleanup_(mem_freep) char *stage = NULL;
+    lefts *l = ctx;
+
+    assert_true(age_s < WAIT_MS / 1000);
+    if (l->n < ARRAY_LEN(l->seen))
+        l->seen[l->n++] = *id;
+    return l->is_taken;
+}
+
+static void leave(folders *k, const char *stage, const char *name, const char *text)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/%s", stage, name);
+
+    if (!fs_exists(stage))
+        assert_int_equal(mkdir(stage, 0700), 0);
+    assert_ok(k->f, fs_write_atomic(path, str_of(text), 0644, &k->f->err));
+}
+
+static void test_H2_what_a_kill_left_stays_until_it_is_taken(void **state)
+{
+    _cleanup_(mem_freep) char *stage = NULL, *line = NULL;
+    char hex[MEMFS_OID_HEX + 1];
+    lefts l = { .n = 0 };
+    folders k;
+
+    begin(&k, *state);
+    letta_folder_told(k.folder, MEMFS_STR(ADA), MEMFS_STR(ORG));
+    assert_ok(k.f, publish(&k, &NONE, &k.first));
+    assert_false(letta_folder_has_left(k.folder, ADA));
+    stage = mem_printf("%s/repository/" ORG "/" ADA "/.memfs-0123456789ab", k.root);
+    oid_hex(&k.second, hex);
+    line = mem_printf("%s\n", hex);
+    leave(&k, stage, "before", line);
+    leave(&k, stage, "main", "");
+    assert_true(letta_folder_has_left(k.folder, ADA));
+    letta_folder_each_left(k.folder, ADA, on_left, &l);
+    assert_int_equal(l.n, 2);
+    assert_true(oid_is_zero(&l.seen[0]) && oid_equal(&l.seen[1], &k.second));
+    assert_true(fs_exists(stage));
+    assert_ok(k.f, publish(&k, &k.first, &k.second)); /* not by a publish, either */
+    assert_true(fs_exists(stage));
+    l.is_taken = true;
+    letta_folder_each_left(k.folder, ADA, on_left, &l);
+    assert_false(fs_exists(stage));
+    assert_int_equal(mkdir(stage, 0700), 0); /* it had come no further: nothing can be lost */
+    assert_true(letta_folder_has_left(k.folder, ADA));
+    assert_true(fs_exists(stage)); /* as a publish may be at it */
+    letta_folder_each_left(k.folder, ADA, on_left, &l);
+    assert_false(fs_exists(stage));
+    end(&k);
+}
+
+/* It would be read, and removed, in the place of what somebody else chose. */
+static void test_T01_a_link_beside_the_repository_is_nothing_left(void **state)
+{
+    _cleanup_(mem_freep) char *stage = NULL, *elsewhere = NULL, *kept = NULL;
     folders k;
 
     begin(&k, *state);
     letta_folder_told(k.folder, MEMFS_STR(ADA), MEMFS_STR(ORG));
     assert_ok(k.f, publish(&k, &NONE, &k.first));
     stage = mem_printf("%s/repository/" ORG "/" ADA "/.memfs-0123456789ab", k.root);
-    assert_int_equal(mkdir(stage, 0700), 0);
-    assert_int_equal(utimensat(AT_FDCWD, stage, old, 0), 0);
-    assert_ok(k.f, publish(&k, &k.first, &k.second));
-    assert_false(fs_exists(stage));
+    elsewhere = mem_printf("%s/elsewhere", k.f->home);
+    kept = mem_printf("%s/main", elsewhere);
+    leave(&k, elsewhere, "main", "x\n");
+    assert_int_equal(symlink(elsewhere, stage), 0);
+    assert_false(letta_folder_has_left(k.folder, ADA));
+    assert_true(fs_exists(kept));
     end(&k);
 }
 
@@ -224,8 +290,45 @@ static void test_S3_an_address_holds_no_password_and_is_one(void **state)
         assert_int_equal(reread_check_url(bad[i], &err), MEMFS_EINVALID);
 }
 
+static void wait_gone(const char *path)
+{
+    int64_t until_ms = clock_mono_ms() + WAIT_MS;
+
+    while (fs_exists(path) && clock_mono_ms() < until_ms)
+        clock_sleep_ms(5);
+    assert_false(fs_exists(path));
+}
+
 /* Nobody listens, so all that is owed stays written down; a stop does not wait for the network. */
 static void test_L3_marks_stay_until_they_are_posted(void **state)
+{
+    fixture *f = *state;
+    _cleanup_(mem_freep) char *mark = mem_printf("%s/letta/" ADA, f->home);
+    const reread_options o = { .home = f->home, .url = "http://127.0.0.1:9" };
+    reread *r = NULL;
+
+    assert_ok(f, reread_start(&o, &r, &f->err));
+    reread_mark(r, ADA);
+    assert_true(fs_exists(mark)); /* before anything is published */
+    reread_stays(r, ADA);
+    assert_false(fs_exists(mark)); /* nothing was */
+    reread_mark(r, ADA);
+    reread_due(r, ADA);
+    reread_mark(r, ADA);
+    reread_stays(r, ADA);
+    assert_true(fs_exists(mark)); /* that does not take away what is owed */
+    reread_stop(r);
+    assert_true(fs_exists(mark));
+    assert_ok(f, reread_start(&o, &r, &f->err));
+    reread_stop(r);
+    assert_true(fs_exists(mark));
+    reread_mark(NULL, ADA);
+    reread_due(NULL, ADA);
+    reread_stays(NULL, ADA);
+}
+
+/* What the server re-reads by itself is written down, too, until it has what it waits for (D1). */
+static void test_L3_marks_of_a_relayed_push_go_when_its_report_is_told(void **state)
 {
     fixture *f = *state;
     _cleanup_(mem_freep) char *mark = mem_printf("%s/letta/" ADA, f->home);
@@ -236,11 +339,19 @@ static void test_L3_marks_stay_until_they_are_posted(void **state)
     reread_relay_begin(r, MEMFS_STR(ADA));
     reread_mark(r, ADA);
     reread_due(r, ADA);
-    assert_false(fs_exists(mark)); /* the server re-reads by itself */
     reread_relay_end(r, MEMFS_STR(ADA));
+    assert_true(fs_exists(mark));
+    reread_relay_told(r, MEMFS_STR(ADA), true);
+    wait_gone(mark);
+
+    reread_relay_begin(r, MEMFS_STR(ADA));
     reread_mark(r, ADA);
-    assert_true(fs_exists(mark)); /* before anything is published */
     reread_due(r, ADA);
+    reread_relay_end(r, MEMFS_STR(ADA));
+    reread_relay_told(r, MEMFS_STR(ADA), false); /* it waits for nothing any more */
+    reread_relay_begin(r, MEMFS_STR(ADA));
+    reread_relay_end(r, MEMFS_STR(ADA));
+    reread_relay_told(r, MEMFS_STR(ADA), true);
     reread_stop(r);
     assert_true(fs_exists(mark));
     assert_ok(f, fs_remove_tree(mark, &f->err));
@@ -249,21 +360,10 @@ static void test_L3_marks_stay_until_they_are_posted(void **state)
     reread_relay_begin(r, MEMFS_STR(ADA));
     reread_mark(r, ADA);
     reread_relay_end(r, MEMFS_STR(ADA)); /* it reports, and only then is main there */
-    assert_false(fs_exists(mark));
-    reread_due(r, ADA);
-    assert_true(fs_exists(mark));
-    reread_relay_begin(r, MEMFS_STR(ADA)); /* does not take away what is owed */
-    reread_relay_end(r, MEMFS_STR(ADA));
-    reread_mark(r, ADA);
-    assert_true(fs_exists(mark)); /* before anything is published */
+    reread_relay_told(r, MEMFS_STR(ADA), true);
     reread_due(r, ADA);
     reread_stop(r);
     assert_true(fs_exists(mark));
-    assert_ok(f, reread_start(&o, &r, &f->err));
-    reread_stop(r);
-    assert_true(fs_exists(mark));
-    reread_mark(NULL, ADA);
-    reread_due(NULL, ADA);
 }
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
@@ -276,10 +376,12 @@ int main(void)
         TEST(test_H2_what_the_server_wrote_since_the_look_is_not_written_over),
         TEST(test_H2_a_repository_that_the_server_makes_first_stays),
         TEST(test_F16_what_is_gone_is_not_made_up),
-        TEST(test_what_a_kill_left_is_swept),
+        TEST(test_H2_what_a_kill_left_stays_until_it_is_taken),
+        TEST(test_T01_a_link_beside_the_repository_is_nothing_left),
         TEST(test_the_sweep_tells_of_what_is_new_and_what_changed),
         TEST(test_S3_an_address_holds_no_password_and_is_one),
         TEST(test_L3_marks_stay_until_they_are_posted),
+        TEST(test_L3_marks_of_a_relayed_push_go_when_its_report_is_told),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -107,6 +107,42 @@ static void hear(mirror *m, pair *p, remote_answer answer, bool was_asked)
     schedule_release(m, p);
 }
 
+/* Thousands may be queued after a start; nobody who waits for one of them waits for all (L3). */
+static void test_L3_whom_somebody_waits_for_is_before_all_others(void **state)
+{
+    side *s = *state;
+    pair *first, *waited, *also, *in_turn;
+    lane *l;
+
+    side_start(s, 1, true);
+    l = &s->m->lanes[0];
+    first = pair_need(s->m, ID_A, 0);
+    waited = pair_need(s->m, ID_B, 0);
+    also = pair_need(s->m, MEMFS_STR("agent-33333333-3333-4333-8333-333333333333"), 0);
+    in_turn = pair_need(s->m, MEMFS_STR("agent-44444444-4444-4444-8444-444444444444"), 0);
+    s->m->n_threads = 1; /* there is none: what is queued stays there */
+    schedule_want_in_turn(s->m, in_turn, WANT_LOOK);
+    schedule_want(s->m, first, WANT_PUSH);
+    schedule_want(s->m, waited, WANT_LOOK);
+    assert_ptr_equal(l->prompt.first, first);
+    assert_ptr_equal(l->prompt.last, waited);
+    waited->n_waiting++;
+    schedule_want(s->m, waited, WANT_LOOK | WANT_SOON); /* it is queued already */
+    assert_ptr_equal(l->prompt.first, waited);
+    also->n_waiting++;
+    schedule_want(s->m, also, WANT_LOOK | WANT_SOON);
+    assert_ptr_equal(l->prompt.first, waited);
+    assert_ptr_equal(waited->after, also);
+    assert_ptr_equal(also->after, first);
+    assert_null(first->after);
+    assert_ptr_equal(l->polls.first, in_turn);
+    schedule_want(s->m, in_turn, WANT_LOOK | WANT_SOON);
+    assert_ptr_equal(also->after, in_turn);
+    assert_null(l->polls.first);
+    waited->n_waiting = also->n_waiting = 0;
+    s->m->n_threads = 0;
+}
+
 static void test_one_repository_that_fails_again_and_again_closes_no_gate(void **state)
 {
     side *s = *state;
@@ -529,6 +565,7 @@ static void test_whose_a_record_is_can_be_told_without_the_credential(void **sta
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        TEST(test_L3_whom_somebody_waits_for_is_before_all_others),
         TEST(test_one_repository_that_fails_again_and_again_closes_no_gate),
         TEST(test_a_closed_gate_sends_another_scout),
         TEST(test_one_scouts_401_does_not_close_the_gate_for_good),

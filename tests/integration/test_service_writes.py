@@ -1,0 +1,182 @@
+"""What the Letta server writes at the very moment at which memfs puts its own main in its place.
+
+The server truncates and writes `main` with no lock, so its write may land in the file that memfs is
+just replacing.  strace holds memfs there; `held` is the file as the server has opened it.
+"""
+import os
+import signal
+import subprocess
+
+import pytest
+
+from lib.gitcli import GIT
+from lib.patience import wait
+from lib.server import is_ancestor
+from lib.service import (MAIN, checkout, client, in_folder, letta, letta_row, one, root,  # noqa: F401
+                         save, served)
+from lib.trace import Trace
+
+NO_EXCHANGE = "inject=renameat2:error=EINVAL"       # as on NFS
+
+
+class Replacing:
+    """memfs is stopped right after it put its main in the server's place."""
+
+    def __init__(self, s, root, agent, folder, *inject):
+        self.s, self.root, self.agent = s, root, agent
+        self.heads = os.path.join(root.repository(agent), "refs/heads")
+        self.held = str(folder / "held")
+        os.link(self.heads + "/main", self.held)
+        call = "renameat" if inject else "renameat2"
+        options = [o for name in inject for o in ("-e", name)]
+        self.trace = Trace(s.pid, folder / "trace", "-e", "trace=renameat,renameat2", "-P", self.heads,
+                           *options, "-e", f"inject={call}:signal=SIGSTOP")
+
+    def wait(self):
+        wait(lambda: any("stopped by SIGSTOP" in line for line in self.trace.lines()), "memfs stands still")
+        assert open(self.held, "rb").read() != open(self.heads + "/main", "rb").read()
+
+    def write(self, commit):
+        with open(self.held, "r+", encoding="ascii") as f:
+            f.truncate()
+            f.write(commit + "\n")
+
+    def go_on(self):
+        self.trace.detach()
+        os.kill(self.s.pid, signal.SIGCONT)
+
+
+def begin_write(root, agent, changes):
+    """The server's commit, all of it in the folder but for the ref."""
+    tip, files = root.begin(agent, changes)
+    root.write_back(agent, [(path, data) for path, data in files if path != MAIN])
+    return tip
+
+
+def push_beside(c, path, text):
+    c.write(path, text)
+    c.run("add", "-A")
+    c.run("commit", "-q", "-m", path)
+    return c.text("rev-parse", "HEAD"), subprocess.Popen(
+        [GIT, "push", "-q", "origin", "HEAD:main"], cwd=c.path, env=c.git.env, stderr=subprocess.DEVNULL)
+
+
+def stages(root, agent):
+    beside = os.path.dirname(root.repository(agent))
+    return [name for name in os.listdir(beside)
+            if name.startswith(".memfs-") and os.path.isdir(os.path.join(beside, name))]
+
+
+def wait_joined(s, root, agent, *commits):
+    repo = root.repository(agent)
+    wait(lambda: all(is_ancestor(repo, commit, MAIN) for commit in commits), "all of it is in main there")
+    wait(lambda: s.tip(agent) == root.tip(agent), "and here")
+    wait(lambda: stages(root, agent) == [], "nothing is left beside it")
+    in_folder(root, agent, "fsck", "--full", "--strict")
+
+
+@pytest.mark.parametrize("inject", [(), (NO_EXCHANGE,)], ids=["exchanged", "linked"])
+def test_H2_what_the_server_writes_into_the_main_that_is_replaced_is_taken_in(one, root, folder, inject):
+    s, a, c = one
+    theirs = begin_write(root, a, {"system/human.md": "Likes coffee.\n"})
+    at = Replacing(s, root, a, folder, *inject)
+    ours, push = push_beside(c, "b.md", "b\n")
+    at.wait()
+    at.write(theirs)
+    at.go_on()
+    assert push.wait(120) == 0
+    wait_joined(s, root, a, ours, theirs)
+    assert root.read(a) == {"system/human.md": "Likes coffee.\n", "b.md": "b\n"}
+
+
+@pytest.mark.parametrize("inject", [(), (NO_EXCHANGE,)], ids=["exchanged", "linked"])
+def test_H2_two_writes_of_the_server_around_a_swap_are_both_kept(one, root, folder, inject):
+    """One into the file that was replaced, the next into ours: nothing may be put back over it."""
+    s, a, c = one
+    first = begin_write(root, a, {"system/human.md": "Likes coffee.\n"})
+    at = Replacing(s, root, a, folder, *inject)
+    ours, push = push_beside(c, "b.md", "b\n")
+    at.wait()
+    at.write(first)
+    second = root.commit(a, {"system/more.md": "more\n"})
+    at.go_on()
+    assert push.wait(120) == 0
+    wait_joined(s, root, a, ours, first, second)
+    assert root.read(a) == {"system/human.md": "Likes coffee.\n", "b.md": "b\n", "system/more.md": "more\n"}
+
+
+def test_H2_a_write_that_has_just_begun_is_waited_for(one, root, folder):
+    """The file that was replaced is empty at first, and memfs goes on; its commit comes later."""
+    s, a, c = one
+    theirs = begin_write(root, a, {"system/human.md": "Likes coffee.\n"})
+    at = Replacing(s, root, a, folder)
+    ours, push = push_beside(c, "b.md", "b\n")
+    at.wait()
+    open(at.held, "w", encoding="ascii").close()
+    at.go_on()
+    wait(lambda: "half-written" in (letta_row(s, a)["failure"] or ""), "it was met empty")
+    at.write(theirs)
+    assert push.wait(120) == 0
+    wait_joined(s, root, a, ours, theirs)
+
+
+@pytest.mark.parametrize("inject", [(), (NO_EXCHANGE,)], ids=["exchanged", "linked"])
+def test_D1_a_kill_right_after_the_swap_loses_no_write(one, root, folder, inject):
+    s, a, c = one
+    theirs = begin_write(root, a, {"system/human.md": "Likes coffee.\n"})
+    at = Replacing(s, root, a, folder, *inject)
+    ours, push = push_beside(c, "b.md", "b\n")
+    at.wait()
+    s.kill()
+    at.trace.detach()
+    assert push.wait(120) != 0 and root.tip(a) == ours
+    at.write(theirs)                                # the server's API answers 200
+    assert stages(root, a)
+    s.start()
+    wait_joined(s, root, a, ours, theirs)           # nobody asks for it, nobody pushes
+
+
+def test_L3_a_kill_before_the_report_of_a_relayed_push_makes_the_server_re_read(one, root, letta, folder):
+    """It would have read by itself once it had relayed the report, which nobody gets now."""
+    s, a, c = one
+    wait(lambda: os.listdir(s.home + "/letta") == [], "no report is on its way")
+    at = Replacing(s, root, a, folder)
+    ours, push = push_beside(c, "b.md", "b\n")
+    at.wait()
+    assert os.listdir(s.home + "/letta") == [a]
+    s.kill()
+    at.trace.detach()
+    assert push.wait(120) != 0 and letta.of(a) == []
+    s.start()
+    wait(lambda: letta.of(a), "the post")
+    wait(lambda: os.listdir(s.home + "/letta") == [], "the mark is gone")
+    assert root.tip(a) == ours == s.tip(a)
+
+
+def test_L6_a_volume_that_takes_no_writes_costs_the_server_no_reads(one, root, letta, git, folder):
+    s, a, _ = one
+    wait(lambda: os.listdir(s.home + "/letta") == [], "no report is on its way")
+    direct = git.clone(s.git_url(a), folder / "direct")
+    n = s.log().count("event=mirror_failed")
+    with Trace(s.pid, folder / "trace", "-e", "trace=renameat", "-P",
+               root.repository(a) + "/objects/pack", "-e", "inject=renameat:error=EROFS") as trace:
+        tip = save(direct, {"b.md": "b\n"})
+        wait(lambda: s.log().count("event=mirror_failed") > n and len(trace.injected) > 2, "some attempts")
+        assert letta.of(a) == []
+    s.cli("mirror", "retry", "--agent", a, "--remote", "letta")
+    wait(lambda: letta.of(a), "the post")
+    assert root.tip(a) == tip
+
+
+def test_H2_where_nothing_can_be_kept_nothing_is_replaced(one, root, folder):
+    """A filesystem that can neither exchange two files nor link one: said, and not risked."""
+    s, a, c = one
+    before = root.tip(a)
+    with Trace(s.pid, folder / "trace", "-e", "trace=renameat2,linkat", "-e", NO_EXCHANGE,
+               "-e", "inject=linkat:error=EPERM"):
+        ours, push = push_beside(c, "b.md", "b\n")
+        assert push.wait(120) == 0
+        assert "hard links" in (letta_row(s, a)["failure"] or "")
+        assert root.tip(a) == before
+    s.cli("mirror", "retry", "--agent", a, "--remote", "letta")
+    wait_joined(s, root, a, ours)
