@@ -7,10 +7,14 @@
 #include "cache/cache_int.h"
 #include "cache/pg_db.h"
 
+#include <stdatomic.h>
+
 typedef struct pg_cache {
     cache base;
     pg_db *db;
-    memfs_buf rule; /* as last told; changed by cache_rule only */
+    memfs_buf rule; /* as last told; changed by cache_rule only, as is has_rule */
+    bool has_rule;
+    atomic_bool has_told; /* that the database has another one */
 } pg_cache;
 
 /* The parts of cache_backend that read rows, see there. */
