@@ -235,7 +235,7 @@ MIRROR = [["fleet", "hosts", "webhooks"], ["mirror", "mirror_faults", "proving_g
 
 # Those that bring a PostgreSQL of their own; and what a client sees, which must not depend on the
 # database, once more over PostgreSQL.
-POSTGRES = [["frozen_database", "postgres", "same_answers"], ["import_letta", "servers", "tables"],
+POSTGRES = [["frozen_database", "postgres", "same_answers"], ["import_letta", "servers", "servers_at_odds", "tables"],
             ["auth", "git_http", "owner", "policy", "rest", "rest_agents", "rest_blocks", "vectors"]]
 
 # Those of the client, and in the end whatever is named nowhere.

@@ -115,20 +115,36 @@ static memfs_code find_databases(const char *home_path, const char *database, co
     return rc;
 }
 
-/* The option, else $MEMFS_UPSTREAM, else memfs.upstream in the home's config; NULL: none. */
-static memfs_code read_upstream(const char *home_path, const char *given, char **ret,
-                                memfs_error *err)
+/* What was given, else the variable, else the key of the home's config; NULL: none. */
+static memfs_code read_setting(const char *home_path, const char *given, const char *variable,
+                               const char *key, char **ret, memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = mem_printf("%s/config", home_path);
     _cleanup_(gitconfig_closep) gitconfig *file = NULL;
-    const char *value = given != NULL ? given : getenv("MEMFS_UPSTREAM");
+    const char *value = given != NULL ? given : getenv(variable);
     memfs_code rc = MEMFS_OK;
 
     if (value == NULL || value[0] == '\0') {
         rc = gitconfig_open(path, &file, err);
-        value = rc == MEMFS_OK ? gitconfig_get(file, "memfs.upstream") : NULL;
+        value = rc == MEMFS_OK ? gitconfig_get(file, key) : NULL;
     }
     *ret = copy_of(value);
+    return rc;
+}
+
+/* *io: as the option says, 0: not. */
+static memfs_code read_replicas(const char *home_path, uint64_t *io, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *text = NULL;
+    memfs_code rc = MEMFS_OK;
+
+    if (*io == 0)
+        rc = read_setting(home_path, NULL, "MEMFS_REPLICAS", "memfs.replicas", &text, err);
+    if (rc == MEMFS_OK &&
+        ((text != NULL && !str_to_u64(str_of(text), MAX_REPLICAS, io)) || *io > MAX_REPLICAS))
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "--replicas ($MEMFS_REPLICAS, memfs.replicas) needs a number from 1 to %d",
+                          MAX_REPLICAS);
     return rc;
 }
 
@@ -166,7 +182,7 @@ int cmd_serve(int argc, char **argv)
     const char *home = NULL, *listen = getenv("MEMFS_LISTEN"), *remote = NULL, *token_file = NULL;
     const char *prefixes = getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES");
     const char *tls_cert = NULL, *tls_key = NULL, *database = NULL, *letta_database = NULL;
-    const char *cluster_url = getenv("MEMFS_CLUSTER_URL"), *replicas_text = getenv("MEMFS_REPLICAS");
+    const char *cluster_url = getenv("MEMFS_CLUSTER_URL");
     const char *upstream = NULL;
     uint64_t replicas = 0;
     _cleanup_(letta_options_dispose) letta_options letta_found = LETTA_OPTIONS_INIT;
@@ -239,21 +255,21 @@ int cmd_serve(int argc, char **argv)
         return cli_usage_error(&usage, "--tls-cert and --tls-key go together");
     if (token_file != NULL && access(token_file, R_OK) < 0)
         cli_talk("the token file '%s' cannot be read yet: %s", token_file, strerror(errno));
-    if ((replicas == 0 && replicas_text != NULL && replicas_text[0] != '\0' &&
-         !str_to_u64(str_of(replicas_text), UINT32_MAX, &replicas)) || replicas > MAX_REPLICAS)
-        return cli_usage_error(&usage, "--replicas needs a number from 1 to %d", MAX_REPLICAS);
     if (manager_take(&manager, &err) < 0 ||
         !take_sockets(&manager, address, &serve.port, listen != NULL, &err))
         return cli_fail(&err, NULL);
     log_set_level(is_quiet ? LOG_WARN : LOG_INFO);
     home_path = cli_home(home);
+    if (read_replicas(home_path, &replicas, &err) < 0)
+        return cli_usage_error(&usage, "%s", err.msg);
     remote_url = copy_of(remote);
     if (find_databases(home_path, database, letta_database, &database_url, &letta_url, &err) < 0)
         return cli_fail(&err, NULL);
     if (letta_options_find(home_path, &letta, &letta_found, &err) < 0 ||
         letta_options_check(&letta_found, is_behind_proxy,
                             cluster_url != NULL && cluster_url[0] != '\0', &err) < 0 ||
-        read_upstream(home_path, upstream, &upstream_url, &err) < 0)
+        read_setting(home_path, upstream, "MEMFS_UPSTREAM", "memfs.upstream", &upstream_url,
+                     &err) < 0)
         return cli_fail(&err, NULL);
     cli_hide_secrets(argc, argv);
     serve.address = address;

@@ -8,8 +8,9 @@
  *     together         where several servers share a database: heartbeat, lease of the mirror,
  *                      tokens that others made or revoked
  *     following        the same: what the others moved is fetched
- *     background       recovers what was not touched yet, then brings rows that the database was away
- *                      for, and folds packs as pushes leave them
+ *     catching up      the same: recovers what was not touched yet, then brings rows that the
+ *                      database was away for; both may wait for other servers
+ *     background       these two where there is one server; folds packs as pushes leave them
  *     mirror           its scheduler and workers (mirror.h)
  *     upstream         all that is streamed to and from a Letta server (httpc_multi.h)
  *
@@ -49,6 +50,7 @@
 #define LEAST_GRACE_MS 500 /* of the mirror, when the requests used all of theirs */
 #define MIRROR_GRACE_MS 3000 /* for a push to end; a host that hangs is not waited for */
 #define UPKEEP_PAUSE_MS 1000
+#define STOP_LOOK_MS 20
 #define TOKENS_MS 60000
 #define N_MIRROR_WORKERS 4
 #define WANTED_DESCRIPTORS 4096
@@ -60,8 +62,8 @@ struct server {
     char *remote_url, *remote_token_file;
     pthread_mutex_t reloading; /* one reload of remotes at a time: the last one asked for wins */
     bool is_transient;
-    bool has_background, has_together, has_following;
-    pthread_t background, together, following;
+    pthread_t threads[4]; /* beside the requests */
+    size_t n_threads;
     pthread_mutex_t mutex;
     pthread_cond_t changed;
     bool should_stop; /* guarded by mutex */
@@ -201,10 +203,31 @@ static void *run_following(void *arg)
     server *s = arg;
     home_follower *f = home_follower_new();
 
+    process_mark(s); /* what it waits for is ended with it (F30) */
     do
         home_follow_step(s->app.home, f, should_stop, mirror_others_move, s);
     while (pause_for(s, UPKEEP_PAUSE_MS));
     home_follower_free(f);
+    return NULL;
+}
+
+static void catch_up(server *s, bool *was_told)
+{
+    if (!atomic_load(&s->app.is_ready))
+        recover(s, was_told);
+    while (!should_stop(s) && home_catch_up_step(s->app.home))
+        ;
+}
+
+static void *run_catching_up(void *arg)
+{
+    bool was_told = false;
+    server *s = arg;
+
+    process_mark(s);
+    do
+        catch_up(s, &was_told);
+    while (pause_for(s, UPKEEP_PAUSE_MS));
     return NULL;
 }
 
@@ -214,10 +237,8 @@ static void *run_background(void *arg)
     server *s = arg;
 
     do {
-        if (!atomic_load(&s->app.is_ready))
-            recover(s, &was_told);
-        while (!should_stop(s) && home_catch_up_step(s->app.home))
-            ;
+        if (!home_is_shared(s->app.home))
+            catch_up(s, &was_told);
         if (!should_stop(s) && atomic_load(&s->app.is_ready))
             home_letta_step(s->app.home);
         while (!should_stop(s) && home_upkeep_step(s->app.home))
@@ -231,36 +252,31 @@ static void *run_background(void *arg)
 
 static memfs_code start_background(server *s, memfs_error *err)
 {
-    errno = pthread_create(&s->background, NULL, run_background, s);
-    if (errno != 0)
-        return memfs_fail_errno(err, "could not start a thread");
-    s->has_background = true;
-    if (!home_is_shared(s->app.home))
-        return MEMFS_OK;
-    errno = pthread_create(&s->together, NULL, run_together, s);
-    if (errno != 0)
-        return memfs_fail_errno(err, "could not start a thread");
-    s->has_together = true;
-    errno = pthread_create(&s->following, NULL, run_following, s);
-    if (errno != 0)
-        return memfs_fail_errno(err, "could not start a thread");
-    s->has_following = true;
+    static void *(*const runs[])(void *) = { run_background, run_together, run_following,
+                                             run_catching_up };
+    size_t n = home_is_shared(s->app.home) ? ARRAY_LEN(runs) : 1;
+
+    static_assert(ARRAY_LEN(runs) == ARRAY_LEN(s->threads), "one thread each");
+    for (; s->n_threads < n; s->n_threads++) {
+        errno = pthread_create(&s->threads[s->n_threads], NULL, runs[s->n_threads], s);
+        if (errno != 0)
+            return memfs_fail_errno(err, "could not start a thread");
+    }
     return MEMFS_OK;
 }
 
+/* Who waits for another server, or for git that does, is not waited for. */
 static void stop_background(server *s)
 {
     pthread_mutex_lock(&s->mutex);
     s->should_stop = true;
     pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->mutex);
-    if (s->has_background)
-        pthread_join(s->background, NULL);
-    if (s->has_together)
-        pthread_join(s->together, NULL);
-    if (s->has_following)
-        pthread_join(s->following, NULL);
-    s->has_background = s->has_together = s->has_following = false;
+    for (; s->n_threads > 0; s->n_threads--)
+        while (pthread_tryjoin_np(s->threads[s->n_threads - 1], NULL) != 0) {
+            process_end_of(s);
+            clock_sleep_ms(STOP_LOOK_MS);
+        }
 }
 
 /* ---- remotes ---- */
@@ -554,6 +570,17 @@ static memfs_code start_http(server *s, const server_options *options, memfs_err
     return http_start(&http, &s->http, err);
 }
 
+/* Without anybody who could keep a copy no push would ever be acknowledged. */
+static memfs_code check_replicas(server *s, unsigned n_replicas, memfs_error *err)
+{
+    if (n_replicas < 2 || s->is_transient || home_is_shared(s->app.home) ||
+        mirror_has_remotes(s->app.mirror))
+        return MEMFS_OK;
+    return memfs_fail(err, MEMFS_EINVALID,
+                      "--replicas %u needs somebody who keeps a copy: give --cluster-url and "
+                      "--database, or a remote", n_replicas);
+}
+
 static memfs_code open_gateway(server *s, const server_options *options, memfs_error *err)
 {
     if (options->upstream == NULL)
@@ -582,6 +609,8 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
         rc = open_auth(s, options, err);
     if (rc == MEMFS_OK)
         rc = start_mirror(s, err);
+    if (rc == MEMFS_OK)
+        rc = check_replicas(s, options->home.n_replicas, err);
     if (rc == MEMFS_OK && s->app.service != NULL)
         rc = service_start(s->app.service, s->app.home, s->app.mirror, err);
     if (rc == MEMFS_OK)

@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "store/merge.h"
 #include "store/rewrite.h"
 #include "sync/advance.h"
@@ -12,7 +13,8 @@
 
 #include <stdio.h>
 
-#define BRING_MS 15000 /* from a remote */
+#define BRING_MS 60000    /* from a remote */
+#define LOCK_MS 10000     /* who has it may be at a long transfer */
 #define UNREACHED_MS 2000 /* nobody asks again for what was out of reach so long ago (L3) */
 #define MAX_ROUNDS 5 /* other servers move on while we follow */
 
@@ -145,6 +147,20 @@ static memfs_code fail_out_of_reach(following *x, memfs_error *err)
                       "the newest commit of agent '%s' is on a server that does not answer", x->a->id);
 }
 
+/* From a remote, what no server gave. */
+static bool bring_head(following *x)
+{
+    const home_options *o = &x->h->options;
+    bool is_there;
+
+    if (x->f == NULL || o->bring == NULL)
+        return false;
+    pool_wait_begin();
+    is_there = o->bring(x->a->id, x->f, &x->head.tip, clock_mono_ms() + BRING_MS, o->bring_ctx);
+    pool_wait_end();
+    return is_there;
+}
+
 /*
  * *ret_given_up: the database says that its holder does not come back.  One that joined a moment ago
  * is not in our list yet.
@@ -163,9 +179,7 @@ static memfs_code fetch_head(following *x, bool *ret_given_up, memfs_error *err)
         rc = begin_fetch(x, err);
     if (rc == MEMFS_OK)
         rc = cluster_fetch(c, str_of(x->a->id), x->head.holder, x->f, &x->head.tip, &got, err);
-    if (rc < 0 && x->f != NULL && x->h->options.bring != NULL &&
-        x->h->options.bring(x->a->id, x->f, &x->head.tip, clock_mono_ms() + BRING_MS,
-                            x->h->options.bring_ctx))
+    if (rc < 0 && bring_head(x))
         rc = MEMFS_OK;
     if (rc == MEMFS_OK && !fetched_is_commit(x->f, &x->head.tip))
         rc = memfs_fail(err, MEMFS_EUNAVAIL, "another server sent something else");
@@ -376,6 +390,71 @@ memfs_code agent_follow(home *h, agent *a, bool may_revive, follow_result *ret, 
     return rc;
 }
 
+/* ---- a copy for another server ---- */
+
+/*
+ * It is main of the one that asks, which could not make it everybody's: the database is away, there
+ * or here.  So it is taken in as a push would be, where it follows what is here.
+ */
+static memfs_code take_copy(following *x, const memfs_oid *commit, bool is_away, memfs_error *err)
+{
+    bool is_behind = false, is_ahead = false;
+    memfs_oid got;
+    memfs_code rc = MEMFS_OK;
+
+    x->head.tip = *commit;
+    if (!is_here(x, commit)) {
+        rc = begin_fetch(x, err);
+        if (rc == MEMFS_OK)
+            rc = cluster_fetch(x->h->cluster, str_of(x->a->id), 0, x->f, commit, &got, err);
+    }
+    if (rc == MEMFS_OK)
+        rc = relate(x, &is_behind, &is_ahead, err);
+    if (rc == MEMFS_OK && (is_ahead || oid_equal(&x->tip, commit)))
+        return MEMFS_OK;
+    if (rc == MEMFS_OK && !is_behind)
+        return memfs_fail(err, MEMFS_EUNAVAIL, "main of agent '%s' went another way here",
+                          x->a->id);
+    if (rc == MEMFS_OK)
+        rc = move_up(x, commit, err);
+    if (rc == MEMFS_OK && is_away)
+        home_is_behind(x->h, x->a);
+    else if (rc == MEMFS_OK)
+        rc = bring_rows(x, false, err);
+    return rc == MEMFS_ECONFLICT ? MEMFS_OK : rc; /* the copy is here; the next look joins */
+}
+
+/* Not for ever, and not in a worker's place: who has it may wait for another server (L3). */
+static memfs_code lock_soon(agent *a, memfs_error *err)
+{
+    bool has_it;
+
+    pool_wait_begin();
+    has_it = agent_lock_for(a, LOCK_MS);
+    pool_wait_end();
+    return has_it ? MEMFS_OK
+                  : memfs_fail(err, MEMFS_EUNAVAIL, "the memory of agent '%s' is being fetched from "
+                                                    "another server: try again", a->id);
+}
+
+memfs_code agent_keep(home *h, agent *a, const memfs_oid *commit, memfs_error *err)
+{
+    _cleanup_(following_dispose) following x = { .h = h, .a = a, .tip = STORE_GENESIS };
+    follow_result now = { .is_away = false };
+    memfs_code rc = lock_soon(a, err);
+
+    if (rc < 0)
+        return rc;
+    rc = agent_is_fenced(a, err) ? err->code : agent_follow(h, a, false, &now, err);
+    x.exists = store_has(h->store, a->repo);
+    if (rc == MEMFS_OK && x.exists)
+        rc = store_tip(h->store, a->repo, &x.tip, err);
+    if (rc == MEMFS_OK)
+        rc = take_copy(&x, commit, now.is_away, err);
+    agent_unlock(a);
+    return rc;
+}
+
 /* ---- the answer ---- */
 
 static void note_rows(agent *a, bool are_good)
@@ -410,15 +489,18 @@ static bool has_caught_up(home *h, agent *a)
 static memfs_code follow_locked(home *h, agent *a, bool with_rows, memfs_error *err)
 {
     follow_result now = { .is_away = false };
-    memfs_code rc;
+    memfs_code rc = lock_soon(a, err);
 
-    agent_lock(a);
+    if (rc < 0)
+        return rc;
     rc = agent_is_fenced(a, err) ? err->code : agent_follow(h, a, false, &now, err);
     agent_unlock(a);
-    if (rc == MEMFS_OK && with_rows &&
-        (now.is_away || (home_waits_for(h, a) && !has_caught_up(h, a))))
+    if (rc == MEMFS_OK && with_rows && now.is_away)
         return memfs_fail(err, MEMFS_EUNAVAIL,
                           "the blocks of agent '%s' follow when the database is back", a->id);
+    if (rc == MEMFS_OK && with_rows && home_waits_for(h, a) && !has_caught_up(h, a))
+        return memfs_fail(err, MEMFS_EUNAVAIL, "the blocks of agent '%s' are not written yet",
+                          a->id);
     return rc;
 }
 
@@ -443,14 +525,17 @@ memfs_code agent_ready_shared(home *h, agent *a, bool with_rows, memfs_error *er
     return rc;
 }
 
-bool agent_catch_up_shared(home *h, agent *a)
+bool agent_catch_up_shared(home *h, agent *a, bool *ret_is_away)
 {
     follow_result now = { .is_away = false };
     memfs_error err;
-    memfs_code rc;
+    memfs_code rc = lock_soon(a, &err);
 
-    agent_lock(a);
+    *ret_is_away = false;
+    if (rc < 0)
+        return false;
     rc = agent_is_fenced(a, &err) ? MEMFS_OK : agent_follow(h, a, false, &now, &err);
     agent_unlock(a);
+    *ret_is_away = now.is_away;
     return rc == MEMFS_OK && !now.is_away && !home_waits_for(h, a);
 }

@@ -32,8 +32,9 @@ struct agent {
     size_t n_banned_kept; /* in its file `banned`, by this process; the agent lock */
     int64_t told_move; /* generation of the last move by another server that was told; its thread */
     bool is_queued;    /* for upkeep; guarded by the home's upkeep_mutex */
-    bool is_waiting;   /* for its rows (away.c); the same */
-    bool is_settled;   /* what the folders say is on the disk, as of this process; the agent lock */
+    bool is_waiting;   /* for its rows (away.c); the same, as are the next two */
+    int64_t behind_until_ms, behind_pause_ms; /* not tried before; the last pause */
+    bool is_settled; /* what the folders say is on the disk, as of this process; the agent lock */
 
     pthread_mutex_t mutex; /* guards all below; held for a few instructions only */
     bool is_held;          /* the agent lock */
