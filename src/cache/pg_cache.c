@@ -45,6 +45,7 @@ enum {
     KEY_APPLY = KEY_MOVE + 8, /* + enum apply_bits */
     KEY_BARE = KEY_APPLY + 8, /* + enum apply_bits */
     KEY_RULE_IS = KEY_BARE + 2,
+    KEY_TELL,
 };
 
 static pg_db *db_of(cache *c)
@@ -515,6 +516,29 @@ static memfs_code apply_nothing(cache *base, const cache_update *u, bool *ret_is
     return rc;
 }
 
+/* ---- telling the others ---- */
+
+static memfs_code tell_within(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+
+    pg_arg_int(&args, *(const int64_t *)ctx);
+    return pg_query(c, KEY_TELL, "SELECT pg_notify('memfs_moved', $1::text)", &args, &r, err);
+}
+
+/*
+ * After the COMMIT and not in it: transactions that notify commit one after the other, in the whole
+ * database, and ours would do so with their fsync.  What cannot be told is found by who looks.
+ */
+static void tell_others(cache *base, int64_t holder)
+{
+    memfs_error ignored;
+
+    if (holder != 0 && pg_work(db_of(base), PG_ONE, tell_within, &holder, &ignored) < 0)
+        return;
+}
+
 /* Once: it lasts until the servers agree. */
 static void tell_overruled(pg_cache *c, const memfs_error *err)
 {
@@ -534,6 +558,8 @@ static memfs_code apply(cache *base, const cache_update *u, memfs_error *err)
     next_rows(u, 0, &n, &end);
     rc = pg_work(db_of(base), u->replace_all || end < u->n_changes ? PG_WRITE : PG_ONE,
                  apply_within, &x, err);
+    if (rc == MEMFS_OK)
+        tell_others(base, u->holder);
     if (rc == MEMFS_OK && x.is_overruled)
         rc = fail_overruled(&x, err); /* of the rows; the tip has moved */
     if (rc == MEMFS_EUNAVAIL && x.is_overruled)

@@ -204,9 +204,10 @@ static void *run_following(void *arg)
     home_follower *f = home_follower_new();
 
     process_mark(s); /* what it waits for is ended with it (F30) */
-    do
+    while (!should_stop(s)) {
         home_follow_step(s->app.home, f, should_stop, mirror_others_move, s);
-    while (pause_for(s, UPKEEP_PAUSE_MS));
+        home_wait_for_moves(s->app.home, UPKEEP_PAUSE_MS);
+    }
     home_follower_free(f);
     return NULL;
 }

@@ -34,6 +34,11 @@ void home_cluster_step(home *h)
         return; /* the database is away, which its own log says */
 }
 
+bool home_wait_for_moves(home *h, int64_t timeout_ms)
+{
+    return state_moves_wait(h->state, cluster_no(h->cluster), timeout_ms);
+}
+
 bool home_has_lease(home *h)
 {
     memfs_error ignored;

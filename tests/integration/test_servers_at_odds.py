@@ -158,7 +158,7 @@ def test_D1_a_history_that_travels_for_long_reaches_the_other_server(slow):
     proxy.behave("delay", 1)
     m = Memory(one, new_agent(), timeout=60)
     m.must_push({"big.bin": noise(1500000)})
-    wait_until(lambda: own_tip(two, m.agent) == m.tip, "it is there whole", 300)
+    wait_until(lambda: own_tip(two, m.agent) == m.tip, "it is there whole", 200)
 
 
 def test_L3_F30_a_long_transfer_holds_up_no_request_and_ends_with_its_server(slow):
@@ -186,6 +186,21 @@ def test_L3_F30_a_long_transfer_holds_up_no_request_and_ends_with_its_server(slo
     proxy.mend()
     two.start()
     wait_until(lambda: two.tip(m.agent) == m.tip, "the next start fetches it")
+
+
+# -- word of moves -----------------------------------------------------------------------------------------
+
+def test_F22_each_server_listens_for_the_others_also_after_the_database_crashed(cluster):
+    one, two = cluster.servers
+    listening = lambda: cluster.sql("SELECT count(*) FROM pg_stat_activity WHERE application_name = "
+                                    "'memfs listen' AND wait_event = 'ClientRead'") == [["2"]]
+    wait_until(listening, "both listen")
+    cluster.pg.crash()
+    cluster.pg.start()
+    wait_until(listening, "and again")
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    assert cluster.tips(m.agent) == [m.tip] * 2
 
 
 # -- what fails again and again ----------------------------------------------------------------------------

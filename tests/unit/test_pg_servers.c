@@ -4,7 +4,7 @@
 #include "cache_fixture.h"
 
 #include "base/clock.h"
-#include "cache/servers.h"
+#include "cache/pg_state.h"
 
 #include <string.h>
 
@@ -165,6 +165,52 @@ static void test_moves_are_seen_by_those_that_ask_from_where_they_were(void **at
     assert_int_equal(none.holder, -1);
 }
 
+/* ---- word of moves ---- */
+
+static memfs_code end_listening(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+
+    (void)ctx;
+    return pg_exec(c, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
+                      "application_name = 'memfs listen' AND datname = current_database()", &r, err);
+}
+
+/* A second is what the others take without word; none of these waits is as short. */
+static void test_a_move_is_told_to_the_other_servers(void **at)
+{
+    fixture *f = *at;
+    pg_db *db = pg_open(f);
+    state *s = pg_state_new(db);
+
+    assert_false(state_moves_wait(s, 2, 0)); /* it listens now */
+    assert_ok(move(f, 0, 1, 1));
+    assert_true(state_moves_wait(s, 2, 60000));
+    assert_ok(move(f, 1, 2, 2));
+    assert_false(state_moves_wait(s, 2, 1000)); /* by itself */
+    assert_code(move(f, 1, 9, 1), ECONFLICT);
+    assert_false(state_moves_wait(s, 2, 1000)); /* nothing moved */
+    state_close(s);
+}
+
+static void test_F22_a_session_that_was_lost_listens_again(void **at)
+{
+    fixture *f = *at;
+    pg_db *db = pg_open(f);
+    state *s = pg_state_new(db);
+    int64_t until_ms = clock_mono_ms() + 120000;
+    bool is_told = false;
+
+    assert_false(state_moves_wait(s, 2, 0));
+    assert_ok(pg_work(pg_state_db(s), PG_ONE, end_listening, NULL, &f->err));
+    for (uint8_t n = 0; !is_told; n++) {
+        assert_true(clock_mono_ms() < until_ms);
+        assert_ok(move(f, n, n + 1, 1));
+        is_told = state_moves_wait(s, 2, 1000);
+    }
+    state_close(s);
+}
+
 /* ---- servers ---- */
 
 struct seen {
@@ -271,6 +317,8 @@ int main(void)
         OVER(test_K1_rows_of_another_rule_than_the_databases_are_not_written),
         OVER(test_H4_a_first_tip_without_rows_makes_the_agent_known),
         OVER(test_moves_are_seen_by_those_that_ask_from_where_they_were),
+        OVER(test_a_move_is_told_to_the_other_servers),
+        OVER(test_F22_a_session_that_was_lost_listens_again),
         OVER(test_a_server_keeps_its_number),
         OVER(test_L6_servers_that_share_a_database_and_one_that_does_not_refuse_each_other),
         OVER(test_one_server_has_the_lease_and_the_next_when_it_ends),
