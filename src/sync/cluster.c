@@ -17,7 +17,8 @@
 #define TRANSFER_MS 600000 /* of a whole history; git ends one that stands still for 30 s */
 #define NEWS_MS 5000       /* until every server has heard of one that joined */
 #define NEWS_PAUSE_MS 200
-#define MOVES_ROUNDS 4    /* calls of cluster_moves() that see a move that came into view late */
+#define MOVES_ROUNDS 4 /* of cluster_moves() see a move that came into view late */
+#define ROUND_MS 1000  /* calls in between see only what is newest */
 #define MAX_MOVES 1000
 #define ALIVE_MS 15000 /* seen within this: it is there */
 #define GONE_MS 600000 /* not seen for so long: its address may be somebody else's by now */
@@ -38,8 +39,9 @@ struct cluster {
     char *name, *url;
     char secret[2 * SECRET_BYTES + 1];
     atomic_int_fast64_t no;
-    int64_t seen[MOVES_ROUNDS]; /* generations up to which the last calls of cluster_moves saw; */
-    bool has_seen;              /* of its thread */
+    int64_t seen[MOVES_ROUNDS]; /* generations up to which the last rounds of cluster_moves saw; */
+    bool has_seen;              /* of its thread, as is the next */
+    int64_t round_ms;           /* when the last round was */
     pthread_mutex_t refreshing; /* what is read is put in the order of reading */
     pthread_mutex_t mutex; /* guards all below; held for a few instructions only */
     peer *peers;           /* all servers, this one too */
@@ -429,11 +431,15 @@ static memfs_code tell_move(const cache_move *m, void *ctx, memfs_error *err)
     return MEMFS_OK;
 }
 
-/* The last MOVES_ROUNDS calls are repeated: who was told knows that nothing is new of it. */
+/*
+ * What the last MOVES_ROUNDS rounds saw is repeated: who was told knows that nothing is new of it.  Not
+ * so by calls between two rounds, which word of a move brings about.
+ */
 memfs_code cluster_moves(cluster *c, cache *from, cluster_move_fn fn, void *ctx, memfs_error *err)
 {
+    bool is_round = !c->has_seen || clock_mono_ms() - c->round_ms >= ROUND_MS;
     struct telling t = { .c = c, .fn = c->has_seen ? fn : NULL, .ctx = ctx };
-    int64_t after = c->has_seen ? c->seen[0] : -1;
+    int64_t after = c->has_seen ? c->seen[is_round ? 0 : MOVES_ROUNDS - 1] : -1;
     memfs_code rc;
 
     do {
@@ -445,8 +451,11 @@ memfs_code cluster_moves(cluster *c, cache *from, cluster_move_fn fn, void *ctx,
     if (rc < 0)
         return rc;
     after = after > 0 ? after : 0; /* nothing was ever moved */
-    for (size_t i = 0; i < MOVES_ROUNDS; i++)
-        c->seen[i] = c->has_seen && i + 1 < MOVES_ROUNDS ? c->seen[i + 1] : after;
+    for (size_t i = 0; is_round && i + 1 < MOVES_ROUNDS; i++)
+        c->seen[i] = c->has_seen ? c->seen[i + 1] : after;
+    c->seen[MOVES_ROUNDS - 1] = after;
+    if (is_round)
+        c->round_ms = clock_mono_ms();
     c->has_seen = true;
     return MEMFS_OK;
 }

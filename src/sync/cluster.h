@@ -48,7 +48,7 @@ bool cluster_has_secret(cluster *c, const uint8_t *token_hash);
 bool cluster_keeps(cluster *c, memfs_str agent_id);
 /*
  * What the others moved since the last call: fn is told of each.  A move may come into view after a
- * later one, so those that were new a few calls ago are told again.  Of one thread.
+ * later one, so once a second those that were new a few seconds ago are told again.  Of one thread.
  */
 typedef void (*cluster_move_fn)(const cache_move *move, void *ctx);
 MEMFS_CHECK memfs_code cluster_moves(cluster *c, cache *from, cluster_move_fn fn, void *ctx,
