@@ -367,7 +367,7 @@ static bool may_say(const setting_row *row, setting_level level)
 static bool is_servers(const char *key)
 {
     return strcmp(key, "memfs.database") == 0 || strcmp(key, "memfs.upstream") == 0 ||
-           strncmp(key, "memfs.letta", 11) == 0;
+           strcmp(key, "memfs.replicas") == 0 || strncmp(key, "memfs.letta", 11) == 0;
 }
 
 static bool take_config_value(const char *key, const char *value, void *arg)

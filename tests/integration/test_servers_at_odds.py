@@ -123,6 +123,7 @@ def test_replicas_without_anybody_who_could_keep_a_copy_is_refused(memfs_bin, fo
         alone.start()
     alone.args = ["--remote", f"{folder}/remote/{{agentId}}.git"]
     alone.start()
+    assert b"replicas" not in alone.cli("agents", "list").stderr    # the client knows whose it is
     alone.stop()
 
 
