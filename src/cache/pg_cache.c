@@ -35,17 +35,13 @@
 
 enum {
     KEY_TIP = PG_KEYS_CACHE + 1,
-    KEY_CHECK,
     KEY_GENERATION,
-    KEY_RULE,
-    KEY_RULE_SET,
     KEY_FORGET,
     KEY_MORE,
     KEY_MOVE,                 /* + enum apply_bits */
     KEY_APPLY = KEY_MOVE + 8, /* + enum apply_bits */
     KEY_BARE = KEY_APPLY + 8, /* + enum apply_bits */
     KEY_RULE_IS = KEY_BARE + 2,
-    KEY_TELL,
 };
 
 static pg_db *db_of(cache *c)
@@ -516,29 +512,6 @@ static memfs_code apply_nothing(cache *base, const cache_update *u, bool *ret_is
     return rc;
 }
 
-/* ---- telling the others ---- */
-
-static memfs_code tell_within(pg_conn *c, void *ctx, memfs_error *err)
-{
-    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
-    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
-
-    pg_arg_int(&args, *(const int64_t *)ctx);
-    return pg_query(c, KEY_TELL, "SELECT pg_notify('memfs_moved', $1::text)", &args, &r, err);
-}
-
-/*
- * After the COMMIT and not in it: transactions that notify commit one after the other, in the whole
- * database, and ours would do so with their fsync.  What cannot be told is found by who looks.
- */
-static void tell_others(cache *base, int64_t holder)
-{
-    memfs_error ignored;
-
-    if (holder != 0 && pg_work(db_of(base), PG_ONE, tell_within, &holder, &ignored) < 0)
-        return;
-}
-
 /* Once: it lasts until the servers agree. */
 static void tell_overruled(pg_cache *c, const memfs_error *err)
 {
@@ -559,7 +532,7 @@ static memfs_code apply(cache *base, const cache_update *u, memfs_error *err)
     rc = pg_work(db_of(base), u->replace_all || end < u->n_changes ? PG_WRITE : PG_ONE,
                  apply_within, &x, err);
     if (rc == MEMFS_OK)
-        tell_others(base, u->holder);
+        pg_tell_others(base, u->holder);
     if (rc == MEMFS_OK && x.is_overruled)
         rc = fail_overruled(&x, err); /* of the rows; the tip has moved */
     if (rc == MEMFS_EUNAVAIL && x.is_overruled)
@@ -589,60 +562,6 @@ static memfs_code forget(cache *base, memfs_str agent_id, memfs_error *err)
     return pg_work(db_of(base), PG_ONE, forget_within, &agent_id, err);
 }
 
-/* ---- the rule ---- */
-
-struct ruling {
-    memfs_str rule;
-    bool has_changed;
-};
-
-#define EMPTY                                                                                      \
-    "TRUNCATE blocks; UPDATE tips SET is_empty = true WHERE NOT is_empty; "                        \
-    "UPDATE changes SET n = n + 1 WHERE part = 0"
-
-/* The lock on the row lets servers that start together agree one after the other. */
-static memfs_code rule_within(pg_conn *c, void *ctx, memfs_error *err)
-{
-    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
-    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
-    struct ruling *x = ctx;
-    bool is_new;
-    memfs_code rc;
-
-    rc = pg_query(c, KEY_RULE, "SELECT rule FROM rule FOR UPDATE", NULL, &r, err);
-    if (rc < 0)
-        return rc;
-    is_new = r.n_rows == 0 || pg_col_is_null(&r, 0, 0);
-    x->has_changed = false;
-    if (!is_new && str_equal(pg_col_str(&r, 0, 0), x->rule))
-        return MEMFS_OK;
-    rc = pg_exec(c, EMPTY, &r, err);
-    pg_arg_bytes(&args, x->rule);
-    if (rc == MEMFS_OK)
-        rc = pg_query(c, KEY_RULE_SET,
-                      "INSERT INTO rule VALUES(true, $1) ON CONFLICT(one) DO UPDATE SET rule = $1",
-                      &args, &r, err);
-    x->has_changed = rc == MEMFS_OK && !is_new;
-    return rc;
-}
-
-static memfs_code set_rule(cache *base, memfs_str rule, bool *ret_has_changed, memfs_error *err)
-{
-    memfs_buf *kept = &((pg_cache *)base)->rule;
-    struct ruling x = { rule, false };
-    memfs_code rc;
-
-    *ret_has_changed = false;
-    buf_clear(kept);
-    buf_add_str(kept, rule);
-    rc = buf_check(kept, "the rule of the block cache", err);
-    ((pg_cache *)base)->has_rule = true;
-    if (rc == MEMFS_OK)
-        rc = pg_work(db_of(base), PG_WRITE, rule_within, &x, err);
-    *ret_has_changed = x.has_changed;
-    return rc;
-}
-
 /* ---- life ---- */
 
 /* A database does not vanish as a file does: one that is away says so itself, at the next call. */
@@ -650,55 +569,6 @@ static bool is_there(cache *base)
 {
     (void)base;
     return true;
-}
-
-/* Reads every row and its place, by the table and not by an index. */
-static memfs_code check_within(pg_conn *c, void *ctx, memfs_error *err)
-{
-    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
-    memfs_code rc;
-
-    (void)ctx;
-    rc = pg_query(c, KEY_CHECK,
-                  "SELECT count(*) FROM blocks b WHERE NOT EXISTS(SELECT FROM tips t WHERE "
-                  "t.agent_no = b.agent_no) OR length(b.value) < 0 OR length(b.blob) <> 20",
-                  NULL, &r, err);
-    if (rc == MEMFS_OK && pg_col_int(&r, 0, 0) != 0)
-        return memfs_fail(err, MEMFS_ECORRUPT, "the block cache has %lld rows that are no blocks",
-                          (long long)pg_col_int(&r, 0, 0));
-    return rc;
-}
-
-static memfs_code check(cache *base, memfs_error *err)
-{
-    return pg_work(db_of(base), PG_READ, check_within, NULL, err);
-}
-
-static memfs_code reset_within(pg_conn *c, void *ctx, memfs_error *err)
-{
-    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
-
-    (void)ctx;
-    return pg_exec(c, EMPTY, &r, err);
-}
-
-static memfs_code reset(cache *base, memfs_error *err)
-{
-    return pg_work(db_of(base), PG_WRITE, reset_within, NULL, err);
-}
-
-static memfs_code scrub_within(pg_conn *c, void *ctx, memfs_error *err)
-{
-    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
-
-    (void)ctx;
-    return pg_exec(c, "VACUUM (FULL) blocks", &r, err);
-}
-
-/* The table is written anew; what the server's log and its backups keep is their keeper's. */
-static memfs_code scrub(cache *base, memfs_error *err)
-{
-    return pg_work(db_of(base), PG_ONE, scrub_within, NULL, err);
 }
 
 static void close_cache(cache *base)
@@ -712,10 +582,10 @@ static const cache_backend BACKEND = {
     .name = "postgresql",
     .is_remote = true,
     .close = close_cache,
-    .rule = set_rule,
+    .rule = pg_rule,
     .is_there = is_there,
-    .check = check,
-    .reset = reset,
+    .check = pg_check,
+    .reset = pg_reset,
     .blocks = pg_blocks,
     .count = pg_count,
     .tip = tip,
@@ -724,7 +594,7 @@ static const cache_backend BACKEND = {
     .generation = generation,
     .apply = apply,
     .forget = forget,
-    .scrub = scrub,
+    .scrub = pg_scrub,
 };
 
 cache *pg_cache_new(pg_db *db)
