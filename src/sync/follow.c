@@ -15,7 +15,7 @@
 
 #define BRING_MS 60000    /* from a remote */
 #define LOCK_MS 10000     /* who has it may be at a long transfer */
-#define UNREACHED_MS 2000 /* nobody asks again for what was out of reach so long ago (L3) */
+#define UNREACHED_MS 2000 /* at most: for what was out of reach nobody asks again as long as asking took */
 #define MAX_ROUNDS 5 /* other servers move on while we follow */
 
 typedef struct following {
@@ -111,10 +111,13 @@ static bool is_here(const following *x, const memfs_oid *commit)
            repo_has(r, commit);
 }
 
-static void set_unreached(agent *a, const memfs_oid *tip)
+/* Those who waited meanwhile do not wait once more each (L3); what failed at once may be asked again. */
+static void set_unreached(agent *a, const memfs_oid *tip, int64_t began_ms)
 {
+    int64_t now_ms = clock_mono_ms(), took_ms = now_ms - began_ms;
+
     pthread_mutex_lock(&a->mutex);
-    a->unreached_ms = clock_mono_ms();
+    a->unreached_until_ms = now_ms + (took_ms < UNREACHED_MS ? took_ms : UNREACHED_MS);
     a->unreached = *tip;
     pthread_mutex_unlock(&a->mutex);
 }
@@ -124,8 +127,7 @@ static memfs_code check_unreached(agent *a, const memfs_oid *tip, memfs_error *e
     bool is_recent;
 
     pthread_mutex_lock(&a->mutex);
-    is_recent = a->unreached_ms != 0 && clock_mono_ms() - a->unreached_ms < UNREACHED_MS &&
-                oid_equal(&a->unreached, tip);
+    is_recent = clock_mono_ms() < a->unreached_until_ms && oid_equal(&a->unreached, tip);
     pthread_mutex_unlock(&a->mutex);
     if (is_recent)
         return memfs_fail(err, MEMFS_EUNAVAIL, "the newest commit of agent '%s' is on a server that "
@@ -133,12 +135,12 @@ static memfs_code check_unreached(agent *a, const memfs_oid *tip, memfs_error *e
     return MEMFS_OK;
 }
 
-static memfs_code fail_out_of_reach(following *x, memfs_error *err)
+static memfs_code fail_out_of_reach(following *x, int64_t began_ms, memfs_error *err)
 {
     char hex[MEMFS_OID_HEX + 1];
 
     oid_hex(&x->head.tip, hex);
-    set_unreached(x->a, &x->head.tip);
+    set_unreached(x->a, &x->head.tip, began_ms);
     if (agent_alarm_is_due(x->a))
         home_alarm(x->h, x->a, "tip_out_of_reach",
                    "commit %.10s is on server %lld, and no server that answers has it: start that "
@@ -306,6 +308,7 @@ static memfs_code relate(following *x, bool *ret_behind, bool *ret_ahead, memfs_
 static memfs_code reach_head(following *x, memfs_error *err)
 {
     bool is_behind, is_ahead, is_given_up = false;
+    int64_t began_ms = clock_mono_ms();
     memfs_code rc;
 
     if (!is_here(x, &x->head.tip)) {
@@ -315,7 +318,7 @@ static memfs_code reach_head(following *x, memfs_error *err)
         if (rc == MEMFS_ENOTFOUND && x->exists && is_given_up)
             return bring_rows(x, true, err); /* all answered, and none has it */
         if (rc < 0)
-            return x->may_revive && !x->exists ? MEMFS_OK : fail_out_of_reach(x, err);
+            return x->may_revive && !x->exists ? MEMFS_OK : fail_out_of_reach(x, began_ms, err);
     }
     rc = relate(x, &is_behind, &is_ahead, err);
     if (rc < 0)
