@@ -9,6 +9,11 @@ The builds come first; then the parts of the phases are begun in the order of ph
 Each part returns its counts; one that cannot run is a failure, never a silence.  A test that needs what this
 machine lacks says "skipped" with its reason; more skips than MAX_SKIPPED fail the run.
 
+Four parts on two cores can make a test wait longer than it has patience.  A test whose only fault is that a
+state or a process did not come in time (Late of lib/patience.py, or a time limit of Python's) is run once more
+when all else has ended, with nothing beside it: what hangs, hangs again, and fails.  It is told of, and more of
+them than MAX_LATE fail the run.  Nothing else is ever tried twice.
+
 Environment: FUZZ_SECONDS (30 a target), CRASHES, POWER_CUTS, FLEET_SECONDS, SOAK scale the long suites.
 """
 import argparse
@@ -25,9 +30,11 @@ ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOGS = os.path.join(ROOT, "build-logs")
 FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "30"))
 MAX_SKIPPED = 0
+MAX_LATE = 5
 N_LANES = 4      # on two cores: many tests wait for clocks and networks
 
 print_lock = threading.Lock()
+late = []        # (test, how to run it again) of all parts; append() needs no lock
 
 
 class Counts:
@@ -80,22 +87,39 @@ def build(folder, flags, env=None, targets=()):
     return Counts(passed=1)
 
 
-def pytest(name, what, binary, extra_env=None, timeout=3000, beside=()):
+LATE = re.compile(r'(failed on (setup|teardown) with ")?'
+                  r"(lib\.patience\.Late|subprocess\.TimeoutExpired|TimeoutError|socket\.timeout)\b")
+
+
+def late_ones(suite):
+    """The ids of those tests that lacked nothing but time, and how many faults the report counts for them."""
+    faults = {}
+    for case in suite.iter("testcase"):
+        told = case.findall("failure") + case.findall("error")
+        if told:
+            faults.setdefault("%s::%s" % (case.get("file"), case.get("name")), []).extend(told)
+    only_late = [test for test, told in faults.items() if all(LATE.match(f.get("message") or "") for f in told)]
+    return only_late, sum(len(faults[test]) for test in only_late)
+
+
+def pytest_once(name, what, binary, extra_env, timeout, beside):
+    """→ (the counts, the ids of the late ones, the failures that are theirs); the report is one of the logs."""
     report = os.path.join(LOGS, name + ".xml")
     if os.path.exists(report):
         os.unlink(report)
     env = {"MEMFS_BIN": os.path.join(ROOT, binary), "PYTHONDONTWRITEBYTECODE": "1"}
     env.update(extra_env or {})
     status, text = run(name, [*beside, "/usr/bin/python3", "-m", "pytest", "-q", "-rs", "--color=no",
-                              "-p", "no:cacheprovider", "--durations=15",
-                              "--junitxml", report, *what], env, timeout)
+                              "-p", "no:cacheprovider", "--durations=15", "--rootdir", ROOT,
+                              "-o", "junit_family=xunit1", "--junitxml", report, *what], env, timeout)
     try:
         suite = xml.parse(report).getroot().find("testsuite")
         total, failed, skipped = (int(suite.get(k)) for k in ("tests", "failures", "skipped"))
         failed += int(suite.get("errors"))
+        slow, n_slow = late_ones(suite)
     except (OSError, xml.ParseError, AttributeError):
         show_tail(name, text)
-        return Counts(failed=1)
+        return Counts(failed=1), [], 0
     if status not in (0, 1) or failed or total == 0:
         show_tail(name, text, 150)
     if (status != 0 and failed == 0) or total == 0:
@@ -103,7 +127,30 @@ def pytest(name, what, binary, extra_env=None, timeout=3000, beside=()):
     for line in text.splitlines():
         if line.startswith(("SKIPPED", "measured:")):
             say("  " + line)
-    return Counts(total - failed - skipped, failed, skipped)
+    return Counts(total - failed - skipped, failed, skipped), slow, n_slow
+
+
+def pytest(name, what, binary, extra_env=None, timeout=3000, beside=()):
+    """Late ones are no failures yet: they wait for run_late()."""
+    counts, slow, n_slow = pytest_once(name, what, binary, extra_env, timeout, beside)
+    for test in slow:
+        again = "%s-late-%d" % (name, len(late) + 1)
+        late.append((test, lambda t=test, n=again: pytest_once(n, [t], binary, extra_env, timeout, beside)[0]))
+    counts.failed -= n_slow
+    return counts
+
+
+def run_late():
+    """The late tests of all parts, one after the other; returns their counts."""
+    counts = Counts()
+    for test, again in late[:MAX_LATE]:
+        one = again()
+        say("  late beside others, %s alone: %s" % ("fails" if one.failed else "passes", test))
+        counts.add(one)
+    if len(late) > MAX_LATE:
+        say("%d tests were late, %d may be" % (len(late), MAX_LATE))
+        counts.failed += len(late) - MAX_LATE
+    return counts
 
 
 # ---- phases
@@ -356,6 +403,7 @@ def main():
     total = run_all([("build", [phase_build])])
     if total.failed == 0:
         total.add(run_all([p for p in phases() if not args.only or p[0] in args.only]))
+        total.add(run_late())
     if total.skipped > MAX_SKIPPED:
         say("%d tests were skipped, %d are allowed" % (total.skipped, MAX_SKIPPED))
         total.failed += 1

@@ -1,9 +1,11 @@
 /*
  * mirror_int.h - what the files of the mirror share.  Nobody else includes it.
  *
- *     mirror.c      life cycle, what is told and asked from outside
+ *     mirror.c      life cycle, what is told from outside, one pair that is asked for
+ *     agent_sync.c  all remotes of one agent that is asked for
  *     pairs.c       the table of pairs (agent x remote), where each waits, who holds it
  *     schedule.c    the scheduler thread and the workers: when which pair is exchanged
+ *     compare.c     after a start: which pairs are not in step
  *     strangers.c   ids that nobody here knows, however many are asked for
  *     gate.c        a host that is away, a token that is refused: one pair asks for all
  *     pairs.h       the inside of struct mirror, for these and status.c

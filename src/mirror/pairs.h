@@ -200,10 +200,20 @@ MEMFS_CHECK memfs_code mirror_end(mirror *m, ticket *t, const char *remote, int6
                                   exchange_result *ret, memfs_error *err);
 void mirror_give_up(mirror *m, ticket *t);
 
+/* ---- compare.c ---- */
+
+/*
+ * Wants a push of every pair that is not known to have main; what is recorded of it holds again.  By the
+ * scheduler's thread, and, as an exception, with the mutex not held: it reads the state and refs.
+ */
+void compare_all(mirror *m);
+
 /* ---- schedule.c ---- */
 
 void *schedule_thread(void *mirror);
 void *schedule_work(void *mirror);
+/* What is due by now leaves the heap. */
+void schedule_due(mirror *m);
 /* When it is asked next, as a poll. */
 int64_t schedule_interval_ms(const mirror *m, const pair *p);
 /* Something is wanted of a pair: where it goes now. */

@@ -1,8 +1,9 @@
 /*
  * http_int.h - the inside of http.h, shared by the http_*.c files only.
  *
- * http.c talks to libmicrohttpd; http_request.c is what handlers call; http_conn.c is the table of
- * connections and the clocks over it; the rest (route, guard, pipe, gzip) is pure.
+ * http.c talks to libmicrohttpd; http_server.c starts and ends it all; http_request.c is what
+ * handlers call; http_conn.c is the table of connections and the clocks over it; the rest (route,
+ * guard, pipe, gzip) is pure.
  *
  * A request is counted: the event thread holds one reference from its first line to its completion,
  * the worker one while its handler runs.  Either may end first.
@@ -280,6 +281,19 @@ struct http_request {
     char *gunzip_in; /* compressed bytes not yet used */
     memfs_str gunzip_left;
 };
+
+/* ---- http.c ---- */
+
+/*
+ * Serves what comes in on fd, a socket that listens, on n_threads event threads of its own; f lies in
+ * s, and its is_owner is set.  fd is given, also when this fails (EUNAVAIL).
+ */
+MEMFS_CHECK memfs_code http_front_start(http_server *s, http_front *f, int fd, size_t n_threads,
+                                        memfs_error *err);
+/* When no request is aside any more.  One that never started is fine. */
+void http_front_stop(http_front *f);
+/* Is the library the one whose parser http_guard_is_exact() was tested with? */
+bool http_library_is_known(void);
 
 http_request *http_request_new(http_server *s, http_front *f, const char *raw);
 void http_request_ref(http_request *rq);

@@ -5,12 +5,7 @@
  *     event threads    http.c
  *     workers          http.c's pools: handlers that wait for git or the disk
  *     reaper           http_conn.c
- *     together         where several servers share a database: heartbeat, lease of the mirror,
- *                      tokens that others made or revoked
- *     following        the same: what the others moved is fetched
- *     catching up      the same: recovers what was not touched yet, then brings rows that the
- *                      database was away for; both may wait for other servers
- *     background       these two where there is one server; folds packs as pushes leave them
+ *     background, together, following    background.h
  *     mirror           its scheduler and workers (mirror.h)
  *     upstream         all that is streamed to and from a Letta server (httpc_multi.h)
  *
@@ -26,34 +21,26 @@
 #include "base/log.h"
 #include "base/mem.h"
 #include "base/process.h"
-#include "cache/servers.h"
 #include "server/app.h"
+#include "server/background.h"
 #include "server/gateway.h"
 #include "server/service.h"
 #include "server/webhooks.h"
 
 #include <arpa/inet.h>
 #include <assert.h>
-#include <errno.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
-#include <sys/stat.h>
 
 #define GRACE_MS 20000 /* and 5 s for what was cut off: 25 s in all (F30) */
 #define RELAY_GRACE_MS 2000
 #define ALL_GRACE_MS 25000
 #define LEAST_GRACE_MS 500 /* of the mirror, when the requests used all of theirs */
 #define MIRROR_GRACE_MS 3000 /* for a push to end; a host that hangs is not waited for */
-#define UPKEEP_PAUSE_MS 1000
-#define STOP_LOOK_MS 20
-#define TOKENS_MS 60000
 #define N_MIRROR_WORKERS 4
-#define WANTED_DESCRIPTORS 4096
 
 struct server {
     app app;
@@ -62,12 +49,8 @@ struct server {
     char *remote_url, *remote_token_file;
     pthread_mutex_t reloading; /* one reload of remotes at a time: the last one asked for wins */
     bool is_transient;
-    pthread_t threads[4]; /* beside the requests */
-    size_t n_threads;
-    pthread_mutex_t mutex;
-    pthread_cond_t changed;
-    bool should_stop; /* guarded by mutex */
-    pthread_mutex_t refreshing;
+    background *background; /* NULL: none */
+    pthread_mutex_t refreshing; /* guards http while the background, which looks at it, may run */
 };
 
 /* ---- beside the requests ---- */
@@ -96,33 +79,6 @@ static void log_alarm(const char *event, const char *agent_id, const char *text,
     log_event(level_of_alarm(event), event, "agent", agent_id, "text", text, NULL);
 }
 
-static bool should_stop(void *ctx)
-{
-    server *s = ctx;
-    bool stop;
-
-    pthread_mutex_lock(&s->mutex);
-    stop = s->should_stop;
-    pthread_mutex_unlock(&s->mutex);
-    return stop;
-}
-
-/* False: it is time to stop. */
-static bool pause_for(server *s, int64_t ms)
-{
-    struct timespec until;
-    bool stop;
-
-    clock_gettime(CLOCK_MONOTONIC, &until);
-    until.tv_sec += ms / 1000;
-    pthread_mutex_lock(&s->mutex);
-    if (!s->should_stop)
-        pthread_cond_timedwait(&s->changed, &s->mutex, &until);
-    stop = s->should_stop;
-    pthread_mutex_unlock(&s->mutex);
-    return !stop;
-}
-
 /* The background looks every second, SIGHUP asks. */
 static void refresh_tls(server *s, bool is_asked)
 {
@@ -130,6 +86,11 @@ static void refresh_tls(server *s, bool is_asked)
     if (s->http != NULL)
         http_refresh_tls(s->http, is_asked);
     pthread_mutex_unlock(&s->refreshing);
+}
+
+static void look_at_tls(void *ctx)
+{
+    refresh_tls(ctx, false);
 }
 
 /* The front is ended before the background, which must not meet it half gone. */
@@ -142,142 +103,6 @@ static http_server *take_http(server *s)
     s->http = NULL;
     pthread_mutex_unlock(&s->refreshing);
     return taken;
-}
-
-/* While the database is away it is tried again every second, and told once. */
-static void recover(server *s, bool *was_told)
-{
-    memfs_error err = MEMFS_ERROR_INIT;
-    int64_t began_ms = clock_mono_ms();
-    char agents[24], ms[24];
-    size_t n = 0;
-
-    if (home_recover_all(s->app.home, should_stop, s, &n, &err) < 0) {
-        if (!*was_told)
-            log_event(LOG_ERROR, "recovery_failed", "reason", err.msg, NULL);
-        *was_told = true;
-        return;
-    }
-    if (should_stop(s))
-        return;
-    snprintf(agents, sizeof(agents), "%zu", n);
-    snprintf(ms, sizeof(ms), "%lld", (long long)(clock_mono_ms() - began_ms));
-    log_event(LOG_INFO, "recovered", "agents", agents, "ms", ms, NULL);
-    atomic_store(&s->app.is_ready, true);
-    mirror_compare_all(s->app.mirror);
-}
-
-/* ---- what is done because there are other servers ---- */
-
-static void mirror_others_move(const char *agent_id, void *ctx)
-{
-    mirror_moved(((server *)ctx)->app.mirror, agent_id);
-}
-
-/*
- * Heartbeat, lease, tokens that were made or revoked elsewhere; nothing here waits for another server.
- * A token is read within a second or two in any case, and within TOKENS_MS whatever happens.
- */
-static void *run_together(void *arg)
-{
-    int64_t tokens_mark = -1, mark = -1, read_ms = 0;
-    memfs_error err;
-    server *s = arg;
-
-    do {
-        home_cluster_step(s->app.home);
-        mirror_stand_by(s->app.mirror, !home_has_lease(s->app.home));
-        if ((state_tokens_mark(home_state(s->app.home), &mark, &err) == MEMFS_OK &&
-             mark != tokens_mark) || clock_mono_ms() - read_ms > TOKENS_MS) {
-            if (auth_reload(s->app.auth, &err) == MEMFS_OK)
-                tokens_mark = mark;
-            read_ms = clock_mono_ms();
-        }
-    } while (pause_for(s, UPKEEP_PAUSE_MS));
-    return NULL;
-}
-
-/* A thread of its own: a server that hangs holds each fetch up for as long as one may take. */
-static void *run_following(void *arg)
-{
-    server *s = arg;
-    home_follower *f = home_follower_new();
-
-    process_mark(s); /* what it waits for is ended with it (F30) */
-    while (!should_stop(s)) {
-        home_follow_step(s->app.home, f, should_stop, mirror_others_move, s);
-        home_wait_for_moves(s->app.home, UPKEEP_PAUSE_MS);
-    }
-    home_follower_free(f);
-    return NULL;
-}
-
-static void catch_up(server *s, bool *was_told)
-{
-    if (!atomic_load(&s->app.is_ready))
-        recover(s, was_told);
-    while (!should_stop(s) && home_catch_up_step(s->app.home))
-        ;
-}
-
-static void *run_catching_up(void *arg)
-{
-    bool was_told = false;
-    server *s = arg;
-
-    process_mark(s);
-    do
-        catch_up(s, &was_told);
-    while (pause_for(s, UPKEEP_PAUSE_MS));
-    return NULL;
-}
-
-static void *run_background(void *arg)
-{
-    bool was_told = false;
-    server *s = arg;
-
-    do {
-        if (!home_is_shared(s->app.home))
-            catch_up(s, &was_told);
-        if (!should_stop(s) && atomic_load(&s->app.is_ready))
-            home_letta_step(s->app.home);
-        while (!should_stop(s) && home_upkeep_step(s->app.home))
-            ;
-        auth_tell_failures(s->app.auth, clock_mono_ms());
-        process_reap_orphans();
-        refresh_tls(s, false);
-    } while (pause_for(s, UPKEEP_PAUSE_MS));
-    return NULL;
-}
-
-static memfs_code start_background(server *s, memfs_error *err)
-{
-    static void *(*const runs[])(void *) = { run_background, run_together, run_following,
-                                             run_catching_up };
-    size_t n = home_is_shared(s->app.home) ? ARRAY_LEN(runs) : 1;
-
-    static_assert(ARRAY_LEN(runs) == ARRAY_LEN(s->threads), "one thread each");
-    for (; s->n_threads < n; s->n_threads++) {
-        errno = pthread_create(&s->threads[s->n_threads], NULL, runs[s->n_threads], s);
-        if (errno != 0)
-            return memfs_fail_errno(err, "could not start a thread");
-    }
-    return MEMFS_OK;
-}
-
-/* Who waits for another server, or for git that does, is not waited for. */
-static void stop_background(server *s)
-{
-    pthread_mutex_lock(&s->mutex);
-    s->should_stop = true;
-    pthread_cond_broadcast(&s->changed);
-    pthread_mutex_unlock(&s->mutex);
-    for (; s->n_threads > 0; s->n_threads--)
-        while (pthread_tryjoin_np(s->threads[s->n_threads - 1], NULL) != 0) {
-            process_end_of(s);
-            clock_sleep_ms(STOP_LOOK_MS);
-        }
 }
 
 /* ---- remotes ---- */
@@ -486,7 +311,6 @@ static memfs_code open_auth(server *s, const server_options *options, memfs_erro
 static server *server_new(const server_options *options)
 {
     server *s = mem_alloc(sizeof(*s));
-    pthread_condattr_t attr;
 
     s->is_transient = options->is_transient;
     s->remote_url = options->remote_url != NULL ? mem_strdup(options->remote_url) : NULL;
@@ -497,13 +321,8 @@ static server *server_new(const server_options *options)
     s->app.started_at_us = clock_wall_us();
     s->app.webhooks = webhooks_new(options->home.path);
     atomic_init(&s->app.is_ready, false);
-    pthread_mutex_init(&s->mutex, NULL);
     pthread_mutex_init(&s->reloading, NULL);
     pthread_mutex_init(&s->refreshing, NULL);
-    pthread_condattr_init(&attr);
-    pthread_condattr_setclock(&attr, CLOCK_MONOTONIC);
-    pthread_cond_init(&s->changed, &attr);
-    pthread_condattr_destroy(&attr);
     return s;
 }
 
@@ -514,8 +333,6 @@ static void server_free(server *s)
     auth_close(s->app.auth);
     webhooks_free(s->app.webhooks);
     home_close(s->app.home);
-    pthread_cond_destroy(&s->changed);
-    pthread_mutex_destroy(&s->mutex);
     pthread_mutex_destroy(&s->reloading);
     free(s->remote_url);
     free(s->remote_token_file);
@@ -617,7 +434,7 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
     if (rc == MEMFS_OK)
         rc = start_http(s, options, err);
     if (rc == MEMFS_OK && !s->is_transient)
-        rc = start_background(s, err);
+        rc = background_start(&s->app, look_at_tls, s, &s->background, err);
     return rc;
 }
 
@@ -631,7 +448,6 @@ memfs_code server_start(const server_options *options, server **ret, memfs_error
         gateway_stop(s->app.gateway);
         if (s->http != NULL)
             http_stop(s->http, 0, NULL);
-        stop_background(s); /* of two threads one may have begun */
         service_stop(s->app.service);
         stop_mirror(s, 0);
         server_free(s);
@@ -674,116 +490,21 @@ size_t server_stop(server *s)
         process_end_all();
         return n_cut;
     }
-    stop_background(s);
+    background_stop(s->background);
     service_stop(s->app.service);
     stop_mirror(s, until_ms - clock_mono_ms());
     server_free(s);
     return n_cut;
 }
 
-/* ---- the whole life of a server process ---- */
-
-/*
- * Files that we make are ours alone, and so is our memory (T30).  LeakSanitizer reads its own
- * process like a debugger would, so a build with it stays readable.
- */
-static void close_to_others(void)
-{
-    umask(077);
-#ifndef __SANITIZE_ADDRESS__
-    prctl(PR_SET_DUMPABLE, 0);
-#endif
-}
-
-/* A thousand connections, and what git and the databases need beside them (F07). */
-static void raise_descriptor_limit(void)
-{
-    struct rlimit limit;
-
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= WANTED_DESCRIPTORS)
-        return;
-    limit.rlim_cur = limit.rlim_max < WANTED_DESCRIPTORS ? limit.rlim_max : WANTED_DESCRIPTORS;
-    setrlimit(RLIMIT_NOFILE, &limit); /* with fewer, accept() fails a little earlier, that is all */
-}
-
-static void stop_signals(sigset_t *set)
-{
-    sigemptyset(set);
-    sigaddset(set, SIGTERM);
-    sigaddset(set, SIGINT);
-}
-
-/* What the service manager did not get it may punish (TimeoutStartSec=): the log says why. */
-static void tell_unheard(memfs_code rc, const memfs_error *err)
-{
-    if (rc < 0)
-        log_event(LOG_WARN, "notify_failed", "reason", err->msg, NULL);
-}
-
-static void tell_ready(const server *s, const manager *m)
-{
-    memfs_error err = MEMFS_ERROR_INIT;
-    char status[48];
-
-    snprintf(status, sizeof(status), "serving on port %u", (unsigned)server_port(s));
-    tell_unheard(manager_ready(m, status, &err), &err);
-}
-
-/* SIGHUP: what lies beside the memories is read anew, and connections stay (F30). */
-static void reload(server *s, const manager *m)
+void server_reload(server *s)
 {
     memfs_error err = MEMFS_ERROR_INIT;
 
-    tell_unheard(manager_reloading(m, &err), &err);
     if (auth_reload(s->app.auth, &err) < 0)
         log_event(LOG_ERROR, "reload_failed", "what", "tokens", "reason", err.msg, NULL);
     refresh_tls(s, true);
     if (app_reload_remotes(&s->app, &err) < 0)
         log_event(LOG_ERROR, "reload_failed", "what", "remotes", "reason", err.msg, NULL);
     log_event(LOG_INFO, "reload", "text", "tokens, certificate and remotes were read anew", NULL);
-    tell_ready(s, m);
-}
-
-static int wait_for_signal(server *s, const manager *m)
-{
-    sigset_t set;
-    int number = 0;
-
-    stop_signals(&set);
-    sigaddset(&set, SIGHUP);
-    do {
-        if (sigwait(&set, &number) != 0)
-            continue;
-        if (number == SIGHUP)
-            reload(s, m);
-    } while (number != SIGTERM && number != SIGINT);
-    return number;
-}
-
-memfs_code server_run(const server_options *options, void (*ready)(const server *s, void *ctx),
-                      void *ctx, memfs_error *err)
-{
-    static const manager nobody = MANAGER_INIT;
-    const manager *m = options->manager != NULL ? options->manager : &nobody;
-    memfs_error unheard = MEMFS_ERROR_INIT;
-    sigset_t set;
-    server *s;
-    memfs_code rc;
-
-    close_to_others();
-    raise_descriptor_limit();
-    signal(SIGPIPE, SIG_IGN);
-    stop_signals(&set);
-    sigaddset(&set, SIGHUP);
-    pthread_sigmask(SIG_BLOCK, &set, NULL);
-    rc = server_start(options, &s, err);
-    if (rc < 0)
-        return rc;
-    ready(s, ctx);
-    tell_ready(s, m);
-    log_event(LOG_INFO, "stopping", "signal", wait_for_signal(s, m) == SIGTERM ? "TERM" : "INT",
-              NULL);
-    tell_unheard(manager_stopping(m, &unheard), &unheard);
-    server_stop(s);
-    return MEMFS_OK;
 }

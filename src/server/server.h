@@ -42,13 +42,15 @@ MEMFS_CHECK memfs_code server_start(const server_options *options, server **ret,
 uint16_t server_port(const server *s);
 /* The remotes of this moment; they live during the call. */
 void server_remotes(const server *s, void (*fn)(const remotes *r, void *ctx), void *ctx);
+/* What lies beside the memories is read anew, and connections stay (F30): tokens, certificate, remotes.
+ * What cannot be read is logged, and what was there before stays. */
+void server_reload(server *s);
 /* Ends what runs within 25 s; returns how many requests were cut off. */
 size_t server_stop(server *s);
 
 /*
- * Start, ready() once, wait for SIGTERM or SIGINT, stop; the manager is told of each.  SIGHUP reads anew what may change: tokens,
- * certificate, remotes; what cannot be read is logged, and what was there before stays.  The signals
- * are blocked in all threads before any is started.
+ * server_run.c: start, ready() once, wait for SIGTERM or SIGINT, stop; the manager is told of each.
+ * SIGHUP is server_reload.  The signals are blocked in all threads before any is started.
  */
 MEMFS_CHECK memfs_code server_run(const server_options *options,
                                   void (*ready)(const server *s, void *ctx), void *ctx,

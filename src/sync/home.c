@@ -7,7 +7,7 @@
  * and lives until the home closes, so that pointers to it need no counting.  An id that nobody
  * knows gets no entry, except by a push: a client cannot fill the memory by asking.
  *
- * What happens to one entry, and when, is in agent.c.
+ * What happens to one entry, and when, is in agent.c; who is here at all, in home_list.c.
  */
 #include "sync/home_int.h"
 
@@ -18,7 +18,6 @@
 #include "sync/home_database.h"
 #include "sync/tables.h"
 
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <signal.h>
@@ -378,7 +377,7 @@ static memfs_code take_org(const state_agent *row, void *ctx, memfs_error *err)
     return MEMFS_OK;
 }
 
-static bool has_folder(home *h, memfs_str id)
+bool home_has_folder(home *h, memfs_str id)
 {
     _cleanup_(mem_freep) char *name =
         mem_printf("repository/%s/%.*s/repo.git", IDS_DEFAULT_ORG, (int)id.len, id.ptr);
@@ -399,11 +398,11 @@ memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret, bool 
     a = home_find(h, id);
     if (a == NULL || (home_is_shared(h) && !agent_is_known(a))) {
         rc = state_agents(h->state, &q, take_org, &found, err);
-        if (rc == MEMFS_EUNAVAIL && has_folder(h, id))
+        if (rc == MEMFS_EUNAVAIL && home_has_folder(h, id))
             rc = MEMFS_OK; /* a folder is as good a witness: git goes on without the database (F22) */
         if (rc < 0)
             return rc;
-        if (!found.found && !may_be_new && !has_folder(h, id))
+        if (!found.found && !may_be_new && !home_has_folder(h, id))
             return memfs_fail(err, MEMFS_ENOTFOUND, "agent '%.*s' is not known", (int)id.len,
                               id.ptr);
         if (a == NULL)
@@ -503,152 +502,6 @@ const char *agent_id(const agent *a)
 const char *agent_repo(const agent *a)
 {
     return a->repo;
-}
-
-/* ---- all agents ---- */
-
-void id_list_dispose(id_list *l)
-{
-    free(l->ids);
-    *l = (id_list){ NULL, 0, 0 };
-}
-
-void id_list_add(id_list *l, memfs_str id)
-{
-    if (id.len > IDS_MAX_LEN)
-        return;
-    if (l->n == l->cap) {
-        l->cap = l->cap == 0 ? 64 : l->cap * 2;
-        l->ids = mem_realloc(l->ids, l->cap, sizeof(*l->ids));
-    }
-    memcpy(l->ids[l->n], id.ptr, id.len);
-    l->ids[l->n++][id.len] = '\0';
-}
-
-static int compare_ids(const void *a, const void *b)
-{
-    return strcmp(a, b);
-}
-
-void id_list_sort(id_list *l)
-{
-    if (l->n > 0)
-        qsort(l->ids, l->n, sizeof(*l->ids), compare_ids);
-}
-
-bool id_list_has(const id_list *l, const char *id)
-{
-    return l->n > 0 && bsearch(id, l->ids, l->n, sizeof(*l->ids), compare_ids) != NULL;
-}
-
-static memfs_code list_agent(const state_agent *row, void *ctx, memfs_error *err)
-{
-    (void)err;
-    id_list_add(ctx, row->id);
-    return MEMFS_OK;
-}
-
-static bool is_name(const struct dirent *e)
-{
-    return e->d_name[0] != '.';
-}
-
-void home_folders(home *h, home_folder_fn fn, void *ctx)
-{
-    _cleanup_(mem_freep) char *root = mem_printf("%s/repository", h->path);
-    DIR *orgs = opendir(root), *names;
-    struct dirent *org, *name;
-    char *path, *git;
-
-    while (orgs != NULL && (org = readdir(orgs)) != NULL) {
-        if (!is_name(org))
-            continue;
-        path = mem_printf("%s/%s", root, org->d_name);
-        names = opendir(path);
-        while (names != NULL && (name = readdir(names)) != NULL) {
-            git = mem_printf("repository/%s/%s/repo.git", org->d_name, name->d_name);
-            if (is_name(name) && store_has(h->store, git))
-                fn(org->d_name, name->d_name, ctx);
-            free(git);
-        }
-        if (names != NULL)
-            closedir(names);
-        free(path);
-    }
-    if (orgs != NULL)
-        closedir(orgs);
-}
-
-struct folder_list {
-    const id_list *known;
-    id_list *unknown;
-};
-
-static void list_folder(const char *org, const char *name, void *ctx)
-{
-    struct folder_list *l = ctx;
-
-    if (strcmp(org, IDS_DEFAULT_ORG) == 0 && ids_is_agent(str_of(name)) &&
-        !id_list_has(l->known, name))
-        id_list_add(l->unknown, str_of(name));
-}
-
-memfs_code home_list(home *h, bool with_folders, id_list *ret, memfs_error *err)
-{
-    _cleanup_(id_list_dispose) id_list unknown = { NULL, 0, 0 };
-    struct folder_list folders = { ret, &unknown };
-    agent_query q = { .limit = 0 };
-    memfs_code rc;
-
-    rc = state_agents(h->state, &q, list_agent, ret, err);
-    if (rc < 0)
-        return rc;
-    id_list_sort(ret);
-    if (!with_folders)
-        return MEMFS_OK;
-    home_folders(h, list_folder, &folders);
-    for (size_t i = 0; i < unknown.n; i++)
-        id_list_add(ret, str_of(unknown.ids[i]));
-    id_list_sort(ret);
-    return MEMFS_OK;
-}
-
-/* Of a home that shares: what is kept here; the rows are everybody's. */
-static memfs_code recover_one(home *h, memfs_str id, agent **ret, memfs_error *err)
-{
-    if (!home_is_shared(h))
-        return home_agent(h, id, ret, err);
-    if (!has_folder(h, id) && !cluster_keeps(h->cluster, id))
-        return memfs_fail(err, MEMFS_ENOTFOUND, "kept by other servers");
-    return home_agent_repo(h, id, ret, err);
-}
-
-/*
- * Nothing here is news to anyone: a folder that is missing or damaged has raised its alarm, a cache
- * that fails has too, and the next request for the agent tries again.
- */
-memfs_code home_recover_all(home *h, bool (*should_stop)(void *ctx), void *ctx, size_t *ret_n,
-                            memfs_error *err)
-{
-    _cleanup_(id_list_dispose) id_list list = { NULL, 0, 0 };
-    memfs_error trouble;
-    memfs_code rc;
-    agent *a;
-
-    *ret_n = 0;
-    rc = home_list(h, true, &list, err);
-    if (rc < 0)
-        return rc;
-    for (size_t i = 0; i < list.n; i++) {
-        if (should_stop != NULL && should_stop(ctx))
-            break;
-        a = home_find(h, str_of(list.ids[i]));
-        if (a != NULL && agent_was_ready(h, a))
-            continue;
-        if (recover_one(h, str_of(list.ids[i]), &a, &trouble) == MEMFS_OK)
-            (*ret_n)++;
-    }
-    return MEMFS_OK;
 }
 
 /* ---- the cache as a file that may break under us (F23) ---- */

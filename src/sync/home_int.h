@@ -110,19 +110,8 @@ MEMFS_CHECK memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent 
                                   bool *ret_is_known, memfs_error *err);
 /* The entry if there is one; NULL. */
 agent *home_find(home *h, memfs_str id);
-typedef struct id_list {
-    char (*ids)[IDS_MAX_LEN + 1];
-    size_t n, cap;
-} id_list;
-void id_list_dispose(id_list *l);
-void id_list_add(id_list *l, memfs_str id);
-void id_list_sort(id_list *l);
-bool id_list_has(const id_list *l, const char *id); /* of a sorted one */
-/* The agents of the state and, if asked, the folders that it does not know; sorted. */
-MEMFS_CHECK memfs_code home_list(home *h, bool with_folders, id_list *ret, memfs_error *err);
-/* Calls fn for each repository/<org>/<name> that holds a repo.git. */
-typedef void (*home_folder_fn)(const char *org, const char *name, void *ctx);
-void home_folders(home *h, home_folder_fn fn, void *ctx);
+/* Is there a repository of that id, whoever knows it? */
+bool home_has_folder(home *h, memfs_str id);
 
 /* cluster.c: do as many have the commit as n_replicas asks for?  Not under the agent's lock. */
 bool home_has_copies(home *h, agent *a, const memfs_oid *commit);

@@ -1,5 +1,6 @@
 /*
- * materialise.c - f, the function from a tree to rows, and the way its values get into the cache.
+ * materialise.c - f, the function from a tree to rows (row.h: of one file), and the way its values get
+ * into the cache.
  *
  * A row depends on agent id, path, blob, and on what the state knows of its label, as git does not:
  * when it was first seen, and what came with it from a Letta server (state_birth).  It depends on
@@ -11,11 +12,6 @@
  * prefixes), is UTF-8, and passes the strict naming policy, whatever policy the server runs under.
  * The degenerate labels of ".md" and "a/.md" are left out.  No two such paths have one label.
  *
- * Files that are no good blocks are rows still, so that a person sees them (K5, K6):
- *   front matter that does not parse   the whole text is the value, as in the reference
- *   not UTF-8                          the text with U+FFFD, and metadata {"memfs_problem": ...}
- *   larger than max_block_bytes        an empty value, the same mark
- *
  * Cost: one tree diff by id, one blob read, one decode and one parse a changed file; the rows lie
  * in one arena and go to the cache in one transaction.
  */
@@ -23,14 +19,11 @@
 #include "sync/materialise_int.h"
 
 #include "base/clock.h"
-#include "base/json.h"
 #include "base/mem.h"
-#include "memory/block.h"
 #include "memory/label.h"
 #include "sync/cluster.h"
 #include "sync/follow.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 
 /* ---- an arena: what a plan's slices point into ---- */
@@ -89,151 +82,24 @@ static void arena_dispose(arena *a)
     a->first = NULL;
 }
 
-/* ---- f: one file ---- */
-
-#define LIMIT_UNSAID 0 /* by the file, which cannot say this; plan_births fills it in */
-
-/* What one row is made of, before it is copied to where it stays. */
-typedef struct row_maker {
-    memfs_buf text;    /* the file, decoded */
-    memfs_buf scratch; /* what block_row_of makes */
-    block parsed;
-    char id[IDS_BLOCK_LEN + 1];
-    char problem[224];
-    bool says_limit;
-    row_fault fault;
-} row_maker;
-#define ROW_MAKER_INIT                                                                             \
-    {                                                                                              \
-        .text = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED),                                               \
-        .scratch = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED), .parsed = BLOCK_INIT                       \
-    }
-
-static void row_maker_dispose(row_maker *m)
-{
-    block_dispose(&m->parsed);
-    buf_dispose(&m->text);
-    buf_dispose(&m->scratch);
-}
-
-static void fill_row(row_maker *m, const block_row_fields *fields, block_row *ret)
-{
-    ret->value = fields->value;
-    ret->has_description = true;
-    ret->description = fields->description;
-    ret->limit = fields->limit;
-    ret->read_only = fields->read_only;
-    ret->metadata_json = fields->metadata_json;
-    ret->problem = str_of(m->problem);
-}
-
-/* The row of a file that is no block: defaults, this value, and the reason where clients see it. */
-static void mark_row(row_maker *m, memfs_str label, memfs_str value, block_row *ret)
-{
-    block_row_fields fields = { .value = value, .limit = BLOCK_DEFAULT_LIMIT };
-    json_writer w = JSON_WRITER_INIT(&m->scratch);
-    size_t at;
-
-    buf_add_str(&m->scratch, label);
-    buf_puts(&m->scratch, " block");
-    at = m->scratch.len;
-    jw_object(&w);
-    jw_key_text(&w, "memfs_problem", m->problem);
-    jw_object_end(&w);
-    fields.description = str_make(m->scratch.ptr, at);
-    fields.metadata_json = str_from(buf_str(&m->scratch), at);
-    fill_row(m, &fields, ret);
-}
-
-static void parse_row(row_maker *m, memfs_str label, block_row *ret)
-{
-    block_row_fields fields;
-
-    block_parse(buf_str(&m->text), &m->parsed);
-    m->says_limit = m->parsed.limit != NULL;
-    block_row_of(&m->parsed, label, &m->scratch, &fields);
-    if (m->parsed.problem[0] != '\0') {
-        m->fault = ROW_NO_FRONT_MATTER;
-        snprintf(m->problem, sizeof(m->problem), "%s", m->parsed.problem);
-    } else if (fields.problem[0] != '\0') {
-        m->fault = ROW_BAD_FIELD;
-        snprintf(m->problem, sizeof(m->problem), "%s", fields.problem);
-    }
-    fill_row(m, &fields, ret);
-}
-
-static void start_row(row_maker *m, memfs_str owner, memfs_str path, memfs_str label,
-                      const memfs_oid *blob, block_row *ret)
-{
-    block_dispose(&m->parsed);
-    m->parsed = (block)BLOCK_INIT;
-    buf_clear(&m->text);
-    buf_clear(&m->scratch);
-    m->problem[0] = '\0';
-    m->says_limit = false;
-    m->fault = ROW_WHOLE;
-    ids_block(owner, label, m->id);
-    *ret = (block_row){ .agent_id = owner,
-                        .label = label,
-                        .path = path,
-                        .id = str_make(m->id, IDS_BLOCK_LEN),
-                        .tags_json = MEMFS_STR("[]"),
-                        .blob = *blob };
-}
-
-static void make_row(row_maker *m, memfs_str label, memfs_str bytes, block_row *ret)
-{
-    size_t bad_at;
-
-    ret->bytes = (int64_t)bytes.len;
-    if (block_decode(bytes, &m->text, &bad_at)) {
-        parse_row(m, label, ret);
-        return;
-    }
-    m->fault = ROW_NOT_UTF8;
-    snprintf(m->problem, sizeof(m->problem), "the file is not UTF-8 (first at byte %zu)", bad_at);
-    mark_row(m, label, buf_str(&m->text), ret);
-}
-
-static void make_large_row(row_maker *m, memfs_str label, uint64_t bytes, uint64_t max_bytes,
-                           block_row *ret)
-{
-    ret->bytes = (int64_t)bytes;
-    m->fault = ROW_TOO_LARGE;
-    snprintf(m->problem, sizeof(m->problem), "the file has %llu bytes; a block has at most %llu",
-             (unsigned long long)bytes, (unsigned long long)max_bytes);
-    mark_row(m, label, MEMFS_STR(""), ret);
-}
-
-/* Where a row's slices are, so that one loop can move them all. */
-#define N_SLICES 7
-static void slices_of(block_row *row, memfs_str *ret[N_SLICES])
-{
-    ret[0] = &row->label;
-    ret[1] = &row->path;
-    ret[2] = &row->id;
-    ret[3] = &row->value;
-    ret[4] = &row->description;
-    ret[5] = &row->metadata_json;
-    ret[6] = &row->problem;
-}
+/* ---- one row by itself ---- */
 
 memfs_code materialise_row(memfs_str owner, memfs_str path, memfs_str label, const memfs_oid *blob,
                            memfs_str blob_bytes, memfs_buf *scratch, block_row *ret,
                            memfs_error *err)
 {
     _cleanup_(row_maker_dispose) row_maker m = ROW_MAKER_INIT;
-    memfs_str *slices[N_SLICES];
+    memfs_str *slices[ROW_N_SLICES];
     size_t n = 0, at;
 
-    start_row(&m, owner, path, label, blob, ret);
-    make_row(&m, label, blob_bytes, ret);
-    slices_of(ret, slices);
-    for (size_t i = 0; i < N_SLICES; i++)
+    row_start(&m, owner, path, label, blob, ret);
+    row_make(&m, label, blob_bytes, ret);
+    row_slices(ret, slices);
+    for (size_t i = 0; i < ROW_N_SLICES; i++)
         n += slices[i]->len;
     if (buf_reserve(scratch, n) == NULL) /* all at once, so that nothing moves below */
         return buf_check(scratch, "a block", err);
-    for (size_t i = 0; i < N_SLICES; i++) {
+    for (size_t i = 0; i < ROW_N_SLICES; i++) {
         at = scratch->len;
         buf_add_str(scratch, *slices[i]);
         *slices[i] = str_make(scratch->ptr + at, slices[i]->len);
@@ -346,7 +212,7 @@ bool plan_label(home *h, memfs_str path, memfs_str *ret_label)
 
 static void keep_row(plan *p, const block_row *row, row_fault fault)
 {
-    memfs_str *slices[N_SLICES];
+    memfs_str *slices[ROW_N_SLICES];
     block_row *to;
 
     if (p->n_rows == p->cap_rows) {
@@ -356,8 +222,8 @@ static void keep_row(plan *p, const block_row *row, row_fault fault)
     }
     to = &p->rows[p->n_rows];
     *to = *row;
-    slices_of(to, slices);
-    for (size_t i = 0; i < N_SLICES; i++)
+    row_slices(to, slices);
+    for (size_t i = 0; i < ROW_N_SLICES; i++)
         *slices[i] = arena_copy(&p->arena, *slices[i]);
     p->faults[p->n_rows++] = fault;
 }
@@ -380,13 +246,13 @@ static memfs_code plan_file(planner *pl, const tree_change *c, memfs_str label, 
     memfs_code rc;
 
     buf_clear(&pl->blob);
-    start_row(m, str_of(pl->a->id), c->path, label, &c->new_id, &row);
+    row_start(m, str_of(pl->a->id), c->path, label, &c->new_id, &row);
     rc = repo_blob(pl->r, &c->new_id, limits->max_block_bytes, &pl->blob, err);
     if (rc == MEMFS_OK) {
-        make_row(m, label, buf_str(&pl->blob), &row);
+        row_make(m, label, buf_str(&pl->blob), &row);
     } else if (rc == MEMFS_ELIMIT) {
         rc = repo_blob_size(pl->r, &c->new_id, &bytes, err);
-        make_large_row(m, label, bytes, limits->max_block_bytes, &row);
+        row_make_large(m, label, bytes, limits->max_block_bytes, &row);
     }
     if (rc < 0)
         return rc;
@@ -394,7 +260,7 @@ static memfs_code plan_file(planner *pl, const tree_change *c, memfs_str label, 
         return memfs_fail(err, MEMFS_ELIMIT, "the blocks of this memory are more than %llu bytes",
                           (unsigned long long)limits->max_tree_bytes);
     if (!m->says_limit)
-        row.limit = LIMIT_UNSAID;
+        row.limit = ROW_LIMIT_UNSAID;
     keep_row(pl->p, &row, m->fault);
     return MEMFS_OK;
 }
@@ -514,11 +380,11 @@ static void date_row(block_row *row, const state_birth *birth)
     if (birth != NULL) {
         row->created_at_us = birth->created_at_us;
         row->hidden = birth->hidden;
-        row->limit = row->limit == LIMIT_UNSAID ? birth->limit : row->limit;
+        row->limit = row->limit == ROW_LIMIT_UNSAID ? birth->limit : row->limit;
         row->id = birth->block_id.len > 0 ? birth->block_id : row->id;
         row->tags_json = birth->tags_json.len > 0 ? birth->tags_json : row->tags_json;
     }
-    if (row->limit == LIMIT_UNSAID)
+    if (row->limit == ROW_LIMIT_UNSAID)
         row->limit = BLOCK_DEFAULT_LIMIT;
 }
 

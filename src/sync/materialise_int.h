@@ -9,16 +9,9 @@
 #define MEMFS_SYNC_MATERIALISE_INT_H
 
 #include "sync/materialise.h"
+#include "sync/row.h"
 
 typedef struct plan plan;
-
-typedef enum row_fault {
-    ROW_WHOLE,
-    ROW_NO_FRONT_MATTER, /* opens like front matter, but does not parse */
-    ROW_BAD_FIELD,       /* a field of a wrong type took its default */
-    ROW_NOT_UTF8,
-    ROW_TOO_LARGE,
-} row_fault;
 
 /* from NULL: everything that `to` has, in place of whatever the cache holds. */
 MEMFS_CHECK memfs_code plan_make(home *h, agent *a, repo *r, const memfs_oid *from,

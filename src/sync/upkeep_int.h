@@ -4,7 +4,7 @@
 #ifndef MEMFS_SYNC_UPKEEP_INT_H
 #define MEMFS_SYNC_UPKEEP_INT_H
 
-#include "sync/home_int.h"
+#include "sync/home_list.h"
 #include "sync/upkeep.h"
 
 typedef struct upkeep_round {

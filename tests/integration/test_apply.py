@@ -218,7 +218,7 @@ def test_F19_a_port_that_never_speaks_costs_the_budget_and_no_more(memfs_bin, fo
     with BlackHole() as hole:
         home = Home(memfs_bin, folder / "home", LETTA_API_KEY=KEY,
                     LETTA_MEMFS_BASE_URL=f"http://127.0.0.1:{hole.port}")
-        assert home.apply(id, "--wait", "0.5", timeout=30)["answer"] == "timeout"
+        assert home.apply(id, "--wait", "3", timeout=60)["answer"] == "timeout"
     home.check(id)
 
 

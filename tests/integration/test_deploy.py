@@ -23,6 +23,7 @@ import yaml
 
 from lib import http as web
 from lib import wire
+from lib.patience import wait
 from lib.server import AUTH, Server, new_agent
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -33,13 +34,7 @@ MOST_EXPOSED = 20
 
 
 def until(said, what, timeout=PATIENCE):
-    deadline = time.monotonic() + timeout
-    while True:
-        found = what()
-        if found:
-            return found
-        assert time.monotonic() < deadline, said
-        time.sleep(0.02)
+    return wait(what, said, timeout)
 
 
 # ---- systemd: the units

@@ -17,6 +17,7 @@ import pytest
 from lib.fleet import FleetServer, Writer, events, history, n_criss_cross
 from lib.gitolite import Gitolite
 from lib.machines import Network
+from lib.patience import Late
 from lib.refwatch import RefWatch, allows_force
 from lib.server import new_agent
 from lib.summary import count, most
@@ -100,9 +101,10 @@ class Fleet:
         agents = agents or self.agents
         deadline = time.monotonic() + seconds
         while not self.is_settled(agents):
-            assert time.monotonic() < deadline, "\n".join(
-                [f"{a}: {self.tips(a)}" for a in agents] +
-                [f"-- {n}\n{s.mirror()}\n{s.log_tail(20)}" for n, s in self.servers.items()])
+            if time.monotonic() > deadline:
+                raise Late("\n".join(
+                    [f"{a}: {self.tips(a)}" for a in agents] +
+                    [f"-- {n}\n{s.mirror()}\n{s.log_tail(20)}" for n, s in self.servers.items()]))
             time.sleep(0.3)
 
 

@@ -7,6 +7,7 @@ import time
 import pytest
 
 from lib.gitcli import Git
+from lib.patience import wait
 from lib.postgres import Postgres
 from lib.server import new_agent
 from lib.writer import Memory
@@ -78,13 +79,6 @@ def waiting(asked):
     return [q for q in asked if q.answer is None]
 
 
-def wait_until(what, why, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not what():
-        assert time.monotonic() < deadline, why
-        time.sleep(0.05)
-
-
 def one_round(server, pg, git, memories, other, to):
     """Freezes, asks all, and asks what needs no database; were others still waiting then?"""
     touch(server, memories)
@@ -104,8 +98,8 @@ def one_round(server, pg, git, memories, other, to):
             assert int(q.answer.headers["retry-after"]) >= 1, q.answer.headers
     finally:
         pg.thaw()
-    wait_until(lambda: all(server.block(m.agent, "system/human").status == 200 for m in memories),
-               "a thawed database serves again")
+    wait(lambda: all(server.block(m.agent, "system/human").status == 200 for m in memories),
+         "a thawed database serves again")
     return was_first
 
 

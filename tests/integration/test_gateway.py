@@ -16,7 +16,8 @@ import time
 
 import pytest
 
-from lib import http, wire
+from lib import http
+from lib.patience import wait
 from lib.server import CANARY, new_agent
 from lib.summary import most
 from lib.tlsgit import Authority
@@ -41,10 +42,7 @@ def server(servers, up):
 
 
 def until(condition, what, timeout=WAIT):
-    deadline = time.monotonic() + timeout
-    while not condition():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
+    wait(condition, what, timeout)
 
 
 def get(target, extra=b"", method=b"GET", host=HOST):

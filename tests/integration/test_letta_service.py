@@ -4,25 +4,15 @@ What is edited in one place (a checkout of its /v1/git/, its API, the mirror) is
 """
 import os
 import subprocess
-import time
 
 import pytest
 
 from lib.gitcli import GIT, Git, git_env
 from lib.letta import GIT_TAG
+from lib.patience import wait
 from lib.server import CANARY
 
 pytestmark = pytest.mark.lettaserver
-
-
-def wait(what, why, timeout=120):
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.1)
-    raise AssertionError(f"not in {timeout} s: {why}")
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import pytest
 from lib.fake_remote import FakeRemote, closed_port
 from lib.gitcli import GIT, Git, git_env
 from lib.githost import GitHost
+from lib.patience import Late
 from lib.server import CANARY, Server, new_agent
 
 TABLE = ["AGENT", "REMOTE", "STATE", "AHEAD", "BEHIND", "PUSHED", "UNMIRRORED", "NEXT", "TRY"]
@@ -85,7 +86,8 @@ def wait(look, good, seconds=90, server=None):
         got = look()
         if good(got):
             return got
-        assert time.monotonic() < deadline, f"it stays {got}\n{server.log_tail(30) if server else ''}"
+        if time.monotonic() > deadline:
+            raise Late(f"it stays {got}\n{server.log_tail(30) if server else ''}")
         time.sleep(0.1)
 
 

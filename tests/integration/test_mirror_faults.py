@@ -24,7 +24,7 @@ from lib.fleet import FleetServer, Writer, history
 from lib.gitcli import GIT, Git, git_env
 from lib.gitolite import Gitolite
 from lib.machines import Machine, Network
-from lib.patience import remove_tree, settled
+from lib.patience import remove_tree, settled, wait
 from lib.refwatch import RefWatch
 from lib.server import CANARY, new_agent
 from lib.sshd import Sshd
@@ -107,15 +107,8 @@ def tip_of(path):
     return done.stdout.decode().strip() or None
 
 
-def wait(good, seconds=60, what="it"):
-    deadline = time.monotonic() + seconds
-    while not good():
-        assert time.monotonic() < deadline, f"{what}: not in {seconds} s"
-        time.sleep(0.05)
-
-
-def wait_tip(path, tip, seconds=60):
-    wait(lambda: tip_of(path) == tip, seconds, f"{path} at {tip}, it is at {tip_of(path)}")
+def wait_tip(path, tip):
+    wait(lambda: tip_of(path) == tip, lambda: f"{path} at {tip}, it is at {tip_of(path)}")
 
 
 def mirrored(row):
@@ -393,7 +386,7 @@ def test_L3_T17_whoever_waits_for_a_host_that_hangs_holds_nobody_up(make, remote
                for a in agents]
     for t in threads:
         t.start()
-    wait(lambda: len(remote.requests) > n, what="the host is asked")
+    wait(lambda: len(remote.requests) > n, "the host is asked")
     time.sleep(1)                       # the others wait for their turn
     assert s.get("/v1/agents/count").status == 200 and answers == [], "it waited, too"
     remote.close()
@@ -409,7 +402,7 @@ def test_F30_a_stop_does_not_wait_for_a_host_that_hangs(make, remote, token_file
     s = serve_from(make, remote, token_file, poll=3600)
     remote.say("hang")
     first_push(s, agent)
-    wait(lambda: len(remote.requests) > 0, what="the host is asked")
+    wait(lambda: len(remote.requests) > 0, "the host is asked")
     s.stop()
     assert "answer in time" not in s.log(), "the question's whole time was waited for"
     remote.mend()
@@ -472,14 +465,14 @@ def test_F16_a_repository_that_vanished_is_missing_until_it_is_filled_again(make
     path = os.path.join(remote.root, agent + ".git")
     meta = os.path.join(path, "refs/memfs/meta")
     s.wait_row(agent, mirrored)
-    wait(lambda: os.path.exists(meta), what="the sidecar")
+    wait(lambda: os.path.exists(meta), "the sidecar")
     remote.create = False
     os.rename(path, path + ".away")
     s.wait_row(agent, lambda r: r["state"] == "missing")
     remote.create = True
     wait_tip(path, m.tip)
     s.wait_row(agent, mirrored)
-    wait(lambda: os.path.exists(meta), what="the sidecar again")
+    wait(lambda: os.path.exists(meta), "the sidecar again")
 
 
 # ---- F17: not a fast-forward, protected, a hook says no
@@ -783,11 +776,11 @@ def test_F26_webhooks_twice_early_disordered_and_missing(make, host, plain, fold
     c.push()
     later = c.save({"notes/later.md": "later\n"})
     assert deliver(early, later) == 202
-    wait(lambda: s.tip(agent) == later, 20, "the early one and the next")
+    wait(lambda: s.tip(agent) == later, "the early one and the next")
     one = c.save({"notes/one.md": "1\n"})
     two = c.save({"notes/two.md": "2\n"})
     assert deliver(one, two) == deliver(later, one) == 202      # in disorder
-    wait(lambda: s.tip(agent) == two, 20, "the disordered ones")
+    wait(lambda: s.tip(agent) == two, "the disordered ones")
     s.wait_row(agent, mirrored)
     before = settled(lambda: asked(host))
     n = scale(300, 10000)
@@ -801,7 +794,7 @@ def test_F26_webhooks_twice_early_disordered_and_missing(make, host, plain, fold
         f.write(text)
     s.start()
     missed = c.save({"notes/missed.md": "never told\n"})
-    wait(lambda: s.tip(agent) == missed, 30, "what no webhook told")
+    wait(lambda: s.tip(agent) == missed, "what no webhook told")
 
 
 def test_F26_T22_a_forged_webhook_is_worth_nothing(make, host):
@@ -881,11 +874,11 @@ def test_F28_own_pushes_come_back_and_two_servers_are_quiet(make, host, plain, f
     for s in (one, two):
         host.webhook(s.hook_url, s.secret)
     m = first_push(one, agent)
-    wait(lambda: two.tip(agent) == m.tip or two.cli(
-        "mirror", "retry", "--agent", agent, check=False) and False, 30, "the other server")
+    wait(lambda: two.tip(agent) == m.tip or two.cli("mirror", "retry", "--agent", agent, check=False) and False,
+         lambda: f"the other server has it\n{one.log_tail(30)}\n--\n{two.log_tail(30)}")
     for i in range(5):
         m.must_push({"system/human.md": f"round {i}\n"})
-        wait(lambda: two.tip(agent) == m.tip, 30)
+        wait(lambda: two.tip(agent) == m.tip)
     time.sleep(4)       # polls and webhooks of what everybody knows
     assert one.tip(agent) == two.tip(agent) == host.tip(path) == m.tip
     commits, merges = history(host.repository(path))

@@ -10,8 +10,9 @@ import time
 
 import pytest
 
-from lib import postgres, wire
+from lib import postgres
 from lib.gitcli import Git
+from lib.patience import wait
 from lib.postgres import Postgres
 from lib.server import Server, new_agent
 from lib.writer import Load, Memory
@@ -43,13 +44,8 @@ def over(pg, servers):
     return make
 
 
-def eventually(what, seconds=60):
-    deadline = time.monotonic() + seconds
-    while True:
-        found = what()
-        if found or time.monotonic() > deadline:
-            return found
-        time.sleep(0.05)
+def eventually(what, seconds=90):
+    return wait(what, seconds=seconds)
 
 
 def assert_tells_why(answer):

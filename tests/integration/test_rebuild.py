@@ -14,15 +14,9 @@ import pytest
 from lib.fleet import FleetServer
 from lib.gitcli import GIT, git_env
 from lib.githost import GitHost
+from lib.patience import wait
 from lib.server import new_agent
 from lib.writer import Memory
-
-
-def wait(good, what, seconds=90):
-    deadline = time.monotonic() + seconds
-    while not good():
-        assert time.monotonic() < deadline, f"{what}: not in {seconds} s"
-        time.sleep(0.05)
 
 
 @pytest.fixture

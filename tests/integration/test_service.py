@@ -20,22 +20,12 @@ from lib import wire
 from lib.gitcli import GIT, Git
 from lib.inotify import Watched
 from lib.lettafolder import LettaFolder, Vanished
+from lib.patience import wait
 from lib.server import CANARY, ORG, is_ancestor
 from lib.trace import Trace
 
 ORG_HEADER = f"http.extraHeader=X-Organization-Id: {ORG}"
 MAIN = "refs/heads/main"
-
-
-def wait(what, why, timeout=60):
-    """The first truth of what(); a state that is waited for, however slow the machine."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        found = what()
-        if found:
-            return found
-        time.sleep(0.02)
-    raise AssertionError(f"not in {timeout} s: {why}")
 
 
 class LettaAddress:

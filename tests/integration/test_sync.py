@@ -10,6 +10,7 @@ import pytest
 from lib.client import GENESIS, Home
 from lib.fake_remote import Answer, FakeRemote
 from lib.gitcli import GIT
+from lib.patience import wait
 from test_apply import KEY, commit, elsewhere, git_home, letta_home, remote_tip, state_git
 
 
@@ -72,21 +73,13 @@ def test_L3_one_remote_that_hangs_holds_up_nobody_else(memfs_bin, folder, remote
         hole.say("hang")
         home.checkout(stuck).run("config", "memfs.remote", hole.url("x.git"))
         running = home.popen("sync", "--json", "--wait", "60", stdout=subprocess.PIPE)
-        wait_for(lambda: hole.requests and all(
+        wait(lambda: hole.requests and all(
             remote_tip(remote, state_git(remote, id)) == home.checkout(id).head for id in ids))
         assert running.poll() is None
     out, _ = running.communicate(timeout=60)
     by_id = {r["agent_id"]: r["state"] for r in json.loads(out)["agents"]}
     assert by_id.pop(stuck) == "local-only" and set(by_id.values()) == {"synced"}
     assert running.returncode == 3
-
-
-def wait_for(condition, seconds=60):
-    import time
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "it did not happen"
-        time.sleep(0.05)
 
 
 def test_what_is_not_there_is_missing(memfs_bin, folder, agent):
@@ -307,7 +300,7 @@ def test_a_commit_in_another_agents_memory_reaches_its_mirror(memfs_bin, folder,
         home.checkout(id).run("config", "--unset", "letta.agentId")
     home.git.env["LETTA_AGENT_ID"] = home.git.env["AGENT_ID"] = agent()
     head = commit(home, id)
-    wait_for(lambda: mirror_tip(target) == head)
+    wait(lambda: mirror_tip(target) == head)
 
 
 def test_S3_the_mirror_never_gets_the_letta_key(memfs_bin, folder, remote, agent):
@@ -318,7 +311,7 @@ def test_S3_the_mirror_never_gets_the_letta_key(memfs_bin, folder, remote, agent
         commit(home, id)
         enqueue(home, id)
         home.run("sync", "--queued", code=None)
-        wait_for(lambda: m.requests)
+        wait(lambda: m.requests)
         assert KEY not in repr([q.headers for q in m.requests])
         assert not [q for q in m.requests if "authorization" in q.headers]
 
@@ -353,7 +346,7 @@ def test_a_mirror_goes_on_when_doctor_took_the_token_out_of_its_address(memfs_bi
         assert home.config(id, "letta.memoryRepository.url") == [m.url("m.git")]
         head = commit(home, id)
         enqueue(home, id)
-        wait_for(lambda: home.run("sync", "--queued", code=None).returncode == 0)
+        wait(lambda: home.run("sync", "--queued", code=None).returncode == 0)
         assert mirror_tip(target) == head
 
 

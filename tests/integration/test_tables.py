@@ -12,6 +12,7 @@ import time
 import pytest
 
 from lib.lettatables import LettaTables, change
+from lib.patience import wait
 from lib.postgres import Postgres
 from lib.server import new_agent
 from lib.writer import Memory
@@ -20,12 +21,7 @@ GIT = ["git-memory-enabled"]
 
 
 def eventually(what, seconds=90):
-    deadline = time.monotonic() + seconds
-    while True:
-        found = what()
-        if found or time.monotonic() > deadline:
-            return found
-        time.sleep(0.05)
+    return wait(what, seconds=seconds)
 
 
 @pytest.fixture

@@ -16,6 +16,7 @@ import pytest
 from lib import wire
 from lib.authmatrix import basic, bearer
 from lib.gitcli import Git
+from lib.patience import wait
 from lib.server import new_agent
 from lib.summary import count
 from lib.tlsgit import Authority
@@ -80,13 +81,6 @@ def ask(sock, target="/healthz", headers=None):
     answer = http.client.HTTPResponse(sock)
     answer.begin()
     return answer.status, answer.read()
-
-
-def wait_for(what, is_true, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not is_true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.05)
 
 
 # -- git and curl ----------------------------------------------------------------------------------
@@ -189,7 +183,7 @@ def test_F10_F11_a_push_that_breaks_over_tls_changes_nothing(server, ca, agent, 
         report = wire.Report(answer.status, answer.read())
         assert not report.acked and report.complete, report
     sock.close()
-    wait_for("the push ends", lambda: f"{a}/state.git/git-receive-pack" in server.log())
+    wait(lambda: f"{a}/state.git/git-receive-pack" in server.log(), "the push ends")
     assert not os.path.isdir(server.repository(a)) or not server.has_object(a, commit)
     server.wait_no_leftovers()
 
@@ -312,7 +306,7 @@ def test_a_new_certificate_is_shown_and_connections_stay(server, ca, folder, how
         def is_new():
             with dial(server, ca) as other:
                 return serial(other) != first
-        wait_for("the new certificate", is_new)
+        wait(is_new, "the new certificate")
         assert ask(sock)[0] == 200 and serial(sock) == first
     count("tls", reloads=1)
 
@@ -339,11 +333,11 @@ def test_a_broken_pair_is_logged_and_the_old_one_stays(server, ca, folder):
         put(name, data, mode)
         if n % 2:
             server.process.send_signal(signal.SIGHUP)
-        wait_for(words, lambda: words in server.log())
+        wait(lambda: words in server.log(), words)
         assert current() == first
     assert "event=tls_certificate_refused" in server.log()
     install(ca, folder)
-    wait_for("the good pair", lambda: current() != first)
+    wait(lambda: current() != first, "the good pair")
 
 
 @pytest.mark.parametrize("what, words", [

@@ -10,9 +10,8 @@ import pytest
 
 from lib.client import Home
 from lib.fake_remote import FakeRemote
-from lib.patience import remove_tree, settled
+from lib.patience import remove_tree, settled, wait
 from test_apply import KEY, commit, elsewhere, remote_tip, state_git
-from test_sync import wait_for
 
 
 @pytest.fixture
@@ -68,11 +67,11 @@ def test_commits_go_out_and_come_in(memfs_bin, folder, remote, agent):
     id, home = agent(), make_home(memfs_bin, folder, remote)
     home.run("init", "--agent", id)
     with Watch(home) as w:
-        wait_for(lambda: "synced" in w.states(id))
+        wait(lambda: "synced" in w.states(id))
         head = commit(home, id)
-        wait_for(lambda: remote_tip(remote, state_git(remote, id)) == head)
+        wait(lambda: remote_tip(remote, state_git(remote, id)) == head)
         theirs = elsewhere(home, folder, remote, state_git(remote, id), {"system/theirs.md": "t\n"})
-        wait_for(lambda: home.checkout(id).head == theirs)
+        wait(lambda: home.checkout(id).head == theirs)
     home.check(id)
 
 
@@ -80,10 +79,10 @@ def test_inotify_notices_a_commit_long_before_the_next_poll(memfs_bin, folder, r
     id, home = agent(), make_home(memfs_bin, folder, remote, poll="3600")
     home.run("init", "--agent", id)
     with Watch(home) as w:
-        wait_for(lambda: "synced" in w.states(id))
+        wait(lambda: "synced" in w.states(id))
         for i in range(3):
             head = commit(home, id, text=f"{i}\n")
-            wait_for(lambda: remote_tip(remote, state_git(remote, id)) == head)
+            wait(lambda: remote_tip(remote, state_git(remote, id)) == head)
 
 
 def test_its_own_work_does_not_wake_it(memfs_bin, folder, remote, agent):
@@ -91,7 +90,7 @@ def test_its_own_work_does_not_wake_it(memfs_bin, folder, remote, agent):
     elsewhere(home, folder, remote, state_git(remote, id), {"system/a.md": "a\n"})
     home.run("init", "--agent", id)
     with Watch(home) as w:
-        wait_for(lambda: "synced" in w.states(id))
+        wait(lambda: "synced" in w.states(id))
         n = settled(lambda: len(remote.requests))
         time.sleep(3)
         assert len(remote.requests) == n
@@ -101,15 +100,15 @@ def test_folders_come_and_go(memfs_bin, folder, remote, agent):
     one, two, home = agent(), agent(), make_home(memfs_bin, folder, remote)
     with Watch(home) as w:                      # not even ~/.letta is there yet
         home.run("init", "--agent", one)
-        wait_for(lambda: "synced" in w.states(one))
+        wait(lambda: "synced" in w.states(one))
         home.run("init", "--agent", two)
-        wait_for(lambda: "synced" in w.states(two))
+        wait(lambda: "synced" in w.states(two))
         remove_tree(home.root(one))
         head = commit(home, two)
-        wait_for(lambda: remote_tip(remote, state_git(remote, two)) == head)
+        wait(lambda: remote_tip(remote, state_git(remote, two)) == head)
         home.run("init", "--agent", one)        # and back again
         head = commit(home, one, text="again\n")
-        wait_for(lambda: is_synced(home, remote, one))
+        wait(lambda: is_synced(home, remote, one))
         home.checkout(one).run("merge-base", "--is-ancestor", head, "HEAD")
 
 
@@ -117,15 +116,15 @@ def test_network_that_fails_and_comes_back(memfs_bin, folder, remote, agent):
     id, home = agent(), make_home(memfs_bin, folder, remote)
     home.run("init", "--agent", id)
     with Watch(home) as w:
-        wait_for(lambda: "synced" in w.states(id))
+        wait(lambda: "synced" in w.states(id))
         for row in ("503", "close", "501"):
             remote.say(row)
             head = commit(home, id, text=row + "\n")
             n = len(remote.requests)
-            wait_for(lambda: len(remote.requests) > n)
+            wait(lambda: len(remote.requests) > n)
             assert remote_tip(remote, state_git(remote, id)) != head
             remote.mend()
-            wait_for(lambda: remote_tip(remote, state_git(remote, id)) == head, 120)
+            wait(lambda: remote_tip(remote, state_git(remote, id)) == head, 120)
         assert w.process.poll() is None
 
 
@@ -136,9 +135,9 @@ def test_many_memories_of_a_host_that_failed_once_do_not_wait_as_if_it_had_faile
         home.run("init", "--agent", id)
     remote.say("close")
     with Watch(home) as w:
-        wait_for(lambda: all("local-only" in w.states(id) for id in ids))
+        wait(lambda: all("local-only" in w.states(id) for id in ids))
         remote.mend()                           # 16 failures would count as minutes, one counts as seconds
-        wait_for(lambda: all(is_synced(home, remote, id) for id in ids))
+        wait(lambda: all(is_synced(home, remote, id) for id in ids))
 
 
 def test_a_checkout_that_appears_beside_its_hub_is_watched_in_its_place(memfs_bin, folder, remote, agent):
@@ -146,12 +145,12 @@ def test_a_checkout_that_appears_beside_its_hub_is_watched_in_its_place(memfs_bi
     home.run("init", "--agent", agent())        # so that the folder of all agents is there
     home.run("hook", "prepare-hub", "--agent", id)
     with Watch(home) as w:
-        wait_for(lambda: w.states(id))
+        wait(lambda: w.states(id))
         home.run("init", "--agent", id)
         head = commit(home, id)
-        wait_for(lambda: remote_tip(remote, state_git(remote, id)) == head)
+        wait(lambda: remote_tip(remote, state_git(remote, id)) == head)
         head = commit(home, id, text="again\n")
-        wait_for(lambda: remote_tip(remote, state_git(remote, id)) == head)
+        wait(lambda: remote_tip(remote, state_git(remote, id)) == head)
         n = settled(lambda: len(remote.requests))
         time.sleep(11)                          # longer than from one look at all folders to the next
         assert len(remote.requests) == n
@@ -167,10 +166,10 @@ def test_L3_a_remote_that_hangs_holds_up_nobody_else(memfs_bin, folder, remote, 
         for id in stuck:
             home.checkout(id).run("config", "memfs.remote", hole.url("x.git"))
         with Watch(home):
-            wait_for(lambda: hole.requests)
+            wait(lambda: hole.requests)
             for id in ids * 2:
                 head = commit(home, id, text=os.urandom(4).hex() + "\n")
-                wait_for(lambda: remote_tip(remote, state_git(remote, id)) == head)
+                wait(lambda: remote_tip(remote, state_git(remote, id)) == head)
 
 
 def test_a_dirty_checkout_follows_when_it_is_clean(memfs_bin, folder, remote, agent):
@@ -178,15 +177,15 @@ def test_a_dirty_checkout_follows_when_it_is_clean(memfs_bin, folder, remote, ag
     home.run("init", "--agent", id)
     commit(home, id)
     with Watch(home) as w:
-        wait_for(lambda: is_synced(home, remote, id))
+        wait(lambda: is_synced(home, remote, id))
         c = home.checkout(id)
         c.write("system/human.md", "---\ndescription: d\n---\nnot yet\n")
         elsewhere(home, folder, remote, state_git(remote, id), {"system/theirs.md": "t\n"})
-        wait_for(lambda: "held-back" in w.states(id))
+        wait(lambda: "held-back" in w.states(id))
         assert b"not yet" in c.read("system/human.md")
         c.commit("done")
-        wait_for(lambda: os.path.exists(os.path.join(c.path, "system/theirs.md")))
-        wait_for(lambda: is_synced(home, remote, id))
+        wait(lambda: os.path.exists(os.path.join(c.path, "system/theirs.md")))
+        wait(lambda: is_synced(home, remote, id))
     assert b"not yet" in c.read("system/human.md")
 
 
@@ -194,7 +193,7 @@ def test_L6_one_watcher_a_home(memfs_bin, folder, remote, agent):
     home = make_home(memfs_bin, folder, remote)
     home.run("init", "--agent", agent())
     with Watch(home) as w:
-        wait_for(lambda: w.said)
+        wait(lambda: w.said)
         done = home.run("sync", "--watch", code=7)
         assert b"another" in done.stderr
 
@@ -204,7 +203,7 @@ def test_F30_it_ends_at_once_also_with_a_hanging_remote(memfs_bin, folder, remot
     home.run("init", "--agent", id)
     remote.say("hang")
     w = Watch(home)
-    wait_for(lambda: remote.requests)
+    wait(lambda: remote.requests)
     w.end()
     home.check(id)
 
@@ -214,7 +213,7 @@ def test_refused_credentials_are_not_tried_again_and_again(memfs_bin, folder, re
     home.run("init", "--agent", id)
     remote.say("401")
     with Watch(home) as w:
-        wait_for(lambda: "local-only" in w.states(id))
+        wait(lambda: "local-only" in w.states(id))
         n = settled(lambda: len(remote.requests))
         for i in range(3):
             commit(home, id, text=f"{i}\n")

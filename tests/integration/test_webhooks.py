@@ -19,6 +19,7 @@ import pytest
 from lib.fleet import FleetServer
 from lib.githost import GitHost
 from lib.http import connect, request
+from lib.patience import wait
 from lib.server import new_agent
 from lib.writer import Memory
 
@@ -89,13 +90,6 @@ class Place:
 
     def send(self, headers, body, path="/webhooks"):
         return request(self.s.port, "POST", path, body, headers)
-
-
-def wait(good, what, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not good():
-        assert time.monotonic() < deadline, f"{what}: not in {seconds} s"
-        time.sleep(0.05)
 
 
 @pytest.fixture

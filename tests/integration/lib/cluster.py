@@ -9,6 +9,7 @@ import subprocess
 import time
 
 from . import wire
+from .patience import Late
 from .postgres import Postgres
 from .server import Server
 
@@ -29,7 +30,7 @@ def wait_until(is_so, what, seconds=90):
         except (AssertionError, OSError, KeyError) as e:
             last = e
         time.sleep(0.1)
-    raise AssertionError(f"it never came that {what}: {last}")
+    raise Late(f"it never came that {what}: {last}")
 
 
 class Cluster:

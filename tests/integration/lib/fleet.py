@@ -21,6 +21,7 @@ from contextlib import nullcontext
 
 from .faultproxy import FaultProxy
 from .gitcli import GIT, GitFailed, Git, git_env
+from .patience import Late
 from .server import CANARY, Server
 
 PORT, RELAY = 8285, 8286
@@ -113,7 +114,8 @@ class FleetServer(Server):
             row = self.row(agent, remote)
             if row is not None and good(row):
                 return row
-            assert time.monotonic() < deadline, f"the row stays {row}\n{self.log_tail(30)}"
+            if time.monotonic() > deadline:
+                raise Late(f"the row stays {row}\n{self.log_tail(30)}")
             time.sleep(0.1)
 
     def check_no_host_token(self, *tokens):

@@ -28,6 +28,7 @@ from . import http as requests
 from . import postgres
 from .faultproxy import FaultProxy
 from .modelapi import EMBEDDING, MODEL
+from .patience import Late
 
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__)))))
 DEPS = os.path.join(ROOT, ".deps", "letta-server")
@@ -200,7 +201,7 @@ class LettaServer:
             if found:
                 return found
             time.sleep(0.05)
-        raise AssertionError(f"no {pattern!r} in Letta's log:\n{self.log_tail()}")
+        raise Late(f"no {pattern!r} in Letta's log:\n{self.log_tail()}")
 
     def sql(self, text):
         return postgres.sql(self.database, text)

@@ -25,6 +25,7 @@ import uuid
 
 from . import http, postgres, wire
 from .gitcli import GIT, git_env
+from .patience import Late
 
 ORG = "org-00000000-0000-4000-8000-000000000000"
 CANARY = "mfcanary" + secrets.token_hex(12)
@@ -92,7 +93,7 @@ class Server:
                 cwd="/", start_new_session=True)
         return offset
 
-    def start(self, timeout=30):
+    def start(self, timeout=60):
         offset = self.spawn()
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
@@ -110,7 +111,8 @@ class Server:
         code = self.process.poll()
         if code is None:
             self.kill()
-        raise AssertionError(f"the server did not start (exit {code}):\n{self.log_tail()}")
+        how = AssertionError if code is not None else Late
+        raise how(f"the server did not start (exit {code}):\n{self.log_tail()}")
 
     @property
     def url(self):
@@ -132,7 +134,7 @@ class Server:
             return self.process.wait(timeout)
         except subprocess.TimeoutExpired:
             self.kill()
-            raise AssertionError(f"the server did not end in {timeout} s:\n{self.log_tail()}")
+            raise Late(f"the server did not end in {timeout} s:\n{self.log_tail()}")
 
     def stop(self, timeout=40):
         """SIGTERM; the exit code must be 0 (also: no leak, no sanitizer report)."""

@@ -16,6 +16,8 @@ import socket
 import threading
 import time
 
+from .patience import Late
+
 
 class Request:
     def __init__(self, head, connection):
@@ -266,7 +268,8 @@ class Upstream:
         with self.changed:
             while not condition():
                 left = deadline - time.monotonic()
-                assert left > 0, f"{what} did not come: {[r.line for r in self.requests[-5:]]} {self.faults}"
+                if left <= 0:
+                    raise Late(f"{what} did not come: {[r.line for r in self.requests[-5:]]} {self.faults}")
                 self.changed.wait(min(left, 0.2))
 
     def wait_streams(self, n):
