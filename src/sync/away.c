@@ -114,13 +114,15 @@ static agent *next_behind(home *h)
 {
     int64_t now_ms = clock_mono_ms();
     agent *a = NULL;
+    size_t i;
 
     pthread_mutex_lock(&h->upkeep_mutex);
-    for (size_t i = h->n_behind; a == NULL && i-- > 0;) {
-        if (h->behind[i]->behind_until_ms > now_ms)
-            continue;
-        a = h->behind[i];
-        memmove(h->behind + i, h->behind + i + 1, (--h->n_behind - i) * sizeof(*h->behind));
+    for (i = h->n_behind; i > 0 && h->behind[i - 1]->behind_until_ms > now_ms; i--)
+        ;
+    if (i > 0) {
+        a = h->behind[i - 1];
+        memmove(h->behind + i - 1, h->behind + i, (h->n_behind - i) * sizeof(*h->behind));
+        h->n_behind--;
         a->is_waiting = false;
     }
     pthread_mutex_unlock(&h->upkeep_mutex);
