@@ -1,5 +1,6 @@
 #include "cache/letta_int.h"
 
+#include "base/hash.h"
 #include "cache/database.h"
 #include "cache/pg_module.h"
 
@@ -14,6 +15,8 @@ memfs_code letta_db_open(const char *url, letta_db **ret, memfs_error *err)
                           "postgresql://user@host/letta");
     /* the only way from an object to a function that POSIX gives */
     rc = database_symbol(PG_MODULE_LETTA, (void **)&open_letta, err);
+    if (rc == MEMFS_ENOTFOUND) /* the module: tables of Letta may come, it does not */
+        return err->code = MEMFS_EINVALID;
     return rc < 0 ? rc : open_letta(url, ret, err);
 }
 
@@ -62,4 +65,34 @@ memfs_code letta_marks(letta_db *db, memfs_str after, int64_t limit, letta_mark_
                        memfs_error *err)
 {
     return db->backend->marks(db, after, limit, fn, ctx, err);
+}
+
+/* As MARKS of letta_read.c has it. */
+uint64_t letta_mark_of(memfs_str block_id, int64_t version)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    uint8_t sum[16];
+    uint64_t n = 0;
+
+    buf_add_str(&text, block_id);
+    buf_printf(&text, " %lld", (long long)version);
+    hash_md5(buf_str(&text), sum);
+    for (int i = 0; i < 8; i++)
+        n = n << 8 | sum[i];
+    return n >> 4; /* 15 digits, so that PostgreSQL does not take it for a negative one */
+}
+
+uint64_t letta_mark_moves(const letta_change *changes, size_t n)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const letta_change *c = &changes[i];
+
+        if (c->version != 0)
+            sum -= letta_mark_of(c->id, c->version);
+        if (!c->is_gone)
+            sum += letta_mark_of(c->id, c->version + 1);
+    }
+    return sum;
 }

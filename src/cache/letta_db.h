@@ -22,9 +22,9 @@ typedef struct letta_db letta_db;
 
 /* life cycle */
 /*
- * url: postgresql://...  EINVALID: there is no Letta database at it, or one with tables of another
- * shape; the message names its revision and what differs.  ENOTFOUND: the module is not installed.
- * Writes nothing.
+ * url: postgresql://...  EINVALID: it is no such url, the module is not installed, or the tables
+ * are of another shape; the message names their revision and what differs.  ENOTFOUND: a database
+ * without Letta's tables: another one, or Letta's server never ran on it yet.  Writes nothing.
  */
 MEMFS_CHECK memfs_code letta_db_open(const char *url, letta_db **ret, memfs_error *err);
 void letta_db_close(letta_db *db); /* NULL is fine */
@@ -58,6 +58,7 @@ typedef struct letta_block {
     int64_t created_at_us, updated_at_us;
     int64_t version;  /* counts up with each change that Letta or memfs makes */
     int64_t n_agents; /* that share this block, this one included */
+    bool is_foreign;  /* of another organization than the agent: Letta's API does not show it */
 } letta_block;
 typedef memfs_code (*letta_block_fn)(const letta_block *block, void *ctx, memfs_error *err);
 
@@ -90,6 +91,8 @@ MEMFS_CHECK memfs_code letta_db_prepare(letta_db *db, memfs_error *err);
 typedef struct letta_state {
     bool has_tip; /* false: memfs never wrote this agent's rows */
     memfs_oid tip;
+    /* Letta's tables were made anew since, and the tip was not: it says nothing of these rows. */
+    bool is_torn;
     bool has_git_memory;
 } letta_state;
 /*
@@ -129,12 +132,15 @@ MEMFS_CHECK memfs_code letta_write(letta_db *db, memfs_str agent_id, const memfs
                                    memfs_error *err);
 
 /*
- * Of up to `limit` agents behind `after`: a text that changes whenever a block of the agent is
- * written, attached or detached by anybody.
+ * Of up to `limit` agents behind `after`: a number that changes whenever a block of the agent is
+ * written, attached or detached by anybody.  It is the sum (modulo 2^64) of one number a row, so
+ * that a writer knows which one its own changes lead to.
  */
-typedef memfs_code (*letta_mark_fn)(memfs_str agent_id, memfs_str mark, void *ctx,
-                                    memfs_error *err);
+typedef memfs_code (*letta_mark_fn)(memfs_str agent_id, uint64_t mark, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code letta_marks(letta_db *db, memfs_str after, int64_t limit, letta_mark_fn fn,
                                    void *ctx, memfs_error *err);
+uint64_t letta_mark_of(memfs_str block_id, int64_t version);
+/* What is added to the mark by these changes, once they are written. */
+uint64_t letta_mark_moves(const letta_change *changes, size_t n);
 
 #endif

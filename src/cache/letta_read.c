@@ -1,6 +1,7 @@
 /*
- * letta_read.c - agents and blocks of a Letta server as its own reads see them: blocks of the
- * agent's organization, whether hidden or not (is_deleted of a block means nothing there).
+ * letta_read.c - agents and blocks of a Letta server as its own reads see them, whether hidden or
+ * not (is_deleted of a block means nothing there).  Its reads leave out blocks of another
+ * organization than the agent's; here they come along, marked: what is not shown is not gone.
  */
 #include "cache/letta_int.h"
 
@@ -24,19 +25,20 @@ enum { KEY_AGENTS = PG_KEYS_LETTA, KEY_AGENT, KEY_BLOCKS, KEY_SOME_BLOCKS, KEY_T
     "FROM public.blocks_tags t WHERE t.block_id = b.id), '[]'), "                                  \
     "(extract(epoch FROM b.created_at) * 1000000)::int8, "                                         \
     "(extract(epoch FROM b.updated_at) * 1000000)::int8, b.version::int8, "                        \
-    "(SELECT count(*) FROM public.blocks_agents o WHERE o.block_id = b.id) "                       \
+    "(SELECT count(*) FROM public.blocks_agents o WHERE o.block_id = b.id), "                      \
+    "a.organization_id <> b.organization_id "                                                      \
     "FROM public.blocks_agents l JOIN public.block b ON b.id = l.block_id "                        \
-    "JOIN public.agents a ON a.id = l.agent_id AND a.organization_id = b.organization_id "         \
+    "JOIN public.agents a ON a.id = l.agent_id "                                                   \
     "WHERE l.agent_id = $1 "
 #define BY_LABEL "ORDER BY b.label COLLATE \"C\", b.id"
 
 /* Detaching and attaching another block shows in the ids, a change in the version. */
 #define MARKS                                                                                      \
-    "SELECT a.id, (SELECT count(*) || ' ' || "                                                     \
-    "COALESCE(md5(string_agg(b.id || ' ' || b.version, ',' ORDER BY b.id)), '') "                  \
+    "SELECT a.id, (COALESCE((SELECT "                                                              \
+    "sum(('x' || left(md5(b.id || ' ' || b.version), 15))::bit(60)::int8) "                        \
     "FROM public.blocks_agents l JOIN public.block b ON b.id = l.block_id "                        \
-    "WHERE l.agent_id = a.id) || ' ' || EXISTS(SELECT FROM public.agents_tags t "                  \
-    "WHERE t.agent_id = a.id AND t.tag = 'git-memory-enabled') "                                   \
+    "WHERE l.agent_id = a.id), 0) + (EXISTS(SELECT FROM public.agents_tags t "                     \
+    "WHERE t.agent_id = a.id AND t.tag = 'git-memory-enabled'))::int4)::text "                     \
     "FROM public.agents a WHERE NOT a.is_deleted AND a.id > $1 ORDER BY a.id LIMIT $2"
 
 static memfs_code pass_agent(const pg_result *r, int row, letta_agent_fn fn, void *ctx,
@@ -75,6 +77,7 @@ static memfs_code pass_block(const pg_result *r, int row, letta_block_fn fn, voi
         .updated_at_us = pg_col_int(r, row, 10),
         .version = pg_col_int(r, row, 11),
         .n_agents = pg_col_int(r, row, 12),
+        .is_foreign = pg_col_int(r, row, 13) != 0,
     };
 
     return fn(&block, ctx, err);
@@ -113,6 +116,16 @@ memfs_code letta_read_agents(letta_db *db, memfs_str after, int64_t limit, letta
     return rc;
 }
 
+/* Modulo 2^64: a sum may have more digits than that. */
+static uint64_t number_of(memfs_str digits)
+{
+    uint64_t n = 0;
+
+    for (size_t i = 0; i < digits.len; i++)
+        n = n * 10 + (uint64_t)(digits.ptr[i] - '0');
+    return n;
+}
+
 memfs_code letta_read_marks(letta_db *db, memfs_str after, int64_t limit, letta_mark_fn fn,
                             void *ctx, memfs_error *err)
 {
@@ -120,7 +133,7 @@ memfs_code letta_read_marks(letta_db *db, memfs_str after, int64_t limit, letta_
     memfs_code rc = pg_work(db->pg, PG_ONE, read_page, &p, err);
 
     for (int row = 0; rc == MEMFS_OK && row < p.agents.n_rows; row++)
-        rc = fn(pg_col_str(&p.agents, row, 0), pg_col_str(&p.agents, row, 1), ctx, err);
+        rc = fn(pg_col_str(&p.agents, row, 0), number_of(pg_col_str(&p.agents, row, 1)), ctx, err);
     pg_result_dispose(&p.agents);
     return rc;
 }
@@ -140,9 +153,13 @@ static memfs_code read_tip(pg_conn *c, const pg_args *args, letta_state *ret, me
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
     memfs_code rc;
 
-    rc =
-        pg_query(c, KEY_TIP, "SELECT tip FROM memfs_letta.tips WHERE agent_id = $1", args, &r, err);
+    rc = pg_query(c, KEY_TIP,
+                  "SELECT tip, COALESCE((block_oid = to_regclass('public.block')::oid) <> "
+                  "(tips_oid = to_regclass('memfs_letta.tips')::oid), false) "
+                  "FROM memfs_letta.tips WHERE agent_id = $1",
+                  args, &r, err);
     ret->has_tip = rc == MEMFS_OK && r.n_rows > 0;
+    ret->is_torn = ret->has_tip && pg_col_int(&r, 0, 1) != 0;
     return ret->has_tip ? pg_col_oid(&r, 0, 0, &ret->tip, err) : rc;
 }
 

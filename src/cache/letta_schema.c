@@ -191,7 +191,7 @@ static memfs_code read_revision(pg_conn *c, letta_db *db, memfs_error *err)
                  "AND c.relname = 'alembic_version'",
                  &r, err);
     if (rc == MEMFS_OK && r.n_rows == 0)
-        return memfs_fail(err, MEMFS_EINVALID,
+        return memfs_fail(err, MEMFS_ENOTFOUND,
                           "it has no tables of Letta; start the Letta server "
                           "on it once, or name the right database");
     if (rc == MEMFS_OK)

@@ -57,7 +57,13 @@ static memfs_code fail_changed(const writing *w, memfs_error *err)
                       (int)w->agent_id.len, w->agent_id.ptr);
 }
 
-/* ---- the tips ---- */
+/*
+ * ---- the tips ----
+ *
+ * With each stands which tables it was written beside.  A restore makes tables anew: of the whole
+ * database both, and the tip is as old as the rows; of Letta's tables alone only one of the two
+ * numbers fits, and the tip says nothing of the rows (is_torn).
+ */
 
 static memfs_code make_tips(pg_conn *c, void *ctx, memfs_error *err)
 {
@@ -68,7 +74,9 @@ static memfs_code make_tips(pg_conn *c, void *ctx, memfs_error *err)
                    "SELECT pg_advisory_xact_lock(" PG_LOCK_MIGRATION ");"
                    "CREATE SCHEMA IF NOT EXISTS memfs_letta;"
                    "CREATE TABLE IF NOT EXISTS memfs_letta.tips("
-                   "agent_id text PRIMARY KEY, tip bytea NOT NULL)",
+                   "agent_id text PRIMARY KEY, tip bytea NOT NULL);"
+                   "ALTER TABLE memfs_letta.tips ADD COLUMN IF NOT EXISTS block_oid oid, "
+                   "ADD COLUMN IF NOT EXISTS tips_oid oid",
                    &r, err);
 }
 
@@ -79,7 +87,9 @@ static memfs_code has_tips(pg_conn *c, void *ctx, memfs_error *err)
 
     rc = pg_exec(c,
                  "SELECT FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n "
-                 "ON n.oid = c.relnamespace WHERE n.nspname = 'memfs_letta' AND c.relname = 'tips'",
+                 "ON n.oid = c.relnamespace JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid "
+                 "WHERE n.nspname = 'memfs_letta' AND c.relname = 'tips' "
+                 "AND a.attname = 'tips_oid'",
                  &r, err);
     *(bool *)ctx = rc == MEMFS_OK && r.n_rows > 0;
     return rc;
@@ -105,12 +115,16 @@ static memfs_code move_tip(pg_conn *c, const writing *w, memfs_error *err)
     pg_arg_text(&args, w->agent_id);
     pg_arg_oid(&args, w->to);
     if (w->from != NULL)
-        rc = pg_query(c, KEY_MOVE, "UPDATE memfs_letta.tips SET tip = $2 WHERE agent_id = $1",
+        rc = pg_query(c, KEY_MOVE,
+                      "UPDATE memfs_letta.tips SET tip = $2, "
+                      "block_oid = to_regclass('public.block'), "
+                      "tips_oid = to_regclass('memfs_letta.tips') WHERE agent_id = $1",
                       &args, &r, err);
     else
         rc = pg_query(c, KEY_MOVE + 1,
-                      "INSERT INTO memfs_letta.tips VALUES($1, $2) "
-                      "ON CONFLICT DO NOTHING",
+                      "INSERT INTO memfs_letta.tips(agent_id, tip, block_oid, tips_oid) "
+                      "VALUES($1, $2, to_regclass('public.block'), "
+                      "to_regclass('memfs_letta.tips')) ON CONFLICT DO NOTHING",
                       &args, &r, err);
     return rc == MEMFS_OK && r.n_changed != 1 ? fail_changed(w, err) : rc;
 }

@@ -209,7 +209,7 @@ int cmd_serve(int argc, char **argv)
         { "letta-proxy", CLI_TEXT, &letta.proxies, "ADDR[,ADDR/BITS]",
           "where its requests come from ($MEMFS_LETTA_PROXY)" },
         { "letta-url", CLI_TEXT, &letta.url, "URL",
-          "where it listens, to make it re-read ($MEMFS_LETTA_URL)" },
+          "where it listens, to make it re-read or recompile ($MEMFS_LETTA_URL)" },
         { "letta-token-file", CLI_TEXT, &letta.token_file, "FILE",
           "its password, where it wants one ($MEMFS_LETTA_TOKEN_FILE)" },
         { "tls-cert", CLI_TEXT, &tls_cert, "FILE", "certificate and chain (PEM): serve https" },
@@ -266,10 +266,11 @@ int cmd_serve(int argc, char **argv)
     if (find_databases(home_path, database, letta_database, &database_url, &letta_url, &err) < 0)
         return cli_fail(&err, NULL);
     if (letta_options_find(home_path, &letta, &letta_found, &err) < 0 ||
-        letta_options_check(&letta_found, is_behind_proxy,
-                            cluster_url != NULL && cluster_url[0] != '\0', &err) < 0 ||
         read_setting(home_path, upstream, "MEMFS_UPSTREAM", "memfs.upstream", &upstream_url,
-                     &err) < 0)
+                     &err) < 0 ||
+        letta_options_check(&letta_found, is_behind_proxy,
+                            cluster_url != NULL && cluster_url[0] != '\0',
+                            upstream_url != NULL || letta_url != NULL, &err) < 0)
         return cli_fail(&err, NULL);
     cli_hide_secrets(argc, argv);
     serve.address = address;

@@ -26,14 +26,9 @@ static char *find(gitconfig *file, const char *given, const char *variable, cons
     return value != NULL && value[0] != '\0' ? mem_strdup(value) : NULL;
 }
 
-static memfs_code check(const letta_options *o, memfs_error *err)
+static memfs_code check_root(const letta_options *o, bool is_behind_proxy, bool is_many,
+                             memfs_error *err)
 {
-    if (o->root == NULL && (o->proxies != NULL || o->url != NULL || o->token_file != NULL))
-        return memfs_fail(err, MEMFS_EINVALID,
-                          "--letta-proxy, --letta-url and --letta-token-file say more of the Letta "
-                          "server whose folder --letta-root names; it is missing");
-    if (o->root == NULL)
-        return MEMFS_OK;
     if (o->root[0] != '/')
         return memfs_fail(err, MEMFS_EINVALID, "--letta-root needs an absolute path, not '%s'",
                           o->root);
@@ -41,25 +36,37 @@ static memfs_code check(const letta_options *o, memfs_error *err)
         return memfs_fail(err, MEMFS_EINVALID,
                           "--letta-root needs --letta-proxy: the address that the Letta server's "
                           "requests come from, such as 127.0.0.1 or 172.16.0.0/12");
-    if (o->token_file != NULL && o->url == NULL)
-        return memfs_fail(err, MEMFS_EINVALID,
-                          "--letta-token-file is the password of --letta-url, which is missing");
-    return o->url != NULL ? reread_check_url(o->url, err) : MEMFS_OK;
-}
-
-memfs_code letta_options_check(const letta_options *o, bool is_behind_proxy, bool is_many,
-                               memfs_error *err)
-{
-    if (o->root != NULL && is_behind_proxy)
+    if (is_behind_proxy)
         return memfs_fail(err, MEMFS_EINVALID,
                           "--letta-root does not go with --behind-proxy: what a proxy hands on from "
                           "outside would come from an address that is believed; let memfs do TLS "
                           "itself (--tls-cert, --tls-key)");
-    if (o->root != NULL && is_many)
+    if (is_many)
         return memfs_fail(err, MEMFS_EINVALID,
                           "--letta-root does not go with --cluster-url: only one server may write to "
                           "a Letta server's folder");
     return MEMFS_OK;
+}
+
+memfs_code letta_options_check(const letta_options *o, bool is_behind_proxy, bool is_many,
+                               bool has_letta, memfs_error *err)
+{
+    memfs_code rc = MEMFS_OK;
+
+    if (o->root == NULL && o->proxies != NULL)
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "--letta-proxy says who may speak for the Letta server whose folder "
+                          "--letta-root names; it is missing");
+    if (o->root == NULL && !has_letta && (o->url != NULL || o->token_file != NULL))
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "--letta-url and --letta-token-file say more of the Letta server of "
+                          "--letta-root, --letta-database or --upstream; none of them is given");
+    if (o->root != NULL)
+        rc = check_root(o, is_behind_proxy, is_many, err);
+    if (rc == MEMFS_OK && o->token_file != NULL && o->url == NULL)
+        rc = memfs_fail(err, MEMFS_EINVALID,
+                        "--letta-token-file is the password of --letta-url, which is missing");
+    return rc == MEMFS_OK && o->url != NULL ? reread_check_url(o->url, err) : rc;
 }
 
 memfs_code letta_options_find(const char *home, const service_options *given, letta_options *ret,
@@ -76,5 +83,5 @@ memfs_code letta_options_find(const char *home, const service_options *given, le
     ret->url = find(file, given->url, "MEMFS_LETTA_URL", "memfs.lettaurl");
     ret->token_file =
         find(file, given->token_file, "MEMFS_LETTA_TOKEN_FILE", "memfs.lettatokenfile");
-    return check(ret, err);
+    return MEMFS_OK;
 }

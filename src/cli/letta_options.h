@@ -1,6 +1,6 @@
 /*
- * letta_options.h - which Letta server memfs stands behind: from the command line, else from the
- * environment, else from the data folder's config.
+ * letta_options.h - which Letta server memfs stands behind or beside: from the command line, else
+ * from the environment, else from the data folder's config.
  *
  *     --letta-root         MEMFS_LETTA_ROOT         memfs.lettaRoot
  *     --letta-proxy        MEMFS_LETTA_PROXY        memfs.lettaProxy
@@ -18,11 +18,12 @@ typedef struct letta_options {
 #define LETTA_OPTIONS_INIT { NULL, NULL, NULL, NULL }
 void letta_options_dispose(letta_options *o);
 
-/* given: what the command line said, NULL where nothing.  EINVALID: what does not go together. */
+/* given: what the command line said, NULL where nothing. */
 MEMFS_CHECK memfs_code letta_options_find(const char *home, const service_options *given,
                                           letta_options *ret, memfs_error *err);
-/* EINVALID: the rest of `memfs serve` does not go with it. */
+/* EINVALID: they, or the rest of `memfs serve`, do not go together.  has_letta: there is a Letta
+ * server by another option. */
 MEMFS_CHECK memfs_code letta_options_check(const letta_options *o, bool is_behind_proxy,
-                                           bool is_many, memfs_error *err);
+                                           bool is_many, bool has_letta, memfs_error *err);
 
 #endif

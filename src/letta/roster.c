@@ -13,10 +13,19 @@
 
 struct roster {
     char *base; /* without a '/' at its end */
-    memfs_buf authorization;
+    stream_lines headers;
 };
 
 /* ---- life cycle ---- */
+
+static void add_token(roster *r, memfs_str token)
+{
+    char *value = mem_printf("Bearer %.*s", (int)token.len, token.ptr);
+
+    stream_lines_add(&r->headers, "Authorization", value);
+    explicit_bzero(value, strlen(value));
+    free(value);
+}
 
 memfs_code roster_open(memfs_str address, memfs_str token, roster **ret, memfs_error *err)
 {
@@ -46,21 +55,31 @@ memfs_code roster_open(memfs_str address, memfs_str token, roster **ret, memfs_e
                           "the server wants into a file, for --token-file");
     r = mem_alloc(sizeof(*r));
     r->base = mem_strndup(address.ptr, address.len);
-    r->authorization = (memfs_buf)MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
-    if (token.len > 0) {
-        buf_puts(&r->authorization, "Authorization: Bearer ");
-        buf_add_str(&r->authorization, token);
-    }
+    stream_lines_add(&r->headers, "Accept", "application/json");
+    if (token.len > 0)
+        add_token(r, token);
     *ret = r;
     return MEMFS_OK;
+}
+
+memfs_code roster_open_as(const stream_address *address, const upstream_caller *c, roster **ret,
+                          memfs_error *err)
+{
+    memfs_code rc = roster_open(str_of(address->origin), MEMFS_STR(""), ret, err);
+
+    if (rc < 0 || upstream_credentials(c, &(*ret)->headers))
+        return rc;
+    roster_close(*ret);
+    return memfs_fail(err, MEMFS_EINVALID, "the credential is no Basic and no Bearer");
 }
 
 void roster_close(roster *r)
 {
     if (r == NULL)
         return;
-    explicit_bzero(r->authorization.ptr, r->authorization.len);
-    buf_dispose(&r->authorization);
+    for (size_t i = 0; i < r->headers.n; i++)
+        explicit_bzero(r->headers.at[i], strlen(r->headers.at[i]));
+    stream_lines_dispose(&r->headers);
     free(r->base);
     free(r);
 }
@@ -109,16 +128,17 @@ static memfs_code judge_list(const roster *r, memfs_code rc, memfs_error *err)
                : rc;
 }
 
-/* *ret is the caller's (json_decref). */
-static memfs_code ask(const roster *r, const char *target, json_t **ret, memfs_error *err)
+/* content empty: GET, else POST.  *ret is the caller's (json_decref). */
+static memfs_code ask(const roster *r, const char *target, memfs_str content, json_t **ret,
+                      memfs_error *err)
 {
     _cleanup_(buf_dispose) memfs_buf body = MEMFS_BUF_INIT(PAGE_MAX_BYTES);
     _cleanup_(mem_freep) char *url = mem_printf("%s%s", r->base, target);
-    const char *headers[] = { "Accept: application/json",
-                              r->authorization.len > 0 ? r->authorization.ptr : NULL, NULL };
-    httpc_request rq = {
-        .url = url, .method = "GET", .headers = headers, .timeout_ms = TIMEOUT_MS
-    };
+    httpc_request rq = { .url = url,
+                         .method = content.len > 0 ? "POST" : "GET",
+                         .body = content,
+                         .headers = (const char *const *)r->headers.at,
+                         .timeout_ms = TIMEOUT_MS };
     httpc_answer answer;
 
     httpc_fetch(&rq, gather, &body, &answer);
@@ -185,7 +205,7 @@ static memfs_code pages(const roster *r, const char *path, const char *query, ro
             buf_puts(&target, "&after=");
             httpc_escape(&target, str_of(after));
         }
-        rc = ask(r, target.ptr, &page, err);
+        rc = ask(r, target.ptr, MEMFS_STR(""), &page, err);
         if (rc == MEMFS_OK)
             rc = pass_page(page, after, fn, ctx, &last, err);
         json_decref(page);
@@ -199,7 +219,7 @@ static memfs_code pages(const roster *r, const char *path, const char *query, ro
 memfs_code roster_count(roster *r, int64_t *ret, memfs_error *err)
 {
     json_t *count = NULL;
-    memfs_code rc = judge_list(r, ask(r, "/v1/agents/count", &count, err), err);
+    memfs_code rc = judge_list(r, ask(r, "/v1/agents/count", MEMFS_STR(""), &count, err), err);
 
     if (rc == MEMFS_OK && !json_is_integer(count))
         rc = memfs_fail(err, MEMFS_EINVALID, "what answers at %s is no Letta server", r->base);
@@ -223,7 +243,7 @@ memfs_code roster_agent(roster *r, memfs_str agent_id, roster_fn fn, void *ctx, 
     _cleanup_(mem_freep) char *target =
         mem_printf("/v1/agents/%.*s?include=agent.tags", (int)agent_id.len, agent_id.ptr);
     json_t *agent = NULL;
-    memfs_code rc = ask(r, target, &agent, err);
+    memfs_code rc = ask(r, target, MEMFS_STR(""), &agent, err);
 
     if (rc == MEMFS_OK && !json_is_object(agent))
         rc = memfs_fail(err, MEMFS_EINVALID, "what answers at %s is no Letta server", r->base);
@@ -239,6 +259,17 @@ memfs_code roster_blocks(roster *r, memfs_str agent_id, roster_fn fn, void *ctx,
         mem_printf("/v1/agents/%.*s/core-memory/blocks", (int)agent_id.len, agent_id.ptr);
 
     return pages(r, path, "", fn, ctx, err);
+}
+
+memfs_code roster_recompile(roster *r, memfs_str agent_id, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *target =
+        mem_printf("/v1/agents/%.*s/recompile", (int)agent_id.len, agent_id.ptr);
+    json_t *prompt = NULL; /* as it was before (contract 7) */
+    memfs_code rc = ask(r, target, MEMFS_STR("{}"), &prompt, err);
+
+    json_decref(prompt);
+    return rc;
 }
 
 memfs_code roster_shared(roster *r, roster_fn fn, void *ctx, memfs_error *err)

@@ -30,6 +30,12 @@ static const char *add_line(stream_lines *l, char *text)
     return text;
 }
 
+void stream_lines_add(stream_lines *l, const char *name, const char *value)
+{
+    if (value != NULL)
+        add_line(l, mem_printf("%s: %s", name, value));
+}
+
 /* ---- fields ---- */
 
 static bool is_name(memfs_str s, const char *name)

@@ -28,6 +28,8 @@ typedef struct stream_lines {
         .at = NULL                                                                                 \
     }
 void stream_lines_dispose(stream_lines *l);
+/* "name: value"; nothing for a NULL value. */
+void stream_lines_add(stream_lines *l, const char *name, const char *value);
 
 /* Where a Letta server is: scheme, host and port, nothing else. */
 typedef struct stream_address {

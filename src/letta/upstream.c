@@ -136,6 +136,22 @@ bool upstream_authorization(memfs_str field, memfs_buf *out)
     return is_good;
 }
 
+bool upstream_credentials(const upstream_caller *c, stream_lines *out)
+{
+    memfs_buf authorization = MEMFS_BUF_INIT(MAX_CREDENTIAL + 16);
+    bool is_good = c->authorization == NULL ||
+                   upstream_authorization(str_of(c->authorization), &authorization);
+
+    if (is_good) {
+        stream_lines_add(out, "Authorization", authorization.len > 0 ? authorization.ptr : NULL);
+        stream_lines_add(out, "X-BARE-PASSWORD", c->bare_password);
+        stream_lines_add(out, "user_id", c->user_id);
+    }
+    hash_wipe(authorization.ptr, authorization.len);
+    buf_dispose(&authorization);
+    return is_good;
+}
+
 /* Each part with its length before it, so that no two callers make the same bytes. */
 static void put_part(memfs_buf *out, memfs_str part)
 {
@@ -383,17 +399,6 @@ static question *question_new(upstream *u, bool is_health, const char *target,
     return q;
 }
 
-static void add_header(stream_lines *l, const char *name, const char *value)
-{
-    char *line = value != NULL ? mem_printf("%s: %s", name, value) : NULL;
-
-    if (line == NULL)
-        return;
-    l->at = mem_realloc(l->at, l->n + 2, sizeof(*l->at));
-    l->at[l->n++] = line;
-    l->at[l->n] = NULL;
-}
-
 /*
  * Puts the question, or whoever asks beside those who have asked it already.  q is taken; NULL:
  * only the latter.  False: it was not put.
@@ -436,7 +441,6 @@ void upstream_ask(upstream *u, memfs_str agent_id, const upstream_caller *c, ups
                   void *ctx)
 {
     _cleanup_(stream_lines_dispose) stream_lines headers = STREAM_LINES_INIT;
-    _cleanup_(buf_dispose) memfs_buf authorization = MEMFS_BUF_INIT(MAX_CREDENTIAL + 16);
     _cleanup_(mem_freep) char *target = NULL;
     upstream_verdict verdict = UPSTREAM_AWAY;
     uint8_t key[HASH_SHA256];
@@ -447,20 +451,15 @@ void upstream_ask(upstream *u, memfs_str agent_id, const upstream_caller *c, ups
         fn(verdict, ctx);
         return;
     }
-    if (c->authorization != NULL &&
-        !upstream_authorization(str_of(c->authorization), &authorization)) {
+    stream_lines_add(&headers, "Accept", "application/json");
+    if (!upstream_credentials(c, &headers)) {
         fn(UPSTREAM_UNKNOWN, ctx);
         return;
     }
-    add_header(&headers, "Accept", "application/json");
-    add_header(&headers, "Authorization", authorization.len > 0 ? authorization.ptr : NULL);
-    add_header(&headers, "X-BARE-PASSWORD", c->bare_password);
-    add_header(&headers, "user_id", c->user_id);
     target = mem_printf("/v1/agents/%.*s", (int)agent_id.len, agent_id.ptr);
     q = question_new(u, false, target, &headers);
     memcpy(q->key, key, sizeof(key));
     q->agent_id = mem_printf("\"%.*s\"", (int)agent_id.len, agent_id.ptr);
-    hash_wipe(authorization.ptr, authorization.len);
     if (!put(u, q, key, fn, ctx))
         fn(UPSTREAM_AWAY, ctx);
 }
@@ -476,7 +475,7 @@ void upstream_ask_health(upstream *u, upstream_fn fn, void *ctx)
 {
     _cleanup_(stream_lines_dispose) stream_lines headers = STREAM_LINES_INIT;
 
-    add_header(&headers, "Accept", "application/json");
+    stream_lines_add(&headers, "Accept", "application/json");
     if (!put(u, question_new(u, true, "/v1/health/", &headers), NULL, fn, ctx))
         fn(UPSTREAM_AWAY, ctx);
 }

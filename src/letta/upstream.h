@@ -58,6 +58,8 @@ typedef struct upstream_caller {
     const char *user_id;       /* whom it acts for, where there are several */
 } upstream_caller;
 
+/* The lines that say the same to the server.  False: its Basic is not what it should be. */
+bool upstream_credentials(const upstream_caller *c, stream_lines *out);
 /* What is known without asking. */
 upstream_verdict upstream_known(upstream *u, memfs_str agent_id, const upstream_caller *c);
 typedef void (*upstream_fn)(upstream_verdict verdict, void *ctx);

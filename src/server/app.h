@@ -26,6 +26,7 @@ typedef struct app {
     struct webhooks *webhooks; /* webhooks.h */
     struct service *service;   /* service.h; NULL: no Letta server hands requests on to us */
     struct gateway *gateway;   /* gateway.h; NULL: no Letta server stands behind */
+    char *letta_url, *letta_token_file; /* of a Letta server that memfs itself asks; NULL */
     const char *version;
     int64_t started_at_us;
     atomic_bool is_ready; /* every repository was looked at since the start (home_recover_all) */

@@ -11,6 +11,7 @@
 #include "base/clock.h"
 #include "base/pool.h"
 #include "memory/ids.h"
+#include "server/recompile.h"
 #include "server/reply.h"
 #include "server/shape.h"
 #include "sync/materialise.h"
@@ -293,16 +294,6 @@ void blocks_count(http_request *rq, void *ctx)
 #define SYNC_WAIT_MS 30000
 #define SYNC_RETRY_S 30
 
-/* recompile: a bool, or "auto"; there is no prompt here to be compiled, so it is only checked. */
-static void check_recompile(params *p)
-{
-    memfs_str text;
-
-    if (p->lookup(p->source, "recompile", 0, &text) && str_equal(text, MEMFS_STR("auto")))
-        return;
-    (void)params_bool(p, "recompile", false);
-}
-
 /*
  * What the remotes have comes in first.  One that fails keeps nobody from the blocks that are here:
  * they are answered with 200, and the header says it.  Only of an agent that nobody here knows is
@@ -383,16 +374,23 @@ void sync_from_git(http_request *rq, void *ctx)
     _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
     const block_query q = { .agent_id = reply_agent_id(rq, &p), .show_hidden = true,
                             .order = BLOCK_ORDER_PATH };
+    recompile_when recompile = recompile_read(&p);
     memfs_error err = MEMFS_ERROR_INIT;
     mirror_outcome outcome;
+    app *self = ctx;
+    memfs_code rc;
 
-    check_recompile(&p);
     if (!reply_params_good(rq, &p))
         return;
-    meet_remotes(ctx, q.agent_id, &outcome);
+    meet_remotes(self, q.agent_id, &outcome);
     tell_remotes(rq, &outcome);
-    if (catch_up(ctx, q.agent_id, &err) < 0)
+    rc = catch_up(self, q.agent_id, &err);
+    if (rc == MEMFS_ENOTFOUND && home_letta_meet(self->home, q.agent_id))
+        rc = catch_up(self, q.agent_id, &err);
+    if (rc < 0) {
         send_unknown(rq, q.agent_id, &outcome, &err);
-    else
-        answer_blocks(rq, ctx, &q);
+        return;
+    }
+    recompile_prompt(ctx, rq, q.agent_id, recompile);
+    answer_blocks(rq, ctx, &q);
 }

@@ -343,10 +343,15 @@ static void tell_if_open(gateway *g, const upstream_caller *c, upstream_verdict 
               NULL);
 }
 
+static upstream_caller caller_of(const http_request *rq)
+{
+    return (upstream_caller){ http_header(rq, "Authorization"), http_header(rq, "X-BARE-PASSWORD"),
+                              http_header(rq, "user_id") };
+}
+
 upstream_verdict gateway_judge(gateway *g, http_request *rq)
 {
-    const upstream_caller c = { http_header(rq, "Authorization"),
-                                http_header(rq, "X-BARE-PASSWORD"), http_header(rq, "user_id") };
+    const upstream_caller c = caller_of(rq);
     upstream_verdict verdict = (upstream_verdict)http_gate_told(rq);
     memfs_str agent_id = http_param(rq, "agent");
 
@@ -360,6 +365,13 @@ upstream_verdict gateway_judge(gateway *g, http_request *rq)
     }
     tell_if_open(g, &c, verdict);
     return verdict;
+}
+
+memfs_code gateway_roster(const gateway *g, const http_request *rq, roster **ret, memfs_error *err)
+{
+    const upstream_caller c = rq != NULL ? caller_of(rq) : (upstream_caller){ NULL, NULL, NULL };
+
+    return roster_open_as(upstream_address(g->upstream), &c, ret, err);
 }
 
 bool gateway_knows_health(gateway *g, http_request *rq)

@@ -20,7 +20,7 @@
 #ifndef MEMFS_SERVER_GATEWAY_H
 #define MEMFS_SERVER_GATEWAY_H
 
-#include "letta/upstream.h"
+#include "letta/roster.h"
 #include "server/http.h"
 
 typedef struct gateway gateway;
@@ -31,6 +31,10 @@ MEMFS_CHECK memfs_code gateway_open(const char *address, bool is_behind_proxy, g
                                     memfs_error *err);
 void gateway_stop(gateway *g);
 void gateway_close(gateway *g);
+
+/* To ask the server what rq's caller may; rq NULL: as nobody.  roster_close(). */
+MEMFS_CHECK memfs_code gateway_roster(const gateway *g, const http_request *rq, roster **ret,
+                                      memfs_error *err);
 
 /* The table for http_options; lives as long as g. */
 const http_route *gateway_routes(const gateway *g, size_t *ret_n);

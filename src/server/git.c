@@ -46,20 +46,23 @@ static memfs_code read_tip(app *a, agent *known, git_target *ret, memfs_error *e
 }
 
 /*
- * ENOTFOUND: neither here nor, as far as that could be found out in time, on a remote.  On a worker:
- * it may wait for the network.
+ * ENOTFOUND: neither here nor, as far as that could be found out in time, on a remote or in Letta's
+ * tables.  On a worker: it may wait for the network.
  */
 static memfs_code look_for(app *a, memfs_str id, agent **ret, memfs_error *err)
 {
     memfs_code rc = home_agent_repo(a->home, id, ret, err);
     char text[IDS_MAX_LEN + 1];
-    bool is_met;
+    bool is_met = false;
 
-    if (rc != MEMFS_ENOTFOUND || !mirror_has_remotes(a->mirror))
+    if (rc != MEMFS_ENOTFOUND)
         return rc;
     snprintf(text, sizeof(text), "%.*s", (int)id.len, id.ptr);
     pool_wait_begin(); /* a slow host keeps no place from other agents (L3) */
-    is_met = mirror_meet(a->mirror, text, MEET_MS);
+    if (mirror_has_remotes(a->mirror))
+        is_met = mirror_meet(a->mirror, text, MEET_MS);
+    if (!is_met)
+        is_met = home_letta_meet(a->home, id);
     pool_wait_end();
     return is_met ? home_agent_repo(a->home, id, ret, err) : rc;
 }

@@ -45,6 +45,7 @@ typedef struct import {
     /* the agent at hand */
     char id[IDS_MAX_LEN + 1];
     movein *moving; /* NULL: it is skipped */
+    size_t n_foreign;
 } import;
 
 static void import_dispose(import *i)
@@ -138,6 +139,7 @@ static void begin_agent(import *i, const letta_agent *agent)
 {
     snprintf(i->id, sizeof(i->id), "%.*s", (int)agent->id.len, agent->id.ptr);
     i->moving = NULL;
+    i->n_foreign = 0;
     i->done++;
     if (!ids_is_agent(agent->id)) {
         i->n_failed++;
@@ -167,7 +169,13 @@ static memfs_code end_agent(import *i, memfs_error *err)
 
     if (m == NULL)
         return MEMFS_OK;
-    rc = movein_finish(m, i->is_dry, take_note, i, &r, err);
+    if (i->n_foreign > 0) /* not shown to the agent, but not gone either: they would be removed */
+        rc = memfs_fail(err, MEMFS_EINVALID,
+                        "%zu of its blocks belong to another organization than it does: give them "
+                        "the same in Letta's database, or detach them there",
+                        i->n_foreign);
+    else
+        rc = movein_finish(m, i->is_dry, take_note, i, &r, err);
     if (rc == MEMFS_ENOSPACE)
         return rc;
     i->n_left_out += r.n_left_out;
@@ -206,6 +214,10 @@ static memfs_code on_db_block(const letta_block *block, void *ctx, memfs_error *
     (void)err;
     if (i->moving == NULL)
         return MEMFS_OK;
+    if (block->is_foreign) {
+        i->n_foreign++;
+        return MEMFS_OK;
+    }
     tags_again(block->tags_json, &tags);
     own.tags_json = buf_str(&tags);
     movein_block(i->moving, &own);
@@ -386,6 +398,20 @@ static memfs_code learn_shared(import *i, memfs_error *err)
 
 /* ---- all of it ---- */
 
+static memfs_code open_database(import *i, memfs_str url, memfs_error *err)
+{
+    memfs_code rc;
+
+    if (!database_is_url(url))
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "the database is no address of a PostgreSQL database; that looks like "
+                          "postgresql://user@host/letta");
+    rc = letta_db_open(url.ptr, &i->db, err);
+    if (rc == MEMFS_ENOTFOUND) /* who moves in has named another one */
+        rc = err->code = MEMFS_EINVALID;
+    return rc;
+}
+
 static memfs_code open_source(import *i, const json_t *request, memfs_error *err)
 {
     memfs_str database, url, token_file;
@@ -402,11 +428,7 @@ static memfs_code open_source(import *i, const json_t *request, memfs_error *err
     if ((database.len > 0) == (url.len > 0))
         return memfs_fail(err, MEMFS_EINVALID, "one of 'database' and 'url' is needed");
     if (database.len > 0)
-        return database_is_url(database) ? letta_db_open(database.ptr, &i->db, err)
-                                         : memfs_fail(err, MEMFS_EINVALID,
-                                                      "the database is no address of a PostgreSQL "
-                                                      "database; that looks like "
-                                                      "postgresql://user@host/letta");
+        return open_database(i, database, err);
     if (token_file.len > 0)
         rc = credential_read_private(token_file.ptr, &token, err);
     while (token.len > 0 && strchr("\r\n \t", token.ptr[token.len - 1]) != NULL)

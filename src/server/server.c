@@ -319,6 +319,9 @@ static server *server_new(const server_options *options)
     atomic_init(&s->told, NULL);
     s->app.version = MEMFS_VERSION;
     s->app.started_at_us = clock_wall_us();
+    s->app.letta_url = options->letta.url != NULL ? mem_strdup(options->letta.url) : NULL;
+    s->app.letta_token_file =
+        options->letta.token_file != NULL ? mem_strdup(options->letta.token_file) : NULL;
     s->app.webhooks = webhooks_new(options->home.path);
     atomic_init(&s->app.is_ready, false);
     pthread_mutex_init(&s->reloading, NULL);
@@ -336,6 +339,8 @@ static void server_free(server *s)
     pthread_mutex_destroy(&s->reloading);
     free(s->remote_url);
     free(s->remote_token_file);
+    free(s->app.letta_url);
+    free(s->app.letta_token_file);
     pthread_mutex_destroy(&s->refreshing);
     free(s);
 }

@@ -29,7 +29,9 @@ typedef struct server_options {
     const char *upstream; /* the Letta server that answers all else (gateway.h); NULL: none */
     /* --remote and --remote-token-file; NULL: as the environment and the home's config say */
     const char *remote_url, *remote_token_file;
-    service_options letta; /* root NULL: no Letta server hands its clients' git on to us */
+    /* root NULL: no Letta server hands its clients' git on to us; url and token_file may be said
+     * all the same, for prompts (recompile.h) */
+    service_options letta;
 } server_options;
 #define SERVER_OPTIONS_INIT { .home = HOME_OPTIONS_INIT }
 

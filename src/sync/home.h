@@ -182,6 +182,11 @@ void home_letta_step(home *h);
 /* The same for one agent, now; under its lock.  What fails is an alarm. */
 void home_letta_settle(home *h, agent *a);
 /*
+ * Of an agent that nobody here knows: if Letta has it, and it has git memory (its tag), it comes in
+ * with its blocks.  True: it is here.  Waits for databases.  What fails is an alarm.
+ */
+bool home_letta_meet(home *h, memfs_str id);
+/*
  * A read of the cache answered ECORRUPT: sets it aside and begins it anew (F23).  Agents are caught
  * up at their next touch, so the caller asks home_agent again and repeats its read once.
  */

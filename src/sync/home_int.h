@@ -58,10 +58,17 @@ struct agent {
     memfs_error *sync_err; /* why it failed; NULL: it did not */
     char *why_fenced;
 
-    /* tables.c; the agent lock, but letta_mark: the mutex */
-    memfs_oid letta_tip; /* that Letta's rows were last known to be of; zero: not known */
-    bool letta_told;     /* that its rows could not be written */
-    uint64_t letta_mark; /* of its rows, when they were last compared; 0: to be compared */
+    /* tables.c: its rows in a Letta server; the agent lock, and down to retry_ms the mutex */
+    struct {
+        memfs_oid tip; /* that the rows were last known to be of; zero: not known */
+        bool has_mark; /* they were settled as of `mark`, and by what we wrote since */
+        uint64_t mark;
+        int64_t retry_ms;  /* a look failed: not again before this */
+        unsigned n_failed; /* looks in a row */
+        int64_t told_ms;   /* when that was last told; 0: never */
+        bool is_unknown;   /* Letta has no such agent, and that was told */
+        uint64_t left;     /* which blocks stay as they are there, as it was told; 0: none */
+    } letta;
 };
 
 struct home {

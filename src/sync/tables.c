@@ -13,7 +13,6 @@
 
 #include "base/clock.h"
 #include "base/fs.h"
-#include "base/hash.h"
 #include "base/mem.h"
 
 #include <stdio.h>
@@ -24,7 +23,10 @@
 #define LOOK_EVERY_MS 2000
 #define LOOK_SLICE_MS 1000 /* then upkeep, and a server that is to stop, have their turn */
 #define LOOK_SHARE 20      /* a look may take this part of the time */
+#define MAX_PAUSE_MS 30000
 #define LOCK_MS 2000
+#define MAX_BACKOFF 5 /* doublings of LOOK_EVERY_MS: a minute */
+#define TOLD_EVERY_MS 60000
 
 static memfs_code open_letta(home *h, memfs_error *err)
 {
@@ -69,9 +71,12 @@ memfs_code tables_open(home *h, memfs_error *err)
              : memfs_fail(err, MEMFS_EINVALID,
                           "--letta-database needs a memfs that is alone: this home is one of "
                           "several servers (--cluster-url); take one of the two away");
-    if (rc == MEMFS_OK || (rc != MEMFS_EUNAVAIL && !h->options.letta_may_fail))
+    if (rc == MEMFS_OK)
         return rc;
-    tell_away(h, err); /* as at any other time it is away: git goes on (F22) */
+    if (rc != MEMFS_EUNAVAIL && rc != MEMFS_ENOTFOUND && !h->options.letta_may_fail)
+        return rc;
+    /* away, or a server that makes its tables just now: as at any other time git goes on (F22) */
+    tell_away(h, err);
     return MEMFS_OK;
 }
 
@@ -118,10 +123,14 @@ static memfs_code write_rows(tables_work *w, memfs_error *err)
 {
     const memfs_oid *from = w->seen.has_tip ? &w->seen.tip : NULL;
 
-    if (w->n_changes == 0 && from != NULL && oid_equal(from, &w->main))
+    memfs_code rc;
+
+    if (w->n_changes == 0 && from != NULL && oid_equal(from, &w->main) && !w->seen.is_torn)
         return MEMFS_OK;
-    return letta_write(w->h->letta, str_of(w->a->id), from, &w->main, w->changes, w->n_changes,
-                       err);
+    rc = letta_write(w->h->letta, str_of(w->a->id), from, &w->main, w->changes, w->n_changes, err);
+    if (rc == MEMFS_OK)
+        w->moves += letta_mark_moves(w->changes, w->n_changes);
+    return rc;
 }
 
 /* *ret_done, or another round is needed. */
@@ -150,65 +159,82 @@ static memfs_code settle_round(tables_work *w, const memfs_oid *guess, bool *ret
     return rc;
 }
 
+/*
+ * mark: of the rows, from before they were read; NULL: not known, and what the last settling left
+ * holds on.  What others wrote meanwhile is in no mark of ours, so the next look finds it.
+ */
+static void keep_mark(tables_work *w, bool is_done, const uint64_t *mark)
+{
+    agent *a = w->a;
+
+    pthread_mutex_lock(&a->mutex);
+    a->letta.tip = is_done ? w->main : (memfs_oid){ { 0 } };
+    a->letta.has_mark = is_done && (mark != NULL || a->letta.has_mark);
+    a->letta.mark = (mark != NULL ? *mark : a->letta.mark) + w->moves;
+    pthread_mutex_unlock(&a->mutex);
+}
+
 /* guess: as tables_read; what it does not show is left to a look at everything. */
 static memfs_code settle(home *h, agent *a, const memfs_oid *guess, bool was_purged,
-                         memfs_error *err)
+                         const uint64_t *mark, memfs_error *err)
 {
     tables_work w = { .h = h, .a = a, .was_purged = was_purged };
     bool is_done = false;
     memfs_code rc = MEMFS_OK;
 
     if (atomic_load(&h->letta) == NULL)
-        return memfs_fail(err, MEMFS_EUNAVAIL, "Letta's database could not be opened");
-    for (int i = 0; i < MAX_ROUNDS && !is_done; i++) {
+        rc = memfs_fail(err, MEMFS_EUNAVAIL, "Letta's database could not be opened");
+    for (int i = 0; i < MAX_ROUNDS && !is_done && (rc == MEMFS_OK || rc == MEMFS_ECONFLICT); i++) {
         rc = settle_round(&w, guess, &is_done, err);
         if (rc == MEMFS_ECONFLICT)
             guess = NULL;
-        else if (rc < 0)
-            break;
     }
     if (rc == MEMFS_OK && !is_done)
         rc = memfs_fail(err, MEMFS_EUNAVAIL, "its blocks are changed in Letta all the time");
-    a->letta_tip = is_done ? w.main : (memfs_oid){ { 0 } };
+    keep_mark(&w, is_done, mark);
+    if (is_done)
+        tables_tell(&w);
     tables_work_dispose(&w);
     return rc;
 }
 
 /* ---- and what is told of it ---- */
 
-static void set_mark(agent *a, uint64_t mark)
+/* When a look comes to it again, which for one that fails is ever later, up to a minute. */
+static int64_t set_retry(agent *a, memfs_code rc, bool is_look)
 {
-    pthread_mutex_lock(&a->mutex);
-    a->letta_mark = mark;
-    pthread_mutex_unlock(&a->mutex);
-}
+    int64_t pause_ms = LOOK_EVERY_MS;
 
-static uint64_t get_mark(agent *a)
-{
-    uint64_t mark;
-
-    pthread_mutex_lock(&a->mutex);
-    mark = a->letta_mark;
-    pthread_mutex_unlock(&a->mutex);
-    return mark;
-}
-
-static void judge(home *h, agent *a, memfs_code rc, const memfs_error *err)
-{
-    bool was_told = a->letta_told;
-
-    a->letta_told = rc < 0;
     if (rc == MEMFS_OK)
-        return;
-    set_mark(a, 0);
-    if (was_told)
-        return;
-    if (rc == MEMFS_ENOTFOUND)
+        a->letta.n_failed = 0;
+    for (unsigned i = 0; i < a->letta.n_failed && i < MAX_BACKOFF; i++)
+        pause_ms *= 2;
+    if (rc < 0 && is_look)
+        a->letta.n_failed++;
+    pthread_mutex_lock(&a->mutex);
+    a->letta.retry_ms = rc < 0 && is_look ? clock_mono_ms() + pause_ms : 0;
+    pthread_mutex_unlock(&a->mutex);
+    return pause_ms;
+}
+
+/* A failure is told once a minute at most, as long as it lasts (L5). */
+static void judge(home *h, agent *a, memfs_code rc, bool is_look, const memfs_error *err)
+{
+    int64_t pause_ms = set_retry(a, rc, is_look), now_ms = clock_mono_ms();
+    bool was_unknown = a->letta.is_unknown;
+
+    a->letta.is_unknown = rc == MEMFS_ENOTFOUND;
+    if (rc == MEMFS_ENOTFOUND && !was_unknown)
         home_alarm(h, a, "letta_agent_unknown",
                    "Letta has no such agent: its blocks are written there when it has");
-    else
-        home_alarm(h, a, "letta_behind", "the blocks in Letta could not be settled with main: %s",
-                   err->msg);
+    if (rc == MEMFS_OK || rc == MEMFS_ENOTFOUND ||
+        (a->letta.told_ms != 0 && now_ms - a->letta.told_ms < TOLD_EVERY_MS))
+        return;
+    a->letta.told_ms = now_ms;
+    home_alarm(h, a, "letta_behind",
+               "the blocks in Letta could not be settled with main, which is tried again in %d s: "
+               "%s",
+               (int)(pause_ms / 1000), err->msg);
 }
 
 static bool is_zero(const memfs_oid *id)
@@ -220,15 +246,15 @@ static bool is_zero(const memfs_oid *id)
 
 void tables_follow(advance *v)
 {
-    memfs_oid guess = v->a->letta_tip;
+    memfs_oid guess = v->a->letta.tip;
     char line[700];
     memfs_error err;
     memfs_code rc;
 
     if (v->h->options.letta_database == NULL || v->is_from_letta)
         return;
-    rc = settle(v->h, v->a, is_zero(&guess) ? NULL : &guess, false, &err);
-    judge(v->h, v->a, rc, &err);
+    rc = settle(v->h, v->a, is_zero(&guess) ? NULL : &guess, false, NULL, &err);
+    judge(v->h, v->a, rc, false, &err);
     if (rc == MEMFS_OK || v->talk == NULL)
         return;
     if (rc == MEMFS_ENOTFOUND)
@@ -246,8 +272,8 @@ memfs_code tables_settle(home *h, agent *a, const memfs_oid *purged, memfs_error
 
     if (h->options.letta_database == NULL)
         return MEMFS_OK;
-    rc = settle(h, a, purged, purged != NULL, err);
-    judge(h, a, rc, err);
+    rc = settle(h, a, purged, purged != NULL, NULL, err);
+    judge(h, a, rc, false, err);
     return rc == MEMFS_ENOTFOUND ? MEMFS_OK : rc;
 }
 
@@ -269,17 +295,18 @@ typedef struct looking {
     bool has_settled, is_cut;
 } looking;
 
-static uint64_t number_of(memfs_str mark)
+/* Also when main was moved by hand: no push came by that would have told Letta. */
+static bool is_due(agent *a, uint64_t mark)
 {
-    uint8_t sum[16];
-    uint64_t n;
+    bool is_due;
 
-    hash_md5(mark, sum);
-    memcpy(&n, sum, sizeof(n));
-    return n != 0 ? n : 1;
+    pthread_mutex_lock(&a->mutex);
+    is_due = (!a->letta.has_mark || a->letta.mark != mark || !oid_equal(&a->letta.tip, &a->tip)) &&
+             clock_mono_ms() >= a->letta.retry_ms;
+    pthread_mutex_unlock(&a->mutex);
+    return is_due;
 }
 
-/* The mark is older than what settle reads, so a change in between shows in the next one. */
 static void settle_marked(home *h, agent *a, uint64_t mark)
 {
     memfs_error err;
@@ -287,14 +314,12 @@ static void settle_marked(home *h, agent *a, uint64_t mark)
 
     if (agent_ready(h, a, true, &err) < 0 || !agent_lock_for(a, LOCK_MS))
         return; /* the next look comes to it again */
-    rc = settle(h, a, NULL, false, &err);
-    judge(h, a, rc, &err);
-    if (rc == MEMFS_OK)
-        set_mark(a, mark);
+    rc = settle(h, a, NULL, false, &mark, &err);
+    judge(h, a, rc, true, &err);
     agent_unlock(a);
 }
 
-static memfs_code look_at(memfs_str agent_id, memfs_str mark, void *ctx, memfs_error *err)
+static memfs_code look_at(memfs_str agent_id, uint64_t mark, void *ctx, memfs_error *err)
 {
     looking *l = ctx;
     agent *a = home_find(l->h, agent_id);
@@ -306,8 +331,8 @@ static memfs_code look_at(memfs_str agent_id, memfs_str mark, void *ctx, memfs_e
     l->n++;
     free(l->last);
     l->last = mem_strndup(agent_id.ptr, agent_id.len);
-    if (a != NULL && get_mark(a) != number_of(mark)) {
-        settle_marked(l->h, a, number_of(mark));
+    if (a != NULL && is_due(a, mark)) {
+        settle_marked(l->h, a, mark);
         l->has_settled = true;
     }
     return MEMFS_OK;
@@ -355,6 +380,9 @@ void home_letta_step(home *h)
         tell_away(h, &err);
     if (is_cut)
         return; /* others of this thread first */
-    pause_ms = (clock_mono_ms() - began_ms) * LOOK_SHARE;
+    /* what was spent waiting for a database that does not answer was no work for anybody */
+    pause_ms = rc < 0 ? 0 : (clock_mono_ms() - began_ms) * LOOK_SHARE;
+    if (pause_ms > MAX_PAUSE_MS)
+        pause_ms = MAX_PAUSE_MS;
     h->letta_due_ms = clock_mono_ms() + (pause_ms > LOOK_EVERY_MS ? pause_ms : LOOK_EVERY_MS);
 }

@@ -10,6 +10,7 @@
  *   row elsewhere, main as that commit     somebody used Letta's API: a commit on main takes it in
  *   both elsewhere                         the same, merged as any two sides are (design 7)
  *   a row that is gone                     its file goes, if main did not change it since
+ *   a file or a row that was renamed       the other side is, too
  *   a row without a file                   becomes one where the agent has git memory on (its tag),
  *                                          else it is Letta's own business
  *
@@ -19,8 +20,9 @@
  * hidden, what the file does not name) and stays.
  *
  * Never is a missing side taken for an empty one: without a repository nothing is done; a commit
- * that main does not descend from counts as none, and then nothing is removed; rows that are gone
- * all at once come back.
+ * that main does not descend from, or that stands beside tables which were restored without it,
+ * counts as none, and then nothing is removed; rows that are gone all at once come back; a row that
+ * Letta does not show, as it is of another organization, is neither gone nor written over.
  *
  * Thread: any.  With the agent's lock, where it says so.
  */

@@ -50,7 +50,8 @@ static void forget(tables_work *w)
     side_dispose(&w->is);
     for (size_t i = 0; i < w->n_kept; i++)
         free(w->kept[i]);
-    w->n_kept = w->n_rows = w->n_changes = w->n_edits = 0;
+    w->n_kept = w->n_rows = w->n_changes = w->n_edits = w->n_left = 0;
+    w->have_come_back = false;
 }
 
 void tables_work_dispose(tables_work *w)
@@ -60,9 +61,12 @@ void tables_work_dispose(tables_work *w)
     free(w->rows);
     free(w->changes);
     free(w->edits);
-    for (size_t i = 0; i < w->n_taken; i++)
+    for (size_t i = 0; i < w->n_taken; i++) {
         free(w->taken[i].id);
+        free(w->taken[i].to);
+    }
     free(w->taken);
+    free(w->left);
 }
 
 /* ---- reading ---- */
@@ -170,7 +174,7 @@ static memfs_code judge_base(tables_work *w, memfs_error *err)
     memfs_code rc = MEMFS_OK;
 
     w->base = NULL;
-    if (!w->seen.has_tip)
+    if (!w->seen.has_tip || w->seen.is_torn)
         return MEMFS_OK;
     if (repo_has(w->r, &w->seen.tip))
         rc = repo_is_ancestor(w->r, &w->seen.tip, &w->main, &is_ours, err);
@@ -185,6 +189,16 @@ static memfs_code judge_base(tables_work *w, memfs_error *err)
     return rc;
 }
 
+/* What main was before a purge, while that is not over: later its objects are gone. */
+static void read_purged(tables_work *w)
+{
+    memfs_error ignored;
+
+    w->has_was = w->was_purged && w->seen.has_tip && !w->seen.is_torn &&
+                 repo_has(w->r, &w->seen.tip) &&
+                 read_side(w, NULL, &w->seen.tip, &w->was, &ignored) == MEMFS_OK;
+}
+
 static memfs_code read_whole(tables_work *w, memfs_error *err)
 {
     memfs_code rc = look(w, NULL, 0, err);
@@ -193,7 +207,10 @@ static memfs_code read_whole(tables_work *w, memfs_error *err)
         rc = judge_base(w, err);
     if (rc == MEMFS_OK)
         rc = read_side(w, NULL, &w->main, &w->is, err);
-    if (rc < 0 || w->base == NULL)
+    w->has_was = w->base != NULL;
+    if (rc == MEMFS_OK && !w->has_was)
+        read_purged(w);
+    if (rc < 0 || !w->has_was || w->base == NULL)
         return rc;
     if (!oid_equal(w->base, &w->main))
         return read_side(w, NULL, w->base, &w->was, err);
@@ -211,8 +228,9 @@ memfs_code tables_read(tables_work *w, const memfs_oid *guess, memfs_error *err)
     if (guess == NULL)
         return read_whole(w, err);
     rc = read_narrow(w, guess, err);
-    if (rc < 0 || (w->seen.has_tip && oid_equal(&w->seen.tip, guess))) {
+    if (rc < 0 || (w->seen.has_tip && !w->seen.is_torn && oid_equal(&w->seen.tip, guess))) {
         w->base = &w->seen.tip;
+        w->has_was = true;
         return rc;
     }
     return tables_read(w, NULL, err);
@@ -246,10 +264,44 @@ bool tables_is_beyond(const tables_work *w, const block_row *file)
     return file != NULL && (uint64_t)file->bytes > w->h->options.policy.max_block_bytes;
 }
 
-void tables_leave(const tables_work *w, memfs_str label, const char *why)
+void tables_leave(tables_work *w, memfs_str label, const char *why)
 {
-    home_alarm(w->h, w->a, "letta_block_left", "block '%.*s' of Letta %s: it stays as it is there",
-               (int)label.len, label.ptr, why);
+    if (w->n_left == w->cap_left) {
+        w->cap_left = w->cap_left == 0 ? 16 : w->cap_left * 2;
+        w->left = mem_realloc(w->left, w->cap_left, sizeof(*w->left));
+    }
+    w->left[w->n_left].label = label;
+    w->left[w->n_left++].why = why;
+}
+
+/* The same ones, for the same reasons, are told once. */
+static void tell_left(tables_work *w)
+{
+    uint64_t sum = 0;
+
+    for (size_t i = 0; i < w->n_left; i++)
+        sum += letta_mark_of(w->left[i].label, (int64_t)strlen(w->left[i].why));
+    if (w->is_whole && sum == w->a->letta.left)
+        return;
+    if (w->is_whole)
+        w->a->letta.left = sum;
+    for (size_t i = 0; i < w->n_left; i++)
+        home_alarm(w->h, w->a, "letta_block_left",
+                   "block '%.*s' of Letta %s: it stays as it is there", (int)w->left[i].label.len,
+                   w->left[i].label.ptr, w->left[i].why);
+}
+
+void tables_tell(tables_work *w)
+{
+    tell_left(w);
+    if (w->seen.is_torn)
+        home_alarm(w->h, w->a, "letta_restored",
+                   "Letta's tables were made anew, and schema memfs_letta was not: where they "
+                   "differ from main, both texts were kept");
+    if (w->have_come_back)
+        home_alarm(w->h, w->a, "letta_rows_back",
+                   "all its blocks were gone from Letta at once and were written anew; to remove "
+                   "them all, remove their files");
 }
 
 static unsigned fields_said(const block *b)
@@ -272,6 +324,12 @@ static unsigned fields_said(const block *b)
     return named;
 }
 
+static bool problem_names(const block_row *file, memfs_str field)
+{
+    return file->problem.len > 0 &&
+           memmem(file->problem.ptr, file->problem.len, field.ptr, field.len) != NULL;
+}
+
 /* The fields that a file names; one that it names wrongly, or as "", counts for none. */
 static memfs_code says(tables_work *w, const block_row *file, unsigned *ret, memfs_error *err)
 {
@@ -287,7 +345,7 @@ static memfs_code says(tables_work *w, const block_row *file, unsigned *ret, mem
     block_parse(buf_str(&text), &parsed);
     if (parsed.problem[0] == '\0')
         *ret |= fields_said(&parsed);
-    if ((*ret & LETTA_METADATA) != 0 && strstr(file->problem.ptr, "'metadata'") != NULL)
+    if ((*ret & LETTA_METADATA) != 0 && problem_names(file, MEMFS_STR("'metadata'")))
         *ret &= ~(unsigned)LETTA_METADATA; /* nothing that JSON can say */
     return rc;
 }
@@ -417,6 +475,11 @@ static memfs_code note_birth(const state_birth *birth, void *ctx, memfs_error *e
     return MEMFS_OK;
 }
 
+static void remove_row(tables_work *w, const letta_block *row)
+{
+    add_change(w, (letta_change){ .id = row->id, .version = row->version, .is_gone = true });
+}
+
 /* What was purged may not come back from a row: it follows main, or goes if it was a file once. */
 static memfs_code decide_purged(tables_work *w, const letta_block *row, const block_row *is,
                                 memfs_error *err)
@@ -426,19 +489,106 @@ static memfs_code decide_purged(tables_work *w, const letta_block *row, const bl
 
     if (is != NULL)
         return write_row(w, row, is, err);
-    rc = state_births(w->h->state, str_of(w->a->id), row->label, note_birth, &was_file, err);
+    if (w->has_was) {
+        was_file = find_file(&w->was, row->label) != NULL;
+        rc = MEMFS_OK;
+    } else {
+        rc = state_births(w->h->state, str_of(w->a->id), row->label, note_birth, &was_file, err);
+    }
     if (rc == MEMFS_OK && was_file)
-        add_change(w, (letta_change){ .id = row->id, .version = row->version, .is_gone = true });
+        remove_row(w, row);
     return rc;
+}
+
+/*
+ * A file of the one side that the other has under another label, with no row of that label.  Empty
+ * ones are all alike, and tell nothing.
+ */
+static const block_row *find_moved(const tables_work *w, const tables_side *in,
+                                   const tables_side *other, const block_row *file)
+{
+    for (size_t i = 0; i < in->n; i++) {
+        const block_row *at = in->rows[i];
+
+        if (file->bytes > 0 && tables_same_file(at, file) && find_file(other, at->label) == NULL &&
+            find_row(w, at->label) == NULL)
+            return at;
+    }
+    return NULL;
+}
+
+/* The file of a block that was renamed in Letta: its row kept the id, and main the file. */
+static const block_row *renamed_in_letta(const tables_work *w, const letta_block *row)
+{
+    for (size_t i = 0; i < w->was.n; i++) {
+        const block_row *was = w->was.rows[i];
+
+        if (str_equal(was->id, row->id) && find_row(w, was->label) == NULL &&
+            tables_same_file(was, find_file(&w->is, was->label)))
+            return was;
+    }
+    return NULL;
+}
+
+/* A row without a file: one of an agent whose memory is in git, or one that was a file. */
+static memfs_code decide_new(tables_work *w, const letta_block *row, memfs_error *err)
+{
+    tables_edit e = { .row = row, .differs = LETTA_VALUE };
+    memfs_code rc = MEMFS_OK;
+
+    if (!w->is_whole || was_taken(w, row))
+        return MEMFS_OK;
+    e.was = renamed_in_letta(w, row);
+    if (e.was != NULL)
+        rc = differ(w, row, e.was, &e.differs, err);
+    if (rc == MEMFS_OK && (e.was != NULL || w->seen.has_git_memory))
+        add_edit(w, e);
+    return rc;
+}
+
+/* Nobody touched it in Letta. */
+static memfs_code follow_main(tables_work *w, const letta_block *row, const block_row *was,
+                              const block_row *is, memfs_error *err)
+{
+    if (is == NULL)
+        remove_row(w, row);
+    return is == NULL || tables_same_file(was, is) ? MEMFS_OK : write_row(w, row, is, err);
+}
+
+/* What it says now is neither of that commit nor, as far as there is one, of main. */
+static memfs_code decide_edit(tables_work *w, const letta_block *row, const block_row *was,
+                              const block_row *is, memfs_error *err)
+{
+    unsigned from_was = LETTA_VALUE, from_is = LETTA_VALUE;
+    memfs_code rc = MEMFS_OK;
+
+    if (was != NULL)
+        rc = differ(w, row, was, &from_was, err);
+    if (rc == MEMFS_OK && is != NULL)
+        rc = differ(w, row, is, &from_is, err);
+    if (rc < 0)
+        return rc;
+    if (was != NULL && from_was == 0)
+        return follow_main(w, row, was, is, err);
+    if (is == NULL) /* it goes where its file went */
+        add_edit(w, (tables_edit){ row, was, find_moved(w, &w->is, &w->was, was), from_was });
+    else if (from_is != 0)
+        add_edit(w, (tables_edit){ row, was, is, from_was });
+    return MEMFS_OK;
 }
 
 /* A row whose label that commit has as a file, or main. */
 static memfs_code decide_row(tables_work *w, const letta_block *row, memfs_error *err)
 {
     const block_row *was = find_file(&w->was, row->label), *is = find_file(&w->is, row->label);
-    unsigned from_was = LETTA_VALUE, from_is = LETTA_VALUE;
-    memfs_code rc = MEMFS_OK;
 
+    if (row->is_foreign && (was != NULL || is != NULL)) /* its text is no news, nor is it gone */
+        return memfs_fail(err, MEMFS_EUNAVAIL,
+                          "block '%.*s' belongs to another organization of Letta than the agent: "
+                          "give them the same, or detach it",
+                          (int)row->label.len, row->label.ptr);
+    if (row->is_foreign)
+        return MEMFS_OK;
     if (tables_is_beyond(w, is)) {
         tables_leave(w, row->label,
                      w->was_purged ? "may have what was purged, and its file is larger than a block"
@@ -449,34 +599,22 @@ static memfs_code decide_row(tables_work *w, const letta_block *row, memfs_error
         return decide_purged(w, row, is, err);
     if (tables_is_beyond(w, was))
         was = NULL; /* the row was not written from it */
-    if (was == NULL && is == NULL) {
-        if (w->is_whole && w->seen.has_git_memory && !was_taken(w, row))
-            add_edit(w, (tables_edit){ .row = row, .differs = from_was });
-        return MEMFS_OK;
-    }
-    if (is != NULL && was_taken(w, row))
+    if (was == NULL && is == NULL)
+        return decide_new(w, row, err);
+    if (!was_taken(w, row))
+        return decide_edit(w, row, was, is, err);
+    if (is != NULL)
         return write_row(w, row, is, err);
-    if (was != NULL)
-        rc = differ(w, row, was, &from_was, err);
-    if (rc == MEMFS_OK && is != NULL)
-        rc = differ(w, row, is, &from_is, err);
-    if (rc < 0)
-        return rc;
-    if (was != NULL && from_was == 0) { /* nobody touched it in Letta */
-        if (is == NULL)
-            add_change(w,
-                       (letta_change){ .id = row->id, .version = row->version, .is_gone = true });
-        else if (!tables_same_file(was, is))
-            return write_row(w, row, is, err);
-    } else if (is == NULL || from_is != 0) {
-        add_edit(w, (tables_edit){ row, was, is, from_was });
-    }
+    remove_row(w, row); /* what it says is in a file of another name */
     return MEMFS_OK;
 }
 
-/* The row of a file that was renamed and nothing else: its attributes go along. */
+/* The row of a file that was renamed and nothing else in git: its attributes go along. */
 static memfs_str renamed_from(const tables_work *w, const block_row *file)
 {
+    for (size_t i = 0; i < w->n_taken; i++)
+        if (w->taken[i].to != NULL && str_equal(file->label, str_of(w->taken[i].to)))
+            return str_of(w->taken[i].id);
     for (size_t i = 0; i < w->was.n; i++) {
         const block_row *was = w->was.rows[i];
         const letta_block *row = tables_same_file(was, file) ? find_row(w, was->label) : NULL;
@@ -508,8 +646,12 @@ static memfs_code decide_file(tables_work *w, const block_row *file, memfs_error
 
     if (find_row(w, file->label) != NULL || tables_is_beyond(w, file))
         return MEMFS_OK;
-    if (w->was_purged || !w->is_whole || w->n_rows == 0 || !tables_same_file(was, file))
+    if (w->was_purged || !w->is_whole || !tables_same_file(was, file))
         return make_row(w, file, err);
+    if (w->n_rows == 0 && w->was.n > 1) { /* rather lost than removed; one can be (K2) */
+        w->have_come_back = true;
+        return make_row(w, file, err);
+    }
     add_edit(w, (tables_edit){ .was = was, .main = file });
     return MEMFS_OK;
 }

@@ -23,9 +23,10 @@ typedef struct tables_side {
 
 /* What was changed in Letta, behind git. */
 typedef struct tables_edit {
-    const letta_block *row;      /* NULL: it is gone */
-    const block_row *was, *main; /* the file of that commit, of main; NULL: it has none */
-    unsigned differs;            /* LETTA_ bits, from `was` */
+    const letta_block *row; /* NULL: it is gone */
+    /* The file of that commit, of main; NULL: none.  Either's label may be another: renamed. */
+    const block_row *was, *main;
+    unsigned differs; /* LETTA_ bits, from `was` */
 } tables_edit;
 
 typedef struct tables_work {
@@ -37,6 +38,7 @@ typedef struct tables_work {
     const memfs_oid *base; /* that commit; NULL: none that counts */
     bool was_purged;       /* main was rewritten since: rows say nothing that it has to keep */
     bool is_whole;         /* all blocks, not only those that differ between the two commits */
+    bool has_was; /* `was` is that commit, which it is without a base, too, after a purge */
 
     letta_block *rows; /* by label */
     size_t n_rows, cap_rows;
@@ -49,9 +51,17 @@ typedef struct tables_work {
     struct {
         char *id;
         int64_t version;
+        char *to; /* the label of a file that was renamed in git meanwhile; NULL: the row's own */
     } * taken;
     size_t n_taken, cap_taken;
-    char **kept; /* texts that the above point to */
+    struct {
+        memfs_str label;
+        const char *why;
+    } * left; /* blocks of Letta that stay as they are there */
+    size_t n_left, cap_left;
+    bool have_come_back; /* rows that were gone all at once */
+    uint64_t moves;      /* letta_mark_moves() of what was written */
+    char **kept;         /* texts that the above point to */
     size_t n_kept, cap_kept;
 } tables_work;
 void tables_work_dispose(tables_work *w);
@@ -67,8 +77,10 @@ MEMFS_CHECK memfs_code tables_read(tables_work *w, const memfs_oid *guess, memfs
 MEMFS_CHECK memfs_code tables_decide(tables_work *w, memfs_error *err);
 /* Is this file more than a block holds?  Its row, if there is one, is left as it is. */
 bool tables_is_beyond(const tables_work *w, const block_row *file);
-/* Tells that this block of Letta stays as it is there, and why. */
-void tables_leave(const tables_work *w, memfs_str label, const char *why);
+/* Notes that this block of Letta stays as it is there, and why: a literal. */
+void tables_leave(tables_work *w, memfs_str label, const char *why);
+/* Tells what a settling that is done left and found, if it was not told before. */
+void tables_tell(tables_work *w);
 /* Both there and of one content. */
 bool tables_same_file(const block_row *a, const block_row *b);
 /* The text of a file, as its block is read from it.  False: it is none (binary, too large). */

@@ -76,12 +76,16 @@ static bool their_file(const tables_edit *e, memfs_str was, memfs_buf *out)
 
 /* ---- the commit ---- */
 
-static void note_taken(tables_work *w, const letta_block *row)
+static void note_taken(tables_work *w, const tables_edit *e)
 {
+    const letta_block *row = e->row;
+    bool is_moved = e->main != NULL && !str_equal(e->main->label, row->label);
+
     if (w->n_taken == w->cap_taken) {
         w->cap_taken = w->cap_taken == 0 ? 16 : w->cap_taken * 2;
         w->taken = mem_realloc(w->taken, w->cap_taken, sizeof(*w->taken));
     }
+    w->taken[w->n_taken].to = is_moved ? mem_strndup(e->main->label.ptr, e->main->label.len) : NULL;
     w->taken[w->n_taken].id = mem_strndup(row->id.ptr, row->id.len);
     w->taken[w->n_taken++].version = row->version;
 }
@@ -159,7 +163,7 @@ static memfs_code find_path(taking *t, const tables_edit *e, memfs_buf *out, boo
         buf_add_str(out, e->main->path);
         return MEMFS_OK;
     }
-    if (e->was != NULL)
+    if (e->was != NULL && str_equal(e->was->label, e->row->label))
         buf_add_str(out, e->was->path);
     else
         label_to_path(e->row->label, out);
@@ -260,7 +264,7 @@ memfs_code tables_take(tables_work *w, const store_identity *who, memfs_oid *ret
 
         rc = take_edit(&t, &w->edits[i], err);
         if (t.n > n && w->edits[i].row != NULL)
-            note_taken(w, w->edits[i].row);
+            note_taken(w, &w->edits[i]);
     }
     *ret_n = t.n;
     *ret = w->main;

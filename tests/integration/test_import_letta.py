@@ -251,7 +251,10 @@ def test_K4_both_ways_bring_the_same_and_again_nothing(letta, servers):
         assert rows[0] == rows[1]
         human = tables.blocks(a)["human"]
         assert human["value"] == "Likes tea.\n\nAnd \"cake\"." and human["limit"] == 5000
-        assert human["description"] == "about: you" and human["tags"] in ([], ["a,b", "x"])
+        assert human["description"] == "about: you"
+        for server in (tables, wire):
+            assert ours_tags(server, a) == {"human": ["a,b", "x"], "persona": [], "skills/tea": [],
+                                            "team": []}
         assert human["metadata"] == {"k": [1, None], "r": 0.1}
         assert tables.blocks(a)["team"]["id"] != tables.blocks(b)["team"]["id"]
         found = [row["name"] for row in tables.get("/v1/agents/?order=asc").json()]
@@ -267,6 +270,7 @@ def test_K4_both_ways_bring_the_same_and_again_nothing(letta, servers):
         assert n_commits(tables, a) == 2
         tables.cli("rebuild")
         assert tables.blocks(a)["human"] == human, "attributes outlive a rebuild"
+        assert ours_tags(tables, a)["human"] == ["a,b", "x"]
     assert letta.dump() == before, "something changed in Letta's database"
 
 
@@ -344,6 +348,26 @@ def test_agents_of_every_organization_come_over(letta, servers):
     server = servers()
     must(server, "--letta", letta.url)
     assert server.value(agent, "human") == "x"
+
+
+def test_H2_blocks_of_another_organization_are_not_gone(letta, servers):
+    """An agent that was moved to another one, and its blocks were not: Letta shows it none of them."""
+    agent, other = letta.agent("Ada"), letta.agent("Bob")
+    for owner in (agent, other):
+        letta.block([owner], "human", "tea")
+        letta.block([owner], "persona", "I am")
+    server = servers()
+    must(server, "--letta", letta.url)
+    tip, org = server.tip(agent), letta.organization()
+    letta.run(f"UPDATE agents SET organization_id = '{org}' WHERE id = '{agent}'")
+    for dry in ((), ("--dry-run",)):
+        code, out, said = run(server, "--letta", letta.url, *dry)
+        assert code == 1 and (out["failed"], out["unchanged"]) == (1, 1), (out, said)
+        assert "2 of its blocks belong to another organization" in out["findings"][0]["text"]
+    assert server.tip(agent) == tip and set(server.blocks(agent)) == {"human", "persona"}
+    letta.run(f"UPDATE block SET organization_id = '{org}' WHERE id IN (SELECT block_id FROM "
+              f"blocks_agents WHERE agent_id = '{agent}')")
+    assert must(server, "--letta", letta.url)["unchanged"] == 2
 
 
 def test_what_tables_mode_keeps_the_same_is_left_to_it(letta, servers):

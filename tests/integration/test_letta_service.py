@@ -1,13 +1,12 @@
 """A real Letta server, unpatched, with memfs as its memfs service and a mirror behind that.
 
-What is edited in one place (a checkout of its /v1/git/, its API, the mirror) is seen in the others.
+That what is edited in one place is seen in the others is in test_letta_journey.py.
 """
 import os
-import subprocess
 
 import pytest
 
-from lib.gitcli import GIT, Git, git_env
+from lib.gitcli import Git
 from lib.letta import GIT_TAG
 from lib.patience import wait
 from lib.server import CANARY
@@ -59,44 +58,6 @@ def save(c, files):
 def body(text):
     """A file's text behind its front matter."""
     return text.split("---\n", 2)[-1]
-
-
-def mirror_of(folder, agent):
-    return folder / "mirror" / f"{agent}.git"
-
-
-def on_mirror(folder, agent, path):
-    done = subprocess.run([GIT, "--git-dir", mirror_of(folder, agent), "show", f"main:{path}"],
-                          capture_output=True, timeout=60, env=git_env(folder))
-    return body(done.stdout.decode()) if done.returncode == 0 else None
-
-
-def test_git_api_and_mirror_see_one_another(letta, ada, client, folder):
-    s = letta.memfs
-    c = client.clone(letta.git_url(ada), folder / "c")
-    assert body(open(c.path + "/system/human.md", encoding="utf-8").read()).strip() == "Likes tea."
-    assert letta.values(ada)["system/persona"] == "I am Ada."
-
-    # pushed with git through its /v1/git/, seen through its API
-    save(c, {"system/human.md": "---\ndescription: who\n---\nLikes coffee.\n",
-             "notes/one.md": "---\ndescription: one\n---\nFirst.\n"})
-    wait(lambda: letta.values(ada).get("notes/one", "").strip() == "First.", "the push, in its API")
-    assert letta.values(ada)["system/human"].strip() == "Likes coffee."
-    wait(lambda: on_mirror(folder, ada, "notes/one.md") == "First.\n", "the push, on the mirror")
-
-    # edited through its API, seen in git and on the mirror
-    letta.patch_block(letta.blocks(ada)["system/human"]["id"], value="Likes cocoa.")
-    c.run("pull", "-q", "--ff-only", "origin", "main")
-    assert body(open(c.path + "/system/human.md", encoding="utf-8").read()).strip() == "Likes cocoa."
-    wait(lambda: (on_mirror(folder, ada, "system/human.md") or "").strip() == "Likes cocoa.",
-         "the edit, on the mirror")
-    assert s.value(ada, "system/human").strip() == "Likes cocoa."
-
-    # edited on the mirror, seen through its API
-    other = client.clone(str(mirror_of(folder, ada)), folder / "other")
-    save(other, {"notes/one.md": "---\ndescription: one\n---\nSecond.\n"})
-    wait(lambda: letta.values(ada)["notes/one"].strip() == "Second.", "the mirror's edit, in its API")
-    assert letta.values(ada)["system/human"].strip() == "Likes cocoa."
 
 
 def test_what_is_removed_by_git_is_detached(letta, ada, client, folder):

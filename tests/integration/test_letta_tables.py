@@ -7,10 +7,7 @@ import pytest
 
 from lib import letta as real
 from lib import postgres
-from lib.letta import LettaServer
 from lib.lettatables import SCHEMA, LettaTables
-from lib.modelapi import ModelApi
-from lib.postgres import Postgres
 from lib.writer import Memory
 
 from test_tables import eventually, file_at, front, memory, refresh
@@ -18,19 +15,9 @@ from test_tables import eventually, file_at, front, memory, refresh
 pytestmark = pytest.mark.lettaserver
 
 
-@pytest.fixture(scope="module")
-def letta(tmp_path_factory):
-    real.install()
-    # a socket's path has 107 bytes at most
-    folder = tmp_path_factory.mktemp("lt")
-    folder.chmod(0o755)
-    folder.parent.chmod(0o755)
-    folder.parent.parent.chmod(0o755)
-    with Postgres(folder / "pg") as pg, ModelApi() as api:
-        server = LettaServer(pg.url(), folder, api)
-        server.pg = pg
-        yield server.start()
-        server.stop()
+@pytest.fixture
+def letta(plain_letta):
+    return plain_letta
 
 
 @pytest.fixture
@@ -67,8 +54,20 @@ def shape(url):
     return columns, keys
 
 
+class Beside:
+    """Makes databases in the PostgreSQL server of this Letta server."""
+
+    def __init__(self, letta):
+        self.letta = letta
+
+    def database(self, name):
+        self.letta.sql(f"DROP DATABASE IF EXISTS {name}")
+        self.letta.sql(f"CREATE DATABASE {name}")
+        return real.other_database(self.letta.database, name)
+
+
 def test_the_schema_of_the_other_tests_is_that_of_the_real_one(letta):
-    ours, theirs = shape(LettaTables(letta.pg, "shape").url), shape(letta.database)
+    ours, theirs = shape(LettaTables(Beside(letta), "shape").url), shape(letta.database)
     assert ours == theirs
 
 
@@ -97,14 +96,6 @@ def test_a_push_is_seen_through_lettas_api_and_its_edit_in_git(letta, serving):
     refresh(m)
     m.must_push({"system/persona.md": None, "notes/a.md": None, "notes/b.md": "a\n"})
     assert set(letta.blocks(agent)) == {human, "notes/b"}
-
-
-def test_the_system_prompt_that_letta_compiles_has_what_was_pushed(letta, serving):
-    agent = letta.create_agent({})
-    memory(serving, agent).must_push({"persona.md": front("Canary sentence.", description="d")})
-    letta.recompile(agent)
-    context = letta.ask("GET", f"/v1/agents/{agent}/context")
-    assert "Canary sentence." in str(context["system_prompt"]) + str(context["core_memory"])
 
 
 def test_a_new_block_and_a_detached_one_through_lettas_api(letta, serving):

@@ -872,6 +872,8 @@ def test_memories_that_the_server_does_not_know_are_no_trouble(served, root, git
 @pytest.mark.parametrize("args, says", [
     (["--letta-root", "/x"], "--letta-root needs --letta-proxy"),
     (["--letta-proxy", "127.0.0.1"], "--letta-root"),
+    (["--letta-url", "http://127.0.0.1:1"], "--letta-database or --upstream"),
+    (["--upstream", "http://127.0.0.1:1", "--letta-token-file", "/t"], "--letta-url"),
     (["--letta-root", "x", "--letta-proxy", "127.0.0.1"], "absolute path"),
     (["--letta-root", "/x", "--letta-proxy", "letta"], "is no address"),
     (["--letta-root", "/x", "--letta-proxy", "10.0.0.0/33"], "is no address"),

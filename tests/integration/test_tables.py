@@ -276,7 +276,8 @@ def test_a_missing_repository_removes_no_rows(serving, letta, folder):
     m.server.start()
     assert m.server.get(f"/v1/agents/{agent}/core-memory/blocks").status == 503
     m.server.request("POST", f"/v1/agents/{agent}/memory/sync-from-git")
-    assert letta.values(agent) == {"a": "a\n"}
+    looked_at(letta, m.server)
+    assert letta.values(agent) == {"a": "a\n"} and letta.tip(agent) == m.tip
     m.server.stop()
     os.rename(folder / "aside", m.server.repository(agent))
     m.server.start()
@@ -619,3 +620,33 @@ def test_servers_that_share_a_database_refuse_tables_mode(serving, letta):
         s.start()
     s.expected_codes = (s.process.returncode,)
     assert "--letta-database needs a memfs that is alone" in s.log()
+
+
+def test_a_first_clone_shows_the_blocks_of_an_agent_that_letta_keeps_in_git(serving, letta, git, folder):
+    s = serving()
+    kept, plain = letta.agent(tags=GIT), letta.agent()
+    letta.block(kept, "system/human", "Likes tea.\n", "block-1d4f0000-0000-4000-8000-000000000001",
+                description="'who'", limit=700)
+    letta.block(kept, "notes/a", "a\n", "block-1d4f0000-0000-4000-8000-000000000002")
+    letta.block(plain, "human", "Likes milk.\n", "block-1d4f0000-0000-4000-8000-000000000003")
+    before = letta.rows(kept)
+    c = git.clone(s.git_url(kept), folder / "c")
+    assert c.read("system/human.md").decode() == front("Likes tea.\n", description="who")
+    assert c.read("notes/a.md").decode() == front("a\n", description="null")
+    assert letta.rows(kept) == before and eventually(lambda: letta.tip(kept) == s.tip(kept))
+    rows = s.blocks(kept)
+    assert {label: rows[label]["id"] for label in rows} == {label: before[label]["id"] for label in before}
+    c.save({"system/human.md": front("Likes coffee.\n", description="who")})
+    human = letta.rows(kept)["system/human"]
+    assert (human["value"], human["limit"], human["id"]) == \
+        ("Likes coffee.\n", 700, before["system/human"]["id"])
+
+    # without the tag its blocks are Letta's own; nobody else has a memory made here by asking for it
+    git.clone(s.git_url(plain), folder / "p")
+    git.clone(s.git_url(new_agent()), folder / "n")
+    assert sorted(os.listdir(folder / "p")) == sorted(os.listdir(folder / "n")) == [".git"]
+    assert s.request("POST", f"/v1/agents/{plain}/memory/sync-from-git").status == 404
+    other = letta.agent(tags=GIT)
+    letta.block(other, "a", "a\n", "block-1d4f0000-0000-4000-8000-000000000004")
+    rows = s.request("POST", f"/v1/agents/{other}/memory/sync-from-git")
+    assert rows.status == 200 and [r["value"] for r in rows.json()] == ["a\n"]

@@ -10,6 +10,8 @@
 
 #include "server/params.h"
 
+#include "base/mem.h"
+
 #include <jansson.h>
 
 #define UUID "11111111-1111-4111-8111-111111111111"
@@ -114,14 +116,13 @@ static void a_bad_path_id_names_its_pattern_and_an_example(void **state)
     for (size_t i = 0; i < ARRAY_LEN(bad); i++) {
         const pair none[] = { { NULL } };
         _cleanup_(params_dispose) params p = PARAMS_INIT(look_up, none);
-        char expected[1200];
+        _cleanup_(mem_freep) char *expected =
+            mem_printf("[{'type': 'string_pattern_mismatch', 'loc': ('path', 'agent_id'), 'msg': "
+                       "\"String should match pattern '^agent-" UUID4_RE "'\", 'input': '%s', "
+                       "'ctx': {'pattern': '^agent-" UUID4_RE "'}}]",
+                       bad[i]);
 
         params_path_id(&p, "agent_id", "agent", str_of(bad[i]));
-        snprintf(expected, sizeof(expected),
-                 "[{'type': 'string_pattern_mismatch', 'loc': ('path', 'agent_id'), 'msg': "
-                 "\"String should match pattern '^agent-" UUID4_RE "'\", 'input': '%s', "
-                 "'ctx': {'pattern': '^agent-" UUID4_RE "'}}]",
-                 bad[i]);
         assert_detail(&p, expected);
     }
 }

@@ -107,6 +107,7 @@ class LettaServer:
         self.model_api, self.memfs_url, self.extra_env = model_api, memfs_url, dict(env or {})
         self.process, self.port, self.started_in = None, None, None
         self.way = None     # a FaultProxy at memfs_url, if there is one
+        self.client = None
 
     # -- life --------------------------------------------------------------------------------------
 
@@ -153,6 +154,7 @@ class LettaServer:
 
     def stop(self, timeout=120):
         """SIGTERM; one that ended before by itself is a fault."""
+        self._end_client()
         if self.process is None:
             return
         assert self.running, f"the Letta server had ended:\n{self.log_tail()}"
@@ -164,7 +166,13 @@ class LettaServer:
             self.kill()
             raise AssertionError(f"the Letta server did not end:\n{self.log_tail()}")
 
+    def _end_client(self):
+        if self.client is not None:
+            self.client.close()
+            self.client = None
+
     def kill(self):
+        self._end_client()
         if self.process is not None:
             self.process.kill()
             self.process.wait(30)
@@ -302,17 +310,48 @@ class LettaServer:
         """Where server and memfs service share an agent's repository."""
         return pathlib.Path(self.memfs_root, "repository", ORG, agent, "repo.git")
 
-    def sdk(self, code, url=None, timeout=120):
+    def sdk(self, code, url=None):
         """Runs code beside letta-client, the server's own Python client: `client` is one, and what
         is given to `answer` comes back.  url: of a gateway."""
-        program = ("import json, sys\nfrom letta_client import Letta\n"
-                   "def answer(x): json.dump(x, sys.stdout)\n"
-                   f"client = Letta(base_url={url or self.url!r}, api_key='none')\n" + code)
-        done = subprocess.run([os.path.join(DEPS, "bin", "python"), "-c", program],
-                              capture_output=True, timeout=timeout, cwd=self.folder,
-                              stdin=subprocess.DEVNULL, env=self.environment())
-        assert done.returncode == 0, done.stderr.decode(errors="replace")
-        return json.loads(done.stdout) if done.stdout else None
+        if self.client is None:
+            self.client = Client(self.folder, self.environment())
+        return self.client.run(code, url or self.url)
+
+
+CLIENT = """
+import json, sys, traceback
+from letta_client import Letta
+out, sys.stdout = sys.stdout, sys.stderr
+for line in sys.stdin:
+    said, (url, code) = [None], json.loads(line)
+    try:
+        exec(code, {"client": Letta(base_url=url, api_key="none"), "answer": said.append})
+        said = [True, said[-1]]
+    except Exception:
+        said = [False, traceback.format_exc()]
+    print(json.dumps(said), file=out, flush=True)
+"""
+
+
+class Client:
+    """A process with letta-client, whose import takes seconds."""
+
+    def __init__(self, folder, env):
+        self.process = subprocess.Popen(
+            [os.path.join(DEPS, "bin", "python"), "-c", CLIENT], cwd=folder, env=env, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+
+    def run(self, code, url):
+        self.process.stdin.write(json.dumps([url, code]) + "\n")
+        self.process.stdin.flush()
+        is_good, said = json.loads(self.process.stdout.readline())
+        assert is_good, said
+        return said
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(60)
+        self.process.stdout.close()
 
 
 def _message(text):
