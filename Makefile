@@ -5,6 +5,8 @@
 #   make test       install what the tests need, run all of them, end with a count
 #   make test-letta the part of it that runs the real Letta: clients and server
 #   make bench      measure the budgets, write docs/benchmarks.md
+#   make bench-letta the part of it beside a real Letta server, put into docs/benchmarks.md
+#   make bench-servers 1 to 4 servers over one PostgreSQL, put into docs/scaling.md
 #   make lint       static checks
 #   make fuzz       each fuzz target for FUZZ_SECONDS (30)
 #   make install    into PREFIX (/usr/local), below DESTDIR if that is set
@@ -12,7 +14,7 @@ PREFIX ?= /usr/local
 BUILD ?= build
 MESON_FLAGS ?= -Dbuildtype=release -Dtests=false
 
-.PHONY: all run test test-letta bench lint fuzz install uninstall clean
+.PHONY: all run test test-letta bench bench-letta bench-servers lint fuzz install uninstall clean
 all: $(BUILD)/build.ninja
 	@ninja -C $(BUILD) --quiet
 	@echo "built $(BUILD)/memfs"
@@ -36,6 +38,13 @@ test-letta:
 bench:
 	@scripts/deps build bench
 	@/usr/bin/python3 tests/bench/run.py $(BENCH_FLAGS)
+
+bench-letta:
+	@$(MAKE) --no-print-directory bench BENCH_FLAGS='--only letta --update'
+
+bench-servers:
+	@scripts/deps build bench
+	@/usr/bin/python3 tests/bench/servers.py --update
 
 lint:
 	@scripts/deps build lint

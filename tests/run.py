@@ -6,15 +6,16 @@
     tests/run.py --list
 
 The builds come first; then the parts of the phases are begun in the order of phases(), as lanes come free.
-Each part returns its counts; one that cannot run is a failure, never a silence.  A test that needs what this
-machine lacks says "skipped" with its reason; more skips than MAX_SKIPPED fail the run.
+Each part returns its counts; one that cannot run is a failure, never a silence; so is a file of integration tests
+of which no part ran one.  A test that needs what this machine lacks says "skipped" with its reason; more skips than
+MAX_SKIPPED fail the run.
 
 Four parts on two cores can make a test wait longer than it has patience.  A test whose only fault is that a
 state or a process did not come in time (Late of lib/patience.py, or a time limit of Python's) is run once more
 when all else has ended, with nothing beside it: what hangs, hangs again, and fails.  It is told of, and more of
 them than MAX_LATE fail the run.  Nothing else is ever tried twice.
 
-Environment: FUZZ_SECONDS (30 a target), CRASHES, POWER_CUTS, FLEET_SECONDS, SOAK scale the long suites.
+Environment: FUZZ_SECONDS (30 a target), CRASHES, POWER_CUTS, FLEET_SECONDS, CHAOS_SECONDS, SOAK scale the long suites.
 """
 import argparse
 import json
@@ -34,6 +35,7 @@ MAX_LATE = 5
 N_LANES = 4      # on two cores: many tests wait for clocks and networks
 
 print_lock = threading.Lock()
+ran = set()      # modules of which a test ran
 late = []        # (test, how to run it again) of all parts; append() needs no lock
 
 
@@ -114,6 +116,7 @@ def pytest_once(name, what, binary, extra_env, timeout, beside):
                               "-o", "junit_family=xunit1", "--junitxml", report, *what], env, timeout)
     try:
         suite = xml.parse(report).getroot().find("testsuite")
+        ran.update(word for case in suite.iter("testcase") for word in case.get("classname").split("."))
         total, failed, skipped = (int(suite.get(k)) for k in ("tests", "failures", "skipped"))
         failed += int(suite.get("errors"))
         slow, n_slow = late_ones(suite)
@@ -282,8 +285,11 @@ MIRROR = [["fleet", "hosts", "webhooks"], ["mirror", "mirror_faults", "proving_g
 
 # Those that bring a PostgreSQL of their own; and what a client sees, which must not depend on the
 # database, once more over PostgreSQL.
-POSTGRES = [["frozen_database", "postgres", "same_answers"], ["import_letta", "servers", "servers_at_odds", "tables"],
+POSTGRES = [["frozen_database", "postgres", "same_answers"], ["import_letta", "tables"],
             ["auth", "git_http", "owner", "policy", "rest", "rest_agents", "rest_blocks", "vectors"]]
+
+# Several servers over a PostgreSQL that each test brings, to kill it.
+SERVERS = [["servers_chaos", "servers_at_odds"], ["servers"]]
 
 # Those of the client, and in the end whatever is named nowhere.
 CLIENT = [["apply"], ["checkout_crash", "two_way"]]
@@ -293,11 +299,14 @@ def test_files(names):
     return ["tests/integration/test_%s.py" % name for name in names]
 
 
+def integration_modules():
+    names = os.listdir(os.path.join(ROOT, "tests", "integration"))
+    return {name[:-len(".py")] for name in names if re.fullmatch(r"test_\w+\.py", name)}
+
+
 def unnamed():
-    folder = os.path.join(ROOT, "tests", "integration")
-    found = {name[len("test_"):-len(".py")] for name in os.listdir(folder)
-             if re.fullmatch(r"test_\w+\.py", name)}
-    return sorted(found.difference(*SERVER, *MIRROR, *POSTGRES, *CLIENT))
+    found = {name[len("test_"):] for name in integration_modules()}
+    return sorted(found.difference(*SERVER, *MIRROR, *POSTGRES, *SERVERS, *CLIENT))
 
 
 def asan_part(phase, number, names, beside=()):
@@ -333,6 +342,7 @@ def phases():
     """(name, its parts), the long parts first: they are begun in this order."""
     return [
         ("unit", [phase_unit]),
+        ("servers", asan_parts("servers", SERVERS)),
         ("client", asan_parts("client", CLIENT + [unnamed()])),
         ("mirror", asan_parts("mirror", MIRROR)),
         ("tsan", [phase_tsan]),
@@ -404,6 +414,9 @@ def main():
     if total.failed == 0:
         total.add(run_all([p for p in phases() if not args.only or p[0] in args.only]))
         total.add(run_late())
+    for name in sorted(integration_modules() - ran) if total.failed == 0 and not args.only else ():
+        say("no test of %s.py ran" % name)
+        total.failed += 1
     if total.skipped > MAX_SKIPPED:
         say("%d tests were skipped, %d are allowed" % (total.skipped, MAX_SKIPPED))
         total.failed += 1

@@ -93,6 +93,7 @@ def machine(folder):
             package("libgit2-1.5"), package("libmicrohttpd12"), package("libsqlite3-0"))),
         ("nginx, fcgiwrap, gitolite", "%s, %s, %s" % (package("nginx"), package("fcgiwrap"),
                                                       package("gitolite3"))),
+        ("PostgreSQL", package("postgresql-15")),
         ("compiler", first_line("cc", "--version")),
         ("memfs", "%s, `-Dbuildtype=release`" % open(os.path.join(ROOT, "VERSION")).read().strip()),
     ]
@@ -126,17 +127,48 @@ def write(path, rows, folder, reasons, elapsed_s, busy):
             out.append("- %s: %s" % (row.work, reasons.get(row.key, "not looked into yet.")))
         out.append("")
     for row in rows:
-        out += ["## %s\n" % (row.work[0].upper() + row.work[1:])]
-        out += [r + "\n" for r in row.remarks]
-        out += ["| | median | middle half | n |", "|---|---|---|---|"]
-        for what, value, unit, middle, n in row.figures:
-            out.append("| %s | %s %s | %s | %d |" % (what, number(value), unit, middle, n))
-        out.append("")
-    out.append("## Again\n")
+        out += section(row)
+    out.append(AGAIN + "\n")
     out.append("```\nmake bench                                   # all of it, writes this page\n"
-               "make bench BENCH_FLAGS='--only push'         # one row, writes nothing\n```")
+               "make bench BENCH_FLAGS='--only push'         # one row, writes nothing\n"
+               "make bench-letta                             # one row, puts its section here\n```")
     with open(path, "w") as f:
         f.write("\n".join(out) + "\n")
+
+
+AGAIN = "## Again"
+
+
+def title(row):
+    return "## %s" % (row.work[0].upper() + row.work[1:])
+
+
+def section(row):
+    out = [title(row) + "\n"]
+    out += [r + "\n" for r in row.remarks]
+    out += ["| | median | middle half | n |", "|---|---|---|---|"]
+    for what, value, unit, middle, n in row.figures:
+        out.append("| %s | %s %s | %s | %d |" % (what, number(value), unit, middle, n))
+    return out + [""]
+
+
+def update(path, rows, busy):
+    """Puts these rows' sections, measured in a run of their own, in the place of theirs or at the end."""
+    with open(path) as f:
+        page = f.read()
+    for row in rows:
+        assert not row.budgets, "a row with budgets needs a run of all"
+        row.remark("Measured by itself on %s; load average when it began: %.1f." % (
+            time.strftime("%Y-%m-%d", time.gmtime()), busy))
+        text = "\n".join(section(row)) + "\n"
+        start = page.find(title(row) + "\n")
+        if start < 0:
+            start = end = page.index(AGAIN + "\n")
+        else:
+            end = page.index("\n## ", start) + 1
+        page = page[:start] + text + page[end:]
+    with open(path, "w") as f:
+        f.write(page)
 
 
 def save(path, rows):

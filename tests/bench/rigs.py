@@ -27,6 +27,15 @@ GIT_ENV = {"PATH": "/usr/bin:/bin", "HOME": "/nonexistent", "LC_ALL": "C", "TZ":
            "GIT_COMMITTER_NAME": "Bench", "GIT_COMMITTER_EMAIL": "bench@example.org"}
 
 
+def build():
+    flags = ["-Dbuildtype=release", "-Dtests=false", "-Dbench=true"]
+    if not os.path.exists(os.path.join(BUILD, "build.ninja")):
+        subprocess.run(["meson", "setup", BUILD, *flags], cwd=ROOT, check=True,
+                       stdout=subprocess.DEVNULL)
+    subprocess.run(["meson", "configure", BUILD, *flags], check=True, stdout=subprocess.DEVNULL)
+    subprocess.run(["ninja", "-C", BUILD, "--quiet"], check=True)
+
+
 def program(name):
     return os.path.join(BUILD, "tests", "bench", name)
 
@@ -80,8 +89,8 @@ def processor_s(pids):
 class Memfs(Server):
     """memfs on a home of its own; nothing watches it while it is measured."""
 
-    def __init__(self, folder, home=None):
-        super().__init__(os.path.join(BUILD, "memfs"), folder, home=home, watch=False)
+    def __init__(self, folder, **kw):
+        super().__init__(os.path.join(BUILD, "memfs"), folder, watch=False, **kw)
 
     def __enter__(self):
         return self.start()

@@ -3,6 +3,7 @@
 
     tests/bench/run.py                  all rows, writes the page
     tests/bench/run.py --only push      rows by key (repeatable), prints only
+    tests/bench/run.py --only letta --update   puts their sections into the page that is there
     tests/bench/run.py --list
 
 Everything that is compared runs side by side in this one session, in turns.  Servers are started here,
@@ -24,10 +25,11 @@ sys.path.insert(0, HERE)
 
 import report  # noqa: E402
 from client import bench_apply, bench_hook, bench_status  # noqa: E402
+from letta import bench_letta  # noqa: E402
 from mirror import bench_away, bench_from_remote, bench_mirror  # noqa: E402
 from reasons import REASONS  # noqa: E402
 from report import Row, median  # noqa: E402
-from rigs import (BUILD, ROOT, Bare, Clone, HttpBackend, Memfs, flat, free_port,  # noqa: E402
+from rigs import (BUILD, ROOT, Bare, Clone, HttpBackend, Memfs, build, flat, free_port,  # noqa: E402
                   git, make_bare, note, processor_s, program, spread, sync_folders, wait_port)
 from lib import wire  # noqa: E402
 
@@ -449,22 +451,15 @@ BENCHES = [
     ("mirror", bench_mirror),
     ("away", bench_away),
     ("from-remote", bench_from_remote),
+    ("letta", bench_letta),
 ]
-
-
-def build():
-    flags = ["-Dbuildtype=release", "-Dtests=false", "-Dbench=true"]
-    if not os.path.exists(os.path.join(BUILD, "build.ninja")):
-        subprocess.run(["meson", "setup", BUILD, *flags], cwd=ROOT, check=True,
-                       stdout=subprocess.DEVNULL)
-    subprocess.run(["meson", "configure", BUILD, *flags], check=True, stdout=subprocess.DEVNULL)
-    subprocess.run(["ninja", "-C", BUILD, "--quiet"], check=True)
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", choices=[k for k, _ in BENCHES])
     parser.add_argument("--list", action="store_true")
+    parser.add_argument("--update", action="store_true", help="put sections of rows without budgets into the page")
     parser.add_argument("--folder", default="/var/tmp")
     parser.add_argument("--keep", action="store_true", help="leave the work folder")
     args = parser.parse_args()
@@ -482,10 +477,13 @@ def main():
             print(key, flush=True)
             rows.append(bench(folder))
         report.save(os.path.join(BUILD, "bench.json"), rows)
+        page = os.path.join(ROOT, "docs", "benchmarks.md")
         if not args.only:
-            page = os.path.join(ROOT, "docs", "benchmarks.md")
             report.write(page, rows, folder, REASONS, time.monotonic() - start, busy)
             print("wrote docs/benchmarks.md")
+        elif args.update:
+            report.update(page, rows, busy)
+            print("updated docs/benchmarks.md")
     finally:
         if not args.keep:
             shutil.rmtree(folder, ignore_errors=True)
