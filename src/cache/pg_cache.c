@@ -3,6 +3,7 @@
 #include "cache/pg_backend.h"
 
 #include "base/hash.h"
+#include "base/log.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
@@ -19,6 +20,12 @@
  * all rows whatever the tip is moves it in a statement of its own, which waits for the others, so
  * that the next one sees every row they left.
  *
+ * Rows are a function of the tree and of the rule (cache_rule).  Where several servers share the
+ * database, one of them may still go by the rule of before, a rolling restart long: what it writes
+ * hangs on the rule of the database being its own.  If it is not, the tip moves without its rows, and
+ * whoever has the rule makes them (K1).  What changes the rule takes the table of blocks for itself,
+ * so a statement that writes rows sees the rule that its rows will stand beside.
+ *
  * After a COMMIT whose answer was lost the work is begun again and finds the tip where it brings it;
  * as rows are a function of the tip, that is as good as having done it.
  */
@@ -28,14 +35,13 @@
 
 enum {
     KEY_TIP = PG_KEYS_CACHE + 1,
-    KEY_CHECK,
     KEY_GENERATION,
-    KEY_RULE,
-    KEY_RULE_SET,
     KEY_FORGET,
     KEY_MORE,
     KEY_MOVE,                 /* + enum apply_bits */
     KEY_APPLY = KEY_MOVE + 8, /* + enum apply_bits */
+    KEY_BARE = KEY_APPLY + 8, /* + enum apply_bits */
+    KEY_RULE_IS = KEY_BARE + 2,
 };
 
 static pg_db *db_of(cache *c)
@@ -131,25 +137,35 @@ enum apply_bits {
     APPLY_REPLACE = 1 << 2,
 };
 
-#define MOVE_NEW                                                                                   \
-    "INSERT INTO tips(agent_id, tip, generation, holder) VALUES($1, $2, nextval('generation'), $3) " \
-    "ON CONFLICT(agent_id) DO UPDATE SET tip = $2, generation = excluded.generation, "             \
-    "holder = $3, is_empty = false"
+#define MOVE_NEW(is_empty, condition)                                                              \
+    "INSERT INTO tips(agent_id, tip, generation, holder, is_empty) SELECT $1, $2, "                \
+    "nextval('generation'), $3, " is_empty condition                                               \
+    " ON CONFLICT(agent_id) DO UPDATE SET tip = $2, generation = excluded.generation, "            \
+    "holder = $3, is_empty = excluded.is_empty"
 
-#define MOVE_ON                                                                                    \
-    "UPDATE tips SET tip = $2, generation = nextval('generation'), holder = $3, "                  \
-    "is_empty = false WHERE agent_id = $1 AND tip = $4"
+#define MOVE_ON(is_empty, condition)                                                               \
+    "UPDATE tips SET tip = $2, generation = nextval('generation'), holder = $3, is_empty = "       \
+    is_empty " WHERE agent_id = $1 AND tip = $5" condition " RETURNING agent_no"
+
+#define RULED "($4 IS NULL OR EXISTS(SELECT FROM rule WHERE rule = $4))"
 
 /*
- * $1 the agent, $2 the new tip, $3 its holder; FROM_TIP has $4, the old one.  A tip without rows is
- * none to a server that has the database for itself; where servers share it, it is one.  What only
- * writes the rows that differ needs the others to be there: it may have waited for what emptied them.
+ * $1 the agent, $2 the new tip, $3 its holder, $4 the rule of the rows or NULL; FROM_TIP has $5, the
+ * old tip.  A tip without rows is none to a server that has the database for itself; where servers
+ * share it, it is one.  What only writes the rows that differ needs the others to be there: it may
+ * have waited for what emptied them.
  */
 static const char *const MOVES[] = {
-    [0] = MOVE_NEW " WHERE tips.is_empty AND $3 IS NULL RETURNING agent_no",
-    [APPLY_FROM_TIP] = MOVE_ON " AND NOT is_empty RETURNING agent_no",
-    [APPLY_FROM_TIP | APPLY_REPLACE] = MOVE_ON " RETURNING agent_no",
-    [APPLY_FROM_ANY | APPLY_REPLACE] = MOVE_NEW " RETURNING agent_no",
+    [0] = MOVE_NEW("false", " WHERE " RULED) " WHERE tips.is_empty AND $3 IS NULL RETURNING agent_no",
+    [APPLY_FROM_TIP] = MOVE_ON("false", " AND NOT is_empty AND " RULED),
+    [APPLY_FROM_TIP | APPLY_REPLACE] = MOVE_ON("false", " AND " RULED),
+    [APPLY_FROM_ANY | APPLY_REPLACE] = MOVE_NEW("false", " WHERE " RULED) " RETURNING agent_no",
+};
+
+/* The same without rows, of what the rule of the database keeps from being written. */
+static const char *const BARE_MOVES[] = {
+    [0] = MOVE_NEW("true", " WHERE $4 IS NOT NULL") " WHERE false RETURNING agent_no",
+    [APPLY_FROM_TIP] = MOVE_ON("true", " AND $4 IS NOT NULL"),
 };
 
 #define ROW_COLUMNS                                                                                \
@@ -166,8 +182,10 @@ static const char *const MOVES[] = {
 
 typedef struct applying {
     const cache_update *u;
+    const pg_cache *cache;
     size_t n_runs;
     int64_t agent_no;
+    bool is_overruled; /* the rows are of another rule than the database's */
 } applying;
 
 static size_t row_bytes(const block_row *row)
@@ -263,14 +281,25 @@ static unsigned bits_of(const cache_update *u)
     return bits | (u->replace_all ? APPLY_REPLACE : 0);
 }
 
-static void add_move(pg_args *a, const cache_update *u)
+static void add_rule(pg_args *a, const pg_cache *c)
 {
+    if (c->has_rule)
+        pg_arg_bytes(a, buf_str(&c->rule));
+    else
+        pg_arg_null(a, PG_BYTES);
+}
+
+static void add_move(pg_args *a, const applying *x)
+{
+    const cache_update *u = x->u;
+
     pg_arg_text(a, u->agent_id);
     pg_arg_oid(a, &u->to);
     if (u->holder != 0)
         pg_arg_int(a, u->holder);
     else
         pg_arg_null(a, PG_INT);
+    add_rule(a, x->cache);
     if (u->from != NULL)
         pg_arg_oid(a, u->from);
 }
@@ -287,7 +316,7 @@ static memfs_code move_tip(pg_conn *c, applying *x, memfs_error *err)
     unsigned bits = bits_of(x->u);
     memfs_code rc;
 
-    add_move(&args, x->u);
+    add_move(&args, x);
     rc = pg_query(c, KEY_MOVE + bits, MOVES[bits], &args, &r, err);
     take_agent(x, &r);
     return rc;
@@ -313,10 +342,13 @@ static void put_moved(memfs_buf *sql, pg_args *args, const applying *x, unsigned
 {
     if (bits & APPLY_REPLACE) {
         pg_arg_int(args, x->agent_no);
-        buf_puts(sql, "WITH moved AS (SELECT $1::int8 AS agent_no), ");
+        pg_arg_null(args, PG_INT);
+        pg_arg_null(args, PG_INT);
+        add_rule(args, x->cache);
+        buf_puts(sql, "WITH moved AS (SELECT $1::int8 AS agent_no WHERE " RULED "), ");
         return;
     }
-    add_move(args, x->u);
+    add_move(args, x);
     buf_puts(sql, "WITH moved AS (");
     buf_puts(sql, MOVES[bits]);
     buf_puts(sql, "), ");
@@ -372,11 +404,71 @@ static memfs_code judge_tip(pg_conn *c, const applying *x, memfs_error *err)
 
     if (rc < 0)
         return rc;
-    if (x->n_runs > 1 && t.is_known && !t.is_empty && oid_equal(&t.tip.commit, &x->u->to))
+    if (x->n_runs > 1 && t.is_known && (!t.is_empty || x->is_overruled) &&
+        oid_equal(&t.tip.commit, &x->u->to))
         return MEMFS_OK;
     return memfs_fail(err, MEMFS_ECONFLICT,
                       "the blocks of agent '%.*s' were synced by somebody else",
                       (int)x->u->agent_id.len, x->u->agent_id.ptr);
+}
+
+static memfs_code ask_rule(pg_conn *c, applying *x, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    memfs_code rc;
+
+    add_rule(&args, x->cache);
+    rc = pg_query(c, KEY_RULE_IS, "SELECT FROM rule WHERE rule IS DISTINCT FROM $1 AND $1 IS NOT NULL",
+                  &args, &r, err);
+    x->is_overruled = rc == MEMFS_OK && r.n_rows > 0;
+    return rc;
+}
+
+/* Main is where it is, whatever becomes of its rows (H1). */
+static memfs_code apply_bare(pg_conn *c, applying *x, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    _cleanup_(buf_dispose) memfs_buf sql = MEMFS_BUF_INIT(1 << 14);
+    unsigned bits = bits_of(x->u) & APPLY_FROM_TIP;
+    memfs_code rc;
+
+    add_move(&args, x);
+    buf_puts(&sql, "WITH moved AS (");
+    buf_puts(&sql, BARE_MOVES[bits]);
+    buf_puts(&sql, "), ");
+    if (bits == 0)
+        put_known(&sql, &args, x->u);
+    pg_arg_int(&args, part_of(x->u->agent_id));
+    pg_put(&sql, "gone AS (DELETE FROM blocks b USING moved m WHERE b.agent_no = m.agent_no), "
+                 "told AS (UPDATE changes SET n = n + 1 WHERE part = ", args.n);
+    buf_puts(&sql, " AND EXISTS(SELECT FROM moved)) SELECT agent_no FROM moved");
+    rc = pg_query(c, KEY_BARE + bits, sql.ptr, &args, &r, err);
+    take_agent(x, &r);
+    return rc;
+}
+
+static memfs_code fail_overruled(applying *x, memfs_error *err)
+{
+    x->is_overruled = true;
+    return memfs_fail(err, MEMFS_EUNAVAIL,
+                      "another server makes blocks by another rule: give all of them the same release, "
+                      "policy and LETTA_MEMFS_BLOCK_PATH_PREFIXES");
+}
+
+/* Nothing was written: somebody else was first, or the rule is another one. */
+static memfs_code judge(pg_conn *c, applying *x, memfs_error *err)
+{
+    bool is_bare = x->u->holder != 0 && bits_of(x->u) != (APPLY_FROM_ANY | APPLY_REPLACE) &&
+                   (x->u->from == NULL || !oid_equal(x->u->from, &x->u->to));
+    memfs_code rc = ask_rule(c, x, err);
+
+    if (rc == MEMFS_OK && x->is_overruled && !is_bare)
+        return fail_overruled(x, err);
+    if (rc == MEMFS_OK && x->is_overruled)
+        rc = apply_bare(c, x, err);
+    return rc < 0 || x->agent_no != 0 ? rc : judge_tip(c, x, err);
 }
 
 static memfs_code apply_within(pg_conn *c, void *ctx, memfs_error *err)
@@ -386,12 +478,15 @@ static memfs_code apply_within(pg_conn *c, void *ctx, memfs_error *err)
     memfs_code rc;
 
     x->n_runs++;
+    x->is_overruled = false;
     next_rows(x->u, 0, &n, &end);
     rc = x->u->replace_all ? move_tip(c, x, err) : MEMFS_OK;
-    if (rc == MEMFS_OK && (!x->u->replace_all || x->agent_no != 0))
+    if (rc == MEMFS_OK && x->u->replace_all && x->agent_no == 0)
+        return judge(c, x, err);
+    if (rc == MEMFS_OK)
         rc = apply_first(c, x, end, n, err);
-    if (rc == MEMFS_OK && x->agent_no == 0)
-        return judge_tip(c, x, err);
+    if (rc == MEMFS_OK && x->agent_no == 0) /* the rule changed after the tip was moved: not at all */
+        return x->u->replace_all ? fail_overruled(x, err) : judge(c, x, err);
     while (rc == MEMFS_OK && end < x->u->n_changes) {
         size_t first = end;
 
@@ -417,9 +512,16 @@ static memfs_code apply_nothing(cache *base, const cache_update *u, bool *ret_is
     return rc;
 }
 
+/* Once: it lasts until the servers agree. */
+static void tell_overruled(pg_cache *c, const memfs_error *err)
+{
+    if (!atomic_exchange(&c->has_told, true))
+        log_event(LOG_ERROR, "cache_rule_differs", "text", err->msg, NULL);
+}
+
 static memfs_code apply(cache *base, const cache_update *u, memfs_error *err)
 {
-    applying x = { .u = u };
+    applying x = { .u = u, .cache = (pg_cache *)base };
     bool is_done = false;
     size_t n, end;
     memfs_code rc = apply_nothing(base, u, &is_done, err);
@@ -427,8 +529,15 @@ static memfs_code apply(cache *base, const cache_update *u, memfs_error *err)
     if (rc < 0 || is_done)
         return rc;
     next_rows(u, 0, &n, &end);
-    return pg_work(db_of(base), u->replace_all || end < u->n_changes ? PG_WRITE : PG_ONE,
-                   apply_within, &x, err);
+    rc = pg_work(db_of(base), u->replace_all || end < u->n_changes ? PG_WRITE : PG_ONE,
+                 apply_within, &x, err);
+    if (rc == MEMFS_OK)
+        pg_tell_others(base, u->holder);
+    if (rc == MEMFS_OK && x.is_overruled)
+        rc = fail_overruled(&x, err); /* of the rows; the tip has moved */
+    if (rc == MEMFS_EUNAVAIL && x.is_overruled)
+        tell_overruled((pg_cache *)base, err);
+    return rc;
 }
 
 /* ---- forgetting ---- */
@@ -453,59 +562,6 @@ static memfs_code forget(cache *base, memfs_str agent_id, memfs_error *err)
     return pg_work(db_of(base), PG_ONE, forget_within, &agent_id, err);
 }
 
-/* ---- the rule ---- */
-
-struct ruling {
-    memfs_str rule;
-    bool has_changed;
-};
-
-#define EMPTY                                                                                      \
-    "TRUNCATE blocks; UPDATE tips SET is_empty = true WHERE NOT is_empty; "                        \
-    "UPDATE changes SET n = n + 1 WHERE part = 0"
-
-/* The lock on the row lets servers that start together agree one after the other. */
-static memfs_code rule_within(pg_conn *c, void *ctx, memfs_error *err)
-{
-    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
-    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
-    struct ruling *x = ctx;
-    bool is_new;
-    memfs_code rc;
-
-    rc = pg_query(c, KEY_RULE, "SELECT rule FROM rule FOR UPDATE", NULL, &r, err);
-    if (rc < 0)
-        return rc;
-    is_new = r.n_rows == 0 || pg_col_is_null(&r, 0, 0);
-    x->has_changed = false;
-    if (!is_new && str_equal(pg_col_str(&r, 0, 0), x->rule))
-        return MEMFS_OK;
-    rc = pg_exec(c, EMPTY, &r, err);
-    pg_arg_bytes(&args, x->rule);
-    if (rc == MEMFS_OK)
-        rc = pg_query(c, KEY_RULE_SET,
-                      "INSERT INTO rule VALUES(true, $1) ON CONFLICT(one) DO UPDATE SET rule = $1",
-                      &args, &r, err);
-    x->has_changed = rc == MEMFS_OK && !is_new;
-    return rc;
-}
-
-static memfs_code set_rule(cache *base, memfs_str rule, bool *ret_has_changed, memfs_error *err)
-{
-    memfs_buf *kept = &((pg_cache *)base)->rule;
-    struct ruling x = { rule, false };
-    memfs_code rc;
-
-    *ret_has_changed = false;
-    buf_clear(kept);
-    buf_add_str(kept, rule);
-    rc = buf_check(kept, "the rule of the block cache", err);
-    if (rc == MEMFS_OK)
-        rc = pg_work(db_of(base), PG_WRITE, rule_within, &x, err);
-    *ret_has_changed = x.has_changed;
-    return rc;
-}
-
 /* ---- life ---- */
 
 /* A database does not vanish as a file does: one that is away says so itself, at the next call. */
@@ -513,55 +569,6 @@ static bool is_there(cache *base)
 {
     (void)base;
     return true;
-}
-
-/* Reads every row and its place, by the table and not by an index. */
-static memfs_code check_within(pg_conn *c, void *ctx, memfs_error *err)
-{
-    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
-    memfs_code rc;
-
-    (void)ctx;
-    rc = pg_query(c, KEY_CHECK,
-                  "SELECT count(*) FROM blocks b WHERE NOT EXISTS(SELECT FROM tips t WHERE "
-                  "t.agent_no = b.agent_no) OR length(b.value) < 0 OR length(b.blob) <> 20",
-                  NULL, &r, err);
-    if (rc == MEMFS_OK && pg_col_int(&r, 0, 0) != 0)
-        return memfs_fail(err, MEMFS_ECORRUPT, "the block cache has %lld rows that are no blocks",
-                          (long long)pg_col_int(&r, 0, 0));
-    return rc;
-}
-
-static memfs_code check(cache *base, memfs_error *err)
-{
-    return pg_work(db_of(base), PG_READ, check_within, NULL, err);
-}
-
-static memfs_code reset_within(pg_conn *c, void *ctx, memfs_error *err)
-{
-    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
-
-    (void)ctx;
-    return pg_exec(c, EMPTY, &r, err);
-}
-
-static memfs_code reset(cache *base, memfs_error *err)
-{
-    return pg_work(db_of(base), PG_WRITE, reset_within, NULL, err);
-}
-
-static memfs_code scrub_within(pg_conn *c, void *ctx, memfs_error *err)
-{
-    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
-
-    (void)ctx;
-    return pg_exec(c, "VACUUM (FULL) blocks", &r, err);
-}
-
-/* The table is written anew; what the server's log and its backups keep is their keeper's. */
-static memfs_code scrub(cache *base, memfs_error *err)
-{
-    return pg_work(db_of(base), PG_ONE, scrub_within, NULL, err);
 }
 
 static void close_cache(cache *base)
@@ -575,10 +582,10 @@ static const cache_backend BACKEND = {
     .name = "postgresql",
     .is_remote = true,
     .close = close_cache,
-    .rule = set_rule,
+    .rule = pg_rule,
     .is_there = is_there,
-    .check = check,
-    .reset = reset,
+    .check = pg_check,
+    .reset = pg_reset,
     .blocks = pg_blocks,
     .count = pg_count,
     .tip = tip,
@@ -587,7 +594,7 @@ static const cache_backend BACKEND = {
     .generation = generation,
     .apply = apply,
     .forget = forget,
-    .scrub = scrub,
+    .scrub = pg_scrub,
 };
 
 cache *pg_cache_new(pg_db *db)

@@ -7,10 +7,14 @@
 #include "cache/cache_int.h"
 #include "cache/pg_db.h"
 
+#include <stdatomic.h>
+
 typedef struct pg_cache {
     cache base;
     pg_db *db;
-    memfs_buf rule; /* as last told; changed by cache_rule only */
+    memfs_buf rule; /* as last told; changed by cache_rule only, as is has_rule */
+    bool has_rule;
+    atomic_bool has_told; /* that the database has another one */
 } pg_cache;
 
 /* The parts of cache_backend that read rows, see there. */
@@ -18,7 +22,15 @@ MEMFS_CHECK memfs_code pg_blocks(cache *c, const block_query *q, cache_tip *ret_
                                  block_row_fn fn, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code pg_count(cache *c, const block_query *q, int64_t *ret, memfs_error *err);
 
+/* pg_care.c */
+MEMFS_CHECK memfs_code pg_rule(cache *c, memfs_str rule, bool *ret_has_changed, memfs_error *err);
+MEMFS_CHECK memfs_code pg_check(cache *c, memfs_error *err);
+MEMFS_CHECK memfs_code pg_reset(cache *c, memfs_error *err);
+MEMFS_CHECK memfs_code pg_scrub(cache *c, memfs_error *err);
+
 /* pg_servers.c */
+/* Says that server `holder` moved something (servers.h); 0: there are no others. */
+void pg_tell_others(cache *c, int64_t holder);
 MEMFS_CHECK memfs_code pg_moves(cache *c, int64_t after, size_t max, cache_move_fn fn, void *ctx,
                                 memfs_error *err);
 

@@ -5,7 +5,7 @@
 
 /* The servers of a database, and what they moved (servers.h). */
 
-enum { KEY_MOVES = PG_KEYS_CACHE + 64, KEY_LAST_MOVE };
+enum { KEY_MOVES = PG_KEYS_CACHE + 64, KEY_LAST_MOVE, KEY_TELL };
 
 #define COLUMNS "agent_id, generation, coalesce(holder, 0) FROM tips"
 
@@ -87,4 +87,27 @@ memfs_code pg_moves(cache *c, int64_t after, size_t max, cache_move_fn fn, void 
     }
     pg_result_dispose(&m.result);
     return rc;
+}
+
+/* ---- telling the others ---- */
+
+static memfs_code tell_within(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+
+    pg_arg_int(&args, *(const int64_t *)ctx);
+    return pg_query(c, KEY_TELL, "SELECT pg_notify('memfs_moved', $1::text)", &args, &r, err);
+}
+
+/*
+ * After the COMMIT and not in it: transactions that notify commit one after the other, in the whole
+ * database, and ours would do so with their fsync.  What cannot be told is found by who looks.
+ */
+void pg_tell_others(cache *base, int64_t holder)
+{
+    memfs_error ignored;
+
+    if (holder != 0 && pg_work(((pg_cache *)base)->db, PG_ONE, tell_within, &holder, &ignored) < 0)
+        return;
 }

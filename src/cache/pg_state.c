@@ -182,6 +182,7 @@ static memfs_code check(state *s, memfs_error *err)
 static void close_state(state *s)
 {
     pg_lease_end((pg_state *)s);
+    pg_listen_end((pg_state *)s);
     pg_db_close(pg_state_db(s));
     free(s);
 }
@@ -208,6 +209,7 @@ static const state_backend BACKEND = {
     .server_join = pg_server_join,
     .servers = pg_servers,
     .lease = pg_lease,
+    .moves_wait = pg_moves_wait,
     .tokens_mark = pg_tokens_mark,
     .copy = state_copy_rows,
 };

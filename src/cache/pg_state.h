@@ -12,6 +12,8 @@ typedef struct pg_state {
     pg_db *db;
     pg_conn *lease; /* pg_lease.c: NULL: no session */
     bool has_lease;
+    pg_conn *listen;       /* pg_listen.c: NULL: no session */
+    int64_t listen_due_ms; /* it is opened, or asked whether it lives, not before */
 } pg_state;
 
 static inline pg_db *pg_state_db(state *s)
@@ -73,6 +75,9 @@ MEMFS_CHECK memfs_code pg_server_join(state *s, const state_server *me, int64_t 
 MEMFS_CHECK memfs_code pg_tokens_mark(state *s, int64_t *ret, memfs_error *err);
 MEMFS_CHECK memfs_code pg_lease(state *s, bool *ret_has_it, memfs_error *err);
 void pg_lease_end(pg_state *s);
+/* pg_listen.c */
+bool pg_moves_wait(state *s, int64_t own_no, int64_t timeout_ms);
+void pg_listen_end(pg_state *s);
 MEMFS_CHECK memfs_code pg_servers(state *s, state_server_fn fn, void *ctx, memfs_error *err);
 
 #endif

@@ -39,6 +39,13 @@ MEMFS_CHECK memfs_code state_servers(state *s, state_server_fn fn, void *ctx, me
  */
 MEMFS_CHECK memfs_code state_lease(state *s, bool *ret_has_it, memfs_error *err);
 /*
+ * Waits until another server than own_no moved main of some agent, at most timeout_ms: true when it
+ * was told so.  Every move is told by its server after its COMMIT, but a word may be lost, and while
+ * the database is away there is none: who must know asks cache_moves as well.  The first call begins to
+ * listen.  Ended by process_end_of().  Of one thread.
+ */
+bool state_moves_wait(state *s, int64_t own_no, int64_t timeout_ms);
+/*
  * Another number when a token was made or revoked, by whichever server.  Two that change at once
  * may be told as one, so all are read now and then besides.
  */

@@ -127,6 +127,12 @@ memfs_code state_lease(state *s, bool *ret_has_it, memfs_error *err)
     return s->backend->lease(s, ret_has_it, err);
 }
 
+bool state_moves_wait(state *s, int64_t own_no, int64_t timeout_ms)
+{
+    assert(s->backend->moves_wait != NULL);
+    return s->backend->moves_wait(s, own_no, timeout_ms);
+}
+
 memfs_code state_tokens_mark(state *s, int64_t *ret, memfs_error *err)
 {
     assert(s->backend->tokens_mark != NULL);

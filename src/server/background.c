@@ -13,7 +13,8 @@
 
 #define PAUSE_MS 1000
 #define TOKENS_MS 60000
-#define MAX_THREADS 3
+#define STOP_LOOK_MS 20
+#define MAX_THREADS 4
 
 struct background {
     app *app;
@@ -112,10 +113,34 @@ static void *run_following(void *arg)
     background *b = arg;
     home_follower *f = home_follower_new();
 
-    do
+    process_mark(b); /* what it waits for is ended with it (F30) */
+    while (!should_stop(b)) {
         home_follow_step(b->app->home, f, should_stop, mirror_others_move, b);
-    while (pause_for(b, PAUSE_MS));
+        home_wait_for_moves(b->app->home, PAUSE_MS);
+    }
     home_follower_free(f);
+    return NULL;
+}
+
+/* ---- what comes up ---- */
+
+static void catch_up(background *b, bool *was_told)
+{
+    if (!atomic_load(&b->app->is_ready))
+        recover(b, was_told);
+    while (!should_stop(b) && home_catch_up_step(b->app->home))
+        ;
+}
+
+static void *run_catching_up(void *arg)
+{
+    bool was_told = false;
+    background *b = arg;
+
+    process_mark(b);
+    do
+        catch_up(b, &was_told);
+    while (pause_for(b, PAUSE_MS));
     return NULL;
 }
 
@@ -125,10 +150,8 @@ static void *run_background(void *arg)
     background *b = arg;
 
     do {
-        if (!atomic_load(&b->app->is_ready))
-            recover(b, &was_told);
-        while (!should_stop(b) && home_catch_up_step(b->app->home))
-            ;
+        if (!home_is_shared(b->app->home))
+            catch_up(b, &was_told);
         if (!should_stop(b) && atomic_load(&b->app->is_ready))
             home_letta_step(b->app->home);
         while (!should_stop(b) && home_upkeep_step(b->app->home))
@@ -156,7 +179,7 @@ memfs_code background_start(app *a, void (*tick)(void *ctx), void *tick_ctx, bac
                             memfs_error *err)
 {
     static void *(*const works[MAX_THREADS])(void *) = { run_background, run_together,
-                                                         run_following };
+                                                         run_following, run_catching_up };
     background *b = background_new(a, tick, tick_ctx);
     size_t n = home_is_shared(a->home) ? MAX_THREADS : 1;
 
@@ -181,7 +204,10 @@ void background_stop(background *b)
     pthread_cond_broadcast(&b->changed);
     pthread_mutex_unlock(&b->mutex);
     for (size_t i = 0; i < b->n_threads; i++)
-        pthread_join(b->threads[i], NULL);
+        while (pthread_tryjoin_np(b->threads[i], NULL) != 0) {
+            process_end_of(b);
+            clock_sleep_ms(STOP_LOOK_MS);
+        }
     pthread_cond_destroy(&b->changed);
     pthread_mutex_destroy(&b->mutex);
     free(b);

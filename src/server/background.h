@@ -7,6 +7,7 @@
  *     together     where several servers share a database: heartbeat, lease of the mirror, tokens
  *                  that others made or revoked.  It waits for the database at most
  *     following    the same: what the others moved is fetched.  It may wait for one that hangs
+ *     catching up  the same: recovery and late rows, which may wait for one that hangs, too
  *
  * Each does a piece and pauses for a second.  What fails is told and tried again.
  *
@@ -26,7 +27,7 @@ typedef struct background background;
  */
 MEMFS_CHECK memfs_code background_start(app *a, void (*tick)(void *ctx), void *tick_ctx,
                                         background **ret, memfs_error *err);
-/* Waits for the piece that each is at.  NULL is fine. */
+/* Waits for the piece that each is at, but not for other servers.  NULL is fine. */
 void background_stop(background *b);
 
 #endif

@@ -393,6 +393,17 @@ static memfs_code start_http(server *s, const server_options *options, memfs_err
     return http_start(&http, &s->http, err);
 }
 
+/* Without anybody who could keep a copy no push would ever be acknowledged. */
+static memfs_code check_replicas(server *s, unsigned n_replicas, memfs_error *err)
+{
+    if (n_replicas < 2 || s->is_transient || home_is_shared(s->app.home) ||
+        mirror_has_remotes(s->app.mirror))
+        return MEMFS_OK;
+    return memfs_fail(err, MEMFS_EINVALID,
+                      "--replicas %u needs somebody who keeps a copy: give --cluster-url and "
+                      "--database, or a remote", n_replicas);
+}
+
 static memfs_code open_gateway(server *s, const server_options *options, memfs_error *err)
 {
     if (options->upstream == NULL)
@@ -421,6 +432,8 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
         rc = open_auth(s, options, err);
     if (rc == MEMFS_OK)
         rc = start_mirror(s, err);
+    if (rc == MEMFS_OK)
+        rc = check_replicas(s, options->home.n_replicas, err);
     if (rc == MEMFS_OK && s->app.service != NULL)
         rc = service_start(s->app.service, s->app.home, s->app.mirror, err);
     if (rc == MEMFS_OK)

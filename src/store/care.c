@@ -4,6 +4,7 @@
 #include "base/escape.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/process.h"
 #include "store/git_child.h"
 #include "store/store_int.h"
 
@@ -339,11 +340,18 @@ memfs_code store_fsck_at(store *s, const char *path, memfs_error *err)
     _cleanup_(buf_dispose) memfs_buf tail = MEMFS_BUF_INIT(64 * 1024);
     memfs_str finding;
     char shown[300];
+    process_waiting w;
+    bool is_ended;
     memfs_code rc;
 
     if (!fs_is_dir(path))
         return memfs_fail(err, MEMFS_ENOTFOUND, "there is no such repository");
+    process_waiting_begin(&w);
     rc = run_fsck(s, path, &out, &tail, err);
+    is_ended = process_waiting_is_ended(&w);
+    process_waiting_end(&w);
+    if (rc == MEMFS_EINTERNAL && is_ended)
+        return memfs_fail(err, MEMFS_EUNAVAIL, "git was ended before it had looked at all");
     if (rc != MEMFS_EINTERNAL) /* clean, or no answer: busy, too slow */
         return rc;
     finding = first_finding(tail.len > 0 ? buf_str(&tail) : buf_str(&out));

@@ -13,9 +13,13 @@
 
 #include "sync/follow.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <stdlib.h>
+
+#define FIRST_PAUSE_MS 1000 /* after a failure of an agent's own; doubled each time */
+#define MAX_PAUSE_MS 60000
 
 bool home_is_away(const home *h, memfs_code rc)
 {
@@ -105,25 +109,47 @@ bool home_waits_for(home *h, agent *a)
     return is_waiting;
 }
 
-/* The one that came last: any order will do, and this one moves nobody. */
+/* The one that came last of those whose time it is: any order will do, and this one moves few. */
 static agent *next_behind(home *h)
 {
+    int64_t now_ms = clock_mono_ms();
     agent *a = NULL;
+    size_t i;
 
     pthread_mutex_lock(&h->upkeep_mutex);
-    if (h->n_behind > 0) {
-        a = h->behind[--h->n_behind];
+    for (i = h->n_behind; i > 0 && h->behind[i - 1]->behind_until_ms > now_ms; i--)
+        ;
+    if (i > 0) {
+        a = h->behind[i - 1];
+        memmove(h->behind + i - 1, h->behind + i, (h->n_behind - i) * sizeof(*h->behind));
+        h->n_behind--;
         a->is_waiting = false;
     }
     pthread_mutex_unlock(&h->upkeep_mutex);
     return a;
 }
 
-/* One that still fails goes to the end, so that it does not stand before all others for ever. */
-static void put_back(home *h, agent *a)
+static void caught_up(home *h, agent *a)
+{
+    pthread_mutex_lock(&h->upkeep_mutex);
+    a->behind_pause_ms = a->behind_until_ms = 0;
+    pthread_mutex_unlock(&h->upkeep_mutex);
+}
+
+/*
+ * One that still fails goes to the end, so that it does not stand before all others for ever; and
+ * is tried more and more rarely, but for what ends with the database's absence.
+ */
+static void put_back(home *h, agent *a, bool is_away)
 {
     home_is_behind(h, a);
     pthread_mutex_lock(&h->upkeep_mutex);
+    if (!is_away) {
+        a->behind_pause_ms = a->behind_pause_ms == 0 ? FIRST_PAUSE_MS : a->behind_pause_ms * 2;
+        if (a->behind_pause_ms > MAX_PAUSE_MS)
+            a->behind_pause_ms = MAX_PAUSE_MS;
+        a->behind_until_ms = clock_mono_ms() + a->behind_pause_ms;
+    }
     if (h->n_behind > 1 && h->behind[h->n_behind - 1] == a) {
         memmove(h->behind + 1, h->behind, (h->n_behind - 1) * sizeof(*h->behind));
         h->behind[0] = a;
@@ -134,13 +160,16 @@ static void put_back(home *h, agent *a)
 bool home_catch_up_step(home *h)
 {
     agent *a = next_behind(h);
+    bool is_away = true;
     memfs_error err;
 
     if (a == NULL)
         return false;
-    if (home_is_shared(h) ? agent_catch_up_shared(h, a)
-                          : agent_ready(h, a, true, &err) != MEMFS_EUNAVAIL)
+    if (home_is_shared(h) ? agent_catch_up_shared(h, a, &is_away)
+                          : agent_ready(h, a, true, &err) != MEMFS_EUNAVAIL) {
+        caught_up(h, a);
         return true; /* done, or told by an alarm and tried again by its next reader */
-    put_back(h, a);
-    return false;
+    }
+    put_back(h, a, is_away);
+    return !is_away; /* another one may fare better */
 }

@@ -5,20 +5,24 @@
 #include "base/httpc.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "base/process.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define N_KEEPERS 2
-#define MAX_ASKED 8       /* servers, for one commit */
-#define FETCH_MS 30000    /* for all of them */
-#define ONE_FETCH_MS 15000
-#define NEWS_MS 5000      /* until every server has heard of one that joined */
+#define MAX_ASKED 8        /* servers, for one commit */
+#define FETCH_MS 30000     /* until then another one is asked */
+#define ANSWER_MS 10000    /* to a question; one that does not answer is not fetched from */
+#define TRANSFER_MS 600000 /* of a whole history; git ends one that stands still for 30 s */
+#define NEWS_MS 5000       /* until every server has heard of one that joined */
 #define NEWS_PAUSE_MS 200
-#define MOVES_ROUNDS 4    /* calls of cluster_moves() that see a move that came into view late */
+#define MOVES_ROUNDS 4 /* of cluster_moves() see a move that came into view late */
+#define ROUND_MS 1000  /* calls in between see only what is newest */
 #define MAX_MOVES 1000
-#define ALIVE_MS 15000    /* seen within this: it is there */
-#define SHUN_MS 2000      /* one that did not answer is asked last for so long */
+#define ALIVE_MS 15000 /* seen within this: it is there */
+#define GONE_MS 600000 /* not seen for so long: its address may be somebody else's by now */
+#define SHUN_MS 2000   /* one that did not answer is asked last for so long */
 #define MAX_FETCH_BYTES ((uint64_t)16 << 30)
 #define NAME_BYTES 16
 #define SECRET_BYTES 32
@@ -27,7 +31,7 @@ typedef struct peer {
     int64_t no;
     char *name, *url;
     uint8_t token_hash[SERVER_TOKEN_HASH];
-    bool is_alive;
+    bool is_alive, is_gone;
     int64_t failed_ms; /* when it last did not answer; 0 */
 } peer;
 
@@ -35,8 +39,9 @@ struct cluster {
     char *name, *url;
     char secret[2 * SECRET_BYTES + 1];
     atomic_int_fast64_t no;
-    int64_t seen[MOVES_ROUNDS]; /* generations up to which the last calls of cluster_moves saw; */
-    bool has_seen;              /* of its thread */
+    int64_t seen[MOVES_ROUNDS]; /* generations up to which the last rounds of cluster_moves saw; */
+    bool has_seen;              /* of its thread, as is the next */
+    int64_t round_ms;           /* when the last round was */
     pthread_mutex_t refreshing; /* what is read is put in the order of reading */
     pthread_mutex_t mutex; /* guards all below; held for a few instructions only */
     peer *peers;           /* all servers, this one too */
@@ -178,8 +183,11 @@ static memfs_code take_peer(const state_server *s, void *ctx, memfs_error *err)
         r->peers = mem_realloc(r->peers, r->cap, sizeof(*r->peers));
     }
     p = &r->peers[r->n++];
-    *p = (peer){ .no = s->no, .name = mem_strndup(s->name.ptr, s->name.len),
-                 .url = mem_strndup(s->url.ptr, s->url.len), .is_alive = s->age_ms < ALIVE_MS };
+    *p = (peer){ .no = s->no,
+                 .name = mem_strndup(s->name.ptr, s->name.len),
+                 .url = mem_strndup(s->url.ptr, s->url.len),
+                 .is_alive = s->age_ms < ALIVE_MS,
+                 .is_gone = s->age_ms >= GONE_MS };
     memcpy(p->token_hash, s->token_hash, sizeof(p->token_hash));
     return MEMFS_OK;
 }
@@ -331,6 +339,7 @@ bool cluster_keeps(cluster *c, memfs_str agent_id)
 typedef struct candidate {
     int64_t no;
     char *name, *url;
+    bool is_gone;  /* not asked: what we show it would be anybody's who has its address now */
     unsigned rank; /* lower is asked first */
     uint64_t weight;
 } candidate;
@@ -348,7 +357,8 @@ static unsigned rank_of(const peer *p, int64_t holder, int64_t now_ms)
 {
     bool is_shunned = p->failed_ms != 0 && now_ms - p->failed_ms < SHUN_MS;
 
-    return (p->no == holder ? 0u : 1u) + (p->is_alive ? 0u : 2u) + (is_shunned ? 4u : 0u);
+    return (p->no == holder ? 0u : 1u) + (p->is_alive ? 0u : 2u) + (is_shunned ? 4u : 0u) +
+           (p->is_gone ? 8u : 0u);
 }
 
 /* By its address too: a home that lost its disk has a new name, and its old row stays. */
@@ -367,8 +377,10 @@ static size_t list_candidates(cluster *c, memfs_str agent_id, int64_t holder, ca
     *ret = mem_alloc((c->n_peers + 1) * sizeof(**ret));
     for (size_t i = 0; i < c->n_peers; i++)
         if (!is_this_server(c, &c->peers[i]))
-            (*ret)[n++] = (candidate){ c->peers[i].no, mem_strdup(c->peers[i].name),
+            (*ret)[n++] = (candidate){ c->peers[i].no,
+                                       mem_strdup(c->peers[i].name),
                                        mem_strdup(c->peers[i].url),
+                                       c->peers[i].is_gone,
                                        rank_of(&c->peers[i], holder, now_ms),
                                        weight_of(agent_id, c->peers[i].name) };
     pthread_mutex_unlock(&c->mutex);
@@ -419,11 +431,15 @@ static memfs_code tell_move(const cache_move *m, void *ctx, memfs_error *err)
     return MEMFS_OK;
 }
 
-/* The last MOVES_ROUNDS calls are repeated: who was told knows that nothing is new of it. */
+/*
+ * What the last MOVES_ROUNDS rounds saw is repeated: who was told knows that nothing is new of it.  Not
+ * so by calls between two rounds, which word of a move brings about.
+ */
 memfs_code cluster_moves(cluster *c, cache *from, cluster_move_fn fn, void *ctx, memfs_error *err)
 {
+    bool is_round = !c->has_seen || clock_mono_ms() - c->round_ms >= ROUND_MS;
     struct telling t = { .c = c, .fn = c->has_seen ? fn : NULL, .ctx = ctx };
-    int64_t after = c->has_seen ? c->seen[0] : -1;
+    int64_t after = c->has_seen ? c->seen[is_round ? 0 : MOVES_ROUNDS - 1] : -1;
     memfs_code rc;
 
     do {
@@ -435,10 +451,42 @@ memfs_code cluster_moves(cluster *c, cache *from, cluster_move_fn fn, void *ctx,
     if (rc < 0)
         return rc;
     after = after > 0 ? after : 0; /* nothing was ever moved */
-    for (size_t i = 0; i < MOVES_ROUNDS; i++)
-        c->seen[i] = c->has_seen && i + 1 < MOVES_ROUNDS ? c->seen[i + 1] : after;
+    for (size_t i = 0; is_round && i + 1 < MOVES_ROUNDS; i++)
+        c->seen[i] = c->has_seen ? c->seen[i + 1] : after;
+    c->seen[MOVES_ROUNDS - 1] = after;
+    if (is_round)
+        c->round_ms = clock_mono_ms();
     c->has_seen = true;
     return MEMFS_OK;
+}
+
+/* ---- asking ---- */
+
+/* The status says it all. */
+static bool pass_over(memfs_str piece, void *ctx)
+{
+    (void)piece, (void)ctx;
+    return true;
+}
+
+/* 0: no answer. */
+static int ask(const cluster *c, const char *url, const char *method, int64_t timeout_ms)
+{
+    char header[sizeof("Authorization: Bearer ") + sizeof(c->secret)];
+    const char *headers[] = { header, NULL };
+    httpc_request rq = { .url = url,
+                         .method = method,
+                         .headers = headers,
+                         .timeout_ms = timeout_ms,
+                         .connect_timeout_ms = timeout_ms };
+    httpc_answer answer = { .status = 0 };
+
+    if (strcmp(method, "POST") == 0)
+        rq.body = MEMFS_STR("{}");
+    snprintf(header, sizeof(header), "Authorization: Bearer %s", c->secret);
+    httpc_fetch(&rq, pass_over, NULL, &answer);
+    hash_wipe(header, sizeof(header));
+    return answer.failure == HTTPC_FINE ? answer.status : 0;
 }
 
 /* ---- fetching ---- */
@@ -457,49 +505,79 @@ static bool wait_for_news(int64_t until_ms)
     return clock_mono_ms() < until_ms;
 }
 
-static memfs_code fetch_from(const cluster *c, const candidate *from, memfs_str agent_id,
-                             fetched *f, const memfs_oid *want, int64_t deadline_ms,
-                             memfs_oid *ret, bool *ret_answered, memfs_error *err)
+/* Does it have the repository, and does it answer at all?  The status, as of ask(). */
+static int knock(const cluster *c, const char *repository)
 {
-    _cleanup_(mem_freep) char *url = mem_printf("%s/peer/git/%.*s/state.git", from->url,
-                                                (int)agent_id.len, agent_id.ptr);
-    transport_target t = { .url = url, .username = "memfs", .secret = c->secret,
-                           .is_server = true, .may_http = true };
+    _cleanup_(mem_freep) char *url = mem_printf("%s/info/refs?service=git-upload-pack", repository);
+    int64_t until_ms = clock_mono_ms() + NEWS_MS;
+    int status;
+
+    do
+        status = ask(c, url, "GET", ANSWER_MS);
+    while (status == 401 && wait_for_news(until_ms));
+    return status;
+}
+
+static memfs_code fetch_from(const cluster *c, const candidate *from, memfs_str agent_id,
+                             fetched *f, const memfs_oid *want, memfs_oid *ret, bool *ret_answered,
+                             memfs_error *err)
+{
+    _cleanup_(mem_freep) char *url =
+        mem_printf("%s/peer/git/%.*s/state.git", from->url, (int)agent_id.len, agent_id.ptr);
+    transport_target t = {
+        .url = url, .username = "memfs", .secret = c->secret, .is_server = true, .may_http = true
+    };
     transport_report report = { .said = "" };
-    int64_t own_ms = clock_mono_ms() + ONE_FETCH_MS, until_ms = clock_mono_ms() + NEWS_MS;
+    int status = knock(c, url);
     char ref[MEMFS_OID_HEX + 1];
     memfs_code rc;
 
+    *ret_answered = status == 404;
+    if (status != 200)
+        return memfs_fail(err, status == 404 ? MEMFS_ENOTFOUND : MEMFS_EUNAVAIL,
+                          "another server answered with HTTP %d", status);
     if (want != NULL)
         oid_hex(want, ref);
-    do {
-        report = (transport_report){ .said = "" };
-        rc = fetched_fetch(f, &t, want != NULL ? ref : STORE_MAIN, MAX_FETCH_BYTES,
-                           own_ms < deadline_ms ? own_ms : deadline_ms, ret, &report, err);
-    } while (rc < 0 && report.cause == TRANSPORT_CAUSE_UNAUTHORIZED && wait_for_news(until_ms));
+    rc = fetched_fetch(f, &t, want != NULL ? ref : STORE_MAIN, MAX_FETCH_BYTES,
+                       clock_mono_ms() + TRANSFER_MS, ret, &report, err);
     *ret_answered = has_answered(rc, &report);
+    return rc;
+}
+
+/* *ret_silent: how many may have it, and could not be asked. */
+static memfs_code fetch_from_any(cluster *c, const candidate *list, size_t n, memfs_str agent_id,
+                                 fetched *f, const memfs_oid *want, memfs_oid *ret,
+                                 size_t *ret_silent, memfs_error *err)
+{
+    int64_t deadline_ms = clock_mono_ms() + FETCH_MS;
+    memfs_code rc = MEMFS_ENOTFOUND;
+    process_waiting w;
+
+    process_waiting_begin(&w); /* one that was ended is followed by no other (F30) */
+    for (size_t i = 0; rc != MEMFS_OK && i < n; i++) {
+        bool answered = false;
+
+        if (i < MAX_ASKED && !list[i].is_gone && clock_mono_ms() < deadline_ms &&
+            !process_waiting_is_ended(&w)) {
+            rc = fetch_from(c, &list[i], agent_id, f, want, ret, &answered, err);
+            note_answer(c, list[i].no, answered);
+        }
+        *ret_silent += !answered;
+    }
+    process_waiting_end(&w);
     return rc;
 }
 
 memfs_code cluster_fetch(cluster *c, memfs_str agent_id, int64_t holder, fetched *f,
                          const memfs_oid *want, memfs_oid *ret, memfs_error *err)
 {
-    int64_t deadline_ms = clock_mono_ms() + FETCH_MS;
     size_t n_silent = 0, n;
     candidate *list;
-    memfs_code rc = MEMFS_ENOTFOUND;
+    memfs_code rc;
 
     n = list_candidates(c, agent_id, holder, &list);
     pool_wait_begin(); /* a server that hangs keeps no place from other agents (L3) */
-    for (size_t i = 0; rc != MEMFS_OK && i < n; i++) {
-        bool answered = false;
-
-        if (i < MAX_ASKED && clock_mono_ms() < deadline_ms) {
-            rc = fetch_from(c, &list[i], agent_id, f, want, deadline_ms, ret, &answered, err);
-            note_answer(c, list[i].no, answered);
-        }
-        n_silent += !answered;
-    }
+    rc = fetch_from_any(c, list, n, agent_id, f, want, ret, &n_silent, err);
     pool_wait_end();
     free_candidates(list, n);
     if (rc == MEMFS_OK)
@@ -511,31 +589,14 @@ memfs_code cluster_fetch(cluster *c, memfs_str agent_id, int64_t holder, fetched
 
 /* ---- copies ---- */
 
-/* The status says it all. */
-static bool pass_over(memfs_str piece, void *ctx)
-{
-    (void)piece, (void)ctx;
-    return true;
-}
-
-static bool ask_to_keep(const cluster *c, const candidate *whom, memfs_str agent_id, const char *hex,
-                        int64_t deadline_ms)
+/* The status: 200 says that it is there. */
+static int ask_to_keep(const cluster *c, const candidate *whom, memfs_str agent_id, const char *hex,
+                       int64_t timeout_ms)
 {
     _cleanup_(mem_freep) char *url = mem_printf("%s/peer/keep/%s/%.*s/%s", whom->url, whom->name,
                                                 (int)agent_id.len, agent_id.ptr, hex);
-    char header[sizeof("Authorization: Bearer ") + sizeof(c->secret)];
-    const char *headers[] = { header, NULL };
-    int64_t left_ms = deadline_ms - clock_mono_ms();
-    httpc_request rq = { .url = url, .method = "POST", .body = MEMFS_STR("{}"), .headers = headers,
-                         .timeout_ms = left_ms };
-    httpc_answer answer = { .status = 0 };
 
-    if (left_ms <= 0)
-        return false;
-    snprintf(header, sizeof(header), "Authorization: Bearer %s", c->secret);
-    httpc_fetch(&rq, pass_over, NULL, &answer);
-    hash_wipe(header, sizeof(header));
-    return answer.failure == HTTPC_FINE && answer.status == 200;
+    return ask(c, url, "POST", timeout_ms);
 }
 
 static bool has_said_so(const int64_t *good, size_t n, int64_t no)
@@ -546,20 +607,31 @@ static bool has_said_so(const int64_t *good, size_t n, int64_t no)
     return false;
 }
 
+/*
+ * Of the time that is left each has a half, so that one that hangs leaves some to the others; the
+ * last one all.  One that says no has answered: it is not shunned for what one agent lacks.
+ */
 static size_t ask_all(cluster *c, memfs_str agent_id, const char *hex, int64_t *good, size_t n_good,
                       size_t n, int64_t deadline_ms)
 {
     candidate *list;
-    size_t n_all = list_candidates(c, agent_id, 0, &list);
+    size_t n_all = list_candidates(c, agent_id, 0, &list), n_here = n_all;
 
-    for (size_t i = 0; i < n_all; i++) {
-        if (n_good < n && clock_mono_ms() < deadline_ms && !has_said_so(good, n_good, list[i].no)) {
-            bool is_good = ask_to_keep(c, &list[i], agent_id, hex, deadline_ms);
+    while (n_here > 0 && list[n_here - 1].is_gone) /* they come last */
+        n_here--;
+    for (size_t i = 0; i < n_here && n_good < n; i++) {
+        int64_t left_ms = deadline_ms - clock_mono_ms();
+        int status;
 
-            note_answer(c, list[i].no, is_good);
-            if (is_good)
-                good[n_good++] = list[i].no;
-        }
+        if (left_ms <= 0)
+            break;
+        if (has_said_so(good, n_good, list[i].no))
+            continue;
+        status =
+            ask_to_keep(c, &list[i], agent_id, hex, i + 1 < n_here ? (left_ms + 1) / 2 : left_ms);
+        note_answer(c, list[i].no, status != 0);
+        if (status == 200)
+            good[n_good++] = list[i].no;
     }
     free_candidates(list, n_all);
     return n_good;

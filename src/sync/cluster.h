@@ -10,8 +10,12 @@
  * Who is there is read anew every few seconds (home_cluster_step) and held in memory, so neither a
  * push nor a fetch asks for it.
  *
- * Which of many servers keep an agent: those two that come first when all are ordered by the hash of
- * agent and server (rendezvous), and who was ever asked for it.
+ * One that was not seen for ten minutes is not asked for anything, as it would be shown this
+ * server's secret: its address may be another machine's by now.  It may still have what nobody else
+ * has.
+ *
+ * Which of many servers keep an agent: those two that come first when all are ordered by the hash
+ * of agent and server (rendezvous), and who was ever asked for it.
  *
  * Thread: any, but open and close.
  */
@@ -44,7 +48,7 @@ bool cluster_has_secret(cluster *c, const uint8_t *token_hash);
 bool cluster_keeps(cluster *c, memfs_str agent_id);
 /*
  * What the others moved since the last call: fn is told of each.  A move may come into view after a
- * later one, so those that were new a few calls ago are told again.  Of one thread.
+ * later one, so once a second those that were new a few seconds ago are told again.  Of one thread.
  */
 typedef void (*cluster_move_fn)(const cache_move *move, void *ctx);
 MEMFS_CHECK memfs_code cluster_moves(cluster *c, cache *from, cluster_move_fn fn, void *ctx,
@@ -59,9 +63,11 @@ MEMFS_CHECK memfs_code cluster_refresh(cluster *c, state *s, memfs_error *err);
 size_t cluster_copy(cluster *c, memfs_str agent_id, const memfs_oid *commit, size_t n,
                     int64_t deadline_ms);
 /*
- * Brings commit `want` (NULL: main) of the agent into f from a server that has it: the holder first,
- * then others.  ENOTFOUND: those that answered have it not, and all answered.  EUNAVAIL: some did
- * not answer.  On a worker, under the agent's lock; bounded by FETCH_MS in all.
+ * Brings commit `want` (NULL: main) of the agent into f from a server that has it: the holder
+ * first, then others.  ENOTFOUND: those that answered have it not, and all answered.  EUNAVAIL:
+ * some did not answer.  On a worker or a thread of the server's, under the agent's lock.  A server
+ * that does not answer costs 10 s, and 30 s go by at most before the last one is asked; what comes
+ * may take as long as it flows, up to ten minutes.  Ended by process_end_of().
  */
 MEMFS_CHECK memfs_code cluster_fetch(cluster *c, memfs_str agent_id, int64_t holder, fetched *f,
                                      const memfs_oid *want, memfs_oid *ret, memfs_error *err);

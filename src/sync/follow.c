@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "store/merge.h"
 #include "store/rewrite.h"
 #include "sync/advance.h"
@@ -12,8 +13,9 @@
 
 #include <stdio.h>
 
-#define BRING_MS 15000 /* from a remote */
-#define UNREACHED_MS 2000 /* nobody asks again for what was out of reach so long ago (L3) */
+#define BRING_MS 60000    /* from a remote */
+#define LOCK_MS 10000     /* who has it may be at a long transfer */
+#define UNREACHED_MS 2000 /* at most: for what was out of reach nobody asks again as long as asking took */
 #define MAX_ROUNDS 5 /* other servers move on while we follow */
 
 typedef struct following {
@@ -97,10 +99,13 @@ static bool is_here(const following *x, const memfs_oid *commit)
            repo_has(r, commit);
 }
 
-static void set_unreached(agent *a, const memfs_oid *tip)
+/* Those who waited meanwhile do not wait once more each (L3); what failed at once may be asked again. */
+static void set_unreached(agent *a, const memfs_oid *tip, int64_t began_ms)
 {
+    int64_t now_ms = clock_mono_ms(), took_ms = now_ms - began_ms;
+
     pthread_mutex_lock(&a->mutex);
-    a->unreached_ms = clock_mono_ms();
+    a->unreached_until_ms = now_ms + (took_ms < UNREACHED_MS ? took_ms : UNREACHED_MS);
     a->unreached = *tip;
     pthread_mutex_unlock(&a->mutex);
 }
@@ -110,8 +115,7 @@ static memfs_code check_unreached(agent *a, const memfs_oid *tip, memfs_error *e
     bool is_recent;
 
     pthread_mutex_lock(&a->mutex);
-    is_recent = a->unreached_ms != 0 && clock_mono_ms() - a->unreached_ms < UNREACHED_MS &&
-                oid_equal(&a->unreached, tip);
+    is_recent = clock_mono_ms() < a->unreached_until_ms && oid_equal(&a->unreached, tip);
     pthread_mutex_unlock(&a->mutex);
     if (is_recent)
         return memfs_fail(err, MEMFS_EUNAVAIL, "the newest commit of agent '%s' is on a server that "
@@ -119,18 +123,32 @@ static memfs_code check_unreached(agent *a, const memfs_oid *tip, memfs_error *e
     return MEMFS_OK;
 }
 
-static memfs_code fail_out_of_reach(following *x, memfs_error *err)
+static memfs_code fail_out_of_reach(following *x, int64_t began_ms, memfs_error *err)
 {
     char hex[MEMFS_OID_HEX + 1];
 
     oid_hex(&x->head.tip, hex);
-    set_unreached(x->a, &x->head.tip);
+    set_unreached(x->a, &x->head.tip, began_ms);
     if (agent_alarm_is_due(x->a))
         home_alarm(x->h, x->a, "tip_out_of_reach",
                    "commit %.10s is on server %lld, and no server that answers has it: start that "
                    "one; nothing is made up in its place", hex, (long long)x->head.holder);
     return memfs_fail(err, MEMFS_EUNAVAIL,
                       "the newest commit of agent '%s' is on a server that does not answer", x->a->id);
+}
+
+/* From a remote, what no server gave. */
+static bool bring_head(following *x)
+{
+    const home_options *o = &x->h->options;
+    bool is_there;
+
+    if (x->f == NULL || o->bring == NULL)
+        return false;
+    pool_wait_begin();
+    is_there = o->bring(x->a->id, x->f, &x->head.tip, clock_mono_ms() + BRING_MS, o->bring_ctx);
+    pool_wait_end();
+    return is_there;
 }
 
 /*
@@ -151,9 +169,7 @@ static memfs_code fetch_head(following *x, bool *ret_given_up, memfs_error *err)
         rc = begin_fetch(x, err);
     if (rc == MEMFS_OK)
         rc = cluster_fetch(c, str_of(x->a->id), x->head.holder, x->f, &x->head.tip, &got, err);
-    if (rc < 0 && x->f != NULL && x->h->options.bring != NULL &&
-        x->h->options.bring(x->a->id, x->f, &x->head.tip, clock_mono_ms() + BRING_MS,
-                            x->h->options.bring_ctx))
+    if (rc < 0 && bring_head(x))
         rc = MEMFS_OK;
     if (rc == MEMFS_OK && !fetched_is_commit(x->f, &x->head.tip))
         rc = memfs_fail(err, MEMFS_EUNAVAIL, "another server sent something else");
@@ -280,6 +296,7 @@ static memfs_code relate(following *x, bool *ret_behind, bool *ret_ahead, memfs_
 static memfs_code reach_head(following *x, memfs_error *err)
 {
     bool is_behind, is_ahead, is_given_up = false;
+    int64_t began_ms = clock_mono_ms();
     memfs_code rc;
 
     if (!is_here(x, &x->head.tip)) {
@@ -289,7 +306,7 @@ static memfs_code reach_head(following *x, memfs_error *err)
         if (rc == MEMFS_ENOTFOUND && x->exists && is_given_up)
             return bring_rows(x, true, err); /* all answered, and none has it */
         if (rc < 0)
-            return x->may_revive && !x->exists ? MEMFS_OK : fail_out_of_reach(x, err);
+            return x->may_revive && !x->exists ? MEMFS_OK : fail_out_of_reach(x, began_ms, err);
     }
     rc = relate(x, &is_behind, &is_ahead, err);
     if (rc < 0)
@@ -364,6 +381,71 @@ memfs_code agent_follow(home *h, agent *a, bool may_revive, follow_result *ret, 
     return rc;
 }
 
+/* ---- a copy for another server ---- */
+
+/*
+ * It is main of the one that asks, which could not make it everybody's: the database is away, there
+ * or here.  So it is taken in as a push would be, where it follows what is here.
+ */
+static memfs_code take_copy(following *x, const memfs_oid *commit, bool is_away, memfs_error *err)
+{
+    bool is_behind = false, is_ahead = false;
+    memfs_oid got;
+    memfs_code rc = MEMFS_OK;
+
+    x->head.tip = *commit;
+    if (!is_here(x, commit)) {
+        rc = begin_fetch(x, err);
+        if (rc == MEMFS_OK)
+            rc = cluster_fetch(x->h->cluster, str_of(x->a->id), 0, x->f, commit, &got, err);
+    }
+    if (rc == MEMFS_OK)
+        rc = relate(x, &is_behind, &is_ahead, err);
+    if (rc == MEMFS_OK && (is_ahead || oid_equal(&x->tip, commit)))
+        return MEMFS_OK;
+    if (rc == MEMFS_OK && !is_behind)
+        return memfs_fail(err, MEMFS_EUNAVAIL, "main of agent '%s' went another way here",
+                          x->a->id);
+    if (rc == MEMFS_OK)
+        rc = move_up(x, commit, err);
+    if (rc == MEMFS_OK && is_away)
+        home_is_behind(x->h, x->a);
+    else if (rc == MEMFS_OK)
+        rc = bring_rows(x, false, err);
+    return rc == MEMFS_ECONFLICT ? MEMFS_OK : rc; /* the copy is here; the next look joins */
+}
+
+/* Not for ever, and not in a worker's place: who has it may wait for another server (L3). */
+static memfs_code lock_soon(agent *a, memfs_error *err)
+{
+    bool has_it;
+
+    pool_wait_begin();
+    has_it = agent_lock_for(a, LOCK_MS);
+    pool_wait_end();
+    return has_it ? MEMFS_OK
+                  : memfs_fail(err, MEMFS_EUNAVAIL, "the memory of agent '%s' is being fetched from "
+                                                    "another server: try again", a->id);
+}
+
+memfs_code agent_keep(home *h, agent *a, const memfs_oid *commit, memfs_error *err)
+{
+    _cleanup_(following_dispose) following x = { .h = h, .a = a, .tip = STORE_GENESIS };
+    follow_result now = { .is_away = false };
+    memfs_code rc = lock_soon(a, err);
+
+    if (rc < 0)
+        return rc;
+    rc = agent_is_fenced(a, err) ? err->code : agent_follow(h, a, false, &now, err);
+    x.exists = store_has(h->store, a->repo);
+    if (rc == MEMFS_OK && x.exists)
+        rc = store_tip(h->store, a->repo, &x.tip, err);
+    if (rc == MEMFS_OK)
+        rc = take_copy(&x, commit, now.is_away, err);
+    agent_unlock(a);
+    return rc;
+}
+
 /* ---- the answer ---- */
 
 static void note_rows(agent *a, bool are_good)
@@ -398,15 +480,18 @@ static bool has_caught_up(home *h, agent *a)
 static memfs_code follow_locked(home *h, agent *a, bool with_rows, memfs_error *err)
 {
     follow_result now = { .is_away = false };
-    memfs_code rc;
+    memfs_code rc = lock_soon(a, err);
 
-    agent_lock(a);
+    if (rc < 0)
+        return rc;
     rc = agent_is_fenced(a, err) ? err->code : agent_follow(h, a, false, &now, err);
     agent_unlock(a);
-    if (rc == MEMFS_OK && with_rows &&
-        (now.is_away || (home_waits_for(h, a) && !has_caught_up(h, a))))
+    if (rc == MEMFS_OK && with_rows && now.is_away)
         return memfs_fail(err, MEMFS_EUNAVAIL,
                           "the blocks of agent '%s' follow when the database is back", a->id);
+    if (rc == MEMFS_OK && with_rows && home_waits_for(h, a) && !has_caught_up(h, a))
+        return memfs_fail(err, MEMFS_EUNAVAIL, "the blocks of agent '%s' are not written yet",
+                          a->id);
     return rc;
 }
 
@@ -431,14 +516,17 @@ memfs_code agent_ready_shared(home *h, agent *a, bool with_rows, memfs_error *er
     return rc;
 }
 
-bool agent_catch_up_shared(home *h, agent *a)
+bool agent_catch_up_shared(home *h, agent *a, bool *ret_is_away)
 {
     follow_result now = { .is_away = false };
     memfs_error err;
-    memfs_code rc;
+    memfs_code rc = lock_soon(a, &err);
 
-    agent_lock(a);
+    *ret_is_away = false;
+    if (rc < 0)
+        return false;
     rc = agent_is_fenced(a, &err) ? MEMFS_OK : agent_follow(h, a, false, &now, &err);
     agent_unlock(a);
+    *ret_is_away = now.is_away;
     return rc == MEMFS_OK && !now.is_away && !home_waits_for(h, a);
 }

@@ -22,7 +22,8 @@
  * main that went back.  An operator who knows that its server never returns removes that server's
  * row; then what is here goes on, over it.
  *
- * Thread: any, under the agent's lock.
+ * Thread: any, under the agent's lock.  Who waits for it (agent_ready_shared, agent_keep) does so
+ * for 10 s at most, and then is EUNAVAIL: whoever has it may be at a long transfer.
  */
 #ifndef MEMFS_SYNC_FOLLOW_H
 #define MEMFS_SYNC_FOLLOW_H
@@ -51,7 +52,16 @@ MEMFS_CHECK memfs_code follow_check_forward(home *h, agent *a, const memfs_oid *
 /* agent_ready() of a home that shares; takes the lock itself. */
 MEMFS_CHECK memfs_code agent_ready_shared(home *h, agent *a, bool with_rows, memfs_error *err);
 
-/* Of an agent whose rows could not be written: are they there now?  False: later. */
-bool agent_catch_up_shared(home *h, agent *a);
+/* Of an agent whose rows could not be written: are they there now?  False: later; *ret_is_away: as
+ * the database is. */
+bool agent_catch_up_shared(home *h, agent *a, bool *ret_is_away);
+
+/*
+ * Another server asks for a copy of its main: that commit is here on OK.  Where it is not the
+ * shared tip's, it moves main here, as a push would: so a copy that was counted is main after the
+ * disk of the other one is lost (D1).  EUNAVAIL: no server gave it, or main here does not lead to
+ * it.  Takes the lock itself.
+ */
+MEMFS_CHECK memfs_code agent_keep(home *h, agent *a, const memfs_oid *commit, memfs_error *err);
 
 #endif

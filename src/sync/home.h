@@ -160,9 +160,12 @@ bool home_catch_up_step(home *h);
 void home_cluster_step(home *h);
 /* Is this the one server that mirrors?  Of a home that shares; one thread at a time. */
 bool home_has_lease(home *h);
+/* Of a home that shares: until another server says that it moved something, or the time is over. */
+bool home_wait_for_moves(home *h, int64_t timeout_ms);
 /*
  * Of a home that shares: what other servers moved since the last call is fetched, if its repository
- * is kept here; moved is told of each.  For a thread of the server's, every second or so.
+ * is kept here; moved is told of each.  For a thread of the server's, every second or so, and when
+ * home_wait_for_moves() ends.
  */
 /* What could not be fetched is kept in the follower, and tried again every few seconds. */
 typedef struct home_follower home_follower;

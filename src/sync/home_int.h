@@ -31,9 +31,11 @@ struct agent {
     agent *next;          /* in its bucket; guarded by the home's table lock */
     size_t n_banned_kept; /* in its file `banned`, by this process; the agent lock */
     int64_t told_move; /* generation of the last move by another server that was told; its thread */
-    bool is_queued;    /* for upkeep; guarded by the home's upkeep_mutex */
+    /* away.c: its rows are not tried before; the last pause; guarded by the home's upkeep_mutex */
+    int64_t behind_until_ms, behind_pause_ms;
+    bool is_queued;    /* for upkeep; the same */
     bool is_waiting;   /* for its rows (away.c); the same */
-    bool is_settled;   /* what the folders say is on the disk, as of this process; the agent lock */
+    bool is_settled; /* what the folders say is on the disk, as of this process; the agent lock */
 
     pthread_mutex_t mutex; /* guards all below; held for a few instructions only */
     bool is_held;          /* the agent lock */
@@ -48,7 +50,7 @@ struct agent {
     memfs_oid synced;
     uint64_t epoch;       /* of the cache, when synced was true */
     int64_t checked_ms;   /* when tip was last compared with the folder */
-    int64_t unreached_ms; /* shared: when `unreached`, a tip, was last found out of reach; 0 */
+    int64_t unreached_until_ms; /* shared: `unreached`, a tip, is not asked for before this */
     memfs_oid unreached;
     int64_t rows_ms;       /* shared: when the database last said that it has its rows; 0 */
     int64_t alarmed_ms;    /* when a standing trouble was last told */

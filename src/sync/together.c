@@ -34,6 +34,11 @@ void home_cluster_step(home *h)
         return; /* the database is away, which its own log says */
 }
 
+bool home_wait_for_moves(home *h, int64_t timeout_ms)
+{
+    return state_moves_wait(h->state, cluster_no(h->cluster), timeout_ms);
+}
+
 bool home_has_lease(home *h)
 {
     memfs_error ignored;
@@ -57,18 +62,25 @@ memfs_code home_agent_main(home *h, memfs_str id, const char *repo, memfs_oid *r
 }
 
 /*
- * It is here and on the disk: one that was renamed in a moment ago may not be, yet.  Not asked of one
- * that is fenced: after an fsync that failed, the next one may lie (F05).
+ * It is in main here and on the disk: one that was renamed in a moment ago may not be, yet.  Objects
+ * that no ref reaches are no copy: who would know of them when the other server is gone?  Not asked of
+ * one that is fenced: after an fsync that failed, the next one may lie (F05).
  */
 static memfs_code check_kept(home *h, agent *a, const memfs_oid *commit, memfs_error *err)
 {
     _cleanup_(repo_closep) repo *r = NULL;
+    bool is_in_main = false;
+    memfs_oid tip;
     memfs_code rc;
 
     if (!store_has(h->store, a->repo))
         return memfs_fail(err, MEMFS_EUNAVAIL, "the repository is not here");
     rc = repo_open(h->store, a->repo, &r, err);
-    if (rc == MEMFS_OK && !repo_has(r, commit))
+    if (rc == MEMFS_OK)
+        rc = store_tip(h->store, a->repo, &tip, err);
+    if (rc == MEMFS_OK && repo_has(r, commit))
+        rc = repo_is_ancestor(r, commit, &tip, &is_in_main, err);
+    if (rc == MEMFS_OK && !is_in_main)
         rc = memfs_fail(err, MEMFS_EUNAVAIL, "the commit is not here");
     return rc < 0 ? rc : store_settle(h->store, a->repo, err);
 }
@@ -88,6 +100,8 @@ memfs_code home_agent_keeps(home *h, memfs_str id, const memfs_oid *commit, memf
     if (agent_is_touched(a) && check_kept(h, a, commit, err) == MEMFS_OK)
         return MEMFS_OK;
     rc = agent_ready(h, a, false, err);
+    if (rc == MEMFS_OK && check_kept(h, a, commit, err) < 0)
+        rc = agent_keep(h, a, commit, err);
     if (rc < 0 || agent_is_fenced(a, err))
         return err->code;
     return check_kept(h, a, commit, err);

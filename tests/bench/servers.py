@@ -244,7 +244,7 @@ def paper(rows, one):
     yield (f"| transactions/s for pushes | {pushes * each:,.0f}, of which {pushes:,.0f} write |"
            f" {each:.1f} a push, one of them for `info/refs` |")
     yield f"| idle transactions/s | {idle * N_SERVERS:,.0f} | {idle:.1f} a server |"
-    yield f"| connections, at most | {18 * N_SERVERS:,} | 16, made when needed, and 2 for locks, a server |"
+    yield f"| connections, at most | {19 * N_SERVERS:,} | 16, made when needed, 2 for locks and 1 to listen, a server |"
     yield f"| memory of a start | {size(one['start'] * N_AGENTS)} a server | bytes an agent × agents |"
     yield (f"| rows of moves read a second | {N_SERVERS * pushes * MOVES_ROUNDS / 1e6:.1f} million |"
            f" servers × pushes/s × {MOVES_ROUNDS} readings of each |")

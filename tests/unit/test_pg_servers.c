@@ -4,7 +4,7 @@
 #include "cache_fixture.h"
 
 #include "base/clock.h"
-#include "cache/servers.h"
+#include "cache/pg_state.h"
 
 #include <string.h>
 
@@ -95,6 +95,51 @@ static void test_D5_a_tip_outlives_its_rows(void **at)
     assert_ok(cache_tip_get(f->cache, A, &rows, &f->err));
 }
 
+/* A server that goes by the rule of before, in a rolling restart. */
+static void test_K1_rows_of_another_rule_than_the_databases_are_not_written(void **at)
+{
+    fixture *f = *at;
+    cache *late = pg_cache_new(pg_open(f)), *mine = f->cache;
+    memfs_oid tip = commit(1);
+    cache_update anew = { .agent_id = A, .from = &tip, .to = tip, .replace_all = true, .holder = 1 };
+    cache_tip rows;
+    bool has_changed;
+
+    assert_ok(cache_rule(mine, MEMFS_STR("f=1"), &has_changed, &f->err));
+    assert_ok(move(f, 0, 1, 1));
+    assert_ok(cache_rule(late, MEMFS_STR("f=2"), &has_changed, &f->err));
+    assert_true(has_changed);
+    assert_code(cache_apply(mine, &anew, &f->err), EUNAVAIL);
+    assert_head(f, 1, 1, true);
+    f->cache = late;
+    assert_ok(cache_apply(late, &anew, &f->err));
+    assert_ok(move(f, 1, 2, 2));
+    f->cache = mine;
+    assert_code(move(f, 1, 9, 1), ECONFLICT);
+    assert_code(move(f, 2, 3, 1), EUNAVAIL); /* main moves, its rows are for who has the rule */
+    assert_head(f, 3, 1, true);
+    assert_code(cache_tip_get(mine, A, &rows, &f->err), ENOTFOUND);
+    cache_close(late);
+}
+
+static void test_H4_a_first_tip_without_rows_makes_the_agent_known(void **at)
+{
+    fixture *f = *at;
+    cache *late = pg_cache_new(pg_open(f));
+    state *s = pg_state_new(pg_open(f));
+    bool has_changed, is_known = false;
+
+    assert_ok(cache_rule(f->cache, MEMFS_STR("f=1"), &has_changed, &f->err));
+    assert_ok(cache_rule(late, MEMFS_STR("f=2"), &has_changed, &f->err));
+    assert_code(move(f, 0, 1, 1), EUNAVAIL);
+    assert_head(f, 1, 1, true);
+    assert_ok(state_agent_known(s, A, &is_known, &f->err));
+    assert_true(is_known);
+    assert_code(move(f, 0, 9, 2), ECONFLICT);
+    state_close(s);
+    cache_close(late);
+}
+
 static memfs_code last_move(const cache_move *m, void *ctx, memfs_error *err)
 {
     (void)err;
@@ -118,6 +163,52 @@ static void test_moves_are_seen_by_those_that_ask_from_where_they_were(void **at
     assert_true(second.generation > first.generation && str_equal(second.agent_id, A));
     assert_ok(cache_moves(f->cache, second.generation, 10, last_move, &none, &f->err));
     assert_int_equal(none.holder, -1);
+}
+
+/* ---- word of moves ---- */
+
+static memfs_code end_listening(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+
+    (void)ctx;
+    return pg_exec(c, "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE "
+                      "application_name = 'memfs listen' AND datname = current_database()", &r, err);
+}
+
+/* A second is what the others take without word; none of these waits is as short. */
+static void test_a_move_is_told_to_the_other_servers(void **at)
+{
+    fixture *f = *at;
+    pg_db *db = pg_open(f);
+    state *s = pg_state_new(db);
+
+    assert_false(state_moves_wait(s, 2, 0)); /* it listens now */
+    assert_ok(move(f, 0, 1, 1));
+    assert_true(state_moves_wait(s, 2, 60000));
+    assert_ok(move(f, 1, 2, 2));
+    assert_false(state_moves_wait(s, 2, 1000)); /* by itself */
+    assert_code(move(f, 1, 9, 1), ECONFLICT);
+    assert_false(state_moves_wait(s, 2, 1000)); /* nothing moved */
+    state_close(s);
+}
+
+static void test_F22_a_session_that_was_lost_listens_again(void **at)
+{
+    fixture *f = *at;
+    pg_db *db = pg_open(f);
+    state *s = pg_state_new(db);
+    int64_t until_ms = clock_mono_ms() + 120000;
+    bool is_told = false;
+
+    assert_false(state_moves_wait(s, 2, 0));
+    assert_ok(pg_work(pg_state_db(s), PG_ONE, end_listening, NULL, &f->err));
+    for (uint8_t n = 0; !is_told; n++) {
+        assert_true(clock_mono_ms() < until_ms);
+        assert_ok(move(f, n, n + 1, 1));
+        is_told = state_moves_wait(s, 2, 1000);
+    }
+    state_close(s);
 }
 
 /* ---- servers ---- */
@@ -223,7 +314,11 @@ int main(void)
         OVER(test_H2_of_two_moves_from_one_tip_one_wins),
         OVER(test_H4_with_its_first_tip_an_agent_is_known),
         OVER(test_D5_a_tip_outlives_its_rows),
+        OVER(test_K1_rows_of_another_rule_than_the_databases_are_not_written),
+        OVER(test_H4_a_first_tip_without_rows_makes_the_agent_known),
         OVER(test_moves_are_seen_by_those_that_ask_from_where_they_were),
+        OVER(test_a_move_is_told_to_the_other_servers),
+        OVER(test_F22_a_session_that_was_lost_listens_again),
         OVER(test_a_server_keeps_its_number),
         OVER(test_L6_servers_that_share_a_database_and_one_that_does_not_refuse_each_other),
         OVER(test_one_server_has_the_lease_and_the_next_when_it_ends),

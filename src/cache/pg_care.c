@@ -1,0 +1,112 @@
+#include "cache/pg_cache.h"
+
+#include "base/buf.h"
+
+/* The cache in PostgreSQL as a whole: the rule that its rows go by, checking it, emptying it. */
+
+enum { KEY_CHECK = PG_KEYS_CACHE + 80, KEY_RULE, KEY_RULE_SET };
+
+/* ---- the rule ---- */
+
+struct ruling {
+    memfs_str rule;
+    bool has_changed;
+};
+
+#define EMPTY                                                                                      \
+    "TRUNCATE blocks; UPDATE tips SET is_empty = true WHERE NOT is_empty; "                        \
+    "UPDATE changes SET n = n + 1 WHERE part = 0"
+
+/* The lock on the row lets servers that start together agree one after the other. */
+static memfs_code rule_within(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    struct ruling *x = ctx;
+    bool is_new;
+    memfs_code rc;
+
+    rc = pg_query(c, KEY_RULE, "SELECT rule FROM rule FOR UPDATE", NULL, &r, err);
+    if (rc < 0)
+        return rc;
+    is_new = r.n_rows == 0 || pg_col_is_null(&r, 0, 0);
+    x->has_changed = false;
+    if (!is_new && str_equal(pg_col_str(&r, 0, 0), x->rule))
+        return MEMFS_OK;
+    rc = pg_exec(c, EMPTY, &r, err);
+    pg_arg_bytes(&args, x->rule);
+    if (rc == MEMFS_OK)
+        rc = pg_query(c, KEY_RULE_SET,
+                      "INSERT INTO rule VALUES(true, $1) ON CONFLICT(one) DO UPDATE SET rule = $1",
+                      &args, &r, err);
+    x->has_changed = rc == MEMFS_OK && !is_new;
+    return rc;
+}
+
+memfs_code pg_rule(cache *base, memfs_str rule, bool *ret_has_changed, memfs_error *err)
+{
+    memfs_buf *kept = &((pg_cache *)base)->rule;
+    struct ruling x = { rule, false };
+    memfs_code rc;
+
+    *ret_has_changed = false;
+    buf_clear(kept);
+    buf_add_str(kept, rule);
+    rc = buf_check(kept, "the rule of the block cache", err);
+    ((pg_cache *)base)->has_rule = true;
+    if (rc == MEMFS_OK)
+        rc = pg_work(((pg_cache *)base)->db, PG_WRITE, rule_within, &x, err);
+    *ret_has_changed = x.has_changed;
+    return rc;
+}
+
+/* ---- the table ---- */
+
+/* Reads every row and its place, by the table and not by an index. */
+static memfs_code check_within(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    memfs_code rc;
+
+    (void)ctx;
+    rc = pg_query(c, KEY_CHECK,
+                  "SELECT count(*) FROM blocks b WHERE NOT EXISTS(SELECT FROM tips t WHERE "
+                  "t.agent_no = b.agent_no) OR length(b.value) < 0 OR length(b.blob) <> 20",
+                  NULL, &r, err);
+    if (rc == MEMFS_OK && pg_col_int(&r, 0, 0) != 0)
+        return memfs_fail(err, MEMFS_ECORRUPT, "the block cache has %lld rows that are no blocks",
+                          (long long)pg_col_int(&r, 0, 0));
+    return rc;
+}
+
+memfs_code pg_check(cache *base, memfs_error *err)
+{
+    return pg_work(((pg_cache *)base)->db, PG_READ, check_within, NULL, err);
+}
+
+static memfs_code reset_within(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+
+    (void)ctx;
+    return pg_exec(c, EMPTY, &r, err);
+}
+
+memfs_code pg_reset(cache *base, memfs_error *err)
+{
+    return pg_work(((pg_cache *)base)->db, PG_WRITE, reset_within, NULL, err);
+}
+
+static memfs_code scrub_within(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+
+    (void)ctx;
+    return pg_exec(c, "VACUUM (FULL) blocks", &r, err);
+}
+
+/* The table is written anew; what the server's log and its backups keep is their keeper's. */
+memfs_code pg_scrub(cache *base, memfs_error *err)
+{
+    return pg_work(((pg_cache *)base)->db, PG_ONE, scrub_within, NULL, err);
+}
