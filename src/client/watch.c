@@ -52,7 +52,7 @@ typedef struct errand {
     place place;
     converge_options how;
     client_report report;
-    memfs_oid tip;
+    memfs_oid tip; /* main when it was sent out; zero: not known */
     struct errand *next;
 } errand;
 
@@ -104,6 +104,7 @@ static void send_out(watch *w, watched *m)
 
     *e = (errand){ .watch = w, .memory = m, .place = PLACE_INIT, .report = CLIENT_REPORT_INIT };
     e->how = (converge_options){ .budget_ms = SYNC_BUDGET_MS, .believe_memory = m->is_refused };
+    watched_tip(m, &e->tip);
     if (place_of(w->s, m->agent_id, &e->place, &err) < 0 ||
         pool_submit(w->pool, m->agent_id, run_errand, e, &err) < 0) {
         errand_free(e);
@@ -199,6 +200,18 @@ static bool is_news(const watched *m, const client_report *r)
            strcmp(m->state, client_report_state(r)) != 0 || m->answer != r->answer;
 }
 
+/*
+ * The main that this sync has dealt with.  A commit that came while it ran may be in the report
+ * without having been sent; then only what was there before counts, and the next sync tells.
+ */
+static const memfs_oid *tip_dealt_with(const errand *e)
+{
+    const client_report *r = &e->report;
+    bool is_main = r->checkout.has_head && strcmp(r->checkout.branch, "main") == 0;
+
+    return is_main && r->n_ahead == 0 ? &r->checkout.head : &e->tip;
+}
+
 static void take_back(watch *w, errand *e, int64_t now_ms)
 {
     watched *m = e->memory;
@@ -215,9 +228,8 @@ static void take_back(watch *w, errand *e, int64_t now_ms)
         w->fn(r, w->ctx);
     snprintf(m->state, sizeof(m->state), "%s", client_report_state(r));
     m->answer = r->answer;
-    if (m->moved_meanwhile && r->checkout.has_head && !oid_equal(&m->tip, &r->checkout.head))
-        watched_moved(m, now_ms);
-    m->moved_meanwhile = false;
+    if (!oid_is_zero(&m->tip) && !oid_equal(&m->tip, tip_dealt_with(e)))
+        watched_moved(m, now_ms); /* its event says nothing any more: it finds the tip of now */
 }
 
 static void take_all_back(watch *w)

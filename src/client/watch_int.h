@@ -29,7 +29,7 @@ typedef struct watched {
     memfs_oid tip;        /* main as of the last sync; zero: unknown */
     int64_t due_ms;       /* the next sync; NEVER_MS while one runs */
     int64_t moved_ms;     /* first change that waits for the debounce; 0: none */
-    bool is_running, moved_meanwhile, is_gone, is_seen;
+    bool is_running, is_gone, is_seen;
     bool is_refused;      /* credentials: asked again only when they change */
     watched_host *host;   /* NULL: not known yet */
     char state[24];       /* what was told last */

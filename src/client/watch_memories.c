@@ -69,10 +69,8 @@ void watched_moved(watched *w, int64_t now_ms)
 {
     int64_t due_ms;
 
-    if (w->is_running) {
-        w->moved_meanwhile = true;
-        return;
-    }
+    if (w->is_running)
+        return; /* whoever takes the result back looks where main is then */
     if (w->moved_ms == 0)
         w->moved_ms = now_ms;
     due_ms = now_ms + DEBOUNCE_MS;
@@ -91,9 +89,7 @@ void memories_all_due(memories *m, int64_t now_ms)
 
         if (w->host != NULL)
             w->host->not_before_ms = 0;
-        if (w->is_running)
-            w->moved_meanwhile = true;
-        else
+        if (!w->is_running)
             w->due_ms = now_ms;
     }
 }

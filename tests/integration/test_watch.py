@@ -140,6 +140,18 @@ def test_many_memories_of_a_host_that_failed_once_do_not_wait_as_if_it_had_faile
         wait(lambda: all(is_synced(home, remote, id) for id in ids))
 
 
+def test_a_commit_just_as_a_sync_ends_is_not_left_to_the_poll(memfs_bin, folder, remote, agent):
+    """What arrived is seen there before the watcher has its own result: the next commit falls between."""
+    id, home = agent(), make_home(memfs_bin, folder, remote, poll="3600")
+    home.run("init", "--agent", id)
+    with Watch(home) as w:
+        wait(lambda: is_synced(home, remote, id))
+        for i in range(20):
+            head = commit(home, id, text=f"round {i}\n")
+            wait(lambda: remote_tip(remote, state_git(remote, id)) == head, f"round {i}")
+        assert w.process.poll() is None
+
+
 def test_a_checkout_that_appears_beside_its_hub_is_watched_in_its_place(memfs_bin, folder, remote, agent):
     id, home = agent(), make_home(memfs_bin, folder, remote, poll="3600")
     home.run("init", "--agent", agent())        # so that the folder of all agents is there
