@@ -77,7 +77,7 @@ static memfs_code add_source(const char *home, const char *letta, const char *le
         rc = configured_url(home, &url, err);
     else
         url = mem_strdup(letta);
-    if (rc < 0)
+    if (rc != MEMFS_OK)
         return rc;
     if (strcmp(letta, CONFIGURED) != 0 && home_database_has_password(url))
         cli_talk("the password in --letta could be seen by others: use $" VARIABLE " with "

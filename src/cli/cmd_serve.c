@@ -161,7 +161,7 @@ typedef struct use {
     }
 #define BY(parser)                                                                                 \
     {                                                                                              \
-        .parse = parser                                                                            \
+        .parse = (parser)                                                                          \
     }
 static const use USES[SERVER_N_SETTINGS] = {
     [SERVER_LISTEN] = BY(take_listen),
