@@ -53,6 +53,7 @@ typedef struct errand {
     converge_options how;
     client_report report;
     memfs_oid tip; /* main when it was sent out; zero: not known */
+    int64_t sent_ms;
     struct errand *next;
 } errand;
 
@@ -105,6 +106,7 @@ static void send_out(watch *w, watched *m)
     *e = (errand){ .watch = w, .memory = m, .place = PLACE_INIT, .report = CLIENT_REPORT_INIT };
     e->how = (converge_options){ .budget_ms = SYNC_BUDGET_MS, .believe_memory = m->is_refused };
     watched_tip(m, &e->tip);
+    e->sent_ms = clock_mono_ms();
     if (place_of(w->s, m->agent_id, &e->place, &err) < 0 ||
         pool_submit(w->pool, m->agent_id, run_errand, e, &err) < 0) {
         errand_free(e);
@@ -149,12 +151,12 @@ static int64_t by_chance(int64_t n)
     return (int64_t)((double)n * chance / UINT32_MAX);
 }
 
-static void host_failed(watched_host *h, const client_report *r, int64_t now_ms)
+static void host_failed(watched_host *h, const client_report *r, int64_t sent_ms, int64_t now_ms)
 {
     int64_t wait_ms = 1000, said_ms = r->ask_again_at_s * 1000 - clock_wall_us() / 1000;
     bool was_told = r->answer == REMOTE_TOO_MANY || r->answer == REMOTE_FAILING;
 
-    if (now_ms < h->not_before_ms)
+    if (sent_ms < h->not_before_ms)
         return; /* the same failure: another memory of that host was faster to tell */
     for (unsigned i = 0; i < h->n_failures && wait_ms < MAX_BACKOFF_MS; i++)
         wait_ms *= 2;
@@ -175,8 +177,9 @@ static int64_t poll_ms(const watch *w)
     return ms - ms / 5 + by_chance(ms * 2 / 5);
 }
 
-static int64_t next_ms(watch *w, watched *m, const client_report *r, int64_t now_ms)
+static int64_t next_ms(watch *w, watched *m, const errand *e, int64_t now_ms)
 {
+    const client_report *r = &e->report;
     remote_retry retry = remote_class_of(r->answer)->retry;
     int64_t ms = poll_ms(w);
 
@@ -186,7 +189,7 @@ static int64_t next_ms(watch *w, watched *m, const client_report *r, int64_t now
     if (r->n_queued > 0 && ms > QUEUE_MS)
         ms = QUEUE_MS;
     if (m->host != NULL && retry == RETRY_BACKOFF) {
-        host_failed(m->host, r, now_ms);
+        host_failed(m->host, r, e->sent_ms, now_ms);
         return m->host->not_before_ms;
     }
     if (m->host != NULL && remote_class_of(r->answer)->code == MEMFS_OK)
@@ -222,7 +225,7 @@ static void take_back(watch *w, errand *e, int64_t now_ms)
     if (r->agent_id[0] == '\0') /* we are ending: it was not even begun */
         return;
     m->host = host_of(w, r->remote);
-    m->due_ms = next_ms(w, m, r, now_ms);
+    m->due_ms = next_ms(w, m, e, now_ms);
     watched_tip(m, &m->tip);
     if (is_news(m, r) && !m->is_gone)
         w->fn(r, w->ctx);

@@ -137,7 +137,7 @@ def test_many_memories_of_a_host_that_failed_once_do_not_wait_as_if_it_had_faile
     with Watch(home) as w:
         wait(lambda: all("local-only" in w.states(id) for id in ids))
         remote.mend()                           # 16 failures would count as minutes, one counts as seconds
-        wait(lambda: all(is_synced(home, remote, id) for id in ids))
+        wait(lambda: all(is_synced(home, remote, id) for id in ids), "all are synced", 240)
 
 
 def test_a_commit_just_as_a_sync_ends_is_not_left_to_the_poll(memfs_bin, folder, remote, agent):

@@ -60,6 +60,7 @@ import time
 
 from . import githost_api, githost_hooks
 from .fake_remote import HTML, Answer, FakeRemote, Gone, Request
+from .patience import wait
 
 ZERO = "0" * 40
 VERSIONS = {"gitea": "1.26.0", "forgejo": "13.0.2+gitea-1.22.0", "github": "3.17.2", "gitlab": "18.5.1-ee"}
@@ -260,10 +261,8 @@ class GitHost(FakeRemote):
     def redeliver(self, delivery):
         githost_hooks.again(self, delivery)
 
-    def settle(self, timeout=30):
-        for thread in list(self.sending):
-            thread.join(timeout)
-            assert not thread.is_alive(), "a webhook is still being sent"
+    def settle(self, timeout=60):
+        wait(lambda: not self.sending, "every webhook is sent", timeout)
 
     # -- life -----------------------------------------------------------------------------------------
 
