@@ -343,6 +343,36 @@ def test_F14_main_that_was_moved_by_hand_reaches_the_rows(serving, letta):
     assert eventually(lambda: letta.values(agent) == {"a": "by hand\n"}), s.log_tail()
 
 
+def test_H2_an_edit_in_letta_survives_that_main_is_moved_by_hand_while_it_is_taken_in(serving, letta):
+    """Main is moved between the look at it and the commit of the edits: what was read then did not come in,
+    and the next round may not take it for what main has."""
+    agent = letta.agent()
+    s = serving()
+    m = memory(s, agent)
+    m.must_push({"a.md": "one\n\ntwo\n\nthree\n", "b.md": "b\n"})
+    blob = s.git_dir(agent, "hash-object", "-w", "--stdin", input=b"ONE by hand\n\ntwo\n\nthree\n")
+    tree = s.git_dir(agent, "mktree", input=f"100644 blob {blob.stdout.decode().strip()}\ta.md\n".encode())
+    made = s.git_dir(agent, "commit-tree", tree.stdout.decode().strip(), "-p", m.tip, "-m", "by hand")
+    session = letta.session()
+    session.ask("BEGIN")
+    session.ask("LOCK TABLE block IN ACCESS EXCLUSIVE MODE")
+    assert change(session, agent, "a", lambda _: "one\n\ntwo\n\nTHREE by Letta\n")
+    assert change(session, agent, "b", lambda _: "b by Letta\n")
+    asking = threading.Thread(target=s.request, args=("POST", f"/v1/agents/{agent}/memory/sync-from-git"))
+    asking.start()
+    # the one query of a settling, which knows by now where main is
+    assert eventually(lambda: letta.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND "
+                                        "query LIKE '%WHERE l.agent_id = $1%'"))
+    s.git_dir(agent, "update-ref", "refs/heads/main", made.stdout.decode().strip(), m.tip)
+    session.ask("COMMIT")
+    asking.join(60)
+    session.close()
+    both = {"a": "ONE by hand\n\ntwo\n\nTHREE by Letta\n", "b": "b by Letta\n"}
+    assert eventually(lambda: settled(letta, m, made.stdout.decode().strip())), s.log_tail()
+    assert letta.values(agent) == both
+    assert {label: file_at(s, agent, f"{label}.md") for label in both} == both
+
+
 def test_T28_a_purge_removes_no_block_that_was_lettas_own(serving, letta):
     """Its label was a file long ago.  The row that is written is changed while the purge waits for it, so
     that all rows are looked at with what the purge knows."""
