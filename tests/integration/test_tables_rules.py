@@ -402,22 +402,20 @@ def test_H2_an_edit_in_letta_survives_that_main_is_moved_by_hand_while_it_is_tak
     blob = s.git_dir(agent, "hash-object", "-w", "--stdin", input=b"ONE by hand\n\ntwo\n\nthree\n")
     tree = s.git_dir(agent, "mktree", input=f"100644 blob {blob.stdout.decode().strip()}\ta.md\n".encode())
     made = s.git_dir(agent, "commit-tree", tree.stdout.decode().strip(), "-p", m.tip, "-m", "by hand")
-    session = letta.session()
+    holder, session = letta.session(), letta.session()
+    holder.ask("BEGIN")
+    holder.ask("LOCK TABLE blocks_tags IN ACCESS EXCLUSIVE MODE")   # a look at marks needs no tags
     session.ask("BEGIN")
-    session.ask("LOCK TABLE block IN ACCESS EXCLUSIVE MODE")
     assert change(session, agent, "a", lambda _: "one\n\ntwo\n\nTHREE by Letta\n")
     assert change(session, agent, "b", lambda _: "b by Letta\n")
-    asking = threading.Thread(target=s.request, args=("POST", f"/v1/agents/{agent}/memory/sync-from-git"))
-    asking.start()
-    # the one query of a settling, which knows by now where main is
-    assert eventually(lambda: letta.sql("SELECT 1 FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND "
-                                        "query LIKE '%WHERE l.agent_id = $1%'"))
-    s.git_dir(agent, "update-ref", "refs/heads/main", made.stdout.decode().strip(), m.tip)
     session.ask("COMMIT")
-    asking.join(60)
+    assert waits(letta)     # a settling, which has seen main and the edits
+    s.git_dir(agent, "update-ref", "refs/heads/main", made.stdout.decode().strip(), m.tip)
+    holder.ask("COMMIT")
+    holder.close()
     session.close()
     both = {"a": "ONE by hand\n\ntwo\n\nTHREE by Letta\n", "b": "b by Letta\n"}
-    assert eventually(lambda: settled(letta, m, made.stdout.decode().strip())), s.log_tail()
+    assert eventually(lambda: settled(letta, m, m.tip)), s.log_tail()
     assert letta.values(agent) == both
     assert {label: file_at(s, agent, f"{label}.md") for label in both} == both
 
@@ -491,7 +489,7 @@ def test_H2_a_restore_of_lettas_database_takes_nothing_out_of_git(serving, letta
 def test_F22_a_database_that_letta_has_not_filled_yet(letta, servers):
     url = letta.pg.database("late")
     s = servers(env={"MEMFS_LETTA_DATABASE": url})
-    m = memory(s, letta.agent())
+    m = Memory(s, letta.agent(), timeout=120)
     report = m.push({"a.md": "a\n"})
     assert report.acked and "will follow" in report.talk, report
     assert "it has no tables of Letta" in s.log()
