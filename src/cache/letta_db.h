@@ -38,7 +38,7 @@ typedef struct letta_agent {
     memfs_str name; /* "" where it has none */
     bool has_description;
     memfs_str description;
-    memfs_str tags_json; /* an array of strings, sorted */
+    memfs_str tags_json; /* an array of strings, sorted, without spaces */
     bool has_git_memory; /* the tag git-memory-enabled */
     int64_t created_at_us, updated_at_us;
 } letta_agent;
@@ -54,7 +54,7 @@ typedef struct letta_block {
     memfs_str metadata_json; /* an object; "{}" where the row has none */
     bool read_only;
     bool hidden;
-    memfs_str tags_json; /* an array of strings, sorted */
+    memfs_str tags_json; /* an array of strings, sorted, without spaces */
     int64_t created_at_us, updated_at_us;
     int64_t version;  /* counts up with each change that Letta or memfs makes */
     int64_t n_agents; /* that share this block, this one included */

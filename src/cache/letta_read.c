@@ -7,9 +7,10 @@
 
 enum { KEY_AGENTS = PG_KEYS_LETTA, KEY_AGENT, KEY_BLOCKS, KEY_SOME_BLOCKS, KEY_TIP, KEY_MARKS };
 
+/* Tags by array_to_json, which writes no spaces: the form that the state keeps (json_agg does). */
 #define AGENTS                                                                                     \
     "SELECT a.id, a.organization_id, a.name, a.description, "                                      \
-    "COALESCE((SELECT json_agg(t.tag ORDER BY t.tag COLLATE \"C\")::text "                         \
+    "COALESCE((SELECT array_to_json(array_agg(t.tag ORDER BY t.tag COLLATE \"C\"))::text "         \
     "FROM public.agents_tags t WHERE t.agent_id = a.id), '[]'), "                                  \
     "EXISTS(SELECT FROM public.agents_tags t WHERE t.agent_id = a.id "                             \
     "AND t.tag = 'git-memory-enabled'), "                                                          \
@@ -21,7 +22,7 @@ enum { KEY_AGENTS = PG_KEYS_LETTA, KEY_AGENT, KEY_BLOCKS, KEY_SOME_BLOCKS, KEY_T
     "SELECT b.id, b.label, b.value, b.description, b.\"limit\"::int8, "                            \
     "CASE WHEN json_typeof(b.metadata_::json) = 'object' THEN b.metadata_::text ELSE '{}' END, "   \
     "b.read_only, COALESCE(b.hidden, false), "                                                     \
-    "COALESCE((SELECT json_agg(t.tag ORDER BY t.tag COLLATE \"C\")::text "                         \
+    "COALESCE((SELECT array_to_json(array_agg(t.tag ORDER BY t.tag COLLATE \"C\"))::text "         \
     "FROM public.blocks_tags t WHERE t.block_id = b.id), '[]'), "                                  \
     "(extract(epoch FROM b.created_at) * 1000000)::int8, "                                         \
     "(extract(epoch FROM b.updated_at) * 1000000)::int8, b.version::int8, "                        \

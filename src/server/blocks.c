@@ -385,8 +385,13 @@ void sync_from_git(http_request *rq, void *ctx)
     meet_remotes(self, q.agent_id, &outcome);
     tell_remotes(rq, &outcome);
     rc = catch_up(self, q.agent_id, &err);
-    if (rc == MEMFS_ENOTFOUND && home_letta_meet(self->home, q.agent_id))
-        rc = catch_up(self, q.agent_id, &err);
+    if (rc == MEMFS_ENOTFOUND) {
+        pool_wait_begin(); /* Letta's database may hang as a host does (L3) */
+        rc = home_letta_meet(self->home, q.agent_id, &err);
+        pool_wait_end();
+        if (rc == MEMFS_OK)
+            rc = catch_up(self, q.agent_id, &err);
+    }
     if (rc < 0) {
         send_unknown(rq, q.agent_id, &outcome, &err);
         return;

@@ -8,6 +8,7 @@
  *     on a remote      is brought here first, within MEET_MS, then as known
  *     unknown          the genesis   the genesis        makes the repository
  *     a Letta server's, not yet taken in: 503           is joined with it
+ *     unknown, and Letta's tables cannot be asked: 503  the same, when they can
  *     known, there     main          from it            onto it
  *     known, missing   503           503                503 (H4: nothing is ever made up)
  */
@@ -48,9 +49,10 @@ static memfs_code read_tip(app *a, agent *known, git_target *ret, memfs_error *e
 
 /*
  * ENOTFOUND: neither here nor, as far as that could be found out in time, on a remote or in Letta's
- * tables.  On a worker: it may wait for the network.
+ * tables; of those *unmet says EUNAVAIL if they may have it.  On a worker: it may wait for the
+ * network.
  */
-static memfs_code look_for(app *a, memfs_str id, agent **ret, memfs_error *err)
+static memfs_code look_for(app *a, memfs_str id, agent **ret, memfs_error *unmet, memfs_error *err)
 {
     memfs_code rc = home_agent_repo(a->home, id, ret, err);
     char text[IDS_MAX_LEN + 1];
@@ -63,23 +65,24 @@ static memfs_code look_for(app *a, memfs_str id, agent **ret, memfs_error *err)
     if (mirror_has_remotes(a->mirror))
         is_met = mirror_meet(a->mirror, text, MEET_MS);
     if (!is_met)
-        is_met = home_letta_meet(a->home, id);
+        is_met = home_letta_meet(a->home, id, unmet) == MEMFS_OK;
     pool_wait_end();
     return is_met ? home_agent_repo(a->home, id, ret, err) : rc;
 }
 
 bool git_may_push(http_request *rq, app *a, memfs_str id)
 {
-    memfs_error ignored;
+    memfs_error unmet, ignored;
     agent *known;
 
     return !service_vouches(a->service, rq, id) ||
-           service_admits(a, rq, id, look_for(a, id, &known, &ignored) != MEMFS_ENOTFOUND);
+           service_admits(a, rq, id, look_for(a, id, &known, &unmet, &ignored) != MEMFS_ENOTFOUND);
 }
 
-bool git_find_target(http_request *rq, app *a, git_target *ret)
+/* is_push: begins a memory while Letta's database is away, and is joined with its rows (F22). */
+static bool find_target(http_request *rq, app *a, bool is_push, git_target *ret)
 {
-    memfs_error err = MEMFS_ERROR_INIT, unseen = MEMFS_ERROR_INIT;
+    memfs_error err = MEMFS_ERROR_INIT, unseen = MEMFS_ERROR_INIT, unmet = MEMFS_ERROR_INIT;
     agent *known;
     memfs_str id;
     memfs_code rc, looked;
@@ -87,7 +90,7 @@ bool git_find_target(http_request *rq, app *a, git_target *ret)
     if (!git_check_id(rq, &id))
         return false;
     looked = service_look(a, id, &unseen);
-    rc = look_for(a, id, &known, &err);
+    rc = look_for(a, id, &known, &unmet, &err);
     if (!service_admits(a, rq, id, rc != MEMFS_ENOTFOUND))
         return false;
     if (rc == MEMFS_OK)
@@ -96,6 +99,10 @@ bool git_find_target(http_request *rq, app *a, git_target *ret)
         rc = looked; /* an empty memory would be taken for its own */
         err = unseen;
     }
+    if (rc == MEMFS_ENOTFOUND && unmet.code == MEMFS_EUNAVAIL && !is_push) {
+        rc = unmet.code; /* for the same reason */
+        err = unmet;
+    }
     if (rc == MEMFS_ENOTFOUND) {
         *ret = (git_target){ NULL, STORE_GENESIS };
         rc = MEMFS_OK;
@@ -103,6 +110,11 @@ bool git_find_target(http_request *rq, app *a, git_target *ret)
     if (rc < 0)
         http_send_error(rq, &err);
     return rc == MEMFS_OK;
+}
+
+bool git_find_target(http_request *rq, app *a, git_target *ret)
+{
+    return find_target(rq, a, false, ret);
 }
 
 /*
@@ -230,7 +242,7 @@ void git_info_refs(http_request *rq, void *arg)
     git_target target;
     git_service service;
 
-    if (find_service(rq, &service) && git_find_target(rq, arg, &target))
+    if (find_service(rq, &service) && find_target(rq, arg, service == GIT_RECEIVE_PACK, &target))
         answer_refs(rq, service, &target.tip);
 }
 

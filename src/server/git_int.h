@@ -16,7 +16,7 @@ typedef struct git_target {
 
 /* False: the answer is given. */
 bool git_check_id(http_request *rq, memfs_str *ret);
-/* On a worker: it may wait for the network.  False: the answer is given. */
+/* Of a reader.  On a worker: it may wait for the network.  False: the answer is given. */
 bool git_find_target(http_request *rq, app *a, git_target *ret);
 /* The same of who a Letta server vouches for. */
 bool git_may_push(http_request *rq, app *a, memfs_str id);

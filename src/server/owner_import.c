@@ -93,7 +93,7 @@ static void tell_result(const import *i)
 
 /* ---- one agent ---- */
 
-/* Tags, in the one form that both ways to them come to: sorted, compact. */
+/* Tags, in the form that Letta's tables are read in, too: sorted, compact. */
 static int compare_texts(const void *a, const void *b)
 {
     return strcmp(*(const char *const *)a, *(const char *const *)b);
@@ -114,14 +114,6 @@ static void write_tags(const json_t *tags, memfs_buf *out)
     for (i = 0; i < n; i++)
         jw_text(&w, list[i]);
     jw_array_end(&w);
-}
-
-static void tags_again(memfs_str json, memfs_buf *out)
-{
-    json_t *tags = json_loadb(json.ptr, json.len, 0, NULL);
-
-    write_tags(tags, out);
-    json_decref(tags);
 }
 
 /* In tables mode, an agent that both sides know is kept the same on both by itself. */
@@ -195,32 +187,20 @@ static memfs_code end_agent(import *i, memfs_error *err)
 
 static memfs_code on_db_agent(const letta_agent *agent, void *ctx, memfs_error *err)
 {
-    _cleanup_(buf_dispose) memfs_buf tags = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
-    letta_agent own = *agent;
-
     (void)err;
-    tags_again(agent->tags_json, &tags);
-    own.tags_json = buf_str(&tags);
-    begin_agent(ctx, &own);
+    begin_agent(ctx, agent);
     return MEMFS_OK;
 }
 
 static memfs_code on_db_block(const letta_block *block, void *ctx, memfs_error *err)
 {
-    _cleanup_(buf_dispose) memfs_buf tags = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
-    letta_block own = *block;
     import *i = ctx;
 
     (void)err;
-    if (i->moving == NULL)
-        return MEMFS_OK;
-    if (block->is_foreign) {
+    if (i->moving != NULL && block->is_foreign)
         i->n_foreign++;
-        return MEMFS_OK;
-    }
-    tags_again(block->tags_json, &tags);
-    own.tags_json = buf_str(&tags);
-    movein_block(i->moving, &own);
+    else if (i->moving != NULL)
+        movein_block(i->moving, block);
     return MEMFS_OK;
 }
 

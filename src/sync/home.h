@@ -183,9 +183,11 @@ void home_letta_step(home *h);
 void home_letta_settle(home *h, agent *a);
 /*
  * Of an agent that nobody here knows: if Letta has it, and it has git memory (its tag), it comes in
- * with its blocks.  True: it is here.  Waits for databases.  What fails is an alarm.
+ * with its blocks.  OK: it is here.  ENOTFOUND: Letta has no such memory, or there is no tables
+ * mode.  EUNAVAIL: nobody knows, or it is there and could not be taken in; why is an alarm, once a
+ * minute at most.  Waits for databases and locks.
  */
-bool home_letta_meet(home *h, memfs_str id);
+MEMFS_CHECK memfs_code home_letta_meet(home *h, memfs_str id, memfs_error *err);
 /*
  * A read of the cache answered ECORRUPT: sets it aside and begins it anew (F23).  Agents are caught
  * up at their next touch, so the caller asks home_agent again and repeats its read once.

@@ -87,6 +87,7 @@ struct home {
     char *letta_after;    /* where the look at all rows goes on; that thread only; NULL: first */
     int64_t letta_due_ms; /* the next look at its rows; the thread of home_letta_step only */
     bool letta_told;      /* that it is away; the same */
+    atomic_int_fast64_t letta_meet_told_ms; /* when a meeting that failed was last told; 0: never */
     atomic_uint_fast64_t epoch;        /* counts the caches that this home has had */
     atomic_int_fast64_t cache_seen_ms; /* when somebody last looked whether the cache is there */
 

@@ -105,7 +105,7 @@ static memfs_code move_main(tables_work *w, const memfs_oid *to, const store_ide
 static memfs_code take_in(tables_work *w, bool *ret_again, memfs_error *err)
 {
     store_identity who = { "Letta", "letta@localhost", clock_wall_us() / 1000000 };
-    size_t n_taken = 0;
+    size_t n_before = w->n_taken, n_taken = 0;
     memfs_oid to;
     memfs_code rc;
 
@@ -115,6 +115,8 @@ static memfs_code take_in(tables_work *w, bool *ret_again, memfs_error *err)
     rc = tables_take(w, &who, &to, &n_taken, err);
     if (rc == MEMFS_OK && !oid_equal(&to, &w->main))
         rc = move_main(w, &to, &who, err);
+    if (rc < 0) /* the next round would write main over what it does not have */
+        tables_untake(w, n_before);
     *ret_again = rc == MEMFS_OK && n_taken > 0;
     return rc;
 }

@@ -54,6 +54,15 @@ static void forget(tables_work *w)
     w->have_come_back = false;
 }
 
+void tables_untake(tables_work *w, size_t n)
+{
+    while (w->n_taken > n) {
+        w->n_taken--;
+        free(w->taken[w->n_taken].id);
+        free(w->taken[w->n_taken].to);
+    }
+}
+
 void tables_work_dispose(tables_work *w)
 {
     forget(w);
@@ -61,10 +70,7 @@ void tables_work_dispose(tables_work *w)
     free(w->rows);
     free(w->changes);
     free(w->edits);
-    for (size_t i = 0; i < w->n_taken; i++) {
-        free(w->taken[i].id);
-        free(w->taken[i].to);
-    }
+    tables_untake(w, 0);
     free(w->taken);
     free(w->left);
 }

@@ -47,7 +47,7 @@ typedef struct tables_work {
     size_t n_changes, cap_changes;
     tables_edit *edits;
     size_t n_edits, cap_edits;
-    /* Rows that a commit of this work took in, as they were; over several readings. */
+    /* Rows that a commit of this work took into main, as they were; over several readings. */
     struct {
         char *id;
         int64_t version;
@@ -65,6 +65,9 @@ typedef struct tables_work {
     size_t n_kept, cap_kept;
 } tables_work;
 void tables_work_dispose(tables_work *w);
+
+/* Rows are as not taken in, but for the first n: what took them did not reach main. */
+void tables_untake(tables_work *w, size_t n);
 
 /* A copy that lives as long as the work; NULs become U+FFFD, as PostgreSQL takes none. */
 memfs_str tables_keep(tables_work *w, memfs_str s);

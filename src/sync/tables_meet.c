@@ -5,9 +5,12 @@
  * files, as a Letta server makes a repository of them when its git mode is switched on.  From then
  * on the tables are followed as any other's.
  */
+#include "base/clock.h"
 #include "sync/home_int.h"
 #include "sync/movein.h"
 #include "sync/tables.h"
+
+#define TOLD_EVERY_MS 60000
 
 typedef struct meeting {
     home *h;
@@ -28,9 +31,14 @@ static memfs_code on_block(const letta_block *block, void *ctx, memfs_error *err
 {
     meeting *t = ctx;
 
-    (void)err;
-    if (t->m != NULL)
-        movein_block(t->m, block);
+    if (t->m == NULL)
+        return MEMFS_OK;
+    if (block->is_foreign) /* nobody's to show (T03), but not gone either */
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "block '%.*s' belongs to another organization of Letta than the agent: "
+                          "give them the same, or detach it",
+                          (int)block->label.len, block->label.ptr);
+    movein_block(t->m, block);
     return MEMFS_OK;
 }
 
@@ -39,25 +47,49 @@ static void pass_over(const char *kind, memfs_str what, const char *text, void *
     (void)kind, (void)what, (void)text, (void)ctx; /* told when the tables are settled */
 }
 
-bool home_letta_meet(home *h, memfs_str id)
+static memfs_code take_in(home *h, memfs_str id, memfs_error *err)
 {
     letta_db *db = atomic_load(&h->letta);
     meeting t = { .h = h };
     movein_result result;
-    bool is_here = false;
-    memfs_error err;
     memfs_code rc;
 
     if (db == NULL)
-        return false;
-    rc = letta_memory(db, id, on_agent, on_block, &t, &err);
-    if (rc == MEMFS_OK && t.m != NULL) {
-        rc = movein_finish(t.m, false, pass_over, NULL, &result, &err);
-        is_here = rc == MEMFS_OK;
-    }
+        return memfs_fail(err, MEMFS_EUNAVAIL, "Letta's database could not be opened");
+    rc = letta_memory(db, id, on_agent, on_block, &t, err);
+    if (rc == MEMFS_OK && t.m != NULL)
+        rc = movein_finish(t.m, false, pass_over, NULL, &result, err);
+    else if (rc == MEMFS_OK)
+        rc = memfs_fail(err, MEMFS_ENOTFOUND, "Letta keeps no memory of this agent in git");
     movein_free(t.m);
-    if (rc < 0 && rc != MEMFS_ENOTFOUND)
+    return rc;
+}
+
+/* Once a minute at most, whoever it is that is asked for (L5). */
+static void tell(home *h, memfs_str id, const memfs_error *why)
+{
+    int64_t now_ms = clock_mono_ms(), told_ms = atomic_load(&h->letta_meet_told_ms);
+
+    if ((told_ms == 0 || now_ms - told_ms >= TOLD_EVERY_MS) &&
+        atomic_compare_exchange_strong(&h->letta_meet_told_ms, &told_ms, now_ms))
         home_alarm(h, NULL, "letta_behind", "%.*s could not be taken in from Letta's tables: %s",
-                   (int)id.len, id.ptr, err.msg);
-    return is_here;
+                   (int)id.len, id.ptr, why->msg);
+}
+
+memfs_code home_letta_meet(home *h, memfs_str id, memfs_error *err)
+{
+    memfs_error why;
+    memfs_code rc;
+
+    if (h->options.letta_database == NULL)
+        return memfs_fail(err, MEMFS_ENOTFOUND, "there is no Letta server to ask");
+    rc = take_in(h, id, &why);
+    if (rc == MEMFS_ENOTFOUND)
+        *err = why;
+    if (rc == MEMFS_OK || rc == MEMFS_ENOTFOUND)
+        return rc;
+    tell(h, id, &why);
+    return memfs_fail(err, MEMFS_EUNAVAIL,
+                      "what Letta's tables have of this agent could not be taken in; the log of "
+                      "memfs says why");
 }

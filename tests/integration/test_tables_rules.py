@@ -11,6 +11,7 @@ from lib import postgres
 from lib.lettatables import SCHEMA, LettaTables, change
 from lib.postgres import Postgres
 from lib.server import ORG
+from lib.writer import Memory
 
 from test_tables import (GIT, LARGE, eventually, file_at, front, looked_at, memory, refresh)
 
@@ -250,6 +251,54 @@ def test_H2_a_block_of_another_organization_is_not_gone(serving, letta):
     assert file_at(m.server, agent, "a.md") == "changed\n"
 
 
+def test_T03_a_first_clone_shows_no_block_of_another_organization(serving, letta, git, folder):
+    """As what comes later, all of the agent waits; an empty memory would be taken for its own."""
+    agent = letta.agent(tags=GIT)
+    letta.block(agent, "a", "a\n", ID + "01")
+    letta.block(agent, "b", "not theirs\n", ID + "02")
+    other_organization(letta)
+    letta.sql(f"UPDATE block SET organization_id = '{OTHER_ORG}' WHERE label = 'b'")
+    s = serving()
+    assert git.run("clone", s.git_url(agent), folder / "c", check=False).returncode != 0
+    for _ in range(3):
+        answer = s.request("POST", f"/v1/agents/{agent}/memory/sync-from-git")
+        assert answer.status == 503 and "not theirs" not in answer.detail, answer.detail
+    told = [line for line in s.log().splitlines() if "event=letta_behind" in line]
+    assert len(told) == 1 and "block 'b' belongs to another organization" in told[0], "L5: once a minute"
+    letta.sql("DELETE FROM blocks_agents WHERE block_label = 'b'")
+    assert git.clone(s.git_url(agent), folder / "d").read("a.md").decode().endswith("a\n")
+    assert not (folder / "d" / "b.md").exists()
+
+
+def test_F22_while_letta_is_away_no_first_clone_is_empty(serving, letta, git, folder):
+    """Nobody can tell then whether Letta has the agent, after a start without it neither."""
+    agent, new = letta.agent(tags=GIT), letta.agent()
+    letta.block(agent, "a", "a\n", ID + "01")
+    letta.sql(f"INSERT INTO agents_tags VALUES('{agent}', 'team'); INSERT INTO blocks_tags(block_id, tag, "
+              f"organization_id) VALUES('{ID}01', 'x', '{ORG}'), ('{ID}01', 'y', '{ORG}')")
+    s = serving()
+    letta.pg.crash()
+    for is_started_without in (False, True):
+        if is_started_without:
+            s.stop()
+            s.start()
+        c = git.run("clone", s.git_url(agent), folder / "c", check=False)
+        assert c.returncode != 0 and b"503" in c.stderr, c.stderr
+        answer = s.request("POST", f"/v1/agents/{agent}/memory/sync-from-git")
+        assert answer.status == 503 and answer.headers["retry-after"], answer.detail
+        assert "socket" not in answer.detail and "psql" not in answer.detail, "for the log only"
+        assert s.log().count("event=letta_behind") == 1 + is_started_without, "L5: once a minute, of a process"
+    assert s.get(f"/v1/git/{new}/state.git/info/refs?service=git-receive-pack").status == 200
+    m = Memory(s, new, timeout=120)
+    report = m.push({"a.md": "a\n"})
+    assert report.acked and "will follow" in report.talk, "a push goes on"
+    letta.pg.start()
+    assert eventually(lambda: s.request("POST", f"/v1/agents/{agent}/memory/sync-from-git").status == 200)
+    assert git.clone(s.git_url(agent), folder / "d").read("a.md").decode().endswith("a\n")
+    assert s.blocks(agent)["a"]["tags"] == ["x", "y"]
+    assert eventually(lambda: letta.values(new) == {"a": "a\n"}), s.log_tail()
+
+
 def test_L5_what_is_behind_is_told_with_the_time_of_the_next_try_and_no_flood(serving, letta):
     agent = letta.agent()
     m = memory(serving(), agent)
@@ -343,6 +392,34 @@ def test_F14_main_that_was_moved_by_hand_reaches_the_rows(serving, letta):
     assert eventually(lambda: letta.values(agent) == {"a": "by hand\n"}), s.log_tail()
 
 
+def test_H2_an_edit_in_letta_survives_that_main_is_moved_by_hand_while_it_is_taken_in(serving, letta):
+    """Main is moved between the look at it and the commit of the edits: what was read then did not come in,
+    and the next round may not take it for what main has."""
+    agent = letta.agent()
+    s = serving()
+    m = memory(s, agent)
+    m.must_push({"a.md": "one\n\ntwo\n\nthree\n", "b.md": "b\n"})
+    blob = s.git_dir(agent, "hash-object", "-w", "--stdin", input=b"ONE by hand\n\ntwo\n\nthree\n")
+    tree = s.git_dir(agent, "mktree", input=f"100644 blob {blob.stdout.decode().strip()}\ta.md\n".encode())
+    made = s.git_dir(agent, "commit-tree", tree.stdout.decode().strip(), "-p", m.tip, "-m", "by hand")
+    holder, session = letta.session(), letta.session()
+    holder.ask("BEGIN")
+    holder.ask("LOCK TABLE blocks_tags IN ACCESS EXCLUSIVE MODE")   # a look at marks needs no tags
+    session.ask("BEGIN")
+    assert change(session, agent, "a", lambda _: "one\n\ntwo\n\nTHREE by Letta\n")
+    assert change(session, agent, "b", lambda _: "b by Letta\n")
+    session.ask("COMMIT")
+    assert waits(letta)     # a settling, which has seen main and the edits
+    s.git_dir(agent, "update-ref", "refs/heads/main", made.stdout.decode().strip(), m.tip)
+    holder.ask("COMMIT")
+    holder.close()
+    session.close()
+    both = {"a": "ONE by hand\n\ntwo\n\nTHREE by Letta\n", "b": "b by Letta\n"}
+    assert eventually(lambda: settled(letta, m, m.tip)), s.log_tail()
+    assert letta.values(agent) == both
+    assert {label: file_at(s, agent, f"{label}.md") for label in both} == both
+
+
 def test_T28_a_purge_removes_no_block_that_was_lettas_own(serving, letta):
     """Its label was a file long ago.  The row that is written is changed while the purge waits for it, so
     that all rows are looked at with what the purge knows."""
@@ -412,7 +489,7 @@ def test_H2_a_restore_of_lettas_database_takes_nothing_out_of_git(serving, letta
 def test_F22_a_database_that_letta_has_not_filled_yet(letta, servers):
     url = letta.pg.database("late")
     s = servers(env={"MEMFS_LETTA_DATABASE": url})
-    m = memory(s, letta.agent())
+    m = Memory(s, letta.agent(), timeout=120)
     report = m.push({"a.md": "a\n"})
     assert report.acked and "will follow" in report.talk, report
     assert "it has no tables of Letta" in s.log()

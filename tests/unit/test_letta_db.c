@@ -112,7 +112,7 @@ static void agents_come_in_pages(void **at)
     assert_string_equal(out.ptr, "agent-1  [first] [] 0 1700000000250000 1700000000500000\n");
     buf_clear(&out);
     assert_ok(letta_agents(letta, MEMFS_STR(AGENT_1), 10, put_agent, &out, &f->err));
-    assert_string_equal(out.ptr, "agent-2 bob [] [\"git-memory-enabled\", \"zeta\"] 1 "
+    assert_string_equal(out.ptr, "agent-2 bob [] [\"git-memory-enabled\",\"zeta\"] 1 "
                                  "1700000000250000 1700000000500000\n");
 }
 
@@ -153,7 +153,7 @@ static void a_memory_is_its_blocks_by_label(void **at)
         out.ptr, "block-2 Zoo '' - 5000 {} 11 [] v7 x2\n"
                  "block-4 other 'another organization's' about other 5000 {\"k\": 1} 00 [] v1 x1 "
                  "foreign\n"
-                 "block-1 persona 'I am' about persona 5000 {\"k\": 1} 00 [\"a\", \"b\"] v1 x1\n");
+                 "block-1 persona 'I am' about persona 5000 {\"k\": 1} 00 [\"a\",\"b\"] v1 x1\n");
 }
 
 static void an_unknown_agent_is_not_found(void **at)
