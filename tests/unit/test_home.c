@@ -353,6 +353,34 @@ static void test_F05_a_fence_outlives_the_process_until_fsck_is_clean(void **sta
     assert_int_equal(n_alarms(f, "agent_unfenced"), 1);
 }
 
+/* A folder that is away for a moment stands for an fsync that fails; main is in packed-refs meanwhile. */
+static void test_F05_what_another_server_asks_for_and_cannot_be_synced_fences(void **state)
+{
+    fixture *f = *state;
+    _cleanup_(mem_freep) char *path = store_path(home_store(f->h), REPO_A);
+    _cleanup_(mem_freep) char *heads = mem_printf("%s/refs/heads", path);
+    _cleanup_(mem_freep) char *aside = mem_printf("%s/refs/aside", path);
+    _cleanup_(mem_freep) char *packed = mem_printf("%s/packed-refs", path);
+    _cleanup_(mem_freep) char *line = NULL;
+    char hex[MEMFS_OID_HEX + 1];
+    memfs_oid tip;
+    agent *a;
+
+    put_file(f->work, "a.md", MEMFS_STR("1"));
+    push_work(f, ID_A);
+    OK(home_agent(f->h, ID_A, &a, &err));
+    OK(store_tip(home_store(f->h), agent_repo(a), &tip, &err));
+    OK(home_agent_keeps(f->h, ID_A, &tip, &err));
+    oid_hex(&tip, hex);
+    line = mem_printf("%s refs/heads/main\n", hex);
+    OK(fs_write_atomic(packed, str_of(line), 0600, &err));
+    assert_int_equal(rename(heads, aside), 0);
+    FAILS(MEMFS_ECORRUPT, home_agent_keeps(f->h, ID_A, &tip, &err));
+    assert_int_equal(rename(aside, heads), 0);
+    FAILS(MEMFS_ECORRUPT, home_agent_keeps(f->h, ID_A, &tip, &err)); /* the next fsync may lie */
+    assert_int_equal(n_alarms(f, "agent_fenced"), 1);
+}
+
 static void test_F12_a_missing_object_fences_until_it_is_back(void **state)
 {
     fixture *f = *state;
@@ -449,6 +477,7 @@ int main(void)
         SYNC_TEST(test_F23_a_corrupt_cache_is_set_aside_and_made_anew),
         SYNC_TEST(test_F23_a_cache_damaged_under_us_does_not_stop_pushes),
         SYNC_TEST(test_F05_a_fence_outlives_the_process_until_fsck_is_clean),
+        SYNC_TEST(test_F05_what_another_server_asks_for_and_cannot_be_synced_fences),
         SYNC_TEST(test_F12_a_missing_object_fences_until_it_is_back),
         SYNC_TEST(test_the_lock_is_given_in_the_order_of_asking),
     };
