@@ -20,6 +20,12 @@ memfs_code cache_rule(cache *c, memfs_str rule, bool *ret_has_changed, memfs_err
     return c->backend->rule(c, rule, ret_has_changed, err);
 }
 
+memfs_code cache_own_rule(cache *c, memfs_str rule, bool *ret_is_other, memfs_error *err)
+{
+    assert(c->backend->own_rule != NULL);
+    return c->backend->own_rule(c, rule, ret_is_other, err);
+}
+
 bool cache_is_there(cache *c)
 {
     return c->backend->is_there(c);

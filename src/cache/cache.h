@@ -45,6 +45,14 @@ bool cache_is_remote(const cache *c);
  */
 MEMFS_CHECK memfs_code cache_rule(cache *c, memfs_str rule, bool *ret_has_changed,
                                   memfs_error *err);
+/*
+ * For one of several servers (PostgreSQL): says what its own rows depend on, and changes nothing
+ * that others made.  *ret_is_other: the cache was made under another rule; until cache_rule() sets
+ * this one, rows are not written (EUNAVAIL).  A cache that has no rule yet gets this one.
+ * cache_rule() with the same rule may then be called while others use the cache.
+ */
+MEMFS_CHECK memfs_code cache_own_rule(cache *c, memfs_str rule, bool *ret_is_other,
+                                      memfs_error *err);
 /* False when its files were deleted or replaced under us.  Costs three stat(2). */
 bool cache_is_there(cache *c);
 /* Reads every page and index: ECORRUPT when something is wrong.  Slow, for verify. */

@@ -17,6 +17,8 @@ typedef struct cache_backend {
     bool is_remote;
     void (*close)(cache *c);
     memfs_code (*rule)(cache *c, memfs_str rule, bool *ret_has_changed, memfs_error *err);
+    /* only where is_remote */
+    memfs_code (*own_rule)(cache *c, memfs_str rule, bool *ret_is_other, memfs_error *err);
     bool (*is_there)(cache *c);
     memfs_code (*check)(cache *c, memfs_error *err);
     memfs_code (*reset)(cache *c, memfs_error *err);

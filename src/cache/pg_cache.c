@@ -583,6 +583,7 @@ static const cache_backend BACKEND = {
     .is_remote = true,
     .close = close_cache,
     .rule = pg_rule,
+    .own_rule = pg_own_rule,
     .is_there = is_there,
     .check = pg_check,
     .reset = pg_reset,

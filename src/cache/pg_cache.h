@@ -24,6 +24,7 @@ MEMFS_CHECK memfs_code pg_count(cache *c, const block_query *q, int64_t *ret, me
 
 /* pg_care.c */
 MEMFS_CHECK memfs_code pg_rule(cache *c, memfs_str rule, bool *ret_has_changed, memfs_error *err);
+MEMFS_CHECK memfs_code pg_own_rule(cache *c, memfs_str rule, bool *ret_is_other, memfs_error *err);
 MEMFS_CHECK memfs_code pg_check(cache *c, memfs_error *err);
 MEMFS_CHECK memfs_code pg_reset(cache *c, memfs_error *err);
 MEMFS_CHECK memfs_code pg_scrub(cache *c, memfs_error *err);

@@ -10,7 +10,8 @@ enum { KEY_CHECK = PG_KEYS_CACHE + 80, KEY_RULE, KEY_RULE_SET };
 
 struct ruling {
     memfs_str rule;
-    bool has_changed;
+    bool may_change; /* what somebody else set; one that nobody set is set anyway */
+    bool has_changed, is_other;
 };
 
 #define EMPTY                                                                                      \
@@ -31,7 +32,8 @@ static memfs_code rule_within(pg_conn *c, void *ctx, memfs_error *err)
         return rc;
     is_new = r.n_rows == 0 || pg_col_is_null(&r, 0, 0);
     x->has_changed = false;
-    if (!is_new && str_equal(pg_col_str(&r, 0, 0), x->rule))
+    x->is_other = !is_new && !str_equal(pg_col_str(&r, 0, 0), x->rule);
+    if (!is_new && !(x->is_other && x->may_change))
         return MEMFS_OK;
     rc = pg_exec(c, EMPTY, &r, err);
     pg_arg_bytes(&args, x->rule);
@@ -43,20 +45,42 @@ static memfs_code rule_within(pg_conn *c, void *ctx, memfs_error *err)
     return rc;
 }
 
+/* Who says it once more writes nothing here that other threads read meanwhile. */
+static memfs_code keep_rule(pg_cache *c, memfs_str rule, memfs_error *err)
+{
+    if (c->has_rule && str_equal(buf_str(&c->rule), rule))
+        return MEMFS_OK;
+    buf_clear(&c->rule);
+    buf_add_str(&c->rule, rule);
+    c->has_rule = true;
+    return buf_check(&c->rule, "the rule of the block cache", err);
+}
+
+static memfs_code run_ruling(cache *base, struct ruling *x, memfs_error *err)
+{
+    pg_cache *c = (pg_cache *)base;
+    memfs_code rc = keep_rule(c, x->rule, err);
+
+    return rc < 0 ? rc : pg_work(c->db, PG_WRITE, rule_within, x, err);
+}
+
 memfs_code pg_rule(cache *base, memfs_str rule, bool *ret_has_changed, memfs_error *err)
 {
-    memfs_buf *kept = &((pg_cache *)base)->rule;
-    struct ruling x = { rule, false };
-    memfs_code rc;
+    struct ruling x = { .rule = rule, .may_change = true };
+    memfs_code rc = run_ruling(base, &x, err);
 
-    *ret_has_changed = false;
-    buf_clear(kept);
-    buf_add_str(kept, rule);
-    rc = buf_check(kept, "the rule of the block cache", err);
-    ((pg_cache *)base)->has_rule = true;
-    if (rc == MEMFS_OK)
-        rc = pg_work(((pg_cache *)base)->db, PG_WRITE, rule_within, &x, err);
     *ret_has_changed = x.has_changed;
+    if (rc == MEMFS_OK)
+        atomic_store(&((pg_cache *)base)->has_told, false);
+    return rc;
+}
+
+memfs_code pg_own_rule(cache *base, memfs_str rule, bool *ret_is_other, memfs_error *err)
+{
+    struct ruling x = { .rule = rule };
+    memfs_code rc = run_ruling(base, &x, err);
+
+    *ret_is_other = x.is_other;
     return rc;
 }
 

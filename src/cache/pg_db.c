@@ -273,6 +273,24 @@ memfs_code pg_work(pg_db *db, pg_mode mode, pg_work_fn fn, void *ctx, memfs_erro
     }
 }
 
+memfs_code pg_work_if_idle(pg_db *db, int64_t max_ms, pg_work_fn fn, void *ctx, memfs_error *err)
+{
+    pg_conn *c;
+    memfs_code rc;
+
+    pthread_mutex_lock(&db->mutex);
+    c = db->idle;
+    if (c != NULL)
+        db->idle = c->next;
+    pthread_mutex_unlock(&db->mutex);
+    if (c == NULL)
+        return memfs_fail(err, MEMFS_EUNAVAIL, "all connections to the database are busy");
+    pg_conn_begin(c, clock_mono_ms() + max_ms);
+    rc = run_once(c, PG_ONE, fn, ctx, err);
+    release(db, c);
+    return rc;
+}
+
 /* ---- the schema ---- */
 
 static int32_t newest_version(void)

@@ -78,6 +78,13 @@ typedef memfs_code (*pg_work_fn)(pg_conn *c, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code pg_work(pg_db *db, pg_mode mode, pg_work_fn fn, void *ctx,
                                memfs_error *err);
 
+/*
+ * The same as PG_ONE for what may be left undone: on a connection that is idle now, within max_ms,
+ * and never again.  EUNAVAIL: none is idle, or it took longer.
+ */
+MEMFS_CHECK memfs_code pg_work_if_idle(pg_db *db, int64_t max_ms, pg_work_fn fn, void *ctx,
+                                       memfs_error *err);
+
 /* queries, inside of work.  Whose keys are whose: */
 enum { PG_KEY_VERSION = 1, PG_KEYS_CACHE = 1 << 16, PG_KEYS_STATE = 2 << 16 };
 /* Advisory locks that memfs takes. */

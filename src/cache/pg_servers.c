@@ -7,6 +7,8 @@
 
 enum { KEY_MOVES = PG_KEYS_CACHE + 64, KEY_LAST_MOVE, KEY_TELL };
 
+#define TELL_MS 1000
+
 #define COLUMNS "agent_id, generation, coalesce(holder, 0) FROM tips"
 
 memfs_code pg_server_join(state *s, const state_server *me, int64_t *ret_no, memfs_error *err)
@@ -102,12 +104,14 @@ static memfs_code tell_within(pg_conn *c, void *ctx, memfs_error *err)
 
 /*
  * After the COMMIT and not in it: transactions that notify commit one after the other, in the whole
- * database, and ours would do so with their fsync.  What cannot be told is found by who looks.
+ * database, and ours would do so with their fsync.  What cannot be told is found by who looks; and
+ * the agent's lock is held, so nobody waits here for a database that hangs.
  */
 void pg_tell_others(cache *base, int64_t holder)
 {
     memfs_error ignored;
 
-    if (holder != 0 && pg_work(((pg_cache *)base)->db, PG_ONE, tell_within, &holder, &ignored) < 0)
+    if (holder != 0 &&
+        pg_work_if_idle(((pg_cache *)base)->db, TELL_MS, tell_within, &holder, &ignored) < 0)
         return;
 }

@@ -212,7 +212,7 @@ static const memfs_oid *tip_dealt_with(const errand *e)
     const client_report *r = &e->report;
     bool is_main = r->checkout.has_head && strcmp(r->checkout.branch, "main") == 0;
 
-    return is_main && r->n_ahead == 0 ? &r->checkout.head : &e->tip;
+    return is_main && r->n_ahead == 0 && r->held_back[0] == '\0' ? &r->checkout.head : &e->tip;
 }
 
 static void take_back(watch *w, errand *e, int64_t now_ms)

@@ -439,6 +439,8 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
     if (rc == MEMFS_OK)
         rc = start_http(s, options, err);
     if (rc == MEMFS_OK && !s->is_transient)
+        rc = home_serves(s->app.home, err);
+    if (rc == MEMFS_OK && !s->is_transient)
         rc = background_start(&s->app, look_at_tls, s, &s->background, err);
     return rc;
 }

@@ -291,7 +291,11 @@ memfs_code advance_ref(advance *v, const advance_step *step, memfs_error *err)
     return rc;
 }
 
-/* Once the shared tip is at `to`, main is: a ref that does not follow is no refusal any more. */
+/*
+ * Once the shared tip is at `to`, main is: a ref that does not follow is no refusal any more.  Nor
+ * is it when rows could not be written, as the tip may have moved without them, or in a COMMIT
+ * whose answer was lost (D3).
+ */
 static memfs_code move_shared(advance *v, const advance_step *step, plan *rows, memfs_error *err)
 {
     memfs_error late = MEMFS_ERROR_INIT;
@@ -301,7 +305,7 @@ static memfs_code move_shared(advance *v, const advance_step *step, plan *rows, 
         return rc;
     rc = move_ref(v, step, err);
     if (rc < 0) {
-        v->unclear = v->unclear || late.code == MEMFS_OK;
+        v->unclear = true;
         return rc;
     }
     if (late.code < 0) {

@@ -311,8 +311,11 @@ static memfs_code reach_head(following *x, memfs_error *err)
     rc = relate(x, &is_behind, &is_ahead, err);
     if (rc < 0)
         return rc;
-    if (is_behind)
-        return move_up(x, &x->head.tip, err);
+    if (is_behind) {
+        rc = move_up(x, &x->head.tip, err);
+        /* of a server whose rule is not the database's: its rows are for who has the rule (K1) */
+        return rc == MEMFS_OK && x->head.is_empty ? bring_rows(x, false, err) : rc;
+    }
     return is_ahead ? bring_rows(x, false, err) : join(x, err);
 }
 

@@ -122,11 +122,48 @@ static void rule_text(const home_options *o, memfs_buf *out)
     buf_add_str(out, o->block_prefixes);
 }
 
-/* State and cache, and a cache that was made under other rules begins anew. */
-static memfs_code open_database(home *h, memfs_error *err)
+static memfs_code set_rule(home *h, memfs_error *err)
 {
     _cleanup_(buf_dispose) memfs_buf rule = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
-    bool was_reset = false, has_changed = false, has_moved = false;
+    bool has_changed = false;
+    memfs_code rc;
+
+    rule_text(&h->options, &rule);
+    rc = cache_rule(h->cache, buf_str(&rule), &has_changed, err);
+    if (rc == MEMFS_OK)
+        atomic_store(&h->has_other_rule, false);
+    if (rc == MEMFS_OK && has_changed)
+        home_alarm(h, NULL, "cache_rule_changed",
+                   "what becomes a block was configured anew: all "
+                   "blocks are made anew from git");
+    return rc;
+}
+
+/*
+ * A command, or a server that will not start after all, may be told something else than the servers
+ * that run; setting its rule would empty their blocks, and keep them from writing any (L3).
+ */
+static memfs_code own_rule(home *h, memfs_error *err)
+{
+    _cleanup_(buf_dispose) memfs_buf rule = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    bool is_other = false;
+    memfs_code rc;
+
+    rule_text(&h->options, &rule);
+    rc = cache_own_rule(h->cache, buf_str(&rule), &is_other, err);
+    atomic_store(&h->has_other_rule, is_other);
+    return rc;
+}
+
+memfs_code home_serves(home *h, memfs_error *err)
+{
+    return home_is_shared(h) ? set_rule(h, err) : MEMFS_OK;
+}
+
+/* State and cache; one of our own that was made under other rules begins anew. */
+static memfs_code open_database(home *h, memfs_error *err)
+{
+    bool was_reset = false, has_moved = false;
     memfs_code rc;
 
     rc = cluster_url(h->path, h->options.cluster_url, &h->cluster_url, err);
@@ -147,13 +184,7 @@ static memfs_code open_database(home *h, memfs_error *err)
     if (was_reset)
         home_alarm(h, NULL, "cache_reset",
                    "the block cache was set aside and is made anew from git");
-    rule_text(&h->options, &rule);
-    rc = cache_rule(h->cache, buf_str(&rule), &has_changed, err);
-    if (rc == MEMFS_OK && has_changed)
-        home_alarm(h, NULL, "cache_rule_changed",
-                   "what becomes a block was configured anew: all "
-                   "blocks are made anew from git");
-    return rc;
+    return home_is_shared(h) ? own_rule(h, err) : set_rule(h, err);
 }
 
 static memfs_code open_parts(home *h, memfs_error *err)

@@ -68,6 +68,11 @@ typedef struct home_options {
  * without a database.
  */
 MEMFS_CHECK memfs_code home_open(const home_options *options, home **ret, memfs_error *err);
+/*
+ * A home that shares its database goes by the rule of the servers that run, until here its own
+ * becomes that of all: for `serve`, when all else has started, and never for a command.
+ */
+MEMFS_CHECK memfs_code home_serves(home *h, memfs_error *err);
 void home_close(home *h);
 
 /* reading */

@@ -83,6 +83,7 @@ struct home {
     cache *cache;
     state *state;
     struct cluster *cluster;   /* cluster.h; NULL: this home shares its database with nobody */
+    atomic_bool has_other_rule; /* than its database: it writes no rows, and judges none */
     _Atomic(letta_db *) letta; /* NULL: no tables mode, or its database is away since the start */
     char *letta_after;    /* where the look at all rows goes on; that thread only; NULL: first */
     int64_t letta_due_ms; /* the next look at its rows; the thread of home_letta_step only */

@@ -82,7 +82,12 @@ static memfs_code check_kept(home *h, agent *a, const memfs_oid *commit, memfs_e
         rc = repo_is_ancestor(r, commit, &tip, &is_in_main, err);
     if (rc == MEMFS_OK && !is_in_main)
         rc = memfs_fail(err, MEMFS_EUNAVAIL, "the commit is not here");
-    return rc < 0 ? rc : store_settle(h->store, a->repo, err);
+    if (rc < 0)
+        return rc;
+    rc = store_settle(h->store, a->repo, err);
+    if (rc < 0 && store_has(h->store, a->repo))
+        agent_fence(h, a, err->msg);
+    return rc;
 }
 
 /*
@@ -99,8 +104,10 @@ memfs_code home_agent_keeps(home *h, memfs_str id, const memfs_oid *commit, memf
         return err->code;
     if (agent_is_touched(a) && check_kept(h, a, commit, err) == MEMFS_OK)
         return MEMFS_OK;
+    if (agent_is_fenced(a, err))
+        return err->code;
     rc = agent_ready(h, a, false, err);
-    if (rc == MEMFS_OK && check_kept(h, a, commit, err) < 0)
+    if (rc == MEMFS_OK && check_kept(h, a, commit, err) < 0 && !agent_is_fenced(a, err))
         rc = agent_keep(h, a, commit, err);
     if (rc < 0 || agent_is_fenced(a, err))
         return err->code;

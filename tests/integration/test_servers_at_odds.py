@@ -33,6 +33,67 @@ def forget_moves(server):
 
 # -- another rule ------------------------------------------------------------------------------------
 
+def rows(cluster, memory):
+    """Paths of its rows; None: main moved without them."""
+    if cluster.sql(f"SELECT is_empty FROM tips WHERE agent_id = '{memory.agent}'") != [["f"]]:
+        return None
+    return [row[0] for row in cluster.sql("SELECT convert_from(path, 'UTF8') FROM blocks JOIN tips "
+                                          f"USING(agent_no) WHERE agent_id = '{memory.agent}' ORDER BY 1")]
+
+
+def test_L3_K1_neither_a_command_nor_a_start_that_fails_changes_the_rule_of_the_servers_that_run(memfs_bin,
+                                                                                               folder):
+    """They go by a shell that was told something else, in a home whose server is down."""
+    with Cluster(memfs_bin, folder, start=False) as cluster:
+        one, two = cluster.servers
+        for s in cluster.servers:
+            s.extra_env["LETTA_MEMFS_BLOCK_PATH_PREFIXES"] = "system/"
+            s.start()
+        m = Memory(two, new_agent())
+        m.must_push({"system/a.md": "1\n", "notes/n.md": "1\n"})
+        assert one.tip(m.agent) == m.tip
+        wait_until(lambda: os.path.isdir(one.repository(m.agent)), "it is there, too")
+        one.stop()
+        told = one.cli("verify", "--json", env={"LETTA_MEMFS_BLOCK_PATH_PREFIXES": ""})
+        assert b"rows-not-compared" in told.stdout, told
+        one.cli("backup", folder / "copy", env={"LETTA_MEMFS_BLOCK_PATH_PREFIXES": ""})
+        assert rows(cluster, m) == ["system/a.md"]
+        port, one.listen = one.listen, two.listen
+        one.extra_env["LETTA_MEMFS_BLOCK_PATH_PREFIXES"] = "notes/"
+        with pytest.raises(AssertionError, match="is taken"):
+            one.start()
+        assert rows(cluster, m) == ["system/a.md"]
+        m.must_push({"system/b.md": "2\n"})
+        assert set(two.blocks(m.agent)) == {"system/a", "system/b"}
+        assert "event=cache_rule_differs" not in two.log()
+        one.process, one.listen = None, port
+        one.extra_env["LETTA_MEMFS_BLOCK_PATH_PREFIXES"] = "system/"
+        one.start()
+
+
+def test_D3_a_push_whose_ref_fails_after_main_moved_without_its_rows_is_not_refused(cluster):
+    """The database has the commit as main of all; a reflog that cannot be written keeps its own ref back."""
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"a.md": "1\n"})
+    two.extra_env["LETTA_MEMFS_BLOCK_PATH_PREFIXES"] = "system/"
+    two.restart()
+    reflog = os.path.join(one.repository(m.agent), "logs", wire.MAIN)
+    os.rename(reflog, reflog + ".aside")
+    os.mkdir(reflog)
+    report = m.push({"a.md": "2\n"})
+    assert not report.complete and not report.refs, report
+    assert cluster.tip(m.agent) == m.pending[0], report
+    os.rmdir(reflog)
+    os.rename(reflog + ".aside", reflog)
+    m.settle()
+    assert len(m.acked) == 2
+    one.extra_env["LETTA_MEMFS_BLOCK_PATH_PREFIXES"] = "system/"
+    one.restart()
+    m.close()
+    wait_until(lambda: cluster.tips(m.agent) == [m.tip] * 2, "it is main of both")
+
+
 def test_K1_a_rolling_restart_with_another_rule_leaves_no_row_of_the_old_one(cluster):
     """The second server begins to make blocks of system/ only, while the first goes on as before."""
     one, two = cluster.servers
@@ -48,6 +109,8 @@ def test_K1_a_rolling_restart_with_another_rule_leaves_no_row_of_the_old_one(clu
     assert first.push(files).acked                  # it had none
     assert set(two.blocks(memories[1].agent)) == {"system/a"}
     assert memories[1].push({"notes/m.md": "3\n"}).acked    # and these the other one had made
+    for m in (old, first):
+        wait_until(lambda: rows(cluster, m) == ["system/a.md"], "nobody need ask that server for them")
     for m in (*memories, first):
         wait_until(lambda: set(two.blocks(m.agent)) == {"system/a"}, "only what the new rule gives")
         assert cluster.tips(m.agent) == [m.tip] * 2

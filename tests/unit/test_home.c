@@ -5,7 +5,9 @@
 #include "asleep.h"
 #include "sync_fixture.h"
 
+#include <errno.h>
 #include <fcntl.h>
+#include <stdatomic.h>
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -353,6 +355,36 @@ static void test_F05_a_fence_outlives_the_process_until_fsck_is_clean(void **sta
     assert_int_equal(n_alarms(f, "agent_unfenced"), 1);
 }
 
+static atomic_int n_fsyncs_to_fail;
+
+/* In place of libc's: as on a disk that fails once, after which the kernel says that all is well. */
+int fsync(int fd)
+{
+    if (atomic_load(&n_fsyncs_to_fail) > 0 && atomic_fetch_sub(&n_fsyncs_to_fail, 1) > 0) {
+        errno = EIO;
+        return -1;
+    }
+    return (int)syscall(SYS_fsync, fd);
+}
+
+static void test_F05_what_another_server_asks_for_and_cannot_be_synced_fences(void **state)
+{
+    fixture *f = *state;
+    memfs_oid tip;
+    agent *a;
+
+    put_file(f->work, "a.md", MEMFS_STR("1"));
+    push_work(f, ID_A);
+    OK(home_agent(f->h, ID_A, &a, &err));
+    OK(store_tip(home_store(f->h), agent_repo(a), &tip, &err));
+    OK(home_agent_keeps(f->h, ID_A, &tip, &err));
+    atomic_store(&n_fsyncs_to_fail, 1);
+    FAILS(MEMFS_ECORRUPT, home_agent_keeps(f->h, ID_A, &tip, &err));
+    assert_int_equal(atomic_load(&n_fsyncs_to_fail), 0);
+    FAILS(MEMFS_ECORRUPT, home_agent_keeps(f->h, ID_A, &tip, &err));
+    assert_int_equal(n_alarms(f, "agent_fenced"), 1);
+}
+
 static void test_F12_a_missing_object_fences_until_it_is_back(void **state)
 {
     fixture *f = *state;
@@ -449,6 +481,7 @@ int main(void)
         SYNC_TEST(test_F23_a_corrupt_cache_is_set_aside_and_made_anew),
         SYNC_TEST(test_F23_a_cache_damaged_under_us_does_not_stop_pushes),
         SYNC_TEST(test_F05_a_fence_outlives_the_process_until_fsck_is_clean),
+        SYNC_TEST(test_F05_what_another_server_asks_for_and_cannot_be_synced_fences),
         SYNC_TEST(test_F12_a_missing_object_fences_until_it_is_back),
         SYNC_TEST(test_the_lock_is_given_in_the_order_of_asking),
     };

@@ -122,6 +122,30 @@ static void test_K1_rows_of_another_rule_than_the_databases_are_not_written(void
     cache_close(late);
 }
 
+/* A command, or one whose start failed after all: those that run go on. */
+static void test_L3_who_only_says_its_own_rule_empties_nothing(void **at)
+{
+    fixture *f = *at;
+    cache *guest = pg_cache_new(pg_open(f)), *mine = f->cache;
+    bool is_other = true, has_changed;
+
+    assert_ok(cache_own_rule(mine, MEMFS_STR("f=1"), &is_other, &f->err));
+    assert_false(is_other); /* nobody had set one */
+    assert_ok(move(f, 0, 1, 1));
+    assert_ok(cache_own_rule(guest, MEMFS_STR("f=2"), &is_other, &f->err));
+    assert_true(is_other);
+    assert_head(f, 1, 1, false);
+    assert_ok(move(f, 1, 2, 1));
+    assert_head(f, 2, 1, false);
+    f->cache = guest;
+    assert_code(move(f, 2, 3, 2), EUNAVAIL);
+    assert_head(f, 3, 2, true);
+    assert_ok(cache_rule(guest, MEMFS_STR("f=2"), &has_changed, &f->err));
+    assert_true(has_changed);
+    f->cache = mine;
+    cache_close(guest);
+}
+
 static void test_H4_a_first_tip_without_rows_makes_the_agent_known(void **at)
 {
     fixture *f = *at;
@@ -315,6 +339,7 @@ int main(void)
         OVER(test_H4_with_its_first_tip_an_agent_is_known),
         OVER(test_D5_a_tip_outlives_its_rows),
         OVER(test_K1_rows_of_another_rule_than_the_databases_are_not_written),
+        OVER(test_L3_who_only_says_its_own_rule_empties_nothing),
         OVER(test_H4_a_first_tip_without_rows_makes_the_agent_known),
         OVER(test_moves_are_seen_by_those_that_ask_from_where_they_were),
         OVER(test_a_move_is_told_to_the_other_servers),
