@@ -21,8 +21,7 @@
 #define MAX_WAIT_MS (5 * 60 * 1000)
 #define MAX_TOKEN 4096
 #define STOP_STEP_MS 50
-#define TOLD_MS 5000 /* a report that was handed over may still be on its way, and more may come   \
-                      */
+#define TOLD_MS 5000 /* of a report that may still be on its way; and more may come */
 
 /* An agent that is to be re-read, or whose push is being relayed. */
 typedef struct entry {
@@ -32,6 +31,7 @@ typedef struct entry {
     unsigned n_relaying; /* pushes through the server */
     unsigned n_untold;   /* the same, until the server has their report */
     bool is_marked, is_due;
+    bool has_moved;                 /* since the last post */
     int64_t not_before_ms, wait_ms; /* it alone was refused for now; 0 */
     int64_t due_ms;                 /* a relayed push ended: what is marked then is due; 0 */
     char id[IDS_MAX_LEN + 1];
@@ -156,6 +156,7 @@ static void end_move(reread *r, const char *agent_id, bool is_moved)
     e = is_moved ? mark(r, agent_id, &err) : need(r, str_of(agent_id));
     if (e->n_moving > 0)
         e->n_moving--;
+    e->has_moved = e->has_moved || is_moved;
     if (is_moved && e->n_relaying == 0)
         e->is_due = true;
     if (!is_moved)
@@ -332,8 +333,8 @@ static entry *next_due(reread *r, int64_t *ret_until_ms)
 }
 
 /*
- * What was relayed is due, unless another push is under way.  The mutex is held, but not while an
- * error is told.
+ * What was relayed and moved is due, unless another push is under way.  The mutex is held, but not
+ * while an error is told.
  */
 static void ripen(reread *r)
 {
@@ -349,7 +350,7 @@ static void ripen(reread *r)
             continue;
         }
         e->due_ms = 0;
-        e->is_due = e->is_due || (e->is_marked && e->n_untold == 0);
+        e->is_due = e->is_due || (e->has_moved && e->n_untold == 0);
         memcpy(id, e->id, sizeof(id));
         unmark(r, e, &err);
         if (err.code != MEMFS_OK) {
@@ -371,7 +372,7 @@ static void settle(reread *r, const char *id, unsigned n_marks, memfs_error *err
     e->not_before_ms = e->wait_ms = 0;
     if (e->n_marks != n_marks)
         return;
-    e->is_due = false;
+    e->is_due = e->has_moved = false;
     unmark(r, e, err);
 }
 
