@@ -124,14 +124,31 @@ static char *repo_of(const letta_folder *f, const char *org, const char *agent_i
     return mem_printf("%s/%s/%s/repo.git", f->orgs, org, agent_id);
 }
 
-/* The organization whose folder has the agent's; *ret_only: the one there is, if it is one. */
-static char *find_there(const letta_folder *f, const char *agent_id, char only[IDS_MAX_LEN + 1])
+/* The next entry; NULL: the end, or *ret_error. */
+static struct dirent *next_of(DIR *dir, int *ret_error)
+{
+    struct dirent *e;
+
+    errno = 0;
+    e = readdir(dir);
+    if (e == NULL)
+        *ret_error = errno;
+    return e;
+}
+
+/*
+ * The organization whose folder has the agent's; *ret_only: the one there is, if it is one.
+ * *ret_error: errno of what could not be looked at, so NULL says nothing; 0.
+ */
+static char *find_there(const letta_folder *f, const char *agent_id, char only[IDS_MAX_LEN + 1],
+                        int *ret_error)
 {
     _cleanup_(closedirp) DIR *dir = opendir(f->orgs);
     struct dirent *e;
     size_t n = 0;
 
-    while (dir != NULL && (e = readdir(dir)) != NULL) {
+    *ret_error = dir == NULL && errno != ENOENT ? errno : 0;
+    while (dir != NULL && (e = next_of(dir, ret_error)) != NULL) {
         _cleanup_(mem_freep) char *path = NULL;
 
         if (!ids_is_prefixed_uuid4(str_of(e->d_name), "org"))
@@ -147,16 +164,32 @@ static char *find_there(const letta_folder *f, const char *agent_id, char only[I
     return NULL;
 }
 
-char *letta_folder_path(letta_folder *f, const char *agent_id, letta_place *ret_place)
+static char *find_path(letta_folder *f, const char *agent_id, letta_place *ret_place,
+                       int *ret_error)
 {
     char only[IDS_MAX_LEN + 1], org[IDS_MAX_LEN + 1];
-    char *path = find_there(f, agent_id, only);
+    char *path = find_there(f, agent_id, only, ret_error);
 
     *ret_place = LETTA_THERE;
     if (path != NULL)
         return path;
     *ret_place = was_told(f, agent_id, org) ? LETTA_TOLD : LETTA_UNKNOWN;
     return repo_of(f, *ret_place == LETTA_TOLD ? org : only, agent_id);
+}
+
+char *letta_folder_path(letta_folder *f, const char *agent_id, letta_place *ret_place)
+{
+    int ignored;
+
+    return find_path(f, agent_id, ret_place, &ignored);
+}
+
+static memfs_code fail_unseen(const letta_folder *f, int error, memfs_error *err)
+{
+    errno = error;
+    (void)memfs_fail_errno(err, "'%s' cannot be looked at, is the Letta server's volume well?",
+                           f->orgs);
+    return err->code = MEMFS_EUNAVAIL;
 }
 
 /* The words of an agent that does not exist: whose it is is nobody else's business. */
@@ -171,16 +204,19 @@ memfs_code letta_folder_admits(letta_folder *f, memfs_str agent_id, memfs_str or
 {
     char id[IDS_MAX_LEN + 1], found[IDS_MAX_LEN + 1], before[IDS_MAX_LEN + 1];
     _cleanup_(mem_freep) char *path = NULL;
+    int error;
 
     if (!ids_is_agent(agent_id) || !ids_is_prefixed_uuid4(org, "org"))
         return fail_foreign(agent_id, err);
     snprintf(id, sizeof(id), "%.*s", (int)agent_id.len, agent_id.ptr);
-    path = find_there(f, id, found);
+    path = find_there(f, id, found, &error);
     if (path != NULL ? !str_equal(str_of(found), org)
                      : was_told(f, id, before) && !str_equal(str_of(before), org))
         return fail_foreign(agent_id, err);
     if (path != NULL)
         (void)letta_folder_told(f, agent_id, org); /* it counts when the volume is away */
+    else if (error != 0 && is_here && !was_told(f, id, before))
+        return fail_unseen(f, error, err);
     else if (is_here && !was_told(f, id, before))
         return letta_is_folder(f, f->orgs)
                    ? fail_foreign(agent_id, err)
@@ -204,12 +240,15 @@ memfs_code letta_folder_admits_unseen(letta_folder *f, memfs_str agent_id, memfs
     return str_equal(str_of(before), org) ? MEMFS_OK : fail_foreign(agent_id, err);
 }
 
+/* What is there and cannot be read may have some. */
 static bool has_entries(const char *path)
 {
     _cleanup_(closedirp) DIR *dir = opendir(path);
     struct dirent *e;
 
-    while (dir != NULL && (e = readdir(dir)) != NULL)
+    if (dir == NULL)
+        return errno != ENOENT && errno != ENOTDIR;
+    while ((e = readdir(dir)) != NULL)
         if (strcmp(e->d_name, ".") != 0 && strcmp(e->d_name, "..") != 0)
             return true;
     return false;
@@ -263,7 +302,8 @@ static memfs_code read_tip(const letta_folder *f, const char *path, memfs_oid *r
 memfs_code letta_folder_tip(letta_folder *f, const char *agent_id, letta_place *ret_place,
                             memfs_oid *ret, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *path = letta_folder_path(f, agent_id, ret_place);
+    int error;
+    _cleanup_(mem_freep) char *path = find_path(f, agent_id, ret_place, &error);
     memfs_code rc = MEMFS_ENOTFOUND;
 
     if (*ret_place == LETTA_THERE)
@@ -274,6 +314,8 @@ memfs_code letta_folder_tip(letta_folder *f, const char *agent_id, letta_place *
         return memfs_fail(err, MEMFS_EUNAVAIL,
                           "there is no folder '%s': is the Letta server's volume mounted?",
                           f->root);
+    if (error != 0 && *ret_place != LETTA_THERE)
+        return fail_unseen(f, error, err);
     if (rc == MEMFS_ENOTFOUND && !has_entries(path))
         return memfs_fail(err, MEMFS_ENOTFOUND, "the Letta server has no memory of this agent");
     return memfs_fail(err, MEMFS_ECORRUPT,

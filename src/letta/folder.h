@@ -45,7 +45,7 @@ bool letta_folder_told(letta_folder *f, memfs_str agent_id, memfs_str org);
  * May that organization's clients have the agent's memory?  is_here: there is one.  ENOTFOUND: no,
  * another organization has its folder or was told of; or no folder is there, a memory all the same,
  * and nothing was told: an agent that the server does not know.  EUNAVAIL: so it is, and no agent
- * has a folder.
+ * has a folder, or none can be looked at.
  */
 MEMFS_CHECK memfs_code letta_folder_admits(letta_folder *f, memfs_str agent_id, memfs_str org,
                                            bool is_here, memfs_error *err);
@@ -64,7 +64,7 @@ typedef enum letta_place {
 char *letta_folder_path(letta_folder *f, const char *agent_id, letta_place *ret_place);
 /*
  * Where its main is.  ENOTFOUND: there is no repository (*ret_place says more).  ECORRUPT: it is
- * half-written; look again in a moment.  EUNAVAIL: root is not there.
+ * half-written; look again in a moment.  EUNAVAIL: root is not there, or cannot be looked at.
  */
 MEMFS_CHECK memfs_code letta_folder_tip(letta_folder *f, const char *agent_id,
                                         letta_place *ret_place, memfs_oid *ret, memfs_error *err);
@@ -86,10 +86,11 @@ MEMFS_CHECK memfs_code letta_folder_publish(letta_folder *f, store *s, const cha
 
 /*
  * What a publish that was killed, failed, or met a write left beside the repository: the commits
- * that main may have named before (zero: none can be read, yet or ever), and how long ago that was.
- * true: it is part of what the caller has, and may go.  Before each look, and alone with the agent.
+ * that main may have named before (zero: none can be read, yet or ever), how long ago that was,
+ * and the folder that has it.  true: it is part of what the caller has, and the folder may go, if
+ * all in it could be read.  Before each look, and alone with the agent.
  */
-typedef bool (*letta_left_fn)(const memfs_oid *id, int64_t age_s, void *ctx);
+typedef bool (*letta_left_fn)(const memfs_oid *id, int64_t age_s, const char *stage, void *ctx);
 void letta_folder_each_left(letta_folder *f, const char *agent_id, letta_left_fn fn, void *ctx);
 /* Is there anything, or is a publish at it? */
 bool letta_folder_has_left(letta_folder *f, const char *agent_id);

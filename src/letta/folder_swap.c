@@ -31,20 +31,22 @@ void letta_ref_line(const memfs_oid *id, char *line)
     line[MEMFS_OID_HEX + 1] = '\0';
 }
 
-/* Zero: it names no commit, or not yet. */
-static void read_ref(const char *path, memfs_oid *ret)
+/* Zero: it names no commit, or not yet; false: or it cannot be read, so it may name any. */
+static bool read_ref(const char *path, memfs_oid *ret)
 {
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(4096);
     memfs_error ignored;
     memfs_str line;
+    memfs_code rc = fs_read(path, &text, &ignored);
 
     memset(ret, 0, sizeof(*ret));
-    if (fs_read(path, &text, &ignored) < 0)
-        return;
+    if (rc < 0)
+        return rc == MEMFS_ELIMIT;
     line = buf_str(&text);
     if (line.len != MEMFS_OID_HEX + 1 || line.ptr[MEMFS_OID_HEX] != '\n' ||
         !oid_parse(str_make(line.ptr, MEMFS_OID_HEX), ret))
         memset(ret, 0, sizeof(*ret));
+    return true;
 }
 
 static memfs_code fail_written(memfs_error *err)
@@ -147,14 +149,14 @@ memfs_code letta_swap_main(const letta_swap *s, bool *ret_may_hold, bool *ret_is
     if (rc < 0)
         return rc;
     if (out != NULL)
-        read_ref(out, &was);
+        (void)read_ref(out, &was); /* one that cannot be read is none that was expected */
     *ret_may_hold = out != NULL && !oid_equal(&was, s->expected);
     return *ret_may_hold ? fail_written(err) : MEMFS_OK;
 }
 
 /* ---- what was left ---- */
 
-/* Has the caller all of what the stage has? */
+/* Has the caller all of what the stage has?  What cannot be read it has not. */
 static bool is_settled(const char *stage, letta_left_fn fn, void *ctx)
 {
     static const char *const names[] = { "main", "before" };
@@ -163,12 +165,17 @@ static bool is_settled(const char *stage, letta_left_fn fn, void *ctx)
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++) {
         _cleanup_(mem_freep) char *path = mem_printf("%s/%s", stage, names[i]);
+        bool is_read;
         memfs_oid id;
 
-        if (lstat(path, &st) < 0 || !S_ISREG(st.st_mode))
+        if (lstat(path, &st) < 0) {
+            is = is && errno == ENOENT;
             continue;
-        read_ref(path, &id);
-        is = fn(&id, (int64_t)(time(NULL) - st.st_ctime), ctx) && is;
+        }
+        if (!S_ISREG(st.st_mode))
+            continue;
+        is_read = read_ref(path, &id);
+        is = fn(&id, (int64_t)(time(NULL) - st.st_ctime), stage, ctx) && is_read && is;
     }
     return is;
 }

@@ -21,7 +21,7 @@
 #define MAX_WAIT_MS (5 * 60 * 1000)
 #define MAX_TOKEN 4096
 #define STOP_STEP_MS 50
-#define TOLD_MS 5000 /* a report that was handed over may still be on its way */
+#define TOLD_MS 5000 /* of a report that may still be on its way; and more may come */
 
 /* An agent that is to be re-read, or whose push is being relayed. */
 typedef struct entry {
@@ -31,8 +31,9 @@ typedef struct entry {
     unsigned n_relaying; /* pushes through the server */
     unsigned n_untold;   /* the same, until the server has their report */
     bool is_marked, is_due;
+    bool has_moved;                 /* since the last post */
     int64_t not_before_ms, wait_ms; /* it alone was refused for now; 0 */
-    int64_t forget_ms;              /* the server has had the report; 0 */
+    int64_t due_ms;                 /* a relayed push ended: what is marked then is due; 0 */
     char id[IDS_MAX_LEN + 1];
 } entry;
 
@@ -74,8 +75,7 @@ static void drop_if_idle(reread *r, entry *e)
 {
     entry **at = &r->first;
 
-    if (e->is_marked || e->n_moving > 0 || e->n_relaying > 0 || e->n_untold > 0 ||
-        e->forget_ms != 0)
+    if (e->is_marked || e->n_moving > 0 || e->n_relaying > 0 || e->n_untold > 0 || e->due_ms != 0)
         return;
     while (*at != e)
         at = &(*at)->next;
@@ -118,7 +118,7 @@ static void unmark(reread *r, entry *e, memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = file_of(r, e->id);
 
-    if (e->is_due || e->n_moving > 0 || e->n_relaying > 0 || e->n_untold > 0 || e->forget_ms != 0)
+    if (e->is_due || e->n_moving > 0 || e->n_relaying > 0 || e->n_untold > 0 || e->due_ms != 0)
         return;
     if (e->is_marked && fs_remove_tree(path, err) < 0)
         return;
@@ -156,6 +156,7 @@ static void end_move(reread *r, const char *agent_id, bool is_moved)
     e = is_moved ? mark(r, agent_id, &err) : need(r, str_of(agent_id));
     if (e->n_moving > 0)
         e->n_moving--;
+    e->has_moved = e->has_moved || is_moved;
     if (is_moved && e->n_relaying == 0)
         e->is_due = true;
     if (!is_moved)
@@ -213,7 +214,7 @@ void reread_relay_told(reread *r, memfs_str agent_id, bool is_told)
         e->n_untold--;
         if (!is_told && e->is_marked)
             e->is_due = true;
-        e->forget_ms = clock_mono_ms() + TOLD_MS;
+        e->due_ms = clock_mono_ms() + TOLD_MS;
     }
     pthread_cond_signal(&r->changed);
     pthread_mutex_unlock(&r->mutex);
@@ -326,13 +327,16 @@ static entry *next_due(reread *r, int64_t *ret_until_ms)
             return e;
         if (e->is_due && !is_away)
             *ret_until_ms = earlier(*ret_until_ms, e->not_before_ms);
-        *ret_until_ms = earlier(*ret_until_ms, e->forget_ms);
+        *ret_until_ms = earlier(*ret_until_ms, e->due_ms);
     }
     return NULL;
 }
 
-/* The server has read by itself what it relayed.  The mutex is held, but not while it is told. */
-static void forget_told(reread *r)
+/*
+ * What was relayed and moved is due, unless another push is under way.  The mutex is held, but not
+ * while an error is told.
+ */
+static void ripen(reread *r)
 {
     int64_t now_ms = clock_mono_ms();
     entry *e = r->first;
@@ -341,11 +345,12 @@ static void forget_told(reread *r)
         memfs_error err = MEMFS_ERROR_INIT;
         char id[IDS_MAX_LEN + 1];
 
-        if (e->forget_ms == 0 || e->forget_ms > now_ms) {
+        if (e->due_ms == 0 || e->due_ms > now_ms) {
             e = e->next;
             continue;
         }
-        e->forget_ms = 0;
+        e->due_ms = 0;
+        e->is_due = e->is_due || (e->has_moved && e->n_untold == 0);
         memcpy(id, e->id, sizeof(id));
         unmark(r, e, &err);
         if (err.code != MEMFS_OK) {
@@ -367,7 +372,7 @@ static void settle(reread *r, const char *id, unsigned n_marks, memfs_error *err
     e->not_before_ms = e->wait_ms = 0;
     if (e->n_marks != n_marks)
         return;
-    e->is_due = false;
+    e->is_due = e->has_moved = false;
     unmark(r, e, err);
 }
 
@@ -429,7 +434,7 @@ static void *run(void *arg)
 
     pthread_mutex_lock(&r->mutex);
     while (!r->is_stopping) {
-        forget_told(r);
+        ripen(r);
         e = next_due(r, &until_ms);
         if (e != NULL)
             work_at(r, e, &wait_ms);

@@ -4,8 +4,11 @@
  * An unpatched server re-reads an agent's repository after whatever is posted to its own
  * git-receive-pack route, the four bytes `0000` among it (http-api 2.4), which its proxy hands on
  * to us and we answer with 200 and nothing.  So that is posted for every agent whose main we moved
- * in the server's folder, but for moves by a push that came through the server: it re-reads after
- * that by itself.
+ * in the server's folder.  After a push that came through it the server re-reads by itself, but only
+ * once it has relayed the whole report, and whether it did nobody tells us: it may have been
+ * restarted, or its client cut.  So that is posted, too, some seconds after the last such push.
+ * What it costs the server: to read and upsert the agent's files once more; pushes that follow each
+ * other within these seconds share that.
  *
  *     reread_mark      before main moves in the folder: written down, $MEMFS_HOME/letta/<agent>
  *     reread_due       after it: posted soon
@@ -45,12 +48,14 @@ void reread_mark(reread *r, const char *agent_id);
 void reread_due(reread *r, const char *agent_id);
 void reread_stays(reread *r, const char *agent_id);
 /*
- * Between these two a move is one that the server re-reads by itself, once it has relayed the
- * report: it is marked and not posted.
+ * Between these two a move is one that the server re-reads by itself, most likely, once it has
+ * relayed the report: it is marked, and posted later.
  */
 void reread_relay_begin(reread *r, memfs_str agent_id);
 void reread_relay_end(reread *r, memfs_str agent_id);
-/* After each reread_relay_end: it has the report, so the mark goes; or it has not, and it is due.
+/*
+ * After each reread_relay_end: it was handed the report, and what is marked is posted in some
+ * seconds; or it was not, and it is due.
  */
 void reread_relay_told(reread *r, memfs_str agent_id, bool is_told);
 

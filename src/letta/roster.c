@@ -108,7 +108,8 @@ static memfs_code fail_status(const roster *r, int status, memfs_error *err)
     if (status == 401 || status == 403)
         return memfs_fail(err, MEMFS_EDENIED,
                           "the Letta server at %s refuses the request (%d): put its password, or a "
-                          "key of yours, into a file for --token-file",
+                          "key of yours, into a file for --letta-token-file (of 'memfs import': "
+                          "--token-file)",
                           r->base, status);
     if (status == 404)
         return memfs_fail(err, MEMFS_ENOTFOUND, "the Letta server has no such agent");

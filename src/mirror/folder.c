@@ -23,7 +23,8 @@
  * Before each look comes what an earlier publish left (letta_folder_each_left): a write of the
  * server's that it met, which no ref names, is taken in by its id like any other.  One that cannot
  * be read or fetched is waited for, LEFT_WAIT_S since it was written; then its writer has most
- * likely died half-way, and it keeps nobody any more; it is tried again with each look.
+ * likely died half-way, and it keeps nobody any more; it is tried again with each look.  So is one
+ * that the policy refuses, and the note says which folder to remove.
  */
 
 #define MAX_UNREADABLE 3
@@ -50,7 +51,22 @@ typedef struct taking {
     outcome o;
 } taking;
 
-static bool take_left(const memfs_oid *id, int64_t age_s, void *ctx)
+/* STEP_DONE: it is refused, and stays; what main names does not wait for it. */
+static outcome take_commit(exchange *x, const memfs_oid *id, const char *stage)
+{
+    unsigned n_held = x->n_lefts_held;
+    outcome o;
+
+    x->left = stage;
+    o = exchange_take_commit(x, id);
+    x->left = NULL;
+    if (x->n_lefts_held == n_held)
+        return o;
+    x->error = (memfs_error)MEMFS_ERROR_INIT;
+    return STEP_DONE;
+}
+
+static bool take_left(const memfs_oid *id, int64_t age_s, const char *stage, void *ctx)
 {
     taking *t = ctx;
     exchange *x = t->x;
@@ -66,7 +82,9 @@ static bool take_left(const memfs_oid *id, int64_t age_s, void *ctx)
     if (!oid_is_zero(id))
         o = letta_folder_check(x->config->folder, x->agent_id, &err) < 0
                 ? exchange_fail_remote(x, REMOTE_OTHER, err.msg)
-                : exchange_take_commit(x, id);
+                : take_commit(x, id, stage);
+    if (o == STEP_DONE)
+        return false;
     if (o != STEP_RACE || age_s < LEFT_WAIT_S)
         t->o = o;
     return o == STEP_ON;
@@ -77,6 +95,7 @@ static outcome take_lefts(exchange *x)
 {
     taking t = { x, STEP_ON };
 
+    x->n_lefts_held = 0;
     letta_folder_each_left(x->config->folder, x->agent_id, take_left, &t);
     return t.o;
 }

@@ -103,6 +103,8 @@ typedef struct exchange {
     memfs_oid meta_there; /* zero: there is none */
     void *meta;          /* meta.c's own, until mirror_meta_dispose */
     unsigned n_unreadable; /* folder.c's own */
+    const char *left;      /* the folder of what is taken in, where no ref names it; NULL */
+    unsigned n_lefts_held; /* refused in this look: the note stays */
     /* how it ended */
     remote_answer answer;  /* of the remote; REMOTE_UNASKED: it was not asked */
     int64_t retry_after_s; /* its word */

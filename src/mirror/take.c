@@ -57,6 +57,26 @@ static void note_intake(exchange *x, const memfs_oid *theirs, const intake_resul
                     in->merge.notes[0].path);
 }
 
+static void clear_refused(exchange *x)
+{
+    if (x->n_lefts_held == 0)
+        exchange_clear_note(&x->record, MIRROR_NOTE_REFUSED);
+}
+
+/* Not what the remote has, which may be well. */
+static outcome refuse_left(exchange *x, const memfs_oid *theirs, const char *why)
+{
+    char hex[MEMFS_OID_HEX + 1];
+
+    oid_hex(theirs, hex);
+    x->n_lefts_held++;
+    record_note(&x->record, MIRROR_NOTE_REFUSED,
+                "commit %.10s, written while main was replaced, is not taken in; remove '%.220s' "
+                "to give it up: %s",
+                hex, x->left, why);
+    return exchange_hold(x, MEMFS_EDENIED);
+}
+
 static outcome fail_intake(exchange *x, memfs_code rc, const memfs_oid *theirs,
                            const memfs_error *err)
 {
@@ -64,6 +84,8 @@ static outcome fail_intake(exchange *x, memfs_code rc, const memfs_oid *theirs,
 
     if (rc != MEMFS_EDENIED && rc != MEMFS_ELIMIT)
         return exchange_fail_here(x, err);
+    if (x->left != NULL)
+        return refuse_left(x, theirs, err->msg);
     oid_hex(theirs, hex);
     exchange_see(x, theirs);
     record_note(&x->record, MIRROR_NOTE_REFUSED, "commit %.10s of the remote is not taken in: %s",
@@ -89,7 +111,7 @@ static outcome take_fetched(exchange *x, fetched *f, const memfs_oid *theirs)
         return fail_intake(x, rc, theirs, &err);
     x->was_moved = x->was_moved || in.moved;
     note_intake(x, theirs, &in);
-    exchange_clear_note(&x->record, MIRROR_NOTE_REFUSED);
+    clear_refused(x);
     rc = exchange_find_main(x, &err);
     if (rc == MEMFS_OK && x->config->folder == NULL)
         mirror_meta_taken(x, f);
@@ -129,6 +151,8 @@ static outcome refuse_object(exchange *x, const char *ref, const memfs_oid *thei
 {
     char hex[MEMFS_OID_HEX + 1];
 
+    if (x->left != NULL)
+        return refuse_left(x, theirs, "it is no commit");
     oid_hex(theirs, hex);
     if (strcmp(ref, STORE_MAIN) == 0)
         exchange_see(x, theirs);
@@ -231,8 +255,9 @@ static outcome fetch_and_take(exchange *x, const char *ref, const memfs_oid *ann
     memfs_oid theirs;
     outcome o;
 
-    if (x->record.note == MIRROR_NOTE_REFUSED && x->keep == INTAKE_MERGE &&
-        (x->wants & WANT_NOW) == 0 && oid_equal(announced, &x->record.remote_tip))
+    if (x->record.note == MIRROR_NOTE_REFUSED && x->left == NULL && x->n_lefts_held == 0 &&
+        x->keep == INTAKE_MERGE && (x->wants & WANT_NOW) == 0 &&
+        oid_equal(announced, &x->record.remote_tip))
         return exchange_hold(x, MEMFS_EDENIED);
     o = fetch(x, ref, announced, &f, &theirs);
     if (o == STEP_DONE)
@@ -292,7 +317,7 @@ static void see_nothing(exchange *x)
     static const memfs_oid none;
 
     exchange_see(x, &none);
-    exchange_clear_note(&x->record, MIRROR_NOTE_REFUSED);
+    clear_refused(x);
     x->record.meta_tip = none;
 }
 
@@ -356,7 +381,7 @@ static void see_contained(exchange *x, const memfs_oid *theirs)
         repo_open(home_store(mirror_home(x->m)), agent_repo(x->agent), &r, &ignored) == MEMFS_OK)
         judge_change(x, r, theirs);
     exchange_see(x, theirs);
-    exchange_clear_note(&x->record, MIRROR_NOTE_REFUSED);
+    clear_refused(x);
     exchange_clear_note(&x->record, MIRROR_NOTE_DIVERGED);
 }
 

@@ -455,9 +455,8 @@ memfs_code server_start(const server_options *options, server **ret, memfs_error
         gateway_stop(s->app.gateway);
         if (s->http != NULL)
             http_stop(s->http, 0, NULL);
-        service_stop(s->app.service);
-        stop_mirror(s, 0);
-        server_free(s);
+        if (service_stop(s->app.service) && stop_mirror(s, 0))
+            server_free(s); /* else a thread at a volume that hangs has all of this still */
         return rc;
     }
     *ret = s;

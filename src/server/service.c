@@ -28,6 +28,7 @@ struct service {
     home *home;
     mirror *mirror;
     bool is_quiet;
+    bool has_hung;                      /* a thread of it goes on; of whoever stops it */
     pthread_mutex_t mutex;              /* guards what follows; a leaf */
     char told[MAX_TOLD][HTTP_PEER_LEN]; /* who said what it may not */
     size_t n_told;
@@ -89,10 +90,13 @@ bool service_stop(service *s)
 
     if (s == NULL)
         return true;
+    if (s->has_hung)
+        return false;
     has_ended = sweep_stop(s->sweep);
     has_ended = eye_close(s->eye) && has_ended;
     s->sweep = NULL;
     s->eye = NULL;
+    s->has_hung = !has_ended;
     return has_ended;
 }
 
@@ -304,6 +308,10 @@ memfs_code service_look(app *self, memfs_str agent_id, memfs_error *err)
     snprintf(l.agent_id, sizeof(l.agent_id), "%.*s", (int)agent_id.len, agent_id.ptr);
     if (!look(self->service, &l))
         return fail_hangs(err);
+    if (l.code == MEMFS_EUNAVAIL) { /* that says nothing of what is there */
+        *err = l.error;
+        return l.code;
+    }
     if (!is_news(self, &l) || bring_in_step(self, agent_id, LOOK_MS, err) == MEMFS_OK)
         return MEMFS_OK;
     return memfs_fail(err, MEMFS_EUNAVAIL,

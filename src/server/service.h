@@ -42,7 +42,10 @@ MEMFS_CHECK memfs_code service_open(const service_options *o, const char *home, 
                                     memfs_error *err);
 /* Tells the mirror what the server writes from now on. */
 MEMFS_CHECK memfs_code service_start(service *s, home *h, mirror *m, memfs_error *err);
-/* False: the volume hangs; then nothing of it is closed.  NULL is fine, here and below. */
+/*
+ * False, and so ever after: the volume hangs, and a thread goes on with it, the home and the mirror;
+ * none of these is closed then.  NULL is fine, here and below.
+ */
 bool service_stop(service *s);
 void service_close(service *s);
 letta_folder *service_folder(service *s);
@@ -63,11 +66,13 @@ MEMFS_CHECK memfs_code service_look(app *self, memfs_str agent_id, memfs_error *
  * is_here: there is a memory of it.  False: the answer is given.
  */
 bool service_admits(app *self, http_request *rq, memfs_str agent_id, bool is_here);
-/* Around a push: what is published between these the server re-reads by itself. */
+/* Around a push: what is published between these the server reads by itself, most likely. */
 /* false: it did not come through the server, and nothing more is said. */
 bool service_push_begin(app *self, const http_request *rq, memfs_str agent_id);
 void service_push_end(app *self, memfs_str agent_id);
-/* after each: it was given the report, or it was not and is made to re-read.  Without the request.
+/*
+ * after each: it was given the report, and is made to re-read some seconds later; or it was not, and
+ * is at once.  Without the request.
  */
 void service_push_told(app *self, memfs_str agent_id, bool is_told);
 /* Main is in the folder when this returns OK; else why it will be there later. */

@@ -46,7 +46,7 @@ from lib.lettafolder import LettaFolder, Vanished
 from lib.patience import wait
 from lib.server import ORG, is_ancestor
 from lib.service import (MAIN, checkout, client, in_folder, letta, letta_row, one, root,  # noqa: F401
-                         save, served)
+                         save, served, settle)
 from lib.trace import Trace
 
 
@@ -561,7 +561,7 @@ def test_the_mirrors_commands_know_the_folder(one, root):
 
 def test_a_change_behind_the_servers_back_makes_it_re_read(one, root, letta, git, folder):
     s, a, c = one
-    assert letta.of(a) == []                                    # its own pushes need no other read
+    settle(s, letta)
     direct = git.clone(s.git_url(a), folder / "direct")
     tip = save(direct, {"system/human.md": "Likes coffee.\n"})
     path, body, headers = wait(lambda: letta.of(a), "the post")[0]
@@ -569,13 +569,30 @@ def test_a_change_behind_the_servers_back_makes_it_re_read(one, root, letta, git
     assert headers["Content-Type"] == "application/x-git-receive-pack-request"
     assert root.tip(a) == tip                                   # and it was published first
     wait(lambda: os.listdir(s.home + "/letta") == [], "the mark is gone")
-    c.run("pull", "-q", "origin", "main")
+
+
+def test_L3_a_relayed_push_is_posted_too_as_nobody_tells_whether_the_server_reads(one, root, letta, folder):
+    """Its report is in our pipe, and the server, or its client, may be gone before it is relayed."""
+    s, a, c = one
+    settle(s, letta)
     save(c, {"c.md": "c\n"})
-    assert len(letta.of(a)) == 1
+    wait(lambda: letta.of(a), "the post")
+    settle(s, letta)
+    letta.status = 503                                          # it is being restarted
+    tip = save(c, {"d.md": "d\n"})
+    wait(lambda: letta.of(a), "a first post")
+    s.kill()
+    assert os.listdir(s.home + "/letta") == [a]
+    letta.status, letta.posted[:] = 200, []
+    s.start()
+    wait(lambda: letta.of(a), "the post that was owed")
+    wait(lambda: os.listdir(s.home + "/letta") == [], "the mark is gone")
+    assert root.tip(a) == s.tip(a) == tip
 
 
 def test_L3_a_server_that_is_away_is_told_later_even_after_a_kill(one, root, letta, git, folder):
     s, a, _ = one
+    settle(s, letta)
     letta.status = 503
     direct = git.clone(s.git_url(a), folder / "direct")
     save(direct, {"n.md": "1\n"})
@@ -618,6 +635,7 @@ def test_L3_an_agent_that_the_server_cannot_read_keeps_no_other_waiting(served, 
 
 def test_L6_a_mark_that_cannot_be_removed_is_one_post_and_no_storm(one, root, letta, git, folder):
     s, a, _ = one
+    settle(s, letta)
     direct = git.clone(s.git_url(a), folder / "direct")
     with Trace(s.pid, folder / "trace", "-e", "trace=unlink,unlinkat", "-P", f"{s.home}/letta/{a}",
                "-e", "inject=unlink,unlinkat:error=EIO") as trace:
@@ -888,6 +906,20 @@ def test_F16_a_folder_that_was_there_is_remembered_over_a_restart_without_it(ser
     os.rename(root.root + ".away", root.root)
     s.cli("mirror", "retry", "--agent", a, "--remote", "letta")
     assert other.tip(a) == tip == s.tip(a)
+
+
+def test_F16_what_a_volume_that_is_away_may_have_is_not_told_as_an_empty_memory(served, root, client, agent,
+                                                                               folder):
+    s, a = served(), agent()
+    os.rename(root.root, root.root + ".away")
+    elsewhere = LettaFolder(root.root + ".away")
+    elsewhere.create(a, {"system/human.md": "Likes tea.\n"})    # which memfs has not seen
+    head = {"X-Organization-Id": ORG}
+    told = s.get(f"/git/{a}/state.git/info/refs?service=git-upload-pack", head)
+    assert told.status == 503 and b"volume mounted" in told.body
+    os.rename(root.root + ".away", root.root)
+    c = checkout(client, s, a, folder / "c")
+    assert open(c.path + "/system/human.md", encoding="utf-8").read() == "Likes tea.\n"
 
 
 def test_L3_pushes_go_on_without_the_folder(one, root):

@@ -4,6 +4,7 @@ The server truncates and writes `main` with no lock, so its write may land in th
 just replacing.  strace holds memfs there; `held` is the file as the server has opened it.
 """
 import os
+import shutil
 import signal
 import subprocess
 
@@ -13,7 +14,7 @@ from lib.gitcli import GIT
 from lib.patience import wait
 from lib.server import is_ancestor
 from lib.service import (MAIN, checkout, client, in_folder, letta, letta_row, one, root,  # noqa: F401
-                         save, served)
+                         save, served, settle)
 from lib.trace import Trace
 
 NO_EXCHANGE = "inject=renameat2:error=EINVAL"       # as on NFS
@@ -136,10 +137,37 @@ def test_D1_a_kill_right_after_the_swap_loses_no_write(one, root, folder, inject
     wait_joined(s, root, a, ours, theirs)           # nobody asks for it, nobody pushes
 
 
+def test_L3_a_write_that_is_refused_stays_and_keeps_main_from_nothing(one, root, folder):
+    """It was met when main was replaced, and its link is attack enough not to be taken in."""
+    s, a, c = one
+    copy = root.copy_out(a)
+    before = root.snapshot(copy)
+    root.git(copy, "reset", "-q", "--hard")
+    os.symlink("/etc/passwd", copy + "/system/evil.md")
+    root.git(copy, "add", "-A")
+    theirs = root.edit(copy, {"x.md": "x\n"}, "evil")
+    root.write_back(a, [(path, data) for path, data in root.changed(copy, before) if path != MAIN])
+    stage = os.path.join(os.path.dirname(root.repository(a)), ".memfs-0123456789ab")
+    os.mkdir(stage)
+    with open(stage + "/main", "w", encoding="ascii") as f:
+        f.write(theirs + "\n")
+    written = root.commit(a, {"system/human.md": "Likes coffee.\n"})
+    wait(lambda: s.tip(a) == written, "main is taken in all the same")
+    row = letta_row(s, a)
+    assert row["note"] == "refused" and stage in row["note_text"] and theirs[:10] in row["note_text"]
+    c.run("pull", "-q", "origin", "main")
+    tip = save(c, {"b.md": "b\n"})
+    assert root.tip(a) == tip and stages(root, a) == [".memfs-0123456789ab"]
+    assert stage in letta_row(s, a)["note_text"]
+    shutil.rmtree(stage)
+    s.cli("mirror", "retry", "--agent", a, "--remote", "letta")
+    assert letta_row(s, a)["note"] is None and root.tip(a) == s.tip(a) == tip
+
+
 def test_L3_a_kill_before_the_report_of_a_relayed_push_makes_the_server_re_read(one, root, letta, folder):
     """It would have read by itself once it had relayed the report, which nobody gets now."""
     s, a, c = one
-    wait(lambda: os.listdir(s.home + "/letta") == [], "no report is on its way")
+    settle(s, letta)
     at = Replacing(s, root, a, folder)
     ours, push = push_beside(c, "b.md", "b\n")
     at.wait()
@@ -155,7 +183,7 @@ def test_L3_a_kill_before_the_report_of_a_relayed_push_makes_the_server_re_read(
 
 def test_L6_a_volume_that_takes_no_writes_costs_the_server_no_reads(one, root, letta, git, folder):
     s, a, _ = one
-    wait(lambda: os.listdir(s.home + "/letta") == [], "no report is on its way")
+    settle(s, letta)
     direct = git.clone(s.git_url(a), folder / "direct")
     n = s.log().count("event=mirror_failed")
     with Trace(s.pid, folder / "trace", "-e", "trace=renameat", "-P",

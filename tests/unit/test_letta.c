@@ -12,8 +12,10 @@
 #include "memory/ids.h"
 
 #include <fcntl.h>
+#include <linux/capability.h>
 #include <stdatomic.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <time.h>
 
 #define ADA "agent-11111111-1111-4111-8111-111111111111"
@@ -53,8 +55,8 @@ static void end(folders *k)
 static memfs_code publish(folders *k, const memfs_oid *expected, const memfs_oid *tip)
 {
     bool is_moved;
-    memfs_code rc = letta_folder_publish(k->folder, k->f->s, AGENT, ADA, expected, tip, &is_moved,
-                                         &k->f->err);
+    memfs_code rc =
+        letta_folder_publish(k->folder, k->f->s, AGENT, ADA, expected, tip, &is_moved, &k->f->err);
 
     assert_int_equal(is_moved, rc == MEMFS_OK);
     return rc;
@@ -77,8 +79,7 @@ static void test_made_where_the_server_said_and_moved_from_there(void **state)
     memfs_oid tip;
 
     begin(&k, *state);
-    assert_code(k.f, MEMFS_ENOTFOUND,
-                letta_folder_tip(k.folder, ADA, &place, &tip, &k.f->err));
+    assert_code(k.f, MEMFS_ENOTFOUND, letta_folder_tip(k.folder, ADA, &place, &tip, &k.f->err));
     assert_int_equal(place, LETTA_UNKNOWN);
     assert_true(letta_folder_told(k.folder, MEMFS_STR(ADA), MEMFS_STR(ORG)));
     assert_ok(k.f, publish(&k, &NONE, &k.first));
@@ -91,8 +92,13 @@ static void test_made_where_the_server_said_and_moved_from_there(void **state)
 
 static void test_T01_what_is_no_organization_names_no_folder(void **state)
 {
-    static const char *const bad[] = { "", "org-1", "../x", ORG "/..", "agent-11111111-1111-4111-8111-"
-                                       "111111111111", "ORG-22222222-2222-4222-8222-222222222222" };
+    static const char *const bad[] = { "",
+                                       "org-1",
+                                       "../x",
+                                       ORG "/..",
+                                       "agent-11111111-1111-4111-8111-"
+                                       "111111111111",
+                                       "ORG-22222222-2222-4222-8222-222222222222" };
     folders k;
 
     begin(&k, *state);
@@ -153,16 +159,68 @@ static void test_F16_what_is_gone_is_not_made_up(void **state)
     end(&k);
 }
 
+/* root's rights to read all, too, of this thread: what cannot be read then is mode 0. */
+static void set_reads_all(bool reads_all)
+{
+    const uint32_t bits = 1u << CAP_DAC_OVERRIDE | 1u << CAP_DAC_READ_SEARCH;
+    struct __user_cap_header_struct head = { _LINUX_CAPABILITY_VERSION_3, 0 };
+    struct __user_cap_data_struct caps[2];
+
+    assert_int_equal(syscall(SYS_capget, &head, caps), 0);
+    caps[0].effective =
+        reads_all ? caps[0].effective | (caps[0].permitted & bits) : caps[0].effective & ~bits;
+    assert_int_equal(syscall(SYS_capset, &head, caps), 0);
+}
+
+static memfs_code tip_unread(folders *k, const char *path)
+{
+    letta_place place;
+    memfs_code rc;
+    memfs_oid tip;
+
+    assert_int_equal(chmod(path, 0), 0);
+    set_reads_all(false);
+    rc = letta_folder_tip(k->folder, ADA, &place, &tip, &k->f->err);
+    set_reads_all(true);
+    assert_int_equal(chmod(path, 0700), 0);
+    return rc;
+}
+
+static void test_F16_what_cannot_be_looked_at_is_not_taken_for_nothing(void **state)
+{
+    _cleanup_(mem_freep) char *orgs = NULL, *agent = NULL;
+    folders k;
+
+    begin(&k, *state);
+    letta_folder_told(k.folder, MEMFS_STR(ADA), MEMFS_STR(ORG));
+    assert_ok(k.f, publish(&k, &NONE, &k.first));
+    orgs = mem_printf("%s/repository", k.root);
+    agent = mem_printf("%s/" ORG "/" ADA, orgs);
+    assert_code(k.f, MEMFS_EUNAVAIL, tip_unread(&k, orgs));
+    assert_code(k.f, MEMFS_ECORRUPT, tip_unread(&k, agent));
+    assert_main(&k, &k.first);
+    letta_folder_free(k.folder); /* a new one was told nothing */
+    k.folder = letta_folder_new(k.root);
+    assert_int_equal(chmod(orgs, 0), 0);
+    set_reads_all(false);
+    assert_code(k.f, MEMFS_EUNAVAIL,
+                letta_folder_admits(k.folder, MEMFS_STR(ADA), MEMFS_STR(ORG), true, &k.f->err));
+    set_reads_all(true);
+    assert_int_equal(chmod(orgs, 0700), 0);
+    end(&k);
+}
+
 typedef struct lefts {
     memfs_oid seen[4];
     size_t n;
     bool is_taken;
 } lefts;
 
-static bool on_left(const memfs_oid *id, int64_t age_s, void *ctx)
+static bool on_left(const memfs_oid *id, int64_t age_s, const char *stage, void *ctx)
 {
     lefts *l = ctx;
 
+    assert_true(fs_exists(stage));
     assert_true(age_s < WAIT_MS / 1000);
     if (l->n < ARRAY_LEN(l->seen))
         l->seen[l->n++] = *id;
@@ -209,6 +267,31 @@ static void test_H2_what_a_kill_left_stays_until_it_is_taken(void **state)
     assert_true(fs_exists(stage)); /* as a publish may be at it */
     letta_folder_each_left(k.folder, ADA, on_left, &l);
     assert_false(fs_exists(stage));
+    end(&k);
+}
+
+/* An error of the volume's is no proof that nothing was written: it may name a commit. */
+static void test_H2_what_was_left_and_cannot_be_read_is_not_removed(void **state)
+{
+    _cleanup_(mem_freep) char *stage = NULL, *path = NULL;
+    lefts l = { .is_taken = true };
+    folders k;
+
+    begin(&k, *state);
+    letta_folder_told(k.folder, MEMFS_STR(ADA), MEMFS_STR(ORG));
+    assert_ok(k.f, publish(&k, &NONE, &k.first));
+    stage = mem_printf("%s/repository/" ORG "/" ADA "/.memfs-0123456789ab", k.root);
+    path = mem_printf("%s/main", stage);
+    leave(&k, stage, "main", "x\n");
+    assert_int_equal(chmod(path, 0), 0);
+    set_reads_all(false);
+    letta_folder_each_left(k.folder, ADA, on_left, &l);
+    set_reads_all(true);
+    assert_int_equal(l.n, 1);
+    assert_true(fs_exists(path));
+    assert_int_equal(chmod(path, 0600), 0);
+    letta_folder_each_left(k.folder, ADA, on_left, &l);
+    assert_false(fs_exists(stage)); /* it was read now, and is nothing */
     end(&k);
 }
 
@@ -279,8 +362,10 @@ static void test_S3_an_address_holds_no_password_and_is_one(void **state)
 {
     static const char *const good[] = { "http://letta:8283", "https://letta.example.com/",
                                         "http://[::1]:8283" };
-    static const char *const bad[] = { "letta:8283", "http://u:p@letta", "http://", "ftp://letta",
-                                       "http://letta?x", "http://a b", "" };
+    static const char *const bad[] = {
+        "letta:8283",     "http://u:p@letta", "http://", "ftp://letta",
+        "http://letta?x", "http://a b",       ""
+    };
     memfs_error err;
 
     (void)state;
@@ -327,12 +412,25 @@ static void test_L3_marks_stay_until_they_are_posted(void **state)
     reread_stays(NULL, ADA);
 }
 
-/* What the server re-reads by itself is written down, too, until it has what it waits for (D1). */
-static void test_L3_marks_of_a_relayed_push_go_when_its_report_is_told(void **state)
+static void on_event(const char *event, const char *agent_id, const char *text, void *ctx)
+{
+    atomic_uint *n_away = ctx;
+
+    (void)text;
+    assert_string_equal(agent_id, ADA);
+    assert_string_equal(event, "letta_server_away");
+    atomic_fetch_add(n_away, 1);
+}
+
+/* A report that was handed over says nothing of whether the server reads after it (D1). */
+static void test_L3_marks_of_a_relayed_push_stay_until_they_are_posted(void **state)
 {
     fixture *f = *state;
     _cleanup_(mem_freep) char *mark = mem_printf("%s/letta/" ADA, f->home);
-    const reread_options o = { .home = f->home, .url = "http://127.0.0.1:9" };
+    atomic_uint n_away = 0;
+    const reread_options o = {
+        .home = f->home, .url = "http://127.0.0.1:9", .event = on_event, .event_ctx = &n_away
+    };
     reread *r = NULL;
 
     assert_ok(f, reread_start(&o, &r, &f->err));
@@ -342,8 +440,22 @@ static void test_L3_marks_of_a_relayed_push_go_when_its_report_is_told(void **st
     reread_relay_end(r, MEMFS_STR(ADA));
     assert_true(fs_exists(mark));
     reread_relay_told(r, MEMFS_STR(ADA), true);
-    wait_gone(mark);
+    wait_for(&n_away, 1); /* it was tried */
+    reread_stop(r);
+    assert_true(fs_exists(mark));
+    assert_ok(f, fs_remove_tree(mark, &f->err));
 
+    assert_ok(f, reread_start(&o, &r, &f->err));
+    reread_relay_begin(r, MEMFS_STR(ADA)); /* refused: nothing moves, and nothing is owed */
+    reread_mark(r, ADA);
+    reread_stays(r, ADA);
+    reread_relay_end(r, MEMFS_STR(ADA));
+    reread_relay_told(r, MEMFS_STR(ADA), true);
+    wait_gone(mark);
+    reread_stop(r);
+    assert_int_equal(atomic_load(&n_away), 1);
+
+    assert_ok(f, reread_start(&o, &r, &f->err));
     reread_relay_begin(r, MEMFS_STR(ADA));
     reread_mark(r, ADA);
     reread_due(r, ADA);
@@ -376,12 +488,14 @@ int main(void)
         TEST(test_H2_what_the_server_wrote_since_the_look_is_not_written_over),
         TEST(test_H2_a_repository_that_the_server_makes_first_stays),
         TEST(test_F16_what_is_gone_is_not_made_up),
+        TEST(test_F16_what_cannot_be_looked_at_is_not_taken_for_nothing),
         TEST(test_H2_what_a_kill_left_stays_until_it_is_taken),
+        TEST(test_H2_what_was_left_and_cannot_be_read_is_not_removed),
         TEST(test_T01_a_link_beside_the_repository_is_nothing_left),
         TEST(test_the_sweep_tells_of_what_is_new_and_what_changed),
         TEST(test_S3_an_address_holds_no_password_and_is_one),
         TEST(test_L3_marks_stay_until_they_are_posted),
-        TEST(test_L3_marks_of_a_relayed_push_go_when_its_report_is_told),
+        TEST(test_L3_marks_of_a_relayed_push_stay_until_they_are_posted),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

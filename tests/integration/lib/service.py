@@ -4,6 +4,7 @@ A test file takes them with `from lib.service import *`; what the fixtures need 
 """
 import http.server
 import json
+import os
 import subprocess
 import threading
 
@@ -11,6 +12,7 @@ import pytest
 
 from .gitcli import GIT, Git
 from .lettafolder import LettaFolder
+from .patience import wait
 from .server import CANARY, ORG
 
 ORG_HEADER = f"http.extraHeader=X-Organization-Id: {ORG}"
@@ -89,6 +91,12 @@ def save(c, files, message="a change"):
     c.run("commit", "-q", "-m", message)
     c.run("push", "-q", "origin", "HEAD:main")
     return c.text("rev-parse", "HEAD")
+
+
+def settle(s, letta):
+    """Whatever the server is to be made to re-read was posted; what is posted from now on is new."""
+    wait(lambda: os.listdir(s.home + "/letta") == [], "no post is owed")
+    del letta.posted[:]
 
 
 def in_folder(root, agent, *args):
