@@ -145,7 +145,7 @@ def test_a_commit_just_as_a_sync_ends_is_not_left_to_the_poll(memfs_bin, folder,
     id, home = agent(), make_home(memfs_bin, folder, remote, poll="3600")
     home.run("init", "--agent", id)
     with Watch(home) as w:
-        wait(lambda: is_synced(home, remote, id))
+        wait(lambda: is_synced(home, remote, id), lambda: f"the first sync: {w.said}")
         for i in range(20):
             head = commit(home, id, text=f"round {i}\n")
             wait(lambda: remote_tip(remote, state_git(remote, id)) == head, f"round {i}")
