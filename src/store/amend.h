@@ -16,11 +16,18 @@ typedef struct amend_file {
     memfs_str content;
 } amend_file;
 
+/* The file of a commit at a path.  ENOTFOUND: there is nothing, or a folder. */
+MEMFS_CHECK memfs_code amend_find(repo *r, const memfs_oid *commit, memfs_str path, memfs_oid *ret,
+                                  memfs_error *err);
 /* Each path of a commit that is no folder. */
 MEMFS_CHECK memfs_code amend_paths(repo *r, const memfs_oid *commit,
                                    void (*fn)(const char *path, void *ctx), void *ctx,
                                    memfs_error *err);
-/* *ret is the parent where nothing changes.  Costs the reading of all of its trees. */
+/*
+ * *ret is the parent where nothing changes.  EINVALID: a path is a folder's, or lies below a
+ * file's, that does not go with this commit.  Reads and writes the folders along the changed paths,
+ * and no others.
+ */
 MEMFS_CHECK memfs_code amend_commit(repo *r, const memfs_oid *parent, const amend_file *files,
                                     size_t n, const store_identity *who, memfs_str message,
                                     memfs_oid *ret, memfs_error *err);

@@ -267,7 +267,7 @@ static store *store_new(const char *home)
     s->tmp = mem_printf("%s/tmp", home);
     s->empty = mem_printf("%s/empty", s->tmp);
     s->ready = mem_printf("%s/ready", s->tmp);
-    s->genesis = mem_printf("%s/genesis.git", s->tmp);
+    s->genesis = mem_printf("%s/" STORE_GENESIS_REPO, s->home);
     s->readers = readers_new();
     pthread_mutex_init(&s->mutex, NULL);
     return s;

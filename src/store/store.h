@@ -37,6 +37,8 @@ void store_close(store *s);
 char *store_path(const store *s, const char *name);
 /* A bare repository with nothing but the genesis, for first clones of new agents. */
 const char *store_genesis_path(const store *s);
+/* The same by name, for repo_open. */
+#define STORE_GENESIS_REPO "tmp/genesis.git"
 
 /* Creates the repository with the genesis on main: staged in tmp/, synced, renamed.  EEXISTS. */
 MEMFS_CHECK memfs_code store_create(store *s, const char *name, memfs_error *err);
