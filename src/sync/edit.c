@@ -88,7 +88,14 @@ static memfs_code check_path(memfs_str path, memfs_error *err)
 static memfs_code check_names(const edit *e, memfs_str path, memfs_error *err)
 {
     policy strict = e->h->options.policy;
+    memfs_str rest = path, name;
+    bool is_last;
 
+    do {
+        is_last = !str_split(rest, '/', &name, &rest);
+        if (policy_is_git_file(is_last ? rest : name))
+            return policy_refuse(err, MEMFS_STR(""), path, "git itself reads it; push it with git");
+    } while (!is_last);
     strict.lenient = false;
     return path_names(&strict, path, err);
 }

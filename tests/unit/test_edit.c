@@ -203,6 +203,9 @@ static void test_D3_a_refusal_has_changed_nothing(void **state)
     asked absolute = { .puts = { { "/etc/passwd", "x" } } };
     asked empty_name = { .puts = { { "a//b.md", "x" } } };
     asked nothing = { .removes = { "" } };
+    asked modules = { .puts = {
+                          { ".gitmodules", "[submodule \"x\"]\n\tpath = -x\n\turl = -u\n" } } };
+    asked attributes = { .puts = { { "a/.GitAttributes", "* text\n" } } };
     fixture *f = *state;
 
     begin_memory(f);
@@ -210,6 +213,8 @@ static void test_D3_a_refusal_has_changed_nothing(void **state)
     assert_int_equal(by_plan.n_asked, 1);
     assert_refused(f, MEMFS_EDENIED, &dots, PUSH_READ_ONLY_MAY);
     assert_refused(f, MEMFS_EDENIED, &git_folder, PUSH_READ_ONLY_MAY);
+    assert_refused(f, MEMFS_EDENIED, &modules, PUSH_READ_ONLY_MAY);
+    assert_refused(f, MEMFS_EDENIED, &attributes, PUSH_READ_ONLY_MAY);
     assert_refused(f, MEMFS_EDENIED, &twin, PUSH_READ_ONLY_MAY);
     assert_refused(f, MEMFS_EINVALID, &absolute, PUSH_READ_ONLY_MAY);
     assert_refused(f, MEMFS_EINVALID, &empty_name, PUSH_READ_ONLY_MAY);
