@@ -32,7 +32,7 @@ static memfs_code add_term(find_query *q, size_t *n_bytes, memfs_str text, bool 
     t->first = q->n_words;
     while (words_next(&r, &w)) {
         if (q->n_words == FIND_MAX_WORDS)
-            return memfs_fail(err, MEMFS_ELIMIT, "a search has at most %d words: leave some out",
+            return memfs_fail(err, MEMFS_EINVALID, "a search has at most %d words: leave some out",
                               FIND_MAX_WORDS);
         memcpy(q->bytes + *n_bytes, w.folded.ptr, w.folded.len);
         q->words[q->n_words++] = str_make(q->bytes + *n_bytes, w.folded.len);

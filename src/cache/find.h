@@ -39,7 +39,7 @@ typedef struct find_query {
     char bytes[FIND_MAX_WORDS * WORD_MAX_BYTES];
 } find_query;
 
-/* EINVALID: there is no word in it.  ELIMIT: more than FIND_MAX_WORDS. */
+/* EINVALID: there is no word in it, or there are more than FIND_MAX_WORDS. */
 MEMFS_CHECK memfs_code find_parse(memfs_str text, find_query *ret, memfs_error *err);
 /* May that word (of q->words) stand for longer ones? */
 bool find_word_is_prefix(const find_query *q, size_t word);
