@@ -133,6 +133,15 @@ const char *const PG_MIGRATIONS[] = {
     "  ADD COLUMN char_limit int8 NOT NULL DEFAULT 0,"
     "  ADD COLUMN hidden bool NOT NULL DEFAULT false;",
 
+    "CREATE TABLE docs("
+    "  kind text COLLATE \"C\" NOT NULL,"
+    "  id text COLLATE \"C\" NOT NULL,"
+    "  body bytea NOT NULL,"
+    "  PRIMARY KEY(kind, id));"
+    "CREATE TABLE doc_marks("
+    "  kind text COLLATE \"C\" PRIMARY KEY,"
+    "  n int8 NOT NULL);",
+
     /* search: what a row's index has; `past` is the commit that `versions` go up to */
     "ALTER TABLE blocks ADD COLUMN words tsvector NOT NULL DEFAULT '';"
     "CREATE INDEX blocks_by_words ON blocks USING gin(words);"
