@@ -80,6 +80,9 @@ void agent_secrets(http_request *rq, void *app);
 void agent_repositories(http_request *rq, void *app);
 void sync_from_git(http_request *rq, void *app);
 
+/* search.c */
+void search_get(http_request *rq, void *app);
+
 /* health.c */
 void health_get(http_request *rq, void *app);
 void healthz_get(http_request *rq, void *app);
