@@ -24,7 +24,7 @@
 #include "server/body.h"
 #include "server/reply.h"
 #include "store/compare.h"
-#include "sync/past.h"
+#include "sync/timeline.h"
 
 #include <stdio.h>
 
@@ -78,24 +78,24 @@ static bool which_good(http_request *rq, which *w)
 /* ---- the memory ---- */
 
 /* False when 404 or 503 was sent. */
-static bool open_past(http_request *rq, app *self, memfs_str agent_id, past **ret)
+static bool open_timeline(http_request *rq, app *self, memfs_str agent_id, timeline **ret)
 {
     memfs_error err = MEMFS_ERROR_INIT;
 
     if (!reply_agent(rq, self, agent_id))
         return false;
-    if (past_open(self->home, agent_id, ret, &err) == MEMFS_OK)
+    if (timeline_open(self->home, agent_id, ret, &err) == MEMFS_OK)
         return true;
     reply_agent_failed(rq, agent_id, &err);
     return false;
 }
 
 /* False when 404 or 400 was sent; text "": *ret stays as it is. */
-static bool find_commit(http_request *rq, past *p, memfs_str text, memfs_oid *ret)
+static bool find_commit(http_request *rq, timeline *p, memfs_str text, memfs_oid *ret)
 {
     memfs_error err = MEMFS_ERROR_INIT;
 
-    if (text.len == 0 || past_commit(p, text, ret, &err) == MEMFS_OK)
+    if (text.len == 0 || timeline_commit(p, text, ret, &err) == MEMFS_OK)
         return true;
     http_send_error(rq, &err);
     return false;
@@ -208,21 +208,21 @@ static memfs_code write_commit(const versions_commit *c, void *ctx, memfs_error 
     return buf_check(w->out, "the answer", err);
 }
 
-static commit_writer commit_writer_for(http_request *rq, past *p)
+static commit_writer commit_writer_for(http_request *rq, timeline *p)
 {
     return (commit_writer){ JSON_WRITER_INIT(http_out(rq)),
-                            past_repo(p),
+                            timeline_repo(p),
                             { .read_bytes = MAX_READ_BYTES } };
 }
 
 /* ---- GET memory/history ---- */
 
 /* The tag of what is a function of main alone: true when 304 was sent. */
-static bool is_known(http_request *rq, const past *p)
+static bool is_known(http_request *rq, const timeline *p)
 {
     char hex[MEMFS_OID_HEX + 1], tag[MEMFS_OID_HEX + 3];
 
-    oid_hex(past_main(p), hex);
+    oid_hex(timeline_main(p), hex);
     snprintf(tag, sizeof(tag), "\"%s\"", hex);
     return http_not_modified(rq, tag);
 }
@@ -235,7 +235,13 @@ static void end(http_request *rq, memfs_code rc, const memfs_error *err)
         reply_json(rq);
 }
 
-static void answer_history(http_request *rq, app *self, past *p, const versions_page *page)
+/* A whole id is looked for by the list itself, on its way there. */
+static bool find_before(http_request *rq, timeline *p, memfs_str text, memfs_oid *ret)
+{
+    return (text.len == MEMFS_OID_HEX && oid_parse(text, ret)) || find_commit(rq, p, text, ret);
+}
+
+static void answer_history(http_request *rq, app *self, timeline *p, const versions_page *page)
 {
     commit_writer cw = commit_writer_for(rq, p);
     memfs_error err = MEMFS_ERROR_INIT;
@@ -244,7 +250,7 @@ static void answer_history(http_request *rq, app *self, past *p, const versions_
     if (is_known(rq, p))
         return;
     jw_array(&cw.w);
-    rc = versions_list(past_repo(p), past_main(p), page, &home_settings(self->home)->policy,
+    rc = versions_list(timeline_repo(p), timeline_main(p), page, &home_settings(self->home)->policy,
                        write_commit, &cw, &err);
     jw_array_end(&cw.w);
     end(rq, rc, &err);
@@ -253,7 +259,7 @@ static void answer_history(http_request *rq, app *self, past *p, const versions_
 void memory_history(http_request *rq, void *ctx)
 {
     _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
-    _cleanup_(past_closep) past *memory = NULL;
+    _cleanup_(timeline_closep) timeline *memory = NULL;
     _cleanup_(which_dispose) which file = WHICH_INIT;
     memfs_str agent_id = reply_agent_id(rq, &p), before = MEMFS_STR("");
     int64_t limit = params_limit(&p, 50);
@@ -264,7 +270,7 @@ void memory_history(http_request *rq, void *ctx)
     which_read(&file, &p);
     (void)params_text(&p, "before", &before);
     if (!reply_params_good(rq, &p) || !which_good(rq, &file) ||
-        !open_past(rq, ctx, agent_id, &memory) || !find_commit(rq, memory, before, &start))
+        !open_timeline(rq, ctx, agent_id, &memory) || !find_before(rq, memory, before, &start))
         return;
     page.before = before.len > 0 ? &start : NULL;
     page.path = file.path;
@@ -314,16 +320,16 @@ static memfs_code write_file(const compare_file *f, void *ctx, memfs_error *err)
 }
 
 /* What `to` itself changed, where nothing else was named: its first parent; of a root, nothing. */
-static memfs_code first_parent(past *p, const memfs_oid *to, memfs_oid *ret, memfs_error *err)
+static memfs_code first_parent(timeline *p, const memfs_oid *to, memfs_oid *ret, memfs_error *err)
 {
     _cleanup_(commit_info_dispose) commit_info info = COMMIT_INFO_INIT;
-    memfs_code rc = repo_commit_info(past_repo(p), to, &info, err);
+    memfs_code rc = repo_commit_info(timeline_repo(p), to, &info, err);
 
     *ret = rc == MEMFS_OK && info.n_parents > 0 ? info.parents[0] : (memfs_oid){ { 0 } };
     return rc;
 }
 
-static void answer_diff(http_request *rq, app *self, past *p, const memfs_oid *from,
+static void answer_diff(http_request *rq, app *self, timeline *p, const memfs_oid *from,
                         const memfs_oid *to, memfs_str only, bool wants_patch)
 {
     diff_writer dw = { .w = JSON_WRITER_INIT(http_out(rq)) };
@@ -338,7 +344,7 @@ static void answer_diff(http_request *rq, app *self, past *p, const memfs_oid *f
     write_id(&dw.w, "to", to);
     jw_key(&dw.w, "files");
     jw_array(&dw.w);
-    rc = compare_commits(past_repo(p), oid_is_zero(from) ? NULL : from, to, only,
+    rc = compare_commits(timeline_repo(p), oid_is_zero(from) ? NULL : from, to, only,
                          &home_settings(self->home)->policy, &grant, write_file, &dw, &err);
     jw_array_end(&dw.w);
     jw_key_int(&dw.w, "additions", dw.n_added);
@@ -351,7 +357,7 @@ static void answer_diff(http_request *rq, app *self, past *p, const memfs_oid *f
 void memory_diff(http_request *rq, void *ctx)
 {
     _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
-    _cleanup_(past_closep) past *memory = NULL;
+    _cleanup_(timeline_closep) timeline *memory = NULL;
     _cleanup_(which_dispose) which file = WHICH_INIT;
     memfs_str agent_id = reply_agent_id(rq, &p), from_text = MEMFS_STR(""), to_text = from_text;
     bool wants_patch = params_bool(&p, "patch", true);
@@ -362,9 +368,9 @@ void memory_diff(http_request *rq, void *ctx)
     (void)params_text(&p, "from", &from_text);
     (void)params_text(&p, "to", &to_text);
     if (!reply_params_good(rq, &p) || !which_good(rq, &file) ||
-        !open_past(rq, ctx, agent_id, &memory))
+        !open_timeline(rq, ctx, agent_id, &memory))
         return;
-    to = *past_main(memory);
+    to = *timeline_main(memory);
     if (!find_commit(rq, memory, to_text, &to))
         return;
     if (from_text.len == 0 && first_parent(memory, &to, &from, &err) < 0)
@@ -378,7 +384,7 @@ void memory_diff(http_request *rq, void *ctx)
 void memory_at(http_request *rq, void *ctx)
 {
     _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
-    _cleanup_(past_closep) past *memory = NULL;
+    _cleanup_(timeline_closep) timeline *memory = NULL;
     memfs_str agent_id = reply_agent_id(rq, &p), label = MEMFS_STR("");
     json_writer w = JSON_WRITER_INIT(http_out(rq));
     memfs_error err = MEMFS_ERROR_INIT;
@@ -386,11 +392,11 @@ void memory_at(http_request *rq, void *ctx)
     memfs_code rc;
 
     (void)params_text(&p, "label", &label);
-    if (!reply_params_good(rq, &p) || !open_past(rq, ctx, agent_id, &memory) ||
+    if (!reply_params_good(rq, &p) || !open_timeline(rq, ctx, agent_id, &memory) ||
         !find_commit(rq, memory, http_param(rq, "commit"), &commit))
         return;
     jw_array(&w);
-    rc = past_blocks(memory, &commit, label, reply_write_block, &w, &err);
+    rc = timeline_blocks(memory, &commit, label, reply_write_block, &w, &err);
     jw_array_end(&w);
     end(rq, rc, &err);
 }
@@ -433,10 +439,10 @@ static void read_revert(body *b, reverting *r)
 /* The commit that main is at now, as it is in the history. */
 static void answer_reverted(http_request *rq, app *self, const reverting *r, const edit_result *e)
 {
-    _cleanup_(past_closep) past *p = NULL;
+    _cleanup_(timeline_closep) timeline *p = NULL;
     commit_writer cw;
     memfs_error err = MEMFS_ERROR_INIT;
-    memfs_code rc = past_open(self->home, r->agent_id, &p, &err);
+    memfs_code rc = timeline_open(self->home, r->agent_id, &p, &err);
 
     if (rc < 0) {
         reply_agent_failed(rq, r->agent_id, &err);
@@ -447,8 +453,8 @@ static void answer_reverted(http_request *rq, app *self, const reverting *r, con
     jw_key_bool(&cw.w, "changed", e->moved);
     write_id(&cw.w, "previous_sha", &e->before);
     jw_key(&cw.w, "commit");
-    rc = versions_one(past_repo(p), &e->tip, &home_settings(self->home)->policy, write_commit, &cw,
-                      &err);
+    rc = versions_one(timeline_repo(p), &e->tip, &home_settings(self->home)->policy, write_commit,
+                      &cw, &err);
     jw_object_end(&cw.w);
     end(rq, rc, &err);
 }
@@ -459,7 +465,7 @@ static void revert(http_request *rq, app *self, reverting *r)
     author_reason reason;
     const store_identity who = author_of(rq, &room);
     const edit_options o = { .who = &who, .read_only = author_read_only(rq), .why = "revert" };
-    past_revert what = { .commit = r->commit, .path = r->file.path, .expected = r->expected };
+    timeline_revert what = { .commit = r->commit, .path = r->file.path, .expected = r->expected };
     memfs_error err = MEMFS_ERROR_INIT;
     bool is_unclear = false;
     edit_result result;
@@ -469,7 +475,7 @@ static void revert(http_request *rq, app *self, reverting *r)
     author_reason_of(rq, &reason);
     what.what = r->what.ptr;
     what.reason = reason.text;
-    rc = past_bring_back(self->home, r->agent_id, &what, &o, &result, &is_unclear, &err);
+    rc = timeline_bring_back(self->home, r->agent_id, &what, &o, &result, &is_unclear, &err);
     if (is_unclear)
         http_stream_cut(rq); /* nobody knows whether it holds, so nothing is said (F05) */
     else if (rc < 0)

@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import tempfile
+from concurrent import futures
 
 import pytest
 
@@ -418,6 +419,18 @@ def test_H3_a_revert_of_a_stale_version_is_409_with_both_ids(own):
     assert own.reverted({"commit": stale, "path": "system/human.md", "expected_version": blob})["changed"]
     tip = own.server.tip(own.agent)
     assert own.reverted({"commit": current, "expected_version": tip})["changed"]
+
+
+def test_H2_reverts_that_come_at_once_all_hold(shared_server):
+    names = [f"{n}.md" for n in range(8)]
+    p = Past(shared_server(), [{name: "old\n" for name in names}, {name: "new\n" for name in names}])
+    first, second = p.shas
+    with futures.ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda name: p.reverted({"commit": first, "path": name}), names))
+    assert all(a["changed"] and a["commit"]["files_changed"] for a in answers)
+    assert p.files() == p.files(first)
+    assert len(p.git("rev-list", f"{second}..main").split()) == len(names)
+    p.memory.close()
 
 
 def test_revert_is_a_fast_forward_for_clones(own):

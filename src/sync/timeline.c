@@ -1,4 +1,4 @@
-#include "sync/past.h"
+#include "sync/timeline.h"
 
 #include "base/escape.h"
 #include "base/mem.h"
@@ -9,7 +9,7 @@
 
 #define MAX_FILE_BYTES (64u << 20) /* what edit_put() takes is for it to say */
 
-struct past {
+struct timeline {
     home *h;
     agent *a;
     repo *r;
@@ -18,9 +18,9 @@ struct past {
 
 /* ---- life cycle ---- */
 
-memfs_code past_open(home *h, memfs_str agent_id, past **ret, memfs_error *err)
+memfs_code timeline_open(home *h, memfs_str agent_id, timeline **ret, memfs_error *err)
 {
-    past *p = mem_alloc(sizeof(*p));
+    timeline *p = mem_alloc(sizeof(*p));
     memfs_code rc;
 
     p->h = h;
@@ -30,14 +30,14 @@ memfs_code past_open(home *h, memfs_str agent_id, past **ret, memfs_error *err)
     if (rc == MEMFS_OK)
         rc = repo_open(h->store, p->a->repo, &p->r, err);
     if (rc < 0) {
-        past_close(p);
+        timeline_close(p);
         return rc;
     }
     *ret = p;
     return MEMFS_OK;
 }
 
-void past_close(past *p)
+void timeline_close(timeline *p)
 {
     if (p == NULL)
         return;
@@ -45,18 +45,18 @@ void past_close(past *p)
     free(p);
 }
 
-void past_closep(past **p)
+void timeline_closep(timeline **p)
 {
-    past_close(*p);
+    timeline_close(*p);
     *p = NULL;
 }
 
-repo *past_repo(past *p)
+repo *timeline_repo(timeline *p)
 {
     return p->r;
 }
 
-const memfs_oid *past_main(const past *p)
+const memfs_oid *timeline_main(const timeline *p)
 {
     return &p->main;
 }
@@ -77,10 +77,10 @@ static memfs_code find_commit(repo *r, const memfs_oid *main, memfs_str digits, 
     bool has = false;
     memfs_code rc;
 
-    if (digits.len < PAST_MIN_DIGITS || digits.len > MEMFS_OID_HEX)
+    if (digits.len < TIMELINE_MIN_DIGITS || digits.len > MEMFS_OID_HEX)
         return memfs_fail(err, MEMFS_EINVALID,
                           "a commit is named by its id, or by at least %d digits of it",
-                          PAST_MIN_DIGITS);
+                          TIMELINE_MIN_DIGITS);
     if (digits.len < MEMFS_OID_HEX)
         return repo_commit_find(r, main, digits, ret, err);
     if (!oid_parse(digits, ret))
@@ -89,15 +89,15 @@ static memfs_code find_commit(repo *r, const memfs_oid *main, memfs_str digits, 
     return rc == MEMFS_OK && !has ? fail_no_commit(digits, err) : rc;
 }
 
-memfs_code past_commit(past *p, memfs_str digits, memfs_oid *ret, memfs_error *err)
+memfs_code timeline_commit(timeline *p, memfs_str digits, memfs_oid *ret, memfs_error *err)
 {
     return find_commit(p->r, &p->main, digits, ret, err);
 }
 
 /* ---- its blocks ---- */
 
-memfs_code past_blocks(past *p, const memfs_oid *commit, memfs_str label, block_row_fn fn,
-                       void *ctx, memfs_error *err)
+memfs_code timeline_blocks(timeline *p, const memfs_oid *commit, memfs_str label, block_row_fn fn,
+                           void *ctx, memfs_error *err)
 {
     _cleanup_(plan_freep) plan *rows = NULL;
     memfs_code rc = plan_make(p->h, p->a, p->r, NULL, commit, &rows, err);
@@ -116,7 +116,7 @@ memfs_code past_blocks(past *p, const memfs_oid *commit, memfs_str label, block_
 /* ---- bringing it back ---- */
 
 typedef struct bringing {
-    const past_revert *what;
+    const timeline_revert *what;
     memfs_oid commit;
 } bringing;
 
@@ -132,7 +132,7 @@ static memfs_code find_file(edit *e, const memfs_oid *commit, memfs_str path, me
     return MEMFS_OK;
 }
 
-static memfs_code check_expected(edit *e, const past_revert *what, memfs_error *err)
+static memfs_code check_expected(edit *e, const timeline_revert *what, memfs_error *err)
 {
     char main_hex[MEMFS_OID_HEX + 1], file_hex[MEMFS_OID_HEX + 1], shown[60];
     memfs_oid file = { { 0 } };
@@ -197,9 +197,9 @@ static memfs_code plan_back(edit *e, void *ctx, memfs_error *err)
     return MEMFS_OK;
 }
 
-memfs_code past_bring_back(home *h, memfs_str agent_id, const past_revert *what,
-                           const edit_options *o, edit_result *ret, bool *ret_is_unclear,
-                           memfs_error *err)
+memfs_code timeline_bring_back(home *h, memfs_str agent_id, const timeline_revert *what,
+                               const edit_options *o, edit_result *ret, bool *ret_is_unclear,
+                               memfs_error *err)
 {
     bringing b = { .what = what };
 
