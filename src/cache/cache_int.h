@@ -10,6 +10,7 @@
 #define MEMFS_CACHE_CACHE_INT_H
 
 #include "cache/cache.h"
+#include "cache/search.h"
 #include "cache/servers.h"
 
 typedef struct cache_backend {
@@ -37,7 +38,23 @@ typedef struct cache_backend {
     memfs_code (*apply)(cache *c, const cache_update *u, memfs_error *err);
     memfs_code (*forget)(cache *c, memfs_str agent_id, memfs_error *err);
     memfs_code (*scrub)(cache *c, memfs_error *err);
+
+    /* search.h */
+    memfs_code (*search)(cache *c, const search_query *q, block_row_fn fn, void *ctx,
+                         memfs_error *err);
+    memfs_code (*past_tip)(cache *c, memfs_str agent_id, memfs_oid *ret, memfs_error *err);
+    memfs_code (*past_behind)(cache *c, int64_t max, agent_id_fn fn, void *ctx, memfs_error *err);
+    memfs_code (*versions)(cache *c, memfs_str agent_id, memfs_str path, int64_t before,
+                           int64_t limit, version_row_fn fn, void *ctx, memfs_error *err);
+    memfs_code (*search_past)(cache *c, const search_query *q, version_row_fn fn, void *ctx,
+                              memfs_error *err);
+    memfs_code (*past_add)(cache *c, const past_update *u, memfs_error *err);
 } cache_backend;
+
+/* search.c: what the backends put into their indexes, and ask them */
+/* The word by which rows of one agent are found; never one of a text. */
+void search_add_scope(word_set *words, int64_t agent_no);
+void search_words_of(const block_row *row, word_set *words);
 
 struct cache {
     const cache_backend *backend;

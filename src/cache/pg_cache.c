@@ -137,15 +137,15 @@ enum apply_bits {
     APPLY_REPLACE = 1 << 2,
 };
 
-#define MOVE_NEW(is_empty, condition)                                                              \
+#define MOVE_NEW(is_empty, more, condition)                                                              \
     "INSERT INTO tips(agent_id, tip, generation, holder, is_empty) SELECT $1, $2, "                \
     "nextval('generation'), $3, " is_empty condition                                               \
     " ON CONFLICT(agent_id) DO UPDATE SET tip = $2, generation = excluded.generation, "            \
-    "holder = $3, is_empty = excluded.is_empty"
+    "holder = $3, is_empty = excluded.is_empty" more
 
-#define MOVE_ON(is_empty, condition)                                                               \
+#define MOVE_ON(is_empty, more, condition)                                                               \
     "UPDATE tips SET tip = $2, generation = nextval('generation'), holder = $3, is_empty = "       \
-    is_empty " WHERE agent_id = $1 AND tip = $5" condition " RETURNING agent_no"
+    is_empty more " WHERE agent_id = $1 AND tip = $5" condition " RETURNING agent_no"
 
 #define RULED "($4 IS NULL OR EXISTS(SELECT FROM rule WHERE rule = $4))"
 
@@ -156,29 +156,30 @@ enum apply_bits {
  * have waited for what emptied them.
  */
 static const char *const MOVES[] = {
-    [0] = MOVE_NEW("false", " WHERE " RULED) " WHERE tips.is_empty AND $3 IS NULL RETURNING agent_no",
-    [APPLY_FROM_TIP] = MOVE_ON("false", " AND NOT is_empty AND " RULED),
-    [APPLY_FROM_TIP | APPLY_REPLACE] = MOVE_ON("false", " AND " RULED),
-    [APPLY_FROM_ANY | APPLY_REPLACE] = MOVE_NEW("false", " WHERE " RULED) " RETURNING agent_no",
+    [0] = MOVE_NEW("false", "", " WHERE " RULED) " WHERE tips.is_empty AND $3 IS NULL RETURNING agent_no",
+    [APPLY_FROM_TIP] = MOVE_ON("false", "", " AND NOT is_empty AND " RULED),
+    [APPLY_FROM_TIP | APPLY_REPLACE] = MOVE_ON("false", ", past = NULL", " AND " RULED),
+    [APPLY_FROM_ANY | APPLY_REPLACE] =
+        MOVE_NEW("false", ", past = NULL", " WHERE " RULED) " RETURNING agent_no",
 };
 
 /* The same without rows, of what the rule of the database keeps from being written. */
 static const char *const BARE_MOVES[] = {
-    [0] = MOVE_NEW("true", " WHERE $4 IS NOT NULL") " WHERE false RETURNING agent_no",
-    [APPLY_FROM_TIP] = MOVE_ON("true", " AND $4 IS NOT NULL"),
+    [0] = MOVE_NEW("true", "", " WHERE $4 IS NOT NULL") " WHERE false RETURNING agent_no",
+    [APPLY_FROM_TIP] = MOVE_ON("true", "", " AND $4 IS NOT NULL"),
 };
 
 #define ROW_COLUMNS                                                                                \
     "path, label, id, description, char_limit, read_only, metadata, tags, hidden, problem, blob, " \
     "bytes, created_at, updated_at, value"
-#define N_ROW_COLUMNS 15
+#define N_ROW_COLUMNS 15 /* and the words, which are written in another form than they come */
 #define ROW_UPDATE                                                                                 \
     " ON CONFLICT(agent_no, path) DO UPDATE SET label = excluded.label, id = excluded.id, "        \
     "description = excluded.description, char_limit = excluded.char_limit, "                       \
     "read_only = excluded.read_only, metadata = excluded.metadata, tags = excluded.tags, "         \
     "hidden = excluded.hidden, problem = excluded.problem, blob = excluded.blob, "                 \
     "bytes = excluded.bytes, created_at = excluded.created_at, "                                   \
-    "updated_at = excluded.updated_at, value = excluded.value"
+    "updated_at = excluded.updated_at, value = excluded.value, words = excluded.words"
 
 typedef struct applying {
     const cache_update *u;
@@ -217,13 +218,14 @@ static void add_or(pg_args *a, int at, memfs_str s, const char *otherwise)
 /* One array a column, in the order of ROW_COLUMNS. */
 static void add_rows(pg_args *a, const cache_update *u, size_t first, size_t end, size_t n)
 {
-    static const pg_type types[N_ROW_COLUMNS] = {
+    static const pg_type types[N_ROW_COLUMNS + 1] = {
         PG_BYTES, PG_BYTES, PG_TEXT, PG_BYTES, PG_INT, PG_BOOL, PG_BYTES, PG_BYTES,
-        PG_BOOL, PG_BYTES, PG_BYTES, PG_INT, PG_INT, PG_INT, PG_BYTES,
+        PG_BOOL, PG_BYTES, PG_BYTES, PG_INT, PG_INT, PG_INT, PG_BYTES, PG_TEXT,
     };
+    _cleanup_(word_set_dispose) word_set words = WORD_SET_INIT;
     int at = a->n;
 
-    for (size_t i = 0; i < N_ROW_COLUMNS; i++)
+    for (size_t i = 0; i < ARRAY_LEN(types); i++)
         pg_arg_array(a, types[i], n);
     for (size_t i = first; i < end; i++) {
         const block_row *row = u->changes[i].row;
@@ -248,16 +250,25 @@ static void add_rows(pg_args *a, const cache_update *u, size_t first, size_t end
         pg_array_add_int(a, at + 12, row->created_at_us);
         pg_array_add_int(a, at + 13, row->updated_at_us);
         pg_array_add_str(a, at + 14, row->value);
+        word_set_clear(&words);
+        search_words_of(row, &words);
+        pg_array_add_str(a, at + 15, buf_str(&words.joined));
     }
 }
 
-/* The list of unnest(): $from, $from+1, ... */
-static void put_unnest(memfs_buf *sql, int from)
+/* The rows of unnest($from, $from+1, ...), of an agent. */
+static void put_rows(memfs_buf *sql, const char *agent_no, const char *of, int from)
 {
+    buf_puts(sql, "INSERT INTO blocks(agent_no, " ROW_COLUMNS ", words) SELECT ");
+    buf_puts(sql, agent_no);
+    buf_puts(sql, ", " ROW_COLUMNS ", array_to_tsvector(string_to_array(btrim('_' || ");
+    buf_puts(sql, agent_no);
+    buf_puts(sql, " || ' ' || words), ' ')) FROM ");
+    buf_puts(sql, of);
     buf_puts(sql, "unnest(");
-    for (int i = 0; i < N_ROW_COLUMNS; i++)
+    for (int i = 0; i <= N_ROW_COLUMNS; i++)
         pg_put(sql, i > 0 ? ", " : "", from + i);
-    buf_puts(sql, ")");
+    buf_puts(sql, ") r(" ROW_COLUMNS ", words)" ROW_UPDATE);
 }
 
 /* Paths that go; with replace_all those that stay, as the rows that come are written over. */
@@ -369,12 +380,15 @@ static memfs_code apply_first(pg_conn *c, applying *x, size_t end, size_t n, mem
     add_paths(&args, x->u);
     buf_puts(&sql, "gone AS (DELETE FROM blocks b USING moved m WHERE b.agent_no = m.agent_no AND ");
     pg_put(&sql, bits & APPLY_REPLACE ? "NOT b.path = ANY(" : "b.path = ANY(", args.n);
-    buf_puts(&sql, ")), put AS (INSERT INTO blocks(agent_no, " ROW_COLUMNS
-                   ") SELECT m.agent_no, r.* FROM moved m, ");
-    put_unnest(&sql, args.n + 1);
+    buf_puts(&sql, ")), ");
+    if (bits & APPLY_REPLACE)
+        buf_puts(&sql, "past AS (DELETE FROM versions v USING moved m WHERE "
+                       "v.agent_no = m.agent_no), ");
+    buf_puts(&sql, "put AS (");
+    put_rows(&sql, "m.agent_no", "moved m, ", args.n + 1);
     add_rows(&args, x->u, 0, end, n);
     pg_arg_int(&args, part_of(x->u->agent_id));
-    pg_put(&sql, " r" ROW_UPDATE "), told AS (UPDATE changes SET n = n + 1 WHERE part = ", args.n);
+    pg_put(&sql, "), told AS (UPDATE changes SET n = n + 1 WHERE part = ", args.n);
     buf_puts(&sql, " AND EXISTS(SELECT FROM moved)) SELECT agent_no FROM moved");
     rc = pg_query(c, KEY_APPLY + bits, sql.ptr, &args, &r, err);
     take_agent(x, &r);
@@ -390,9 +404,7 @@ static memfs_code apply_more(pg_conn *c, const applying *x, size_t first, size_t
 
     pg_arg_int(&args, x->agent_no);
     add_rows(&args, x->u, first, end, n);
-    buf_puts(&sql, "INSERT INTO blocks(agent_no, " ROW_COLUMNS ") SELECT $1, r.* FROM ");
-    put_unnest(&sql, 2);
-    buf_puts(&sql, " r" ROW_UPDATE);
+    put_rows(&sql, "$1", "", 2);
     return pg_query(c, KEY_MORE, sql.ptr, &args, &r, err);
 }
 
@@ -552,7 +564,8 @@ static memfs_code forget_within(pg_conn *c, void *ctx, memfs_error *err)
     pg_arg_int(&args, part_of(*agent_id));
     return pg_query(c, KEY_FORGET,
                     "WITH gone AS (DELETE FROM tips WHERE agent_id = $1 RETURNING agent_no), "
-                    "rows AS (DELETE FROM blocks b USING gone g WHERE b.agent_no = g.agent_no) "
+                    "rows AS (DELETE FROM blocks b USING gone g WHERE b.agent_no = g.agent_no), "
+                    "past AS (DELETE FROM versions v USING gone g WHERE v.agent_no = g.agent_no) "
                     "UPDATE changes SET n = n + 1 WHERE part = $2 AND EXISTS(SELECT FROM gone)",
                     &args, &r, err);
 }
@@ -596,6 +609,12 @@ static const cache_backend BACKEND = {
     .apply = apply,
     .forget = forget,
     .scrub = pg_scrub,
+    .search = pg_search,
+    .past_tip = pg_past_tip,
+    .past_behind = pg_past_behind,
+    .versions = pg_versions,
+    .search_past = pg_search_past,
+    .past_add = pg_past_add,
 };
 
 cache *pg_cache_new(pg_db *db)

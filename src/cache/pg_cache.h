@@ -29,6 +29,20 @@ MEMFS_CHECK memfs_code pg_check(cache *c, memfs_error *err);
 MEMFS_CHECK memfs_code pg_reset(cache *c, memfs_error *err);
 MEMFS_CHECK memfs_code pg_scrub(cache *c, memfs_error *err);
 
+/* pg_search.c: the parts that are about search.h, see cache_backend */
+MEMFS_CHECK memfs_code pg_search(cache *c, const search_query *q, block_row_fn fn, void *ctx,
+                                 memfs_error *err);
+MEMFS_CHECK memfs_code pg_past_tip(cache *c, memfs_str agent_id, memfs_oid *ret, memfs_error *err);
+MEMFS_CHECK memfs_code pg_past_behind(cache *c, int64_t max, agent_id_fn fn, void *ctx,
+                                      memfs_error *err);
+MEMFS_CHECK memfs_code pg_versions(cache *c, memfs_str agent_id, memfs_str path, int64_t before,
+                                   int64_t limit, version_row_fn fn, void *ctx, memfs_error *err);
+MEMFS_CHECK memfs_code pg_search_past(cache *c, const search_query *q, version_row_fn fn, void *ctx,
+                                      memfs_error *err);
+MEMFS_CHECK memfs_code pg_past_add(cache *c, const past_update *u, memfs_error *err);
+/* As sqlite_search_check. */
+MEMFS_CHECK memfs_code pg_search_check(cache *c, memfs_error *err);
+
 /* pg_servers.c */
 /* Says that server `holder` moved something (servers.h); 0: there are no others. */
 void pg_tell_others(cache *c, int64_t holder);

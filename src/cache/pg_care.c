@@ -15,7 +15,8 @@ struct ruling {
 };
 
 #define EMPTY                                                                                      \
-    "TRUNCATE blocks; UPDATE tips SET is_empty = true WHERE NOT is_empty; "                        \
+    "TRUNCATE blocks, versions; "                                                                  \
+    "UPDATE tips SET is_empty = true, past = NULL WHERE NOT is_empty OR past IS NOT NULL; "        \
     "UPDATE changes SET n = n + 1 WHERE part = 0"
 
 /* The lock on the row lets servers that start together agree one after the other. */
@@ -105,7 +106,9 @@ static memfs_code check_within(pg_conn *c, void *ctx, memfs_error *err)
 
 memfs_code pg_check(cache *base, memfs_error *err)
 {
-    return pg_work(((pg_cache *)base)->db, PG_READ, check_within, NULL, err);
+    memfs_code rc = pg_work(((pg_cache *)base)->db, PG_READ, check_within, NULL, err);
+
+    return rc < 0 ? rc : pg_search_check(base, err);
 }
 
 static memfs_code reset_within(pg_conn *c, void *ctx, memfs_error *err)
@@ -126,7 +129,7 @@ static memfs_code scrub_within(pg_conn *c, void *ctx, memfs_error *err)
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
 
     (void)ctx;
-    return pg_exec(c, "VACUUM (FULL) blocks", &r, err);
+    return pg_exec(c, "VACUUM (FULL) blocks, versions", &r, err);
 }
 
 /* The table is written anew; what the server's log and its backups keep is their keeper's. */

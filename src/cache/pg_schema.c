@@ -16,6 +16,9 @@
  * - Values lie out of line when they are long (TOAST), so a list that does not ask for them does not
  *   read them.
  *
+ * - Words are ours and not a text search configuration's, without places: which rows have all of
+ *   some is all that the index is asked (search.h).  The list stands in the row and changes with it.
+ *
  * births and banned objects may come before their agent is known, so nothing points at agents.
  */
 const char *const PG_MIGRATIONS[] = {
@@ -138,5 +141,19 @@ const char *const PG_MIGRATIONS[] = {
     "CREATE TABLE doc_marks("
     "  kind text COLLATE \"C\" PRIMARY KEY,"
     "  n int8 NOT NULL);",
+
+    /* search: what a row's index has; `past` is the commit that `versions` go up to */
+    "ALTER TABLE blocks ADD COLUMN words tsvector NOT NULL DEFAULT '';"
+    "CREATE INDEX blocks_by_words ON blocks USING gin(words);"
+    "ALTER TABLE tips ADD COLUMN past bytea;"
+    "CREATE TABLE versions("
+    "  version_no int8 GENERATED ALWAYS AS IDENTITY PRIMARY KEY,"
+    "  agent_no int8 NOT NULL,"
+    "  commit_id bytea NOT NULL,"
+    "  blob bytea NOT NULL,"
+    "  path bytea NOT NULL,"
+    "  words tsvector NOT NULL);"
+    "CREATE INDEX versions_by_path ON versions(agent_no, path, version_no);"
+    "CREATE INDEX versions_by_words ON versions USING gin(words);",
     NULL,
 };

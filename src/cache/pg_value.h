@@ -16,7 +16,7 @@
 #include "base/buf.h"
 #include "base/oid.h"
 
-#define PG_MAX_ARGS 24
+#define PG_MAX_ARGS 28
 
 typedef enum pg_type { /* their numbers in pg_type */
     PG_BOOL = 16,

@@ -1,5 +1,5 @@
-#include "cache/cache_int.h"
-#include "cache/sqlite_db.h"
+#include "cache/sqlite_cache.h"
+#include "cache/sqlite_int.h"
 #include "cache/sqlite_schema.h"
 #include "cache/sqlite_shape.h"
 
@@ -31,8 +31,6 @@ enum {
     KEY_ROWS_DROP,
     KEY_RULE,
     KEY_RULE_SET,
-    KEY_ALL_ROWS_DROP,
-    KEY_ALL_AGENTS_DROP,
 };
 
 static const char *const FIXED[] = {
@@ -46,23 +44,23 @@ static const char *const FIXED[] = {
     [KEY_AGENT_DROP] = "DELETE FROM agents WHERE agent_no = ?1",
     [KEY_ROW_SET] =
         "INSERT INTO blocks(agent_no, path, label, id, description, char_limit, read_only, "
-        "metadata, tags, hidden, problem, blob, bytes, created_at, updated_at, value) "
-        "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16) "
+        "metadata, tags, hidden, problem, blob, bytes, created_at, updated_at, value, words) "
+        "VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17) "
         "ON CONFLICT(agent_no, path) DO UPDATE SET label = ?3, id = ?4, description = ?5, "
         "char_limit = ?6, read_only = ?7, metadata = ?8, tags = ?9, hidden = ?10, problem = ?11, "
-        "blob = ?12, bytes = ?13, created_at = ?14, updated_at = ?15, value = ?16",
+        "blob = ?12, bytes = ?13, created_at = ?14, updated_at = ?15, value = ?16, words = ?17",
     [KEY_ROW_DROP] = "DELETE FROM blocks WHERE agent_no = ?1 AND path = ?2",
     [KEY_ROWS_DROP] = "DELETE FROM blocks WHERE agent_no = ?1",
     [KEY_RULE] = "SELECT rule FROM meta",
     [KEY_RULE_SET] = "UPDATE meta SET rule = ?1",
-    [KEY_ALL_ROWS_DROP] = "DELETE FROM blocks",
-    [KEY_ALL_AGENTS_DROP] = "DELETE FROM agents",
 };
 
 static void sql(uint64_t key, memfs_buf *out)
 {
     if ((key & SHAPE_KEY) != 0)
         shape_sql((uint32_t)key, out);
+    else if (key >= SQLITE_KEY_SEARCH)
+        buf_puts(out, sqlite_search_sql(key));
     else
         buf_puts(out, FIXED[key]);
 }
@@ -73,6 +71,7 @@ static const sqlite_spec SPEC = {
     .application_id = 0x6d667363, /* "mfsc" */
     .migrations = SQLITE_CACHE_MIGRATIONS,
     .is_durable = false,
+    .has_indexes = true,
     .is_disposable = true,
     .remedy = "",
     .sql = sql,
@@ -87,6 +86,11 @@ typedef struct sqlite_cache {
 static sqlite_db *db_of(cache *c)
 {
     return ((sqlite_cache *)c)->db;
+}
+
+sqlite_db *sqlite_cache_db(cache *c)
+{
+    return db_of(c);
 }
 
 /* ---- reading ---- */
@@ -426,7 +430,7 @@ static memfs_code drop_rows(sqlite_conn *c, const cache_update *u, int64_t agent
     return rc;
 }
 
-static void bind_row(sqlite_query *s, memfs_str path, const block_row *row)
+static void bind_row(sqlite_query *s, memfs_str path, const block_row *row, word_set *words)
 {
     sqlite_bind_str(s, 2, path);
     sqlite_bind_str(s, 3, row->label);
@@ -446,19 +450,24 @@ static void bind_row(sqlite_query *s, memfs_str path, const block_row *row)
     sqlite_bind_int(s, 14, row->created_at_us);
     sqlite_bind_int(s, 15, row->updated_at_us);
     sqlite_bind_str(s, 16, row->value);
+    search_words_of(row, words);
+    sqlite_bind_str(s, 17, buf_str(&words->joined));
 }
 
 static memfs_code set_rows(sqlite_conn *c, const cache_update *u, int64_t agent_no,
                            memfs_error *err)
 {
     _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
+    _cleanup_(word_set_dispose) word_set words = WORD_SET_INIT;
     memfs_code rc = sqlite_query_get(c, KEY_ROW_SET, &s, err);
 
     for (size_t i = 0; rc == MEMFS_OK && i < u->n_changes; i++) {
         if (u->changes[i].row == NULL)
             continue;
+        word_set_clear(&words);
+        search_add_scope(&words, agent_no);
         sqlite_bind_int(&s, 1, agent_no);
-        bind_row(&s, u->changes[i].path, u->changes[i].row);
+        bind_row(&s, u->changes[i].path, u->changes[i].row, &words);
         rc = sqlite_run(&s, err);
         sqlite_query_again(&s);
     }
@@ -470,6 +479,13 @@ static memfs_code synced_of(sqlite_conn *c, memfs_str agent_id, synced *ret, mem
     _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
 
     return find_tip(c, agent_id, &s, ret, err);
+}
+
+static memfs_code drop_all(sqlite_conn *c, int64_t agent_no, memfs_error *err)
+{
+    memfs_code rc = run_for_agent(c, KEY_ROWS_DROP, agent_no, err);
+
+    return rc < 0 ? rc : sqlite_past_drop(c, agent_no, err);
 }
 
 static memfs_code apply_within(sqlite_conn *c, const cache_update *u, memfs_error *err)
@@ -487,7 +503,7 @@ static memfs_code apply_within(sqlite_conn *c, const cache_update *u, memfs_erro
         return MEMFS_OK;
     rc = set_tip(c, u, &agent_no, err);
     if (rc == MEMFS_OK && u->replace_all && now.is_known)
-        rc = run_for_agent(c, KEY_ROWS_DROP, agent_no, err);
+        rc = drop_all(c, agent_no, err);
     if (rc == MEMFS_OK)
         rc = drop_rows(c, u, agent_no, err);
     return rc < 0 ? rc : set_rows(c, u, agent_no, err);
@@ -519,7 +535,7 @@ static memfs_code forget_within(sqlite_conn *c, memfs_str agent_id, memfs_error 
         return rc;
     rc = next_generation(c, &next, err);
     if (rc == MEMFS_OK)
-        rc = run_for_agent(c, KEY_ROWS_DROP, now.agent_no, err);
+        rc = drop_all(c, now.agent_no, err);
     return rc < 0 ? rc : run_for_agent(c, KEY_AGENT_DROP, now.agent_no, err);
 }
 
@@ -532,14 +548,6 @@ static memfs_code forget(cache *base, memfs_str agent_id, memfs_error *err)
     if (rc < 0)
         return rc;
     return sqlite_write_end(c, forget_within(c, agent_id, err), err);
-}
-
-static memfs_code run_plain(sqlite_conn *c, uint64_t key, memfs_error *err)
-{
-    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
-    memfs_code rc = sqlite_query_get(c, key, &s, err);
-
-    return rc < 0 ? rc : sqlite_run(&s, err);
 }
 
 static memfs_code same_rule(sqlite_conn *c, memfs_str rule, bool *ret_is_new, bool *ret_is_same,
@@ -581,9 +589,7 @@ static memfs_code rule_within(sqlite_conn *c, memfs_str rule, bool *ret_has_chan
         return rc;
     rc = next_generation(c, &next, err);
     if (rc == MEMFS_OK)
-        rc = run_plain(c, KEY_ALL_ROWS_DROP, err);
-    if (rc == MEMFS_OK)
-        rc = run_plain(c, KEY_ALL_AGENTS_DROP, err);
+        rc = sqlite_exec(c, SQLITE_CACHE_EMPTY, err);
     if (rc == MEMFS_OK)
         rc = write_rule(c, rule, err);
     *ret_has_changed = rc == MEMFS_OK && !is_new;
@@ -617,7 +623,9 @@ static bool is_there(cache *base)
 
 static memfs_code check(cache *base, memfs_error *err)
 {
-    return sqlite_db_check(db_of(base), err);
+    memfs_code rc = sqlite_db_check(db_of(base), err);
+
+    return rc < 0 ? rc : sqlite_search_check(base, err);
 }
 
 /* A cache that is begun anew is made under the same rule. */
@@ -635,7 +643,9 @@ static memfs_code reset(cache *base, memfs_error *err)
 
 static memfs_code scrub(cache *base, memfs_error *err)
 {
-    return sqlite_db_scrub(db_of(base), err);
+    memfs_code rc = sqlite_search_scrub(base, err);
+
+    return rc < 0 ? rc : sqlite_db_scrub(db_of(base), err);
 }
 
 static void close_cache(cache *base)
@@ -659,6 +669,12 @@ static const cache_backend BACKEND = {
     .apply = apply,
     .forget = forget,
     .scrub = scrub,
+    .search = sqlite_search,
+    .past_tip = sqlite_past_tip,
+    .past_behind = sqlite_past_behind,
+    .versions = sqlite_versions,
+    .search_past = sqlite_search_past,
+    .past_add = sqlite_past_add,
 };
 
 memfs_code cache_open_sqlite(const char *folder, cache **ret, bool *ret_was_reset, memfs_error *err)

@@ -117,11 +117,11 @@ static void contains(sqlite3_context *context, int n, sqlite3_value **values)
     sqlite3_result_int(context, like_matches(pattern, str_make(text != NULL ? text : "", len)));
 }
 
-static int prepare_handle(sqlite3 *handle, bool is_writer)
+static int prepare_handle(sqlite3 *handle, bool is_writer, bool has_indexes)
 {
     sqlite3_busy_timeout(handle, SQLITE_BUSY_TIMEOUT_MS);
     sqlite3_db_config(handle, SQLITE_DBCONFIG_DEFENSIVE, 1, NULL);
-    sqlite3_db_config(handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, 0, NULL);
+    sqlite3_db_config(handle, SQLITE_DBCONFIG_TRUSTED_SCHEMA, is_writer && has_indexes, NULL);
     if (!is_writer)
         sqlite3_db_config(handle, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 1, NULL);
     return sqlite3_create_function_v2(handle, "memfs_contains", 2,
@@ -153,7 +153,8 @@ memfs_code sqlite_conn_open(sqlite_db *db, const char *path, int flags, sqlite_c
     rc = sqlite3_open_v2(path, &c->handle, flags | SQLITE_OPEN_NOMUTEX | SQLITE_OPEN_EXRESCODE,
                          NULL);
     if (rc == SQLITE_OK)
-        rc = prepare_handle(c->handle, (flags & SQLITE_OPEN_READWRITE) != 0);
+        rc = prepare_handle(c->handle, (flags & SQLITE_OPEN_READWRITE) != 0,
+                            db->spec->has_indexes);
     if (rc != SQLITE_OK) {
         code = sqlite_fail(c, rc, err);
         sqlite_conn_close(c);

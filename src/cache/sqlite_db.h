@@ -42,6 +42,7 @@ typedef struct sqlite_spec {
     int32_t application_id;
     const char *const *migrations; /* the SQL of step 1, 2, ..., NULL; see sqlite_schema.h */
     bool is_durable; /* a commit survives a power cut; otherwise the last ones may be lost, whole */
+    bool has_indexes; /* its triggers write virtual tables, which sqlite calls unsafe if it is not told */
     bool is_disposable; /* when damaged or newer: set aside and begun anew */
     const char *remedy; /* what a person does about ECORRUPT; follows the message */
     void (*sql)(uint64_t key, memfs_buf *out); /* the text of a query; keys from SQLITE_KEY_FIRST */

@@ -19,7 +19,42 @@
  *
  * The generation starts at the time in milliseconds with 20 random bits behind it, so that a cache
  * that was made anew does not repeat the ETags of the old one, whatever the clock does (H7).
+ *
+ * Step 2: search (search.h).  `words` of a row are what its index has, each once, behind the word
+ * _<agent_no> by which a search of one agent's blocks stays cheap however many others have the same
+ * words.  The index says which rows have a word and nothing else (detail=none); it follows the rows
+ * by triggers, so that no way to change rows can forget it, and takes words out by the row's own
+ * `words`.  Words hold letters and digits of ASCII, and bytes beyond it, which is what the tokenizer
+ * `ascii` leaves alone.
  */
+#define INDEX_OF_WORDS(name, table, key)                                                           \
+    "CREATE VIRTUAL TABLE " name " USING fts5(words, content='" table "', content_rowid='" key     \
+    "', detail=none, columnsize=0, tokenize=\"ascii tokenchars '_'\");"
+#define TRIGGERS_OF_WORDS(name, table, key)                                                        \
+    "CREATE TRIGGER " name "_new AFTER INSERT ON " table " WHEN new.words <> '' BEGIN"             \
+    "  INSERT INTO " name "(rowid, words) VALUES(new." key ", new.words); END;"                    \
+    "CREATE TRIGGER " name "_gone AFTER DELETE ON " table " WHEN old.words <> '' BEGIN"            \
+    "  INSERT INTO " name "(" name ", rowid, words)"                                               \
+    "    VALUES('delete', old." key ", old.words); END;"
+
+#define BLOCK_TRIGGERS                                                                             \
+    TRIGGERS_OF_WORDS("block_words", "blocks", "block_no")                                         \
+    "CREATE TRIGGER block_words_other AFTER UPDATE OF words ON blocks"                             \
+    "  WHEN old.words <> new.words BEGIN"                                                          \
+    "  INSERT INTO block_words(block_words, rowid, words)"                                         \
+    "    SELECT 'delete', old.block_no, old.words WHERE old.words <> '';"                          \
+    "  INSERT INTO block_words(rowid, words) VALUES(new.block_no, new.words); END;"
+#define VERSION_TRIGGERS TRIGGERS_OF_WORDS("version_words", "versions", "version_no")
+
+/* Without the triggers, which would take each word of each row out by itself. */
+const char SQLITE_CACHE_EMPTY[] =
+    "DROP TRIGGER block_words_new; DROP TRIGGER block_words_gone; DROP TRIGGER block_words_other;"
+    "DROP TRIGGER version_words_new; DROP TRIGGER version_words_gone;"
+    "DELETE FROM blocks; DELETE FROM versions; DELETE FROM agents;"
+    "INSERT INTO block_words(block_words) VALUES('delete-all');"
+    "INSERT INTO version_words(version_words) VALUES('delete-all');" BLOCK_TRIGGERS
+        VERSION_TRIGGERS;
+
 const char *const SQLITE_CACHE_MIGRATIONS[] = {
     "CREATE TABLE meta("
     "  one INTEGER PRIMARY KEY CHECK(one = 1),"
@@ -57,6 +92,19 @@ const char *const SQLITE_CACHE_MIGRATIONS[] = {
     "CREATE INDEX by_id ON blocks(id);"
     "CREATE INDEX by_created ON blocks(created_at, id);"
     "CREATE INDEX by_name ON blocks(label, created_at, id);",
+
+    "ALTER TABLE blocks ADD COLUMN words TEXT NOT NULL DEFAULT '';"
+    "ALTER TABLE agents ADD COLUMN past BLOB;" /* the commit that `versions` go up to */
+    "CREATE TABLE versions("
+    "  version_no INTEGER PRIMARY KEY,"
+    "  agent_no INTEGER NOT NULL,"
+    "  commit_id BLOB NOT NULL,"
+    "  blob BLOB NOT NULL,"
+    "  path TEXT NOT NULL,"
+    "  words TEXT NOT NULL);"
+    "CREATE INDEX versions_by_path ON versions(agent_no, path, version_no);"
+    INDEX_OF_WORDS("block_words", "blocks", "block_no") BLOCK_TRIGGERS
+    INDEX_OF_WORDS("version_words", "versions", "version_no") VERSION_TRIGGERS,
     NULL,
 };
 

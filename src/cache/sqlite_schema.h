@@ -9,5 +9,7 @@
 /* Ended by NULL. */
 extern const char *const SQLITE_CACHE_MIGRATIONS[];
 extern const char *const SQLITE_STATE_MIGRATIONS[];
+/* Takes all rows, versions and agents out of a cache, at no price a row; within a transaction. */
+extern const char SQLITE_CACHE_EMPTY[];
 
 #endif

@@ -134,6 +134,7 @@ int cli_to_server(int argc, char **argv);
 int cmd_agents(int argc, char **argv);
 int cmd_backup(int argc, char **argv);
 int cmd_blocks(int argc, char **argv);
+int cmd_search(int argc, char **argv);
 int cmd_debug(int argc, char **argv);
 int cmd_import_letta(int argc, char **argv);
 int cmd_mirror(int argc, char **argv);

@@ -56,6 +56,7 @@ const cli_command CLI_COMMANDS[] = {
     { "health", cmd_health, "ask a server how it is", CLI_SERVER },
     { "agents", cli_to_server, "list the agents whose memory is here", CLI_SERVER },
     { "blocks", cli_to_server, "list or show the blocks of an agent", CLI_SERVER },
+    { "search", cli_to_server, "find text in memories, also what was deleted", CLI_SERVER },
     { "mirror", cli_to_server, "the server's git hosts: status, remotes, what to do", CLI_SERVER },
     { "webhook", cli_to_server, "let git hosts say at once that somebody pushed", CLI_SERVER },
     { "verify", cli_to_server, "check that blocks equal git and that repositories are whole",

@@ -15,6 +15,7 @@ const cli_command CLI_COMMANDS[] = {
     { "backup", cmd_backup, "" }, { "restore", cmd_restore, "" }, { "purge", cmd_purge, "" },
     { "debug", cmd_debug, "" },   { "mirror", cmd_mirror, "" },   { "token", cmd_token, "" },
     { "webhook", cmd_webhook, "" }, { "import", cmd_import_letta, "" },
+    { "search", cmd_search, "" },
 };
 const size_t CLI_N_COMMANDS = ARRAY_LEN(CLI_COMMANDS);
 

@@ -85,6 +85,8 @@ void memory_history(http_request *rq, void *app);
 void memory_diff(http_request *rq, void *app);
 void memory_at(http_request *rq, void *app);
 void memory_revert(http_request *rq, void *app);
+/* search.c */
+void search_get(http_request *rq, void *app);
 
 /* health.c */
 void health_get(http_request *rq, void *app);

@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/process.h"
 #include "cache/servers.h"
+#include "sync/past.h"
 
 #include <errno.h>
 #include <pthread.h>
@@ -155,6 +156,8 @@ static void *run_background(void *arg)
         if (!should_stop(b) && atomic_load(&b->app->is_ready))
             home_letta_step(b->app->home);
         while (!should_stop(b) && home_upkeep_step(b->app->home))
+            ;
+        while (!should_stop(b) && home_past_step(b->app->home))
             ;
         auth_tell_failures(b->app->auth, clock_mono_ms());
         process_reap_orphans();

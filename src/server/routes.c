@@ -65,6 +65,9 @@ const http_route APP_ROUTES[] = {
     { POST, "/v1/agents/{agent}/memory/revert", HTTP_BODY, AGENT, memory_revert, KIB(64),
       "brings a block, a file or the whole memory back to a commit, as a new commit" },
 
+    { GET, "/v1/search", HTTP_BODY, ALL, search_get, 0,
+      "text in memories, the best first; also what was deleted" },
+
     { GET, "/v1/blocks", HTTP_BODY, ALL, blocks_list, 0, "blocks of all agents, with filters" },
     { GET, "/v1/blocks/count", HTTP_BODY, ALL, blocks_count, 0, "how many blocks there are" },
     { GET, "/v1/blocks/{id}", HTTP_FAST, ALL, block_get, 0, "one block by id" },

@@ -112,11 +112,11 @@ static memfs_code make_folder(home *h, const char *path, memfs_error *err)
 
 /*
  * All that rows depend on beside tree and state.  The number counts the versions of f itself: a
- * release whose f gives other rows for the same file raises it.
+ * release whose f gives other rows, or words to find them by, for the same file raises it.
  */
 static void rule_text(const home_options *o, memfs_buf *out)
 {
-    buf_printf(out, "f=1;max_block_bytes=%llu;max_depth=%u;max_name=%u;max_path=%u;prefixes=",
+    buf_printf(out, "f=2;max_block_bytes=%llu;max_depth=%u;max_name=%u;max_path=%u;prefixes=",
                (unsigned long long)o->policy.max_block_bytes, o->policy.max_depth,
                o->policy.max_name_bytes, o->policy.max_path_bytes);
     buf_add_str(out, o->block_prefixes);

@@ -83,6 +83,7 @@ struct home {
     cache *cache;
     state *state;
     struct cluster *cluster;   /* cluster.h; NULL: this home shares its database with nobody */
+    atomic_bool wants_past; /* past.h: somebody asked for all agents', and not all was there */
     atomic_bool has_other_rule; /* than its database: it writes no rows, and judges none */
     _Atomic(letta_db *) letta; /* NULL: no tables mode, or its database is away since the start */
     char *letta_after;    /* where the look at all rows goes on; that thread only; NULL: first */

@@ -1,0 +1,34 @@
+/*
+ * sqlite_cache.h - what the files of the cache in SQLite share.
+ */
+#ifndef MEMFS_CACHE_SQLITE_CACHE_H
+#define MEMFS_CACHE_SQLITE_CACHE_H
+
+#include "cache/cache_int.h"
+#include "cache/sqlite_db.h"
+
+sqlite_db *sqlite_cache_db(cache *c);
+
+/* sqlite_search.c: the parts of cache_backend that are about search.h, see there. */
+#define SQLITE_KEY_SEARCH 64 /* and above: keys of its queries */
+const char *sqlite_search_sql(uint64_t key);
+MEMFS_CHECK memfs_code sqlite_search(cache *c, const search_query *q, block_row_fn fn, void *ctx,
+                                     memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_past_tip(cache *c, memfs_str agent_id, memfs_oid *ret,
+                                       memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_past_behind(cache *c, int64_t max, agent_id_fn fn, void *ctx,
+                                          memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_versions(cache *c, memfs_str agent_id, memfs_str path, int64_t before,
+                                       int64_t limit, version_row_fn fn, void *ctx,
+                                       memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_search_past(cache *c, const search_query *q, version_row_fn fn,
+                                          void *ctx, memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_past_add(cache *c, const past_update *u, memfs_error *err);
+/* Within a writing transaction: an agent has no versions any more. */
+MEMFS_CHECK memfs_code sqlite_past_drop(sqlite_conn *c, int64_t agent_no, memfs_error *err);
+/* Is every index what its rows say, and is each row what its texts say?  Reads all: for verify. */
+MEMFS_CHECK memfs_code sqlite_search_check(cache *c, memfs_error *err);
+/* What was deleted leaves the indexes, which otherwise keep it until they are folded (T28). */
+MEMFS_CHECK memfs_code sqlite_search_scrub(cache *c, memfs_error *err);
+
+#endif

@@ -1,0 +1,371 @@
+#include "sync/past.h"
+
+#include "base/clock.h"
+#include "base/hash.h"
+#include "base/mem.h"
+#include "cache/search.h"
+#include "store/oidmap.h"
+#include "store/versions.h"
+#include "sync/home_list.h"
+
+#include <stdlib.h>
+
+#define MAX_ROUNDS 5
+#define LOCK_WAIT_MS 30000
+#define AGENTS_AT_ONCE 64
+
+/* ---- lines ---- */
+
+/* The next line with its end. False: there is none. */
+static bool next_line(memfs_str text, size_t *at, memfs_str *ret)
+{
+    const char *end;
+
+    if (*at >= text.len)
+        return false;
+    end = memchr(text.ptr + *at, '\n', text.len - *at);
+    *ret =
+        str_make(text.ptr + *at, end != NULL ? (size_t)(end + 1 - text.ptr) - *at : text.len - *at);
+    *at += ret->len;
+    return true;
+}
+
+/* A last line without an end is the same line as one that got it. */
+static void line_id(memfs_str line, memfs_oid *ret)
+{
+    if (line.len > 0 && line.ptr[line.len - 1] == '\n')
+        line.len--;
+    hash_git_blob(line, ret);
+}
+
+static void add_span(find_span **list, size_t *n, size_t start, size_t end)
+{
+    if (*n > 0 && (*list)[*n - 1].end == start) {
+        (*list)[*n - 1].end = end;
+        return;
+    }
+    if ((*n & (*n - 1)) == 0)
+        *list = mem_realloc(*list, *n == 0 ? 1 : *n * 2, sizeof(**list));
+    (*list)[(*n)++] = (find_span){ start, end };
+}
+
+void past_gone(memfs_str old, memfs_str now, find_span **ret, size_t *ret_n)
+{
+    _cleanup_(oidmap_dispose) oidmap has = OIDMAP_INIT;
+    size_t at = 0;
+    memfs_str line;
+    memfs_oid id;
+
+    *ret = NULL;
+    *ret_n = 0;
+    while (next_line(now, &at, &line)) {
+        line_id(line, &id);
+        oidmap_put(&has, &id, 0);
+    }
+    for (at = 0; next_line(old, &at, &line);) {
+        line_id(line, &id);
+        if (!oidmap_has(&has, &id))
+            add_span(ret, ret_n, at - line.len, at);
+    }
+}
+
+/* ---- the versions of a stretch of history ---- */
+
+typedef struct listing {
+    home *h;
+    const char *agent_id;
+    repo *r;
+    bool is_new;       /* from the beginning: the cache's versions do not count */
+    version_row *rows; /* path.ptr and words.ptr are offsets into text until list_finish() */
+    size_t n, cap;
+    memfs_buf text;
+    oidmap last; /* of a path, by its hash: which row is its newest */
+    memfs_buf old_bytes, new_bytes;
+    word_set words;
+    const versions_commit *commit;
+} listing;
+
+static void listing_dispose(listing *l)
+{
+    free(l->rows);
+    buf_dispose(&l->text);
+    oidmap_dispose(&l->last);
+    buf_dispose(&l->old_bytes);
+    buf_dispose(&l->new_bytes);
+    word_set_dispose(&l->words);
+    repo_close(l->r);
+}
+
+static memfs_code take_blob(const version_row *v, void *ctx, memfs_error *err)
+{
+    (void)err;
+    *(memfs_oid *)ctx = v->blob;
+    return MEMFS_OK;
+}
+
+/* What the path was before; zero: nothing. */
+static memfs_code blob_before(listing *l, memfs_str path, const memfs_oid *key, memfs_oid *ret,
+                              memfs_error *err)
+{
+    size_t row;
+
+    *ret = (memfs_oid){ { 0 } };
+    if (oidmap_get(&l->last, key, &row)) {
+        *ret = l->rows[row].blob;
+        return MEMFS_OK;
+    }
+    if (l->is_new)
+        return MEMFS_OK;
+    return cache_versions(l->h->cache, str_of(l->agent_id), path, 0, 1, take_blob, ret, err);
+}
+
+/* A file that is too large to be a block has no text here. */
+static memfs_code read_text(listing *l, const memfs_oid *blob, memfs_buf *out, memfs_error *err)
+{
+    memfs_code rc;
+
+    buf_clear(out);
+    if (oid_is_zero(blob))
+        return MEMFS_OK;
+    rc = repo_blob(l->r, blob, l->h->options.policy.max_block_bytes, out, err);
+    return rc == MEMFS_ELIMIT ? MEMFS_OK : rc;
+}
+
+static memfs_code words_gone(listing *l, const memfs_oid *before, const memfs_oid *now,
+                             memfs_error *err)
+{
+    find_span *gone;
+    size_t n;
+    memfs_code rc;
+
+    word_set_clear(&l->words);
+    if (oid_is_zero(before) || oid_equal(before, now))
+        return MEMFS_OK;
+    rc = read_text(l, before, &l->old_bytes, err);
+    if (rc == MEMFS_OK)
+        rc = read_text(l, now, &l->new_bytes, err);
+    if (rc < 0)
+        return rc;
+    past_gone(buf_str(&l->old_bytes), buf_str(&l->new_bytes), &gone, &n);
+    for (size_t i = 0; i < n; i++)
+        word_set_add(&l->words,
+                     str_make(l->old_bytes.ptr + gone[i].start, gone[i].end - gone[i].start));
+    free(gone);
+    return MEMFS_OK;
+}
+
+static memfs_str keep_text(listing *l, memfs_str s)
+{
+    memfs_str at = str_make((const char *)(uintptr_t)l->text.len, s.len);
+
+    buf_add_str(&l->text, s);
+    return at;
+}
+
+static memfs_code list_path(listing *l, const versions_path *p, memfs_error *err)
+{
+    memfs_oid before, key;
+    memfs_code rc;
+
+    hash_git_blob(str_of(p->path), &key);
+    rc = blob_before(l, str_of(p->path), &key, &before, err);
+    if (rc == MEMFS_OK)
+        rc = words_gone(l, &before, &p->blob, err);
+    if (rc < 0)
+        return rc;
+    if (l->n == l->cap) {
+        l->cap = l->cap == 0 ? 64 : l->cap * 2;
+        l->rows = mem_realloc(l->rows, l->cap, sizeof(*l->rows));
+    }
+    oidmap_put(&l->last, &key, l->n);
+    l->rows[l->n++] = (version_row){ .path = keep_text(l, str_of(p->path)),
+                                     .commit = l->commit->id,
+                                     .blob = p->blob,
+                                     .words = keep_text(l, buf_str(&l->words.joined)) };
+    return buf_check(&l->text, "what this memory's files once were", err);
+}
+
+static memfs_code list_commit(const versions_commit *c, void *ctx, memfs_error *err)
+{
+    listing *l = ctx;
+    memfs_code rc = MEMFS_OK;
+
+    l->commit = c;
+    for (size_t i = 0; rc == MEMFS_OK && i < c->n_paths; i++)
+        rc = list_path(l, &c->paths[i], err);
+    return rc;
+}
+
+static void list_finish(listing *l)
+{
+    for (size_t i = 0; i < l->n; i++) {
+        l->rows[i].path.ptr = l->text.ptr + (uintptr_t)l->rows[i].path.ptr;
+        l->rows[i].words.ptr = l->text.ptr + (uintptr_t)l->rows[i].words.ptr;
+    }
+}
+
+/* ---- an agent ---- */
+
+/* Where the versions go on from; false: from the beginning, as there are none, or of a history that
+ * a purge has replaced. */
+static memfs_code find_start(listing *l, const memfs_oid *to, memfs_oid *ret, bool *ret_has,
+                             memfs_error *err)
+{
+    memfs_error ignored;
+    memfs_code rc = cache_past_tip(l->h->cache, str_of(l->agent_id), ret, err);
+
+    *ret_has = false;
+    if (rc == MEMFS_ENOTFOUND)
+        return MEMFS_OK;
+    if (rc == MEMFS_OK && repo_is_ancestor(l->r, ret, to, ret_has, &ignored) < 0)
+        *ret_has = false;
+    return rc;
+}
+
+/*
+ * Under the agent's lock no purge comes between the look and the writing; where servers share the
+ * database, the tip that the writing names tells of one.
+ */
+static memfs_code write_versions(listing *l, agent *a, past_update *u, memfs_error *err)
+{
+    bool leads = false;
+    cache_tip now;
+    memfs_code rc;
+
+    if (!agent_lock_for(a, LOCK_WAIT_MS))
+        return memfs_fail(err, MEMFS_EUNAVAIL, "the memory of this agent is busy: try again");
+    rc = cache_tip_get(l->h->cache, u->agent_id, &now, err);
+    if (rc == MEMFS_OK)
+        rc = repo_is_ancestor(l->r, &u->to, &now.commit, &leads, err);
+    u->tip = now.commit;
+    if (rc == MEMFS_OK && !leads)
+        rc = memfs_fail(err, MEMFS_ECONFLICT, "the history of this agent was replaced");
+    if (rc == MEMFS_OK)
+        rc = cache_past_add(l->h->cache, u, err);
+    agent_unlock(a);
+    return rc;
+}
+
+static memfs_code follow_to(home *h, agent *a, const memfs_oid *to, memfs_error *err)
+{
+    _cleanup_(listing_dispose) listing l = { .h = h,
+                                             .agent_id = a->id,
+                                             .text = MEMFS_BUF_INIT(PAST_MAX_BYTES),
+                                             .last = OIDMAP_INIT,
+                                             .old_bytes = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED),
+                                             .new_bytes = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED),
+                                             .words = WORD_SET_INIT };
+    past_update u = { .agent_id = str_of(a->id), .to = *to };
+    bool has_start = false;
+    memfs_oid start;
+    memfs_code rc;
+
+    rc = repo_open(h->store, a->repo, &l.r, err);
+    if (rc == MEMFS_OK)
+        rc = find_start(&l, to, &start, &has_start, err);
+    if (rc < 0)
+        return rc;
+    l.is_new = !has_start;
+    rc =
+        versions_walk(l.r, has_start ? &start : NULL, to, &h->options.policy, list_commit, &l, err);
+    if (rc < 0)
+        return rc;
+    list_finish(&l);
+    u.from = has_start ? &start : NULL;
+    u.versions = l.rows;
+    u.n_versions = l.n;
+    return write_versions(&l, a, &u, err);
+}
+
+/* *ret_is_there: the versions go up to *ret, the synced tip. */
+static memfs_code look(home *h, memfs_str agent_id, memfs_oid *ret, bool *ret_is_there,
+                       memfs_error *err)
+{
+    memfs_oid past;
+    cache_tip tip;
+    memfs_code rc = cache_tip_get(h->cache, agent_id, &tip, err);
+
+    *ret_is_there = false;
+    if (rc < 0)
+        return rc;
+    *ret = tip.commit;
+    rc = cache_past_tip(h->cache, agent_id, &past, err);
+    *ret_is_there = rc == MEMFS_OK && oid_equal(&past, ret);
+    return rc == MEMFS_ENOTFOUND ? MEMFS_OK : rc;
+}
+
+memfs_code past_follow(home *h, memfs_str agent_id, memfs_error *err)
+{
+    bool is_there = false;
+    memfs_oid tip;
+    memfs_code rc;
+    agent *a;
+
+    rc = home_agent(h, agent_id, &a, err);
+    for (int i = 0; rc == MEMFS_OK && i < MAX_ROUNDS; i++) {
+        rc = look(h, agent_id, &tip, &is_there, err);
+        if (rc < 0 || is_there)
+            return rc;
+        rc = follow_to(h, a, &tip, err);
+        if (rc == MEMFS_ECONFLICT)
+            rc = MEMFS_OK;
+    }
+    return rc < 0 ? rc
+                  : memfs_fail(err, MEMFS_EUNAVAIL,
+                               "the memory of agent '%s' changes faster than its past can be "
+                               "listed: try again",
+                               a->id);
+}
+
+/* ---- all agents ---- */
+
+static memfs_code keep_id(memfs_str id, void *ctx, memfs_error *err)
+{
+    (void)err;
+    id_list_add(ctx, id);
+    return MEMFS_OK;
+}
+
+/* Some that are behind; *ret_n_done of *ret_n could be brought up. */
+static memfs_code follow_some(home *h, int64_t deadline_ms, size_t *ret_n, size_t *ret_n_done,
+                              memfs_error *err)
+{
+    _cleanup_(id_list_dispose) id_list ids = { NULL, 0, 0 };
+    memfs_error trouble;
+    memfs_code rc;
+
+    *ret_n = *ret_n_done = 0;
+    rc = cache_past_behind(h->cache, AGENTS_AT_ONCE, keep_id, &ids, err);
+    if (rc < 0)
+        return rc;
+    *ret_n = ids.n;
+    for (size_t i = 0; i < ids.n && clock_mono_ms() < deadline_ms; i++)
+        *ret_n_done += past_follow(h, str_of(ids.ids[i]), &trouble) == MEMFS_OK;
+    return MEMFS_OK;
+}
+
+memfs_code past_follow_all(home *h, int64_t deadline_ms, bool *ret_is_whole, memfs_error *err)
+{
+    size_t n, n_done;
+    memfs_code rc;
+
+    do {
+        rc = follow_some(h, deadline_ms, &n, &n_done, err);
+        *ret_is_whole = rc == MEMFS_OK && n == 0;
+    } while (rc == MEMFS_OK && n > 0 && n_done > 0 && clock_mono_ms() < deadline_ms);
+    if (rc == MEMFS_OK && !*ret_is_whole)
+        atomic_store(&h->wants_past, true);
+    return rc;
+}
+
+bool home_past_step(home *h)
+{
+    size_t n = 0, n_done = 0;
+    memfs_error err;
+
+    if (!atomic_load(&h->wants_past))
+        return false;
+    if (follow_some(h, clock_mono_ms() + 1000, &n, &n_done, &err) < 0 || n_done == 0)
+        atomic_store(&h->wants_past, false); /* until somebody asks again */
+    return atomic_load(&h->wants_past);
+}
