@@ -80,6 +80,11 @@ void agent_secrets(http_request *rq, void *app);
 void agent_repositories(http_request *rq, void *app);
 void sync_from_git(http_request *rq, void *app);
 
+/* history.c: a memory's past */
+void memory_history(http_request *rq, void *app);
+void memory_diff(http_request *rq, void *app);
+void memory_at(http_request *rq, void *app);
+void memory_revert(http_request *rq, void *app);
 /* search.c */
 void search_get(http_request *rq, void *app);
 

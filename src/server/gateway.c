@@ -298,8 +298,8 @@ static bool is_theirs(const http_route *r)
 {
     memfs_str pattern = str_of(r->pattern);
 
-    if (r->handler == sync_from_git || r->handler == agent_secrets ||
-        r->handler == agent_repositories)
+    if (r->handler == agent_secrets || r->handler == agent_repositories ||
+        str_starts_with(pattern, MEMFS_STR("/v1/agents/{agent}/memory/")))
         return false;
     return str_starts_with(pattern, MEMFS_STR("/v1/agents")) ||
            str_starts_with(pattern, MEMFS_STR("/v1/blocks"));

@@ -5,10 +5,23 @@
 
 #include <stdlib.h>
 
+#define SMALL_TABLE 64
+
 void oidmap_dispose(oidmap *m)
 {
     free(m->slots);
     *m = (oidmap)OIDMAP_INIT;
+}
+
+void oidmap_clear(oidmap *m)
+{
+    if (m->size > SMALL_TABLE) {
+        oidmap_dispose(m);
+        return;
+    }
+    if (m->n > 0)
+        memset(m->slots, 0, m->size * sizeof(*m->slots));
+    m->n = 0;
 }
 
 static size_t start_of(const oidmap *m, const memfs_oid *id)
@@ -42,7 +55,7 @@ bool oidmap_get(const oidmap *m, const memfs_oid *id, size_t *ret)
 
 static void grow(oidmap *m)
 {
-    oidmap bigger = { NULL, m->n, m->size > 0 ? m->size * 2 : 64, m->seed };
+    oidmap bigger = { NULL, m->n, m->size > 0 ? m->size * 2 : SMALL_TABLE, m->seed };
 
     if (m->size == 0)
         hash_random((uint8_t *)&bigger.seed, sizeof(bigger.seed));

@@ -23,6 +23,8 @@ typedef struct oidmap {
 #define OIDMAP_INIT { NULL, 0, 0, 0 }
 
 void oidmap_dispose(oidmap *m);
+/* Empties it; its table is kept if it is a small one. */
+void oidmap_clear(oidmap *m);
 bool oidmap_get(const oidmap *m, const memfs_oid *id, size_t *ret);
 static inline bool oidmap_has(const oidmap *m, const memfs_oid *id)
 {

@@ -29,6 +29,19 @@ void span_dispose(span *s)
     *s = (span)SPAN_INIT(NULL);
 }
 
+void span_clear(span *s)
+{
+    span empty = SPAN_INIT(s->r);
+
+    empty.nodes = s->nodes;
+    empty.cap = s->cap;
+    empty.links = s->links;
+    empty.cap_links = s->cap_links;
+    empty.by_id = s->by_id;
+    oidmap_clear(&empty.by_id);
+    *s = empty;
+}
+
 static size_t place_of(span *s, const memfs_oid *id)
 {
     size_t place;

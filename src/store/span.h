@@ -36,6 +36,8 @@ typedef struct span {
         .r = (of), .by_id = OIDMAP_INIT                                                            \
     }
 void span_dispose(span *s);
+/* As new; what it took of memory it keeps, if that is not much. */
+void span_clear(span *s);
 
 /* Starts at a commit; or ends there, when it is outside. */
 void span_start(span *s, const memfs_oid *id, bool is_outside);

@@ -240,24 +240,35 @@ static memfs_code list_one(lister *l, const span *s, size_t place, memfs_error *
     return versions_one(l->r, id, l->p, l->fn, l->ctx, err);
 }
 
-/* *at becomes where the next stretch begins; *ret_is_end: nowhere. */
-static memfs_code list_stretch(lister *l, memfs_oid *at, bool *ret_is_end, memfs_error *err)
+/* What s holds, newest first. */
+static memfs_code list_held(lister *l, const span *s, memfs_error *err)
 {
-    _cleanup_(span_dispose) span s = SPAN_INIT(l->r);
     _cleanup_(mem_freep) size_t *order = NULL;
-    memfs_code rc;
+    memfs_code rc = MEMFS_OK;
     size_t n;
 
-    span_start(&s, at, false);
-    rc = explore_stretch(&s, err);
-    if (rc < 0)
-        return rc;
-    n = span_order(&s, &order);
+    if (s->next == 1) /* nearly always */
+        return list_one(l, s, 0, err);
+    n = span_order(s, &order);
     while (rc == MEMFS_OK && n > 0 && !is_done(l))
-        rc = list_one(l, &s, order[--n], err);
-    *ret_is_end = span_n_left(&s) == 0;
+        rc = list_one(l, s, order[--n], err);
+    return rc;
+}
+
+/* *at becomes where the next stretch begins; *ret_is_end: nowhere. */
+static memfs_code list_stretch(lister *l, span *s, memfs_oid *at, bool *ret_is_end,
+                               memfs_error *err)
+{
+    memfs_code rc;
+
+    span_clear(s);
+    span_start(s, at, false);
+    rc = explore_stretch(s, err);
+    if (rc == MEMFS_OK)
+        rc = list_held(l, s, err);
+    *ret_is_end = span_n_left(s) == 0;
     if (!*ret_is_end)
-        *at = s.nodes[s.next].id;
+        *at = s->nodes[s->next].id;
     return rc;
 }
 
@@ -267,15 +278,18 @@ memfs_code versions_list(repo *r, const memfs_oid *tip, const versions_page *pag
     lister l = {
         .r = r, .page = page, .p = p, .fn = fn, .ctx = ctx, .is_past_before = page->before == NULL
     };
+    _cleanup_(span_dispose) span s = SPAN_INIT(r);
+    char hex[MEMFS_OID_HEX + 1];
     memfs_oid at = *tip;
     bool is_end = false;
     memfs_code rc = MEMFS_OK;
 
     while (rc == MEMFS_OK && !is_end && !is_done(&l))
-        rc = list_stretch(&l, &at, &is_end, err);
-    if (rc == MEMFS_OK && !l.is_past_before)
-        return memfs_fail(err, MEMFS_ENOTFOUND, "there is no such commit in this history");
-    return rc;
+        rc = list_stretch(&l, &s, &at, &is_end, err);
+    if (rc < 0 || l.is_past_before)
+        return rc;
+    oid_hex(page->before, hex);
+    return memfs_fail(err, MEMFS_ENOTFOUND, "there is no commit '%s' in main's history", hex);
 }
 
 /* ---- one file, one commit ---- */

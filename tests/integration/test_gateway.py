@@ -30,7 +30,7 @@ OURS = ["/v1/git/{a}/what", "/v1/git", "/git/{a}/x/y", "/latest/git/{a}/what", "
         "/v1/repositories/repo-1/files", "/owner/verify", "/webhooks/gitea/x", "/peer", "/peer/what/{a}",
         # and what a server that decodes before it cuts would take for one of them
         "/v1%2Fgit/{a}/state.git/info/refs", "/v1/git%2F{a}/state.git/info/refs", "/latest%2fgit/{a}",
-        "/v1/agents/{a}%2Fsecrets", "/v1%2Fagents%2F{a}%2Frepositories", "/owner%2Fverify", "/peer%2Fgit"]
+        "/v1/agents/{a}%2Fsecrets", "/v1/agents/{a}/memory%2Fhistory", "/v1%2Fagents%2F{a}%2Frepositories", "/owner%2Fverify", "/peer%2Fgit"]
 
 
 def test_T02_all_else_is_the_servers_by_any_method(server, up):
@@ -74,6 +74,15 @@ def test_T02_what_memfs_answers_itself(server, up):
     m.close()
     rows = server.request("POST", f"/v1/agents/{agent}/memory/sync-from-git").json()
     assert [(r["label"], r["value"]) for r in rows] == [("system/human", "from git\n")]
+    first, genesis = server.get(f"/v1/agents/{agent}/memory/history").json()
+    assert first["files_changed"] == ["system/human.md"]
+    assert server.get(f"/v1/agents/{agent}/memory/diff").json()["to"] == first["sha"]
+    assert server.get(f"/v1/agents/{agent}/memory/at/{first['sha']}/blocks").json()[0]["value"] == "from git\n"
+    body = json.dumps({"commit": genesis["sha"]}).encode()
+    assert server.request("POST", f"/v1/agents/{agent}/memory/revert", body).json()["changed"] is True
+    assert server.request("POST", f"/v1/agents/{agent}/memory/sync-from-git").json() == []
+    back = json.dumps({"commit": first["sha"]}).encode()
+    assert server.request("POST", f"/v1/agents/{agent}/memory/revert", back).json()["changed"] is True
     # its own rows are seen by the owner's commands, over the home's socket
     assert b"system/human" in server.cli("blocks", "list", "--agent", agent).stdout
     # and clients see the server's

@@ -17,6 +17,7 @@ import time
 import uuid
 
 from .server import new_agent
+from .wire import GENESIS
 from .writer import Memory
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
@@ -151,6 +152,7 @@ class Matrix:
             ids = [("", "", pattern)]
         for whose, name, target in ids:
             target = target.replace("{label...}", "system/human").replace("{kind}", "gitea")
+            target = target.replace("{commit}", GENESIS)    # in the history of every memory
             if pattern.endswith("/info/refs"):
                 for service in ("git-upload-pack", "git-receive-pack"):
                     yield whose, name, f"{target}?service={service}"
