@@ -290,7 +290,7 @@ POSTGRES = [["frozen_database", "postgres", "same_answers"], ["import_letta", "t
             ["auth", "git_http", "owner", "policy", "rest", "rest_agents", "rest_blocks", "search", "vectors", "history"]]
 
 # Several servers over a PostgreSQL that each test brings, to kill it.
-SERVERS = [["servers_chaos"], ["servers", "servers_upkeep"], ["servers_at_odds"]]
+SERVERS = [["servers_chaos"], ["servers", "servers_upkeep"], ["servers_at_odds", "servers_hurt"]]
 
 # Those of the client, and in the end whatever is named nowhere.
 CLIENT = [["apply"], ["checkout_crash", "two_way"]]

@@ -21,10 +21,12 @@ typedef struct told {
 } told;
 
 struct letta_folder {
-    char *root, *orgs;     /* orgs: root/repository */
-    pthread_mutex_t mutex; /* guards what follows; a leaf */
-    told *told;            /* NULL until something is */
-    size_t n_told, next;   /* next: whose place is taken when all are */
+    char *root, *orgs;          /* orgs: root/repository */
+    pthread_mutex_t mutex;      /* guards what follows; a leaf */
+    told *told;                 /* NULL until something is */
+    size_t n_told, next;        /* next: whose place is taken when all are */
+    char seen[IDS_MAX_LEN + 1]; /* the organization of all that were found so far; "" */
+    bool has_several;           /* they are of more than one */
 };
 
 /* ---- life cycle ---- */
@@ -124,6 +126,27 @@ static char *repo_of(const letta_folder *f, const char *org, const char *agent_i
     return mem_printf("%s/%s/%s/repo.git", f->orgs, org, agent_id);
 }
 
+static void note_seen(letta_folder *f, const char *org)
+{
+    pthread_mutex_lock(&f->mutex);
+    f->has_several |= f->seen[0] != '\0' && strcmp(f->seen, org) != 0;
+    snprintf(f->seen, sizeof(f->seen), "%.*s", IDS_MAX_LEN, org);
+    pthread_mutex_unlock(&f->mutex);
+}
+
+char *letta_folder_guess(letta_folder *f, const char *agent_id)
+{
+    char org[IDS_MAX_LEN + 1] = "";
+
+    if (!was_told(f, agent_id, org)) {
+        pthread_mutex_lock(&f->mutex);
+        if (!f->has_several)
+            memcpy(org, f->seen, sizeof(org));
+        pthread_mutex_unlock(&f->mutex);
+    }
+    return org[0] != '\0' ? repo_of(f, org, agent_id) : NULL;
+}
+
 /* The next entry; NULL: the end, or *ret_error. */
 static struct dirent *next_of(DIR *dir, int *ret_error)
 {
@@ -171,8 +194,10 @@ static char *find_path(letta_folder *f, const char *agent_id, letta_place *ret_p
     char *path = find_there(f, agent_id, only, ret_error);
 
     *ret_place = LETTA_THERE;
-    if (path != NULL)
+    if (path != NULL) {
+        note_seen(f, only);
         return path;
+    }
     *ret_place = was_told(f, agent_id, org) ? LETTA_TOLD : LETTA_UNKNOWN;
     return repo_of(f, *ret_place == LETTA_TOLD ? org : only, agent_id);
 }

@@ -63,6 +63,11 @@ typedef enum letta_place {
 /* The absolute path of its repo.git; caller frees. */
 char *letta_folder_path(letta_folder *f, const char *agent_id, letta_place *ret_place);
 /*
+ * The same without a look at the volume, which may hang, by what was said and seen before; NULL:
+ * nobody can say.
+ */
+char *letta_folder_guess(letta_folder *f, const char *agent_id);
+/*
  * Where its main is.  ENOTFOUND: there is no repository (*ret_place says more).  ECORRUPT: it is
  * half-written; look again in a moment.  EUNAVAIL: root is not there, or cannot be looked at.
  */

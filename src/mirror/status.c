@@ -231,12 +231,15 @@ static void fill_times(const row_work *w, const standing *s, const char *repo_na
         row->oldest_unmirrored_us = left_s * 1000000;
 }
 
+/* Nothing is looked at: the volume of a Letta server's folder may hang, and then this tells so
+ * (L3). */
 static void fill_address(row_work *w, const remote_config *c, const char *agent_id, mirror_row *row)
 {
-    _cleanup_(mem_freep) char *text = NULL;
+    _cleanup_(mem_freep) char *text =
+        c->folder != NULL ? letta_folder_guess(c->folder, agent_id) : NULL;
     memfs_error ignored;
 
-    if (remote_config_address(c, agent_id, &text, &ignored) < 0)
+    if (text == NULL && url_expand(c->url, agent_id, &text, &ignored) < 0)
         text = mem_strdup(c->url);
     snprintf(w->address, sizeof(w->address), "%s", text);
     row->address = w->address;

@@ -221,17 +221,20 @@ void peer_info_refs(http_request *rq, void *arg)
 void peer_keep(http_request *rq, void *arg)
 {
     memfs_error err = MEMFS_ERROR_INIT;
+    memfs_str id, text;
     memfs_oid commit;
-    memfs_str id;
+    uint64_t from = 0;
     app *a = arg;
 
     if (!git_check_id(rq, &id))
         return;
-    if (!oid_parse(http_param(rq, "id"), &commit))
+    if (http_query(rq, "from", &text) && !str_to_u64(text, INT64_MAX, &from))
+        http_send_detail(rq, 400, "This is not the number of a server");
+    else if (!oid_parse(http_param(rq, "id"), &commit))
         http_send_detail(rq, 400, "This is not the id of a commit");
     else if (!home_is_named(a->home, http_param(rq, "server")))
         http_send_detail(rq, 421, "Another server is meant");
-    else if (home_agent_keeps(a->home, id, &commit, &err) < 0)
+    else if (home_agent_keeps(a->home, id, &commit, (int64_t)from, &err) < 0)
         http_send_error(rq, &err);
     else
         http_send_detail(rq, 200, "It is here");

@@ -42,6 +42,8 @@ struct cluster {
     int64_t seen[MOVES_ROUNDS]; /* generations up to which the last rounds of cluster_moves saw; */
     bool has_seen;              /* of its thread, as is the next */
     int64_t round_ms;           /* when the last round was */
+    atomic_int twin;            /* cluster_twin, as of the last refresh */
+    int64_t began_ms;
     pthread_mutex_t refreshing; /* what is read is put in the order of reading */
     pthread_mutex_t mutex; /* guards all below; held for a few instructions only */
     peer *peers;           /* all servers, this one too */
@@ -168,9 +170,27 @@ static void free_peers(peer *peers, size_t n)
 }
 
 struct reading {
+    const cluster *c;
+    cluster_twin twin;
     peer *peers;
     size_t n, cap;
 };
+
+/*
+ * Read before this server says anew where it is: what stands in its row now, it wrote itself.  The
+ * row of a home that was lost has its address, too, but is soon seen no more.
+ */
+static cluster_twin twin_of(const cluster *c, const state_server *s)
+{
+    bool is_name = str_equal(s->name, str_of(c->name)), is_url = str_equal(s->url, str_of(c->url));
+
+    if (is_name && !is_url && cluster_no(c) != 0)
+        return CLUSTER_TWIN_NAME;
+    return !is_name && is_url && s->age_ms < ALIVE_MS &&
+                   clock_mono_ms() - c->began_ms > 2 * ALIVE_MS
+               ? CLUSTER_TWIN_URL
+               : CLUSTER_ALONE;
+}
 
 static memfs_code take_peer(const state_server *s, void *ctx, memfs_error *err)
 {
@@ -178,6 +198,8 @@ static memfs_code take_peer(const state_server *s, void *ctx, memfs_error *err)
     peer *p;
 
     (void)err;
+    if (r->twin == CLUSTER_ALONE)
+        r->twin = twin_of(r->c, s);
     if (r->n == r->cap) {
         r->cap = r->cap == 0 ? 8 : r->cap * 2;
         r->peers = mem_realloc(r->peers, r->cap, sizeof(*r->peers));
@@ -222,16 +244,17 @@ static void put_peers(cluster *c, struct reading *r)
 memfs_code cluster_refresh(cluster *c, state *s, memfs_error *err)
 {
     state_server me = { .name = str_of(c->name), .url = str_of(c->url) };
-    struct reading r = { NULL, 0, 0 };
+    struct reading r = { .c = c };
     int64_t no = 0;
     memfs_code rc;
 
     hash_sha256(str_of(c->secret), me.token_hash);
     pthread_mutex_lock(&c->refreshing);
-    rc = state_server_join(s, &me, &no, err);
+    rc = state_servers(s, take_peer, &r, err);
     if (rc == MEMFS_OK)
-        rc = state_servers(s, take_peer, &r, err);
+        rc = state_server_join(s, &me, &no, err);
     if (rc == MEMFS_OK) {
+        atomic_store(&c->twin, (int)r.twin);
         atomic_store(&c->no, no); /* another one when somebody removed our row */
         put_peers(c, &r);
     } else {
@@ -250,6 +273,7 @@ memfs_code cluster_open(const char *home_path, const char *url, state *s, cluste
     memfs_code rc;
 
     c->url = mem_strdup(url);
+    c->began_ms = clock_mono_ms();
     pthread_mutex_init(&c->mutex, NULL);
     pthread_mutex_init(&c->refreshing, NULL);
     rc = keep_file(c, home_path, err);
@@ -280,6 +304,11 @@ void cluster_close(cluster *c)
 int64_t cluster_no(const cluster *c)
 {
     return atomic_load(&c->no);
+}
+
+cluster_twin cluster_has_twin(const cluster *c)
+{
+    return (cluster_twin)atomic_load(&c->twin);
 }
 
 bool cluster_knows(cluster *c, int64_t no)
@@ -415,6 +444,7 @@ struct telling {
     cluster *c;
     cluster_move_fn fn;
     void *ctx;
+    bool is_all; /* also what this server moved */
     int64_t newest;
     size_t n;
 };
@@ -426,33 +456,50 @@ static memfs_code tell_move(const cache_move *m, void *ctx, memfs_error *err)
     (void)err;
     t->n++;
     t->newest = m->generation;
-    if (t->fn != NULL && m->holder != cluster_no(t->c))
+    if (t->fn != NULL && (t->is_all || m->holder != cluster_no(t->c)))
         t->fn(m, t->ctx);
     return MEMFS_OK;
 }
 
-/*
- * What the last MOVES_ROUNDS rounds saw is repeated: who was told knows that nothing is new of it.  Not
- * so by calls between two rounds, which word of a move brings about.
- */
-memfs_code cluster_moves(cluster *c, cache *from, cluster_move_fn fn, void *ctx, memfs_error *err)
+/* From *after on, which becomes the newest. */
+static memfs_code tell_moves(struct telling *t, cache *from, int64_t *after, memfs_error *err)
 {
-    bool is_round = !c->has_seen || clock_mono_ms() - c->round_ms >= ROUND_MS;
-    struct telling t = { .c = c, .fn = c->has_seen ? fn : NULL, .ctx = ctx };
-    int64_t after = c->has_seen ? c->seen[is_round ? 0 : MOVES_ROUNDS - 1] : -1;
     memfs_code rc;
 
     do {
-        t.n = 0;
-        t.newest = after;
-        rc = cache_moves(from, after, MAX_MOVES, tell_move, &t, err);
-        after = t.newest;
-    } while (rc == MEMFS_OK && t.n == MAX_MOVES);
+        t->n = 0;
+        t->newest = *after;
+        rc = cache_moves(from, *after, MAX_MOVES, tell_move, t, err);
+        *after = t->newest;
+    } while (rc == MEMFS_OK && t->n == MAX_MOVES);
+    return rc;
+}
+
+/*
+ * What the last MOVES_ROUNDS rounds saw is repeated: who was told knows that nothing is new of it.
+ * Not so by calls between two rounds, which word of a move brings about.  A round begins with a
+ * move that was seen.  When neither it nor a later one is there the database counts from an earlier
+ * number: it was restored, or a replica that lagged took over.  Then all are told, this server's
+ * too.
+ */
+memfs_code cluster_moves(cluster *c, cache *from, cluster_move_fn fn, void *ctx, memfs_error *err)
+{
+    bool is_anew = !c->has_seen, is_round = is_anew || clock_mono_ms() - c->round_ms >= ROUND_MS;
+    struct telling t = { .c = c, .fn = c->has_seen ? fn : NULL, .ctx = ctx };
+    int64_t seen = c->has_seen ? c->seen[is_round ? 0 : MOVES_ROUNDS - 1] : 0;
+    int64_t after = !c->has_seen ? -1 : is_round && seen > 0 ? seen - 1 : seen;
+    memfs_code rc = tell_moves(&t, from, &after, err);
+
+    if (rc == MEMFS_OK && after < seen) {
+        is_anew = t.is_all = true;
+        after = 0;
+        rc = tell_moves(&t, from, &after, err);
+    }
     if (rc < 0)
         return rc;
     after = after > 0 ? after : 0; /* nothing was ever moved */
     for (size_t i = 0; is_round && i + 1 < MOVES_ROUNDS; i++)
-        c->seen[i] = c->has_seen ? c->seen[i + 1] : after;
+        c->seen[i] = is_anew ? after : c->seen[i + 1];
     c->seen[MOVES_ROUNDS - 1] = after;
     if (is_round)
         c->round_ms = clock_mono_ms();
@@ -593,8 +640,9 @@ memfs_code cluster_fetch(cluster *c, memfs_str agent_id, int64_t holder, fetched
 static int ask_to_keep(const cluster *c, const candidate *whom, memfs_str agent_id, const char *hex,
                        int64_t timeout_ms)
 {
-    _cleanup_(mem_freep) char *url = mem_printf("%s/peer/keep/%s/%.*s/%s", whom->url, whom->name,
-                                                (int)agent_id.len, agent_id.ptr, hex);
+    _cleanup_(mem_freep) char *url =
+        mem_printf("%s/peer/keep/%s/%.*s/%s?from=%lld", whom->url, whom->name, (int)agent_id.len,
+                   agent_id.ptr, hex, (long long)cluster_no(c));
 
     return ask(c, url, "POST", timeout_ms);
 }

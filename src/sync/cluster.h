@@ -39,6 +39,13 @@ MEMFS_CHECK memfs_code cluster_open(const char *home_path, const char *url, stat
 void cluster_close(cluster *c); /* NULL is fine */
 
 int64_t cluster_no(const cluster *c);
+/* As of the last refresh: is there another server that goes by this one's name or address? */
+typedef enum cluster_twin {
+    CLUSTER_ALONE,
+    CLUSTER_TWIN_NAME, /* its home was copied, the file `server` with it */
+    CLUSTER_TWIN_URL,  /* both were given the same --cluster-url */
+} cluster_twin;
+cluster_twin cluster_has_twin(const cluster *c);
 bool cluster_is_named(const cluster *c, memfs_str name);
 /* As of the last refresh.  A row that is gone: an operator says that this one does not come back. */
 bool cluster_knows(cluster *c, int64_t no);
@@ -48,7 +55,8 @@ bool cluster_has_secret(cluster *c, const uint8_t *token_hash);
 bool cluster_keeps(cluster *c, memfs_str agent_id);
 /*
  * What the others moved since the last call: fn is told of each.  A move may come into view after a
- * later one, so once a second those that were new a few seconds ago are told again.  Of one thread.
+ * later one, so once a second those that were new a few seconds ago are told again.  When the
+ * database went back in time all are told, those of this server, too.  Of one thread.
  */
 typedef void (*cluster_move_fn)(const cache_move *move, void *ctx);
 MEMFS_CHECK memfs_code cluster_moves(cluster *c, cache *from, cluster_move_fn fn, void *ctx,

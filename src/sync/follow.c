@@ -60,6 +60,18 @@ memfs_code follow_check_forward(home *h, agent *a, const memfs_oid *shared, cons
     return MEMFS_OK;
 }
 
+/* What failed may have been done, in a COMMIT whose answer was lost: then all is looked at anew. */
+static bool has_head_moved(const following *x)
+{
+    memfs_error ignored;
+    cache_head now;
+    memfs_code rc = cache_head_get(x->h->cache, str_of(x->a->id), &now, &ignored);
+
+    if (rc == MEMFS_ENOTFOUND)
+        return x->has_head;
+    return rc == MEMFS_OK && (!x->has_head || !oid_equal(&now.tip, &x->head.tip));
+}
+
 /*
  * What fails here but for a lost race stops nobody: git goes on, and home_catch_up_step() comes back
  * to it.
@@ -76,7 +88,7 @@ static memfs_code bring_rows(following *x, bool is_overruling, memfs_error *err)
         if (!home_is_away(x->h, rc) && agent_alarm_is_due(x->a))
             home_alarm(x->h, x->a, "cache_behind", "the rows cannot be written: %s", err->msg);
         home_is_behind(x->h, x->a);
-        return MEMFS_OK;
+        return has_head_moved(x) ? memfs_fail(err, MEMFS_ECONFLICT, "main moved") : MEMFS_OK;
     }
     x->has_head = true;
     x->head = (cache_head){ x->tip, cluster_no(x->h->cluster), false };
@@ -97,6 +109,17 @@ static bool is_here(const following *x, const memfs_oid *commit)
 
     return x->exists && repo_open(x->h->store, x->a->repo, &r, &ignored) == MEMFS_OK &&
            repo_has(r, commit);
+}
+
+bool agent_is_behind_others(home *h, agent *a, int64_t *ret_holder)
+{
+    following x = { .h = h, .a = a, .exists = store_has(h->store, a->repo) };
+    memfs_error ignored;
+
+    if (cache_head_get(h->cache, str_of(a->id), &x.head, &ignored) < 0)
+        return false;
+    *ret_holder = x.head.holder;
+    return !is_here(&x, &x.head.tip);
 }
 
 /* Those who waited meanwhile do not wait once more each (L3); what failed at once may be asked again. */
@@ -390,7 +413,8 @@ memfs_code agent_follow(home *h, agent *a, bool may_revive, follow_result *ret, 
  * It is main of the one that asks, which could not make it everybody's: the database is away, there
  * or here.  So it is taken in as a push would be, where it follows what is here.
  */
-static memfs_code take_copy(following *x, const memfs_oid *commit, bool is_away, memfs_error *err)
+static memfs_code take_copy(following *x, const memfs_oid *commit, int64_t from, bool is_away,
+                            memfs_error *err)
 {
     bool is_behind = false, is_ahead = false;
     memfs_oid got;
@@ -400,7 +424,7 @@ static memfs_code take_copy(following *x, const memfs_oid *commit, bool is_away,
     if (!is_here(x, commit)) {
         rc = begin_fetch(x, err);
         if (rc == MEMFS_OK)
-            rc = cluster_fetch(x->h->cluster, str_of(x->a->id), 0, x->f, commit, &got, err);
+            rc = cluster_fetch(x->h->cluster, str_of(x->a->id), from, x->f, commit, &got, err);
     }
     if (rc == MEMFS_OK)
         rc = relate(x, &is_behind, &is_ahead, err);
@@ -431,7 +455,7 @@ static memfs_code lock_soon(agent *a, memfs_error *err)
                                                     "another server: try again", a->id);
 }
 
-memfs_code agent_keep(home *h, agent *a, const memfs_oid *commit, memfs_error *err)
+memfs_code agent_keep(home *h, agent *a, const memfs_oid *commit, int64_t from, memfs_error *err)
 {
     _cleanup_(following_dispose) following x = { .h = h, .a = a, .tip = STORE_GENESIS };
     follow_result now = { .is_away = false };
@@ -444,7 +468,7 @@ memfs_code agent_keep(home *h, agent *a, const memfs_oid *commit, memfs_error *e
     if (rc == MEMFS_OK && x.exists)
         rc = store_tip(h->store, a->repo, &x.tip, err);
     if (rc == MEMFS_OK)
-        rc = take_copy(&x, commit, now.is_away, err);
+        rc = take_copy(&x, commit, from, now.is_away, err);
     agent_unlock(a);
     return rc;
 }
@@ -519,13 +543,21 @@ memfs_code agent_ready_shared(home *h, agent *a, bool with_rows, memfs_error *er
     return rc;
 }
 
+/* What must be fetched first is left to who follows: a server that hangs holds up no others' rows.
+ */
 bool agent_catch_up_shared(home *h, agent *a, bool *ret_is_away)
 {
     follow_result now = { .is_away = false };
+    int64_t holder;
     memfs_error err;
-    memfs_code rc = lock_soon(a, &err);
+    memfs_code rc;
 
     *ret_is_away = false;
+    if (agent_is_behind_others(h, a, &holder)) {
+        home_is_late(h, a, holder);
+        return false;
+    }
+    rc = lock_soon(a, &err);
     if (rc < 0)
         return false;
     rc = agent_is_fenced(a, &err) ? MEMFS_OK : agent_follow(h, a, false, &now, &err);

@@ -49,6 +49,9 @@ MEMFS_CHECK memfs_code agent_follow(home *h, agent *a, bool may_revive, follow_r
  */
 MEMFS_CHECK memfs_code follow_check_forward(home *h, agent *a, const memfs_oid *shared,
                                             const memfs_oid *tip, memfs_error *err);
+/* Is main of all a commit that is not here?  *ret_holder: of whom it is known to have it; 0. False:
+ * also while the database is away.  Without the lock. */
+bool agent_is_behind_others(home *h, agent *a, int64_t *ret_holder);
 /* agent_ready() of a home that shares; takes the lock itself. */
 MEMFS_CHECK memfs_code agent_ready_shared(home *h, agent *a, bool with_rows, memfs_error *err);
 
@@ -57,11 +60,12 @@ MEMFS_CHECK memfs_code agent_ready_shared(home *h, agent *a, bool with_rows, mem
 bool agent_catch_up_shared(home *h, agent *a, bool *ret_is_away);
 
 /*
- * Another server asks for a copy of its main: that commit is here on OK.  Where it is not the
+ * Server `from` asks for a copy of its main: that commit is here on OK.  Where it is not the
  * shared tip's, it moves main here, as a push would: so a copy that was counted is main after the
  * disk of the other one is lost (D1).  EUNAVAIL: no server gave it, or main here does not lead to
  * it.  Takes the lock itself.
  */
-MEMFS_CHECK memfs_code agent_keep(home *h, agent *a, const memfs_oid *commit, memfs_error *err);
+MEMFS_CHECK memfs_code agent_keep(home *h, agent *a, const memfs_oid *commit, int64_t from,
+                                  memfs_error *err);
 
 #endif

@@ -151,8 +151,14 @@ static memfs_code own_rule(home *h, memfs_error *err)
 
     rule_text(&h->options, &rule);
     rc = cache_own_rule(h->cache, buf_str(&rule), &is_other, err);
-    atomic_store(&h->has_other_rule, is_other);
+    if (rc == MEMFS_OK)
+        atomic_store(&h->has_other_rule, is_other);
     return rc;
+}
+
+memfs_code home_look_at_rule(home *h, memfs_error *err)
+{
+    return home_is_shared(h) ? own_rule(h, err) : MEMFS_OK;
 }
 
 memfs_code home_serves(home *h, memfs_error *err)
@@ -264,6 +270,7 @@ void home_close(home *h)
     free_table(h);
     free(h->upkeep);
     free(h->behind);
+    free(h->late);
     pthread_mutex_destroy(&h->upkeep_mutex);
     pthread_rwlock_destroy(&h->table_lock);
     fs_unlock(&h->lock);

@@ -22,6 +22,15 @@ typedef enum agent_phase {
 
 struct agent_waiter;
 
+/* One whose main another server moved, until its commit is here too. */
+typedef struct late_agent {
+    agent *a;
+    int64_t holder; /* who moved it; 0: not known */
+    int64_t move;   /* as the agent's told_move; a newer one is tried at once */
+    int64_t due_ms; /* not tried before; clock_mono_ms */
+    bool is_late;   /* false: it is here by now; of the thread that follows */
+} late_agent;
+
 struct agent {
     /* set once, before others see the entry */
     char id[IDS_MAX_LEN + 1];
@@ -30,11 +39,13 @@ struct agent {
     bool has_own_org;
     agent *next;          /* in its bucket; guarded by the home's table lock */
     size_t n_banned_kept; /* in its file `banned`, by this process; the agent lock */
-    int64_t told_move; /* generation of the last move by another server that was told; its thread */
+    /* the last move by another server that was told: generation, and whose; its thread */
+    int64_t told_move, told_holder;
     /* away.c: its rows are not tried before; the last pause; guarded by the home's upkeep_mutex */
     int64_t behind_until_ms, behind_pause_ms;
-    bool is_queued;    /* for upkeep; the same */
-    bool is_waiting;   /* for its rows (away.c); the same */
+    bool is_queued;  /* for upkeep; the same */
+    bool is_waiting; /* for its rows (away.c); the same */
+    bool is_late;    /* a commit of another server's is not here yet (together.c); the same */
     bool is_settled; /* what the folders say is on the disk, as of this process; the agent lock */
 
     pthread_mutex_t mutex; /* guards all below; held for a few instructions only */
@@ -82,15 +93,16 @@ struct home {
     store *store;
     cache *cache;
     state *state;
-    struct cluster *cluster;   /* cluster.h; NULL: this home shares its database with nobody */
-    atomic_bool wants_past; /* past.h: somebody asked for all agents', and not all was there */
+    struct cluster *cluster; /* cluster.h; NULL: this home shares its database with nobody */
+    int64_t twin_told_ms;    /* when server_twin was last told; 0; of home_cluster_step's thread */
+    atomic_bool wants_past;  /* past.h: somebody asked for all agents', and not all was there */
     atomic_bool has_other_rule; /* than its database: it writes no rows, and judges none */
-    _Atomic(letta_db *) letta; /* NULL: no tables mode, or its database is away since the start */
+    _Atomic(letta_db *) letta;  /* NULL: no tables mode, or its database is away since the start */
     char *letta_after;    /* where the look at all rows goes on; that thread only; NULL: first */
     int64_t letta_due_ms; /* the next look at its rows; the thread of home_letta_step only */
     bool letta_told;      /* that it is away; the same */
     atomic_int_fast64_t letta_meet_told_ms; /* when a meeting that failed was last told; 0: never */
-    atomic_uint_fast64_t epoch;        /* counts the caches that this home has had */
+    atomic_uint_fast64_t epoch;             /* counts the caches that this home has had */
     atomic_int_fast64_t cache_seen_ms; /* when somebody last looked whether the cache is there */
 
     pthread_rwlock_t table_lock;
@@ -103,6 +115,8 @@ struct home {
     size_t n_upkeep, cap_upkeep;
     agent **behind; /* away.c; the same mutex */
     size_t n_behind, cap_behind;
+    late_agent *late; /* together.c; the same mutex */
+    size_t n_late, cap_late;
 };
 
 /* Tells whoever listens; text is made as by printf.  a may be NULL. */
@@ -118,6 +132,11 @@ void home_moved(home *h, const agent *a);
  */
 MEMFS_CHECK memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret,
                                   bool *ret_is_known, memfs_error *err);
+/*
+ * Of a home that shares its database: is the rule by which the rows there are made its own still?
+ * Another server may have brought one since the start.  Answers has_other_rule.
+ */
+MEMFS_CHECK memfs_code home_look_at_rule(home *h, memfs_error *err);
 /* The entry if there is one; NULL. */
 agent *home_find(home *h, memfs_str id);
 /* Is there a repository of that id, whoever knows it? */
@@ -125,6 +144,9 @@ bool home_has_folder(home *h, memfs_str id);
 
 /* cluster.c: do as many have the commit as n_replicas asks for?  Not under the agent's lock. */
 bool home_has_copies(home *h, agent *a, const memfs_oid *commit);
+
+/* together.c: its commit is fetched from `holder` when home_follow_step() comes to it. */
+void home_is_late(home *h, agent *a, int64_t holder);
 
 /* A push left more packs than STORE_REPACK_AT. */
 void home_wants_upkeep(home *h, agent *a);

@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "sync/cluster.h"
+#include "sync/follow.h"
 
 #include <dirent.h>
 #include <stdlib.h>
@@ -119,14 +120,25 @@ memfs_code home_list(home *h, bool with_folders, id_list *ret, memfs_error *err)
 
 /* ---- each of them, once after a start ---- */
 
-/* Of a home that shares: what is kept here; the rows are everybody's. */
+/*
+ * Of a home that shares: what is kept here; the rows are everybody's.  What another server has is
+ * fetched by who follows: one that hangs would keep all that come after from being recovered (L3).
+ */
 static memfs_code recover_one(home *h, memfs_str id, agent **ret, memfs_error *err)
 {
+    int64_t holder;
+    bool is_known;
+    memfs_code rc;
+
     if (!home_is_shared(h))
         return home_agent(h, id, ret, err);
     if (!home_has_folder(h, id) && !cluster_keeps(h->cluster, id))
         return memfs_fail(err, MEMFS_ENOTFOUND, "kept by other servers");
-    return home_agent_repo(h, id, ret, err);
+    rc = home_entry(h, id, false, ret, &is_known, err);
+    if (rc < 0 || !agent_is_behind_others(h, *ret, &holder))
+        return rc < 0 ? rc : agent_ready(h, *ret, false, err);
+    home_is_late(h, *ret, holder);
+    return memfs_fail(err, MEMFS_EUNAVAIL, "another server has its newest commit");
 }
 
 /*

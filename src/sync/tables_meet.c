@@ -47,6 +47,12 @@ static void pass_over(const char *kind, memfs_str what, const char *text, void *
     (void)kind, (void)what, (void)text, (void)ctx; /* told when the tables are settled */
 }
 
+/* What is missing here, or went meanwhile, says nothing of what Letta has (H4). */
+static memfs_code not_none(memfs_code rc, memfs_error *err)
+{
+    return rc == MEMFS_ENOTFOUND ? err->code = MEMFS_EUNAVAIL : rc;
+}
+
 static memfs_code take_in(home *h, memfs_str id, memfs_error *err)
 {
     letta_db *db = atomic_load(&h->letta);
@@ -57,10 +63,10 @@ static memfs_code take_in(home *h, memfs_str id, memfs_error *err)
     if (db == NULL)
         return memfs_fail(err, MEMFS_EUNAVAIL, "Letta's database could not be opened");
     rc = letta_memory(db, id, on_agent, on_block, &t, err);
-    if (rc == MEMFS_OK && t.m != NULL)
-        rc = movein_finish(t.m, false, pass_over, NULL, &result, err);
-    else if (rc == MEMFS_OK)
+    if (rc == MEMFS_OK && t.m == NULL)
         rc = memfs_fail(err, MEMFS_ENOTFOUND, "Letta keeps no memory of this agent in git");
+    else if (rc == MEMFS_OK)
+        rc = not_none(movein_finish(t.m, false, pass_over, NULL, &result, err), err);
     movein_free(t.m);
     return rc;
 }

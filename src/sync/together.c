@@ -9,6 +9,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#define TOLD_EVERY_MS 60000
+
 /* What home.h promises of a home that shares its database; how is in cluster.c and follow.c. */
 
 bool home_is_shared(const home *h)
@@ -26,12 +28,29 @@ bool home_knows_peer(home *h, const uint8_t *token_hash)
     return h->cluster != NULL && cluster_has_secret(h->cluster, token_hash);
 }
 
+/* Each takes the other one for itself, so neither gives the other anything. */
+static void tell_twin(home *h, cluster_twin twin)
+{
+    int64_t now_ms = clock_mono_ms();
+
+    if (twin == CLUSTER_ALONE || (h->twin_told_ms != 0 && now_ms - h->twin_told_ms < TOLD_EVERY_MS))
+        return;
+    h->twin_told_ms = now_ms;
+    home_alarm(
+        h, NULL, "server_twin", "%s",
+        twin == CLUSTER_TWIN_NAME
+            ? "another server goes by the name of this one, as its data folder was copied: stop "
+              "that one, remove `server` and `secrets/server` there, and start it with a "
+              "--cluster-url of its own"
+            : "another server was given the --cluster-url of this one: give each its own");
+}
+
 void home_cluster_step(home *h)
 {
     memfs_error ignored;
 
-    if (home_is_shared(h) && cluster_refresh(h->cluster, h->state, &ignored) < 0)
-        return; /* the database is away, which its own log says */
+    if (home_is_shared(h) && cluster_refresh(h->cluster, h->state, &ignored) == MEMFS_OK)
+        tell_twin(h, cluster_has_twin(h->cluster)); /* else its own log says that it is away */
 }
 
 bool home_wait_for_moves(home *h, int64_t timeout_ms)
@@ -94,7 +113,8 @@ static memfs_code check_kept(home *h, agent *a, const memfs_oid *commit, memfs_e
  * Looked for without the lock first: who holds it may be waiting for the one that asks.  Not before
  * it is recovered, as a fence of an earlier process is known only then.
  */
-memfs_code home_agent_keeps(home *h, memfs_str id, const memfs_oid *commit, memfs_error *err)
+memfs_code home_agent_keeps(home *h, memfs_str id, const memfs_oid *commit, int64_t from,
+                            memfs_error *err)
 {
     bool is_known;
     agent *a;
@@ -108,7 +128,7 @@ memfs_code home_agent_keeps(home *h, memfs_str id, const memfs_oid *commit, memf
         return err->code;
     rc = agent_ready(h, a, false, err);
     if (rc == MEMFS_OK && check_kept(h, a, commit, err) < 0 && !agent_is_fenced(a, err))
-        rc = agent_keep(h, a, commit, err);
+        rc = agent_keep(h, a, commit, from, err);
     if (rc < 0 || agent_is_fenced(a, err))
         return err->code;
     return check_kept(h, a, commit, err);
@@ -135,22 +155,21 @@ bool home_has_copies(home *h, agent *a, const memfs_oid *commit)
     return are_enough;
 }
 
+/* ---- following ---- */
+
 #define LATE_PAUSE_MS 5000
-#define N_LATE_TRIES 16 /* each may take a fetch's time, and what moves now comes first */
+#define SLOW_MS 2000 /* who lets us wait for so long, and then has nothing, is slow */
+#define STEP_MS 1000 /* of fetching; then it is time to hear what else was moved */
+#define N_SLOW 16    /* servers */
 
-typedef struct move {
-    char id[IDS_MAX_LEN + 1];
-    int64_t generation;
-} move;
-
-typedef struct moves {
-    move *at;
-    size_t n, cap;
-} moves;
+/* Those who were slow, and until when nothing is asked of them: others' commits come first (L3). */
+typedef struct slow_server {
+    int64_t no, until_ms;
+} slow_server;
 
 struct home_follower {
-    moves late; /* told, and not fetched yet */
-    int64_t retry_ms;
+    slow_server slow[N_SLOW];
+    size_t next; /* whose place is taken */
 };
 
 home_follower *home_follower_new(void)
@@ -160,37 +179,73 @@ home_follower *home_follower_new(void)
 
 void home_follower_free(home_follower *f)
 {
-    if (f != NULL)
-        free(f->late.at);
     free(f);
 }
 
-static void add_move(moves *m, const move *one)
+static bool is_slow(const home_follower *f, int64_t holder, int64_t now_ms)
 {
-    if (m->n == m->cap) {
-        m->cap = m->cap == 0 ? 64 : m->cap * 2;
-        m->at = mem_realloc(m->at, m->cap, sizeof(*m->at));
+    for (size_t i = 0; i < N_SLOW; i++)
+        if (f->slow[i].no == holder && now_ms < f->slow[i].until_ms)
+            return true;
+    return false;
+}
+
+/* For as long as it took: so half of the time is the others'. */
+static void note_slow(home_follower *f, int64_t holder, int64_t took_ms)
+{
+    f->slow[f->next++ % N_SLOW] = (slow_server){ holder, clock_mono_ms() + took_ms };
+}
+
+/* ---- who is late ---- */
+
+static void add_late(home *h, const late_agent *one)
+{
+    if (h->n_late == h->cap_late) {
+        h->cap_late = h->cap_late == 0 ? 64 : h->cap_late * 2;
+        h->late = mem_realloc(h->late, h->cap_late, sizeof(*h->late));
     }
-    m->at[m->n++] = *one;
+    h->late[h->n_late++] = *one;
 }
 
-static void list_move(const cache_move *told, void *ctx)
+/* One that is late already stays where it is in the list: who follows knows what is newer. */
+void home_is_late(home *h, agent *a, int64_t holder)
 {
-    move one = { .generation = told->generation };
+    late_agent one = { .a = a, .holder = holder, .is_late = true };
 
-    if (told->agent_id.len > IDS_MAX_LEN)
-        return;
-    snprintf(one.id, sizeof(one.id), "%.*s", (int)told->agent_id.len, told->agent_id.ptr);
-    add_move(ctx, &one);
+    pthread_mutex_lock(&h->upkeep_mutex);
+    if (!a->is_late)
+        add_late(h, &one);
+    a->is_late = true;
+    pthread_mutex_unlock(&h->upkeep_mutex);
 }
 
-static void add_late(moves *m, const move *one)
+/* All of them; they stay marked as late.  Caller frees. */
+static late_agent *take_late(home *h, size_t *ret_n)
 {
-    for (size_t i = 0; i < m->n; i++)
-        if (strcmp(m->at[i].id, one->id) == 0)
-            return;
-    add_move(m, one);
+    late_agent *all;
+
+    pthread_mutex_lock(&h->upkeep_mutex);
+    all = TAKE_PTR(h->late);
+    *ret_n = h->n_late;
+    h->n_late = h->cap_late = 0;
+    pthread_mutex_unlock(&h->upkeep_mutex);
+    return all;
 }
+
+/* Who was not tried comes first the next time, so nobody waits behind those that fail each time. */
+static void put_back(home *h, const late_agent *all, size_t n, int64_t now_ms)
+{
+    pthread_mutex_lock(&h->upkeep_mutex);
+    for (int is_due = 1; is_due >= 0; is_due--)
+        for (size_t i = 0; i < n; i++)
+            if (all[i].is_late && (all[i].due_ms <= now_ms) == is_due)
+                add_late(h, &all[i]);
+    for (size_t i = 0; i < n; i++)
+        all[i].a->is_late = all[i].is_late;
+    pthread_mutex_unlock(&h->upkeep_mutex);
+}
+
+/* ---- one step ---- */
 
 /* False: it is kept here, and could not be fetched; whoever asks for the agent is told why. */
 static bool fetch_moved(home *h, agent *a)
@@ -202,47 +257,74 @@ static bool fetch_moved(home *h, agent *a)
     return agent_ready(h, a, false, &ignored) != MEMFS_EUNAVAIL;
 }
 
-/* Those that fail go to the end. */
+/* What was moved once more, perhaps by a server that answers, waits for nothing. */
+static void note_newer(late_agent *one)
+{
+    if (one->move == one->a->told_move)
+        return;
+    one->move = one->a->told_move;
+    one->holder = one->a->told_holder;
+    one->due_ms = 0;
+}
+
+static void try_late(home *h, home_follower *f, late_agent *one)
+{
+    int64_t began_ms = clock_mono_ms(), ended_ms;
+
+    one->is_late = !fetch_moved(h, one->a);
+    ended_ms = clock_mono_ms();
+    one->due_ms = ended_ms + LATE_PAUSE_MS;
+    if (one->is_late && ended_ms - began_ms >= SLOW_MS)
+        note_slow(f, one->holder, ended_ms - began_ms);
+}
+
 static void fetch_late(home *h, home_follower *f, bool (*should_stop)(void *ctx), void *ctx)
 {
-    size_t n = f->late.n < N_LATE_TRIES ? f->late.n : N_LATE_TRIES;
+    int64_t now_ms = clock_mono_ms(), until_ms = now_ms + STEP_MS;
+    size_t n;
+    _cleanup_(mem_freep) late_agent *all = take_late(h, &n);
+
+    for (size_t i = 0; i < n && now_ms < until_ms && !should_stop(ctx); i++) {
+        note_newer(&all[i]);
+        if (now_ms < all[i].due_ms || is_slow(f, all[i].holder, now_ms))
+            continue;
+        try_late(h, f, &all[i]);
+        now_ms = clock_mono_ms();
+    }
+    put_back(h, all, n, now_ms);
+}
+
+struct hearing {
+    home *h;
+    void (*moved)(const char *agent_id, void *ctx);
+    void *ctx;
+};
+
+/* It is told before anything is fetched, which may take long. */
+static void hear_move(const cache_move *told, void *ctx)
+{
+    struct hearing *x = ctx;
     bool is_known;
     memfs_error ignored;
     agent *a;
 
-    if (clock_mono_ms() < f->retry_ms)
+    if (told->agent_id.len > IDS_MAX_LEN ||
+        home_entry(x->h, told->agent_id, false, &a, &is_known, &ignored) < 0 ||
+        a->told_move == told->generation)
         return;
-    for (size_t i = 0; i < n && !should_stop(ctx); i++) {
-        move one = f->late.at[0];
-
-        f->late.n--;
-        memmove(f->late.at, f->late.at + 1, f->late.n * sizeof(*f->late.at));
-        if (home_entry(h, str_of(one.id), false, &a, &is_known, &ignored) == MEMFS_OK &&
-            !fetch_moved(h, a))
-            add_move(&f->late, &one);
-    }
-    f->retry_ms = clock_mono_ms() + LATE_PAUSE_MS;
+    a->told_move = told->generation;
+    a->told_holder = told->holder;
+    home_is_late(x->h, a, told->holder);
+    x->moved(a->id, x->ctx);
 }
 
 void home_follow_step(home *h, home_follower *f, bool (*should_stop)(void *ctx),
                       void (*moved)(const char *agent_id, void *ctx), void *ctx)
 {
-    moves m = { NULL, 0, 0 };
-    bool is_known;
+    struct hearing x = { h, moved, ctx };
     memfs_error ignored;
-    agent *a;
 
-    if (cluster_moves(h->cluster, h->cache, list_move, &m, &ignored) < 0)
-        m.n = 0; /* the next time they are still in view */
-    for (size_t i = 0; i < m.n && !should_stop(ctx); i++) {
-        if (home_entry(h, str_of(m.at[i].id), false, &a, &is_known, &ignored) < 0 ||
-            a->told_move == m.at[i].generation)
-            continue;
-        a->told_move = m.at[i].generation;
-        if (!fetch_moved(h, a))
-            add_late(&f->late, &m.at[i]);
-        moved(m.at[i].id, ctx);
-    }
-    free(m.at);
+    if (cluster_moves(h->cluster, h->cache, hear_move, &x, &ignored) < 0)
+        return; /* the database is away: the next time they are still in view */
     fetch_late(h, f, should_stop, ctx);
 }

@@ -307,7 +307,9 @@ memfs_code upkeep_verify(home *h, memfs_str agent_id, const upkeep_watcher *w, u
     memfs_code rc;
 
     *ret = (upkeep_result){ 0 };
-    rc = round_agents(&r, agent_id, verify_agent, &ids, err);
+    rc = home_look_at_rule(h, err);
+    if (rc == MEMFS_OK)
+        rc = round_agents(&r, agent_id, verify_agent, &ids, err);
     if (rc < 0 || agent_id.len > 0 || r.is_stopped)
         return rc;
     return verify_rest(&r, &ids, err);

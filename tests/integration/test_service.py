@@ -951,6 +951,7 @@ def test_L3_a_volume_that_hangs_holds_up_no_request_and_no_stop(served, root, cl
         unseen = s.get(f"/git/{agent()}/state.git/info/refs?service=git-upload-pack",
                        {"X-Organization-Id": ORG})
         assert unseen.status == 503                 # it may have a memory there
+        assert letta_row(s, a)["address"] == root.repository(a)     # the status looks at nothing
         c.write("n.md", "n\n")
         c.run("add", "-A")
         c.run("commit", "-q", "-m", "n")

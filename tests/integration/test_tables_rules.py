@@ -270,6 +270,19 @@ def test_T03_a_first_clone_shows_no_block_of_another_organization(serving, letta
     assert not (folder / "d" / "b.md").exists()
 
 
+def test_H4_what_is_missing_here_is_no_word_of_letta_that_it_has_nothing(serving, letta, git, folder):
+    """The folder in which its commit is built was removed: the agent has a memory all the same."""
+    agent = letta.agent(tags=GIT)
+    letta.block(agent, "a", "a\n", ID + "01")
+    s = serving()
+    tmp = os.path.join(s.home, "tmp")
+    os.rename(tmp, tmp + ".away")
+    refs = s.get(f"/v1/git/{agent}/state.git/info/refs?service=git-upload-pack")
+    os.rename(tmp + ".away", tmp)
+    assert refs.status == 503, refs.body
+    assert git.clone(s.git_url(agent), folder / "c").read("a.md").decode().endswith("a\n")
+
+
 def test_F22_while_letta_is_away_no_first_clone_is_empty(serving, letta, git, folder):
     """Nobody can tell then whether Letta has the agent, after a start without it neither."""
     agent, new = letta.agent(tags=GIT), letta.agent()

@@ -377,11 +377,11 @@ static void test_F05_what_another_server_asks_for_and_cannot_be_synced_fences(vo
     push_work(f, ID_A);
     OK(home_agent(f->h, ID_A, &a, &err));
     OK(store_tip(home_store(f->h), agent_repo(a), &tip, &err));
-    OK(home_agent_keeps(f->h, ID_A, &tip, &err));
+    OK(home_agent_keeps(f->h, ID_A, &tip, 0, &err));
     atomic_store(&n_fsyncs_to_fail, 1);
-    FAILS(MEMFS_ECORRUPT, home_agent_keeps(f->h, ID_A, &tip, &err));
+    FAILS(MEMFS_ECORRUPT, home_agent_keeps(f->h, ID_A, &tip, 0, &err));
     assert_int_equal(atomic_load(&n_fsyncs_to_fail), 0);
-    FAILS(MEMFS_ECORRUPT, home_agent_keeps(f->h, ID_A, &tip, &err));
+    FAILS(MEMFS_ECORRUPT, home_agent_keeps(f->h, ID_A, &tip, 0, &err));
     assert_int_equal(n_alarms(f, "agent_fenced"), 1);
 }
 
