@@ -102,23 +102,42 @@ typedef struct place {
     long index;
 } place;
 
-/* ctx_value is Python text already. */
-static void add_error(params *p, const char *type, const place *at, const char *msg,
-                      memfs_str input, const char *ctx_key, const char *ctx_value)
+void params_add(params *p, const char *type, const char *loc, const char *msg, memfs_str input,
+                const char *ctx)
 {
     memfs_buf *out = &p->errors;
 
     buf_puts(out, p->n_errors++ == 0 ? "[" : ", ");
-    buf_printf(out, "{'type': '%s', 'loc': ('%s', '%s'", type, at->where, at->key);
-    if (at->index >= 0)
-        buf_printf(out, ", %ld", at->index);
-    buf_puts(out, "), 'msg': ");
+    buf_printf(out, "{'type': '%s', 'loc': (%s), 'msg': ", type, loc);
     params_py_str(out, str_of(msg));
     buf_puts(out, ", 'input': ");
-    params_py_str(out, input);
-    if (ctx_key != NULL)
-        buf_printf(out, ", 'ctx': {'%s': %s}", ctx_key, ctx_value);
+    buf_add_str(out, input);
+    if (ctx != NULL)
+        buf_printf(out, ", 'ctx': %s", ctx);
     buf_putc(out, '}');
+}
+
+static void put_loc(const place *at, char out[160])
+{
+    int n = snprintf(out, 160, "'%s', '%.100s'", at->where, at->key);
+
+    if (at->index >= 0)
+        snprintf(out + n, 160 - (size_t)n, ", %ld", at->index);
+}
+
+/* ctx_value is Python text already. */
+static void add_error(params *p, const char *type, const place *at, const char *msg,
+                      memfs_str input, const char *ctx_key, const char *ctx_value)
+{
+    _cleanup_(buf_dispose) memfs_buf shown = MEMFS_BUF_INIT(PARAMS_MAX_DETAIL);
+    _cleanup_(buf_dispose) memfs_buf ctx = MEMFS_BUF_INIT(PARAMS_MAX_DETAIL);
+    char loc[160];
+
+    put_loc(at, loc);
+    params_py_str(&shown, input);
+    if (ctx_key != NULL)
+        buf_printf(&ctx, "{'%s': %s}", ctx_key, ctx_value);
+    params_add(p, type, loc, msg, buf_str(&shown), ctx_key != NULL ? ctx.ptr : NULL);
 }
 
 static void add_pattern_error(params *p, const place *at, const char *pattern, memfs_str input)
@@ -144,9 +163,9 @@ static void add_length_error(params *p, const place *at, bool is_long, size_t bo
 }
 
 /* 'a', 'b' or 'c' */
-static void add_choice_error(params *p, const place *at, const char *const *choices,
-                             memfs_str input)
+void params_add_choice(params *p, const char *loc, const char *const *choices, memfs_str input)
 {
+    _cleanup_(buf_dispose) memfs_buf shown = MEMFS_BUF_INIT(PARAMS_MAX_DETAIL);
     _cleanup_(buf_dispose) memfs_buf expected = MEMFS_BUF_INIT(4096);
     _cleanup_(buf_dispose) memfs_buf msg = MEMFS_BUF_INIT(4096);
     _cleanup_(buf_dispose) memfs_buf ctx = MEMFS_BUF_INIT(4096);
@@ -157,8 +176,20 @@ static void add_choice_error(params *p, const place *at, const char *const *choi
         buf_printf(&expected, "'%s'", choices[i]);
     }
     buf_printf(&msg, "Input should be %s", expected.ptr);
+    params_py_str(&shown, input);
+    buf_puts(&ctx, "{'expected': ");
     params_py_str(&ctx, buf_str(&expected));
-    add_error(p, "literal_error", at, msg.ptr, input, "expected", ctx.ptr);
+    buf_putc(&ctx, '}');
+    params_add(p, "literal_error", loc, msg.ptr, buf_str(&shown), ctx.ptr);
+}
+
+static void add_choice_error(params *p, const place *at, const char *const *choices,
+                             memfs_str input)
+{
+    char loc[160];
+
+    put_loc(at, loc);
+    params_add_choice(p, loc, choices, input);
 }
 
 /* ---- single values ---- */
@@ -315,7 +346,7 @@ static bool is_zero_fraction(memfs_str s)
     return true;
 }
 
-static bool read_int(memfs_str text, int64_t *ret)
+bool params_read_int(memfs_str text, int64_t *ret)
 {
     memfs_str s = trimmed(text), whole, fraction;
     bool is_negative = s.len > 0 && s.ptr[0] == '-';
@@ -348,7 +379,7 @@ bool params_int(params *p, const char *key, int64_t *ret)
 
     if (!single(p, key, &text))
         return false;
-    if (read_int(text, ret))
+    if (params_read_int(text, ret))
         return true;
     add_int_error(p, &at, text);
     return false;
@@ -379,19 +410,28 @@ static bool is_word_of(memfs_str s, const char *const *words)
     return false;
 }
 
-bool params_bool(params *p, const char *key, bool absent)
+bool params_read_bool(memfs_str text, bool *ret)
 {
     static const char *const yes[] = { "1", "on", "t", "true", "y", "yes", NULL };
     static const char *const no[] = { "0", "off", "f", "false", "n", "no", NULL };
+    bool is_yes = is_word_of(text, yes);
+
+    if (!is_yes && !is_word_of(text, no))
+        return false;
+    *ret = is_yes;
+    return true;
+}
+
+bool params_bool(params *p, const char *key, bool absent)
+{
     const place at = { "query", key, -1 };
     memfs_str text;
+    bool b;
 
     if (!single(p, key, &text))
         return absent;
-    if (is_word_of(text, yes))
-        return true;
-    if (is_word_of(text, no))
-        return false;
+    if (params_read_bool(text, &b))
+        return b;
     add_error(p, "bool_parsing", &at, "Input should be a valid boolean, unable to interpret input",
               text, NULL, NULL);
     return absent;
@@ -466,7 +506,7 @@ size_t params_ints(params *p, const char *key, int64_t wanted, bool *ret_has)
     for (i = 0; p->lookup(p->source, key, i, &text); i++) {
         const place at = { "query", key, (long)i };
 
-        if (!read_int(text, &n))
+        if (!params_read_int(text, &n))
             add_int_error(p, &at, text);
         else if (n == wanted)
             *ret_has = true;

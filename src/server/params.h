@@ -78,6 +78,17 @@ bool params_given(const params *p, const char *key);
 /* A repeated key of texts: how many.  More than max are refused. */
 size_t params_texts(params *p, const char *key, memfs_str *ret, size_t max);
 
+/*
+ * For readers of bodies (body.h).  loc is what stands in Python's parentheses: 'body', 'limit';
+ * input and ctx (may be NULL) are Python text already.
+ */
+void params_add(params *p, const char *type, const char *loc, const char *msg, memfs_str input,
+                const char *ctx);
+void params_add_choice(params *p, const char *loc, const char *const *choices, memfs_str input);
+/* Text as pydantic reads it.  False: it is none, and *ret is as it was. */
+bool params_read_int(memfs_str text, int64_t *ret);
+bool params_read_bool(memfs_str text, bool *ret);
+
 /* answering */
 bool params_are_good(const params *p);
 /* {"trace_id":"","detail":"[...]"} and "examples" for a bad path id. */
