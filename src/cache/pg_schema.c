@@ -129,5 +129,22 @@ const char *const PG_MIGRATIONS[] = {
     "  ADD COLUMN block_id bytea NOT NULL DEFAULT '',"
     "  ADD COLUMN char_limit int8 NOT NULL DEFAULT 0,"
     "  ADD COLUMN hidden bool NOT NULL DEFAULT false;",
+
+    "CREATE TABLE shared_repos("
+    "  repo_id text COLLATE \"C\" PRIMARY KEY,"
+    "  org_id text COLLATE \"C\" NOT NULL,"
+    "  name text COLLATE \"C\" NOT NULL,"
+    "  created_at int8 NOT NULL,"
+    "  updated_at int8 NOT NULL,"
+    "  deleted_at int8 NOT NULL);"
+    "CREATE UNIQUE INDEX shared_repos_by_name ON shared_repos(org_id, lower(name))"
+    "  WHERE deleted_at = 0;"
+    "CREATE INDEX shared_repos_by_created ON shared_repos(org_id, created_at, repo_id);"
+    "CREATE TABLE shared_links("
+    "  agent_id text COLLATE \"C\" NOT NULL,"
+    "  repo_id text COLLATE \"C\" NOT NULL,"
+    "  may_write bool NOT NULL,"
+    "  created_at int8 NOT NULL,"
+    "  PRIMARY KEY(agent_id, repo_id));",
     NULL,
 };

@@ -56,7 +56,9 @@ enum {
     KEY_SERVER_JOIN,
     KEY_SERVERS,
     KEY_TOKENS_MARK,
+    KEY_SHARED_FIRST, /* pg_shared.c; room for 16 */
 };
+extern const state_shared_backend PG_SHARED;
 
 /* The parts of state_backend that have a file of their own, see there. */
 MEMFS_CHECK memfs_code pg_agents(state *s, const agent_query *q, state_agent_fn fn, void *ctx,

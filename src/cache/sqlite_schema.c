@@ -68,6 +68,10 @@ const char *const SQLITE_CACHE_MIGRATIONS[] = {
  * answer for one token.  A mirror's row is what was learned of a remote, whole in each write.
  *
  * Step 3: what a block brought along from a Letta server stands beside its birth.
+ *
+ * Shared repositories: their names and who has a link.  A repository of that id stands in `agents` from its first
+ * commit on, as every memory does.  A name is one repository's as long as that is not deleted; upper and lower
+ * case are one, as both are a folder's name on some client's disk.
  */
 const char *const SQLITE_STATE_MIGRATIONS[] = {
     "CREATE TABLE agents("
@@ -119,5 +123,20 @@ const char *const SQLITE_STATE_MIGRATIONS[] = {
     "ALTER TABLE births ADD COLUMN block_id TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE births ADD COLUMN char_limit INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE births ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;",
+    "CREATE TABLE shared_repos("
+    "  repo_id TEXT NOT NULL PRIMARY KEY,"
+    "  org_id TEXT NOT NULL,"
+    "  name TEXT NOT NULL,"
+    "  created_at INTEGER NOT NULL,"
+    "  updated_at INTEGER NOT NULL,"
+    "  deleted_at INTEGER NOT NULL) WITHOUT ROWID;" /* 0: not */
+    "CREATE UNIQUE INDEX shared_repos_by_name ON shared_repos(org_id, lower(name)) WHERE deleted_at = 0;"
+    "CREATE INDEX shared_repos_by_created ON shared_repos(org_id, created_at, repo_id);"
+    "CREATE TABLE shared_links("
+    "  agent_id TEXT NOT NULL,"
+    "  repo_id TEXT NOT NULL,"
+    "  may_write INTEGER NOT NULL,"
+    "  created_at INTEGER NOT NULL,"
+    "  PRIMARY KEY(agent_id, repo_id)) WITHOUT ROWID;",
     NULL,
 };

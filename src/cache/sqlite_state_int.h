@@ -42,7 +42,10 @@ enum sqlite_state_keys {
     KEY_MIRROR_PUT,
     KEY_MIRROR_ANY,
     KEY_MIRROR_FORGET,
+    KEY_SHARED_FIRST, /* sqlite_state_shared.c */
 };
+extern const char *const SQLITE_SHARED_SQL[];
+extern const state_shared_backend SQLITE_SHARED;
 
 MEMFS_CHECK memfs_code sqlite_token_add(state *s, const state_token *token, memfs_error *err);
 MEMFS_CHECK memfs_code sqlite_tokens(state *s, state_token_fn fn, void *ctx, memfs_error *err);
