@@ -13,20 +13,19 @@
  */
 #include "server/git_int.h"
 
-#include "base/clock.h"
-#include "memory/ids.h"
+#include "server/author.h"
 #include "server/service.h"
 
 #include <stdio.h>
 
 #define CHUNK_BYTES (64u << 10)
-#define PUSHER_BYTES (IDS_MAX_LEN + 16)
 #define MAX_EARLY_TALK (64u << 10) /* band 2 before the client has begun to read */
 
 typedef struct receiving {
     http_request *rq;
     app *app;
-    memfs_str agent;
+    memfs_str agent; /* who pushes: its own memory, or one that it has a link to */
+    git_memory memory;
     git_push_request wire;
     size_t main_at; /* which command is for main; n_commands: none */
     memfs_buf head; /* what was read to find the commands; the pack may begin in it */
@@ -193,27 +192,6 @@ static void note_push(receiving *r, const char *refusal, const char *unpack_erro
               unpack_error[0] != '\0' ? ": " : "", unpack_error);
 }
 
-/* For the reflog: the token that pushed, by its public id; without tokens the agent. */
-static void name_pusher(const receiving *r, char name[IDS_MAX_LEN + 1], char email[PUSHER_BYTES])
-{
-    const auth_principal *p = app_principal(r->rq);
-
-    if (p->token_id[0] != '\0')
-        snprintf(name, IDS_MAX_LEN + 1, "token %s", p->token_id);
-    else
-        snprintf(name, IDS_MAX_LEN + 1, "%.*s", (int)r->agent.len, r->agent.ptr);
-    snprintf(email, PUSHER_BYTES, "%.*s@letta.com", (int)r->agent.len, r->agent.ptr);
-}
-
-static push_read_only read_only_rule(const http_request *rq)
-{
-    const auth_principal *p = app_principal(rq);
-
-    if (p->level != AUTH_ADMIN)
-        return PUSH_READ_ONLY_MUST_NOT;
-    return p->token_id[0] == '\0' && !http_is_owner(rq) ? PUSH_READ_ONLY_WARN : PUSH_READ_ONLY_MAY;
-}
-
 /* The Letta server that relays this push reads its folder when it has relayed the report. */
 static void publish(receiving *r)
 {
@@ -231,27 +209,26 @@ static void push_main(receiving *r, const char **refusals)
 {
     _cleanup_(push_freep) push *p = NULL;
     memfs_error err = MEMFS_ERROR_INIT;
-    char name[IDS_MAX_LEN + 1], email[PUSHER_BYTES];
+    author by;
     char id[IDS_MAX_LEN + 1]; /* the request's own goes with its answer */
-    store_identity who = { name, email, clock_wall_us() / 1000000 };
     push_verdict *verdict = &r->verdict; /* the refusals borrow from it */
     bool is_relayed, is_told = false;
 
-    name_pusher(r, name, email);
+    author_of(r->rq, r->agent, &by);
     snprintf(id, sizeof(id), "%.*s", (int)r->agent.len, r->agent.ptr);
-    if (push_begin(r->app->home, r->agent, &r->wire.commands[r->main_at], !r->wire.quiet, talk, r,
+    if (push_begin(r->app->home, str_of(r->memory.id), &r->wire.commands[r->main_at], !r->wire.quiet, talk, r,
                    &p, &err) < 0) {
         http_send_error(r->rq, &err);
         return;
     }
-    push_set_read_only(p, read_only_rule(r->rq));
+    push_set_read_only(p, author_read_only(r->rq));
     if (!feed_pack(r, p)) {
         end_badly(r);
         return;
     }
-    is_relayed = service_push_begin(r->app, r->rq, r->agent);
-    push_finish(p, &who, verdict);
-    if (verdict->moved)
+    is_relayed = !r->memory.is_shared && service_push_begin(r->app, r->rq, r->agent);
+    push_finish(p, &by.who, verdict);
+    if (verdict->moved && !r->memory.is_shared)
         publish(r);
     if (is_relayed)
         service_push_end(r->app, r->agent);
@@ -291,13 +268,14 @@ void git_receive_pack(http_request *rq, void *arg)
         receiving r = { .rq = rq, .app = arg, .head = MEMFS_BUF_INIT(GIT_WIRE_MAX_COMMAND_BYTES) };
     const char *refusals[GIT_WIRE_MAX_COMMANDS] = { NULL };
 
-    if (!git_check_type(rq, GIT_RECEIVE_PACK) || !git_check_id(rq, &r.agent) ||
+    r.agent = git_pusher(rq);
+    if (!git_check_type(rq, GIT_RECEIVE_PACK) || !git_find_memory(rq, arg, true, &r.memory) ||
         !read_commands(&r) || !find_main(&r))
         return;
     refuse_others(&r, refusals);
     if (r.wire.n_commands == 0)
         answer_probe(&r);
-    else if (!git_may_push(rq, arg, r.agent))
+    else if (!git_may_push(rq, arg, &r.memory))
         return;
     else if (r.main_at == r.wire.n_commands || refusals[r.main_at] != NULL)
         refuse_all(&r, refusals);
