@@ -130,6 +130,14 @@ const char *const PG_MIGRATIONS[] = {
     "  ADD COLUMN char_limit int8 NOT NULL DEFAULT 0,"
     "  ADD COLUMN hidden bool NOT NULL DEFAULT false;",
 
+    "CREATE TABLE docs("
+    "  kind text COLLATE \"C\" NOT NULL,"
+    "  id text COLLATE \"C\" NOT NULL,"
+    "  body bytea NOT NULL,"
+    "  PRIMARY KEY(kind, id));"
+    "CREATE TABLE doc_marks("
+    "  kind text COLLATE \"C\" PRIMARY KEY,"
+    "  n int8 NOT NULL);",
     "CREATE TABLE shared_repos("
     "  repo_id text COLLATE \"C\" PRIMARY KEY,"
     "  org_id text COLLATE \"C\" NOT NULL,"

@@ -69,7 +69,10 @@ const char *const SQLITE_CACHE_MIGRATIONS[] = {
  *
  * Step 3: what a block brought along from a Letta server stands beside its birth.
  *
- * Shared repositories: their names and who has a link.  A repository of that id stands in `agents` from its first
+ * Step 4: documents: blocks that no file backs (they may be large, hence a rowid table), changes
+ * that are under way; and how often those of each kind changed.
+ *
+ * Step 5: shared repositories: their names and who has a link.  A repository of that id stands in `agents` from its first
  * commit on, as every memory does.  A name is one repository's as long as that is not deleted; upper and lower
  * case are one, as both are a folder's name on some client's disk.
  */
@@ -123,6 +126,14 @@ const char *const SQLITE_STATE_MIGRATIONS[] = {
     "ALTER TABLE births ADD COLUMN block_id TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE births ADD COLUMN char_limit INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE births ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;",
+    "CREATE TABLE docs("
+    "  kind TEXT NOT NULL,"
+    "  id TEXT NOT NULL,"
+    "  body TEXT NOT NULL,"
+    "  PRIMARY KEY(kind, id));"
+    "CREATE TABLE doc_marks("
+    "  kind TEXT NOT NULL PRIMARY KEY,"
+    "  n INTEGER NOT NULL) WITHOUT ROWID;",
     "CREATE TABLE shared_repos("
     "  repo_id TEXT NOT NULL PRIMARY KEY,"
     "  org_id TEXT NOT NULL,"

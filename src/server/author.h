@@ -1,10 +1,14 @@
 /*
- * author.h - who is the author of a commit that a request asks for, and what it says of itself.
+ * author.h - who asks, as a commit has it: the author of what is written over REST, and who is in
+ * the reflog for a push.
  *
- *     who asks                     name            address
- *     a token, for an agent        token ID        <agent id>@letta.com
- *     a token, for nobody's        token ID        token-ID@memfs.localhost
- *     nobody we have a name for    the agent's id  <agent id>@letta.com; without one: memfs
+ *     who asks                     name                 e-mail
+ *     an agent's token             token 1a2b3c4d       agent-…@letta.com
+ *     an admin's token             token 1a2b3c4d       token-1a2b3c4d@memfs.localhost
+ *     anybody, without tokens      User user-000…       user-000…@letta.ai, as a stock server has
+ * it
+ *
+ * The reason that a caller gives in X-Memfs-Reason stands in the message, on one line.
  *
  * Thread: the request's.
  */
@@ -16,21 +20,21 @@
 #include "sync/push.h"
 
 typedef struct author {
-    char name[IDS_MAX_LEN + 1];
-    char email[IDS_MAX_LEN + 32];
-    store_identity who; /* points into the two: it does not move */
+    char name[IDS_MAX_LEN + 16], email[IDS_MAX_LEN + 32];
 } author;
 
-/* agent_id: whose memory it is, "" for what is no agent's. */
-void author_of(const http_request *rq, memfs_str agent_id, author *ret);
-/* What the same caller may do with files that say read_only: true. */
+/* Of now; borrows from *room. */
+store_identity author_of(const http_request *rq, author *room);
+/* For the reflog of a push: without tokens that is the agent. */
+void author_of_push(const http_request *rq, memfs_str agent_id, author *ret);
+/* What becomes of a file that is read-only, for whoever asks (sync/read_only.h). */
 push_read_only author_read_only(const http_request *rq);
 
-/*
- * X-Memfs-Reason as a paragraph of the commit's message, escaped, at most AUTHOR_MAX_REASON bytes;
- * "" where there is none.
- */
-#define AUTHOR_MAX_REASON 200
-void author_reason(const http_request *rq, char out[AUTHOR_MAX_REASON + 8]);
+#define AUTHOR_MAX_REASON 200 /* bytes; what is longer is cut */
+/* The reason, escaped; "" when none was given. */
+typedef struct author_reason {
+    char text[AUTHOR_MAX_REASON + 1];
+} author_reason;
+void author_reason_of(const http_request *rq, author_reason *ret);
 
 #endif

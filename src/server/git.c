@@ -57,13 +57,6 @@ bool git_find_memory(http_request *rq, app *a, bool is_push, git_memory *ret)
     return true;
 }
 
-memfs_str git_pusher(const http_request *rq)
-{
-    memfs_str id = http_param(rq, "agent");
-
-    return ids_is_agent(id) ? id : MEMFS_STR("");
-}
-
 static memfs_code read_tip(app *a, agent *known, git_target *ret, memfs_error *err)
 {
     memfs_code rc;

@@ -27,8 +27,6 @@ bool git_check_id(http_request *rq, memfs_str *ret);
  * False: the answer is given.
  */
 bool git_find_memory(http_request *rq, app *a, bool is_push, git_memory *ret);
-/* The agent on whose behalf is pushed; "" where there is none. */
-memfs_str git_pusher(const http_request *rq);
 /* Of a reader.  On a worker: it may wait for the network.  False: the answer is given. */
 bool git_find_target(http_request *rq, app *a, git_target *ret);
 /* The same of who a Letta server vouches for. */

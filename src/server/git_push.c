@@ -13,6 +13,7 @@
  */
 #include "server/git_int.h"
 
+#include "base/clock.h"
 #include "server/author.h"
 #include "server/service.h"
 
@@ -24,7 +25,7 @@
 typedef struct receiving {
     http_request *rq;
     app *app;
-    memfs_str agent; /* who pushes: its own memory, or one that it has a link to */
+    memfs_str agent; /* of the path: who pushes, its own memory or one that it has a link to */
     git_memory memory;
     git_push_request wire;
     size_t main_at; /* which command is for main; n_commands: none */
@@ -209,12 +210,13 @@ static void push_main(receiving *r, const char **refusals)
 {
     _cleanup_(push_freep) push *p = NULL;
     memfs_error err = MEMFS_ERROR_INIT;
-    author by;
     char id[IDS_MAX_LEN + 1]; /* the request's own goes with its answer */
+    author pusher;
+    store_identity who = { pusher.name, pusher.email, clock_wall_us() / 1000000 };
     push_verdict *verdict = &r->verdict; /* the refusals borrow from it */
     bool is_relayed, is_told = false;
 
-    author_of(r->rq, r->agent, &by);
+    author_of_push(r->rq, r->agent, &pusher);
     snprintf(id, sizeof(id), "%.*s", (int)r->agent.len, r->agent.ptr);
     if (push_begin(r->app->home, str_of(r->memory.id), &r->wire.commands[r->main_at], !r->wire.quiet, talk, r,
                    &p, &err) < 0) {
@@ -227,7 +229,7 @@ static void push_main(receiving *r, const char **refusals)
         return;
     }
     is_relayed = !r->memory.is_shared && service_push_begin(r->app, r->rq, r->agent);
-    push_finish(p, &by.who, verdict);
+    push_finish(p, &who, verdict);
     if (verdict->moved && !r->memory.is_shared)
         publish(r);
     if (is_relayed)
@@ -268,7 +270,7 @@ void git_receive_pack(http_request *rq, void *arg)
         receiving r = { .rq = rq, .app = arg, .head = MEMFS_BUF_INIT(GIT_WIRE_MAX_COMMAND_BYTES) };
     const char *refusals[GIT_WIRE_MAX_COMMANDS] = { NULL };
 
-    r.agent = git_pusher(rq);
+    r.agent = http_param(rq, "agent");
     if (!git_check_type(rq, GIT_RECEIVE_PACK) || !git_find_memory(rq, arg, true, &r.memory) ||
         !read_commands(&r) || !find_main(&r))
         return;

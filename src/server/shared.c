@@ -2,7 +2,6 @@
 
 #include "base/clock.h"
 #include "base/escape.h"
-#include "base/hash.h"
 #include "server/body.h"
 #include "server/reply.h"
 #include "server/shape.h"
@@ -243,19 +242,6 @@ void repository_get(http_request *rq, void *ctx)
         answer_repo(rq, ctx, str_of(repo.id));
 }
 
-static void make_id(char out[IDS_MAX_LEN + 1])
-{
-    uint8_t b[16];
-    char hex[33];
-
-    hash_random(b, sizeof(b));
-    b[6] = (uint8_t)((b[6] & 0x0F) | 0x40);
-    b[8] = (uint8_t)((b[8] & 0x3F) | 0x80);
-    hash_hex(b, sizeof(b), hex);
-    snprintf(out, IDS_MAX_LEN + 1, "repo-%.8s-%.4s-%.4s-%.4s-%.12s", hex, hex + 8, hex + 12,
-             hex + 16, hex + 20);
-}
-
 /*
  * A row, and no more: until the first commit its memory is the genesis, which can be cloned (client.md
  * 8.2), as an agent's is.
@@ -281,7 +267,7 @@ void repository_create(http_request *rq, void *ctx)
                     escape_text(row.name, shown, sizeof(shown)), fault);
         return;
     }
-    make_id(id);
+    ids_new("repo", id);
     row.id = str_of(id);
     row.created_at_us = row.updated_at_us = now_us;
     if (state_shared_add(home_state(self->home), &row, &err) == MEMFS_OK)

@@ -31,7 +31,7 @@ typedef struct change {
     memfs_str path, content, new_path; /* new_path: where it goes; empty: it stays */
     bool has_content;
     memfs_str expected; /* content_sha256 of what is there; empty: whatever it is */
-    char reason[AUTHOR_MAX_REASON + 8];
+    author_reason reason;
     /* of the attempt that counts */
     char sha[SHA_LEN + 1]; /* of what is left there */
     int status;            /* of a refusal of the plan's own; 0: the code's */
@@ -190,14 +190,16 @@ static memfs_code plan(edit *e, void *ctx, memfs_error *err)
 {
     static const char *const verbs[] = { "Create", "Update", "Delete" };
     change *c = ctx;
+    const char *gap = c->reason.text[0] != '\0' ? "\n\n" : "";
     char from[240], to[240];
 
     c->status = 0;
     escape_text(c->path, from, sizeof(from));
     if (is_moving(c))
-        edit_say(e, "Rename %s to %s%s", from, escape_text(c->new_path, to, sizeof(to)), c->reason);
+        edit_say(e, "Rename %s to %s", from, escape_text(c->new_path, to, sizeof(to)));
     else
-        edit_say(e, "%s %s%s", verbs[c->kind], from, c->reason);
+        edit_say(e, "%s %s", verbs[c->kind], from);
+    edit_say(e, "%s%s", gap, c->reason.text);
     return c->kind == CHANGE_CREATE ? plan_create(c, e, err) : plan_existing(c, e, err);
 }
 
@@ -224,17 +226,16 @@ static void answer(change *c, const edit_result *result)
 
 static void carry_out(change *c, const shared_target *repo)
 {
-    memfs_str own = app_own_agent(c->rq);
-    author by;
-    edit_options o = { .who = &by.who, .read_only = author_read_only(c->rq),
+    author room;
+    store_identity who = author_of(c->rq, &room);
+    edit_options o = { .who = &who, .read_only = author_read_only(c->rq),
                        .why = "repository file", .may_be_new = true };
     memfs_error err = MEMFS_ERROR_INIT;
     edit_result result;
     bool is_unclear = false;
     memfs_code rc;
 
-    author_of(c->rq, ids_is_agent(own) ? own : MEMFS_STR(""), &by);
-    author_reason(c->rq, c->reason);
+    author_reason_of(c->rq, &c->reason);
     rc = edit_memory(c->app->home, str_of(repo->id), &o, plan, c, &result, &is_unclear, &err);
     if (is_unclear)
         http_stream_cut(c->rq);

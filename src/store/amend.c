@@ -67,28 +67,39 @@ static memfs_code find_in_folder(repo *r, const memfs_oid *folder, memfs_str nam
     return is_found ? MEMFS_OK : memfs_fail(err, MEMFS_ENOTFOUND, "there is no such file");
 }
 
+memfs_code repo_find_entry(repo *r, const memfs_oid *commit, memfs_str path, tree_entry *ret,
+                           memfs_error *err)
+{
+    memfs_oid at;
+    memfs_str name, rest = path;
+    tree_entry e = { .mode = TREE_MODE_FOLDER };
+    memfs_code rc = repo_tree_of_commit(r, commit, &at, err);
+    bool is_last = false;
+
+    while (rc == MEMFS_OK && !is_last) {
+        is_last = !str_split(rest, '/', &name, &rest);
+        if (is_last)
+            name = rest;
+        if (!repo_entry_is_folder(&e))
+            return memfs_fail(err, MEMFS_ENOTFOUND, "there is no such file");
+        rc = find_in_folder(r, &at, name, &e, err);
+        at = e.id;
+    }
+    if (rc == MEMFS_OK)
+        *ret = (tree_entry){ .mode = e.mode, .id = at };
+    return rc;
+}
+
 memfs_code amend_find(repo *r, const memfs_oid *commit, memfs_str path, memfs_oid *ret,
                       memfs_error *err)
 {
-    memfs_oid at;
-    memfs_str name = path, rest = MEMFS_STR("");
-    tree_entry e = { .mode = TREE_MODE_FOLDER };
-    memfs_code rc = repo_tree_of_commit(r, commit, &at, err);
-    bool is_last;
+    tree_entry e;
+    memfs_code rc = repo_find_entry(r, commit, path, &e, err);
 
-    do {
-        is_last = !str_split(path, '/', &name, &rest);
-        if (is_last)
-            name = path;
-        path = rest;
-        if (rc == MEMFS_OK)
-            rc = find_in_folder(r, &at, name, &e, err);
-        at = e.id;
-        if (rc == MEMFS_OK && is_last == repo_entry_is_folder(&e))
-            rc = memfs_fail(err, MEMFS_ENOTFOUND, "there is no such file");
-    } while (rc == MEMFS_OK && !is_last);
+    if (rc == MEMFS_OK && repo_entry_is_folder(&e))
+        return memfs_fail(err, MEMFS_ENOTFOUND, "there is no such file");
     if (rc == MEMFS_OK)
-        *ret = at;
+        *ret = e.id;
     return rc;
 }
 

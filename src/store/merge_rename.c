@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "store/incoming_int.h"
+#include "store/similar.h"
 
 #include <stdlib.h>
 
@@ -27,8 +28,6 @@
 
 #define SAME_MAX 200
 #define SIMILAR_MAX 200
-#define SIMILAR_MAX_BYTES (1u << 20)
-#define SIMILAR_AT_LEAST 50 /* percent */
 
 #define NONE SIZE_MAX
 
@@ -223,97 +222,11 @@ static void join_same(search *s)
 
 /* ---- a similar text ---- */
 
-typedef struct line {
-    uint64_t hash;
-    uint64_t bytes;
-} line;
-
-/* A file's lines, sorted by hash; NULL: no text, or too large. */
 typedef struct shape {
-    line *lines;
-    size_t n;
-    uint64_t bytes;
+    similar_shape text;
     size_t index; /* of the item, or place of the added */
     const char *path;
 } shape;
-
-static int compare_lines(const void *a, const void *b)
-{
-    const line *x = a, *y = b;
-
-    return (x->hash > y->hash) - (x->hash < y->hash);
-}
-
-static uint64_t hash_line(memfs_str text)
-{
-    uint64_t hash = 14695981039346656037u;
-
-    for (size_t i = 0; i < text.len; i++)
-        hash = (hash ^ (unsigned char)text.ptr[i]) * 1099511628211u;
-    return hash;
-}
-
-static size_t count_lines(memfs_str text)
-{
-    size_t n = 1;
-
-    for (size_t i = 0; i < text.len; i++)
-        n += text.ptr[i] == '\n';
-    return n;
-}
-
-static void shape_of(memfs_str text, shape *ret)
-{
-    ret->lines = mem_alloc(count_lines(text) * sizeof(*ret->lines));
-    ret->bytes = text.len;
-    while (text.len > 0) {
-        const char *end = memchr(text.ptr, '\n', text.len);
-        size_t n = end != NULL ? (size_t)(end - text.ptr) + 1 : text.len;
-        memfs_str bare = str_make(text.ptr, end != NULL ? n - 1 : n);
-
-        ret->lines[ret->n++] = (line){ hash_line(bare), n };
-        text = str_from(text, n);
-    }
-    qsort(ret->lines, ret->n, sizeof(*ret->lines), compare_lines);
-}
-
-static memfs_code read_shape(repo *r, const memfs_oid *id, shape *ret, memfs_error *err)
-{
-    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(SIMILAR_MAX_BYTES);
-    uint64_t bytes;
-    memfs_code rc = repo_blob_size(r, id, &bytes, err);
-
-    if (rc < 0 || bytes > SIMILAR_MAX_BYTES)
-        return rc;
-    rc = repo_blob(r, id, SIMILAR_MAX_BYTES, &text, err);
-    if (rc == MEMFS_OK && merge_is_text(buf_str(&text)))
-        shape_of(buf_str(&text), ret);
-    return rc;
-}
-
-/* Percent of the larger that both have. */
-static unsigned score(const shape *a, const shape *b)
-{
-    uint64_t larger = a->bytes > b->bytes ? a->bytes : b->bytes;
-    uint64_t smaller = a->bytes > b->bytes ? b->bytes : a->bytes;
-    uint64_t common = 0;
-
-    if (a->lines == NULL || b->lines == NULL || smaller * 100 < larger * SIMILAR_AT_LEAST)
-        return 0;
-    for (size_t i = 0, j = 0; i < a->n && j < b->n;) {
-        if (a->lines[i].hash != b->lines[j].hash) {
-            if (a->lines[i].hash < b->lines[j].hash)
-                i++;
-            else
-                j++;
-            continue;
-        }
-        common += a->lines[i].bytes < b->lines[j].bytes ? a->lines[i].bytes : b->lines[j].bytes;
-        i++;
-        j++;
-    }
-    return (unsigned)(common * 100 / larger);
-}
 
 typedef struct shapes {
     shape at[SIMILAR_MAX];
@@ -325,7 +238,7 @@ static void shapes_freep(shapes **p)
     if (*p == NULL)
         return;
     for (size_t i = 0; i < (*p)->n; i++)
-        free((*p)->at[i].lines);
+        similar_dispose(&(*p)->at[i].text);
     free(*p);
 }
 
@@ -336,7 +249,7 @@ static memfs_code add_shape(repo *r, shapes *list, const memfs_oid *id, size_t i
 
     s->index = index;
     s->path = path;
-    return read_shape(r, id, s, err);
+    return similar_read(r, id, &s->text, err);
 }
 
 static memfs_code gather_sources(search *s, shapes *list, memfs_error *err)
@@ -400,7 +313,7 @@ static void join_best(search *s, const shapes *from, const shapes *to)
 
     for (size_t i = 0; i < from->n; i++)
         for (size_t j = 0; j < to->n; j++) {
-            unsigned percent = score(&from->at[i], &to->at[j]);
+            unsigned percent = similar_percent(&from->at[i].text, &to->at[j].text);
 
             if (percent >= SIMILAR_AT_LEAST)
                 pairs[n++] = (pair){ percent,

@@ -196,7 +196,7 @@ memfs_code repo_tree_of_commit(repo *r, const memfs_oid *commit, memfs_oid *ret,
     memfs_code rc;
     memfs_str raw;
 
-    rc = read_object(r, commit, GIT_OBJECT_COMMIT, "commit", OBJECT_MAX_COMMIT_BYTES, &object, err);
+    rc = repo_read_commit(r, commit, &object, err);
     if (rc < 0)
         return rc;
     raw = repo_raw(object);

@@ -67,6 +67,20 @@ bool store_name_is_sane(const char *name);
 /* care.c: removes what another process' pushes and creations left in tmp/; counts into *ret_n. */
 MEMFS_CHECK memfs_code store_sweep_tmp(const store *s, size_t *ret_n, memfs_error *err);
 
+/*
+ * What an earlier commit holds is judged by nobody: nobody could ever mend it.  But whatever reads
+ * history (vetting, a diff) has bounds as well, far beyond the policy's: an honest memory that was
+ * once too large passes, and a bomb does not.
+ */
+static inline policy store_policy_of_history(const policy *p)
+{
+    policy wide = *p;
+
+    wide.max_depth *= 4;
+    wide.max_entries *= 10;
+    return wide;
+}
+
 /* store_fsck of any folder. */
 MEMFS_CHECK memfs_code store_fsck_at(store *s, const char *path, memfs_error *err);
 
@@ -90,12 +104,17 @@ void repo_odb_object_freep(git_odb_object **object);
 /* ECORRUPT: absent or of another type. ELIMIT: larger than its kind may be. */
 MEMFS_CHECK memfs_code repo_read_tree(repo *r, const memfs_oid *id, git_odb_object **ret,
                                       memfs_error *err);
+MEMFS_CHECK memfs_code repo_read_commit(repo *r, const memfs_oid *id, git_odb_object **ret,
+                                        memfs_error *err);
 MEMFS_CHECK memfs_code repo_tree_of_commit(repo *r, const memfs_oid *commit, memfs_oid *ret,
                                            memfs_error *err);
 static inline memfs_str repo_raw(git_odb_object *object)
 {
     return str_make(git_odb_object_data(object), git_odb_object_size(object));
 }
+/* amend.c: what a commit has at a path, also a folder; its name is not kept.  ENOTFOUND. */
+MEMFS_CHECK memfs_code repo_find_entry(repo *r, const memfs_oid *commit, memfs_str path,
+                                       tree_entry *ret, memfs_error *err);
 /* Reads type and size from the header alone. */
 MEMFS_CHECK memfs_code repo_header(repo *r, const memfs_oid *id, git_object_t *ret_type,
                                    uint64_t *ret_bytes, memfs_error *err);

@@ -4,10 +4,9 @@
 /*
  * The commits that a fetch brought (T13 to T16, T23).
  *
- * What an earlier commit holds is not judged by the policy: nobody could ever mend it.  But
- * whatever reads history later (a merge base, a diff, a restore, git itself) must be able to, so
- * its trees have bounds as well, SLACK times the policy's: an honest memory that was once too large
- * passes, and a bomb does not.  Each tree object is opened once for its id, so the cost is a
+ * What an earlier commit holds is not judged by the policy.  But whatever reads history later (a
+ * merge base, a diff, a restore, git itself) must be able to, so its trees have the bounds of
+ * store_policy_of_history().  Each tree object is opened once for its id, so the cost is a
  * fraction of index-pack's, which has read them all just now.
  *
  * Nearly always each new commit has one parent, and the list is the way from the tip down to a
@@ -15,8 +14,6 @@
  * before the root; it is asked about the rest: merges, histories that have parted, and long ways.
  */
 
-#define SLACK_DEPTH 4
-#define SLACK_ENTRIES 10
 #define MAX_COMMITS 1000000
 #define MAX_ENTRIES 200000000 /* looked at */
 #define LINE_MAX_COMMITS 256
@@ -155,11 +152,9 @@ static memfs_code judge(history *h, const memfs_oid *tip, memfs_error *err)
 memfs_code vet_history(repo *r, const incoming_vetting *v, const memfs_oid *known, size_t n_known,
                        memfs_error *err)
 {
-    _cleanup_(history_dispose) history h = { .bounds = *v->policy };
+    _cleanup_(history_dispose) history h = { .bounds = store_policy_of_history(v->policy) };
     incoming_vetting bounded = *v;
 
-    h.bounds.max_depth *= SLACK_DEPTH;
-    h.bounds.max_entries *= SLACK_ENTRIES;
     bounded.policy = &h.bounds;
     vet_init(&h.t, r, &bounded);
     h.t.judges = false;
