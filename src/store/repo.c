@@ -190,6 +190,11 @@ memfs_code repo_read_tree(repo *r, const memfs_oid *id, git_odb_object **ret, me
     return read_object(r, id, GIT_OBJECT_TREE, "tree", OBJECT_MAX_TREE_BYTES, ret, err);
 }
 
+memfs_code repo_read_commit(repo *r, const memfs_oid *id, git_odb_object **ret, memfs_error *err)
+{
+    return read_object(r, id, GIT_OBJECT_COMMIT, "commit", OBJECT_MAX_COMMIT_BYTES, ret, err);
+}
+
 memfs_code repo_tree_of_commit(repo *r, const memfs_oid *commit, memfs_oid *ret, memfs_error *err)
 {
     _cleanup_(repo_odb_object_freep) git_odb_object *object = NULL;
