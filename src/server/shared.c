@@ -32,7 +32,7 @@ void shared_send(http_request *rq, int status, const char *fmt, ...)
 
 void shared_send_error(http_request *rq, const memfs_error *err)
 {
-    int status = http_status_of(err->code);
+    int status = err->code == MEMFS_EINVALID ? 422 : http_status_of(err->code);
 
     if (status >= 500)
         http_send_error(rq, err); /* it logs them, and tells what may be told */

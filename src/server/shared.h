@@ -33,7 +33,8 @@ bool shared_find(http_request *rq, app *self, shared_target *ret);
 bool shared_find_git(http_request *rq, app *self, bool is_push, shared_target *ret);
 
 void shared_send(http_request *rq, int status, const char *fmt, ...) MEMFS_PRINTF(3, 4);
-/* The same of a failure; 409 is not to be tried again by a client on its own (http-api 1.5). */
+/* The same of a failure; EINVALID is 422.  409 is not to be tried again by a client on its own
+ * (http-api 1.5). */
 void shared_send_error(http_request *rq, const memfs_error *err);
 /* 404, in the words of the contract. */
 void shared_send_missing(http_request *rq);

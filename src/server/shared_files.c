@@ -243,8 +243,6 @@ static void carry_out(change *c, const shared_target *repo)
         answer(c, &result);
     else if (c->status != 0)
         shared_send(c->rq, c->status, "%s", err.msg);
-    else if (rc == MEMFS_EINVALID)
-        shared_send(c->rq, 422, "%s", err.msg);
     else
         shared_send_error(c->rq, &err);
 }

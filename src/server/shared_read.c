@@ -64,11 +64,9 @@ static memfs_code find_commit(reading *x, memfs_str ref)
     return rc;
 }
 
-/* False: the answer is given. */
+/* Of a target that was found.  False: the answer is given. */
 static bool begin(reading *x, memfs_str ref)
 {
-    if (!shared_find(x->rq, x->app, &x->target))
-        return false;
     if (open_repo(x) == MEMFS_OK && find_commit(x, ref) == MEMFS_OK)
         return true;
     shared_send_error(x->rq, &x->err);
@@ -174,7 +172,7 @@ void repository_files(http_request *rq, void *ctx)
     memfs_str ref = MEMFS_STR("");
     memfs_code rc;
 
-    if (!read_listing(rq, &l, &ref) || !begin(&x, ref))
+    if (!shared_find(rq, ctx, &x.target) || !read_listing(rq, &l, &ref) || !begin(&x, ref))
         return;
     jw_object(&l.w);
     jw_key(&l.w, "files");
@@ -223,7 +221,7 @@ static void answer_file(http_request *rq, app *self, memfs_str ref, const char *
     memfs_str path = MEMFS_STR("");
 
     (void)params_text(&p, "path", &path);
-    if (!reply_params_good(rq, &p))
+    if (!shared_find(rq, self, &x.target) || !reply_params_good(rq, &p))
         return;
     if (path.len == 0) {
         shared_send(rq, 422, "path is needed: the file to read");
@@ -291,7 +289,8 @@ void repository_versions(http_request *rq, void *ctx)
 
     (void)params_text(&p, "path", &page.path);
     page.limit = (size_t)params_limit(&p, DEFAULT_VERSIONS);
-    if (!reply_params_good(rq, &p) || !begin(&x, MEMFS_STR("")))
+    if (!shared_find(rq, ctx, &x.target) || !reply_params_good(rq, &p) ||
+        !begin(&x, MEMFS_STR("")))
         return;
     jw_object(&w);
     if (page.path.len > 0)
