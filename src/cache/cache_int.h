@@ -12,6 +12,7 @@
 #include "cache/cache.h"
 #include "cache/search.h"
 #include "cache/servers.h"
+#include "cache/shared.h"
 
 typedef struct cache_backend {
     const char *name;
@@ -60,6 +61,18 @@ struct cache {
     const cache_backend *backend;
 };
 
+/* shared.h */
+typedef struct state_shared_backend {
+    memfs_code (*repos)(state *s, const shared_query *q, shared_repo_fn fn, void *ctx,
+                        memfs_error *err);
+    memfs_code (*add)(state *s, const shared_repo *row, memfs_error *err);
+    memfs_code (*mark)(state *s, memfs_str id, bool is_deleted, int64_t now_us, memfs_error *err);
+    memfs_code (*links)(state *s, memfs_str agent_id, shared_link_fn fn, void *ctx,
+                        memfs_error *err);
+    memfs_code (*link)(state *s, const shared_link *row, memfs_error *err);
+    memfs_code (*unlink)(state *s, memfs_str agent_id, memfs_str repo_id, memfs_error *err);
+} state_shared_backend;
+
 typedef struct state_backend {
     const char *name;
     void (*close)(state *s);
@@ -98,6 +111,7 @@ typedef struct state_backend {
     memfs_code (*lease)(state *s, bool *ret_has_it, memfs_error *err);
     bool (*moves_wait)(state *s, int64_t own_no, int64_t timeout_ms);
     memfs_code (*tokens_mark)(state *s, int64_t *ret, memfs_error *err);
+    const state_shared_backend *shared;
     memfs_code (*copy)(state *s, const char *to, memfs_error *err);
 } state_backend;
 

@@ -20,6 +20,7 @@ enum list_bits {
     LIST_AFTER = 1 << 5,
     LIST_DESCENDING = 1 << 6,
     LIST_LIMIT = 1 << 7,
+    LIST_AGENTS_ALONE = 1 << 8,
 };
 
 /* ---- the list ---- */
@@ -34,6 +35,7 @@ static uint32_t shape_of(const agent_query *q)
         shape |= q->match_all_tags ? LIST_ALL_TAGS : LIST_ANY_TAG;
     shape |= q->descending ? LIST_DESCENDING : 0;
     shape |= q->limit > 0 && q->query_text.len == 0 ? LIST_LIMIT : 0;
+    shape |= q->with_shared ? 0 : LIST_AGENTS_ALONE;
     return shape;
 }
 
@@ -86,6 +88,8 @@ static void compose(const agent_query *q, const listing *l, memfs_buf *sql, pg_a
 
     buf_puts(sql, "SELECT agent_id, org_id, name, tags, created_at, updated_at FROM agents "
                   "WHERE true");
+    if (l->shape & LIST_AGENTS_ALONE)
+        buf_puts(sql, " AND agent_id NOT LIKE 'repo-%'");
     if (l->shape & LIST_ID) {
         pg_arg_text(args, q->id);
         pg_put(sql, " AND agent_id = ", args->n);

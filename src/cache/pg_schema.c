@@ -155,5 +155,21 @@ const char *const PG_MIGRATIONS[] = {
     "  words tsvector NOT NULL);"
     "CREATE INDEX versions_by_path ON versions(agent_no, path, version_no);"
     "CREATE INDEX versions_by_words ON versions USING gin(words);",
+    "CREATE TABLE shared_repos("
+    "  repo_id text COLLATE \"C\" PRIMARY KEY,"
+    "  org_id text COLLATE \"C\" NOT NULL,"
+    "  name text COLLATE \"C\" NOT NULL,"
+    "  created_at int8 NOT NULL,"
+    "  updated_at int8 NOT NULL,"
+    "  deleted_at int8 NOT NULL);"
+    "CREATE UNIQUE INDEX shared_repos_by_name ON shared_repos(org_id, lower(name))"
+    "  WHERE deleted_at = 0;"
+    "CREATE INDEX shared_repos_by_created ON shared_repos(org_id, created_at, repo_id);"
+    "CREATE TABLE shared_links("
+    "  agent_id text COLLATE \"C\" NOT NULL,"
+    "  repo_id text COLLATE \"C\" NOT NULL,"
+    "  may_write bool NOT NULL,"
+    "  created_at int8 NOT NULL,"
+    "  PRIMARY KEY(agent_id, repo_id));",
     NULL,
 };

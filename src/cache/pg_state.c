@@ -37,7 +37,7 @@ memfs_code pg_fetch_run(state *s, pg_fetch *f, memfs_error *err)
 static memfs_code agent_count(state *s, int64_t *ret, memfs_error *err)
 {
     _cleanup_(pg_fetch_dispose) pg_fetch f =
-        PG_FETCH_INIT(KEY_AGENT_COUNT, "SELECT count(*) FROM agents");
+        PG_FETCH_INIT(KEY_AGENT_COUNT, "SELECT count(*) FROM agents WHERE agent_id NOT LIKE 'repo-%'");
     memfs_code rc = pg_fetch_run(s, &f, err);
 
     if (rc == MEMFS_OK)
@@ -170,7 +170,9 @@ static memfs_code check_within(pg_conn *c, void *ctx, memfs_error *err)
     return pg_exec(c,
                    "SELECT count(agents.*) FROM agents; SELECT count(births.*) FROM births; "
                    "SELECT count(banned.*) FROM banned; SELECT count(tokens.*) FROM tokens; "
-                   "SELECT count(mirrors.*) FROM mirrors; SELECT count(docs.*) FROM docs",
+                   "SELECT count(mirrors.*) FROM mirrors; SELECT count(docs.*) FROM docs; "
+                   "SELECT count(shared_repos.*) FROM shared_repos; "
+                   "SELECT count(shared_links.*) FROM shared_links",
                    &r, err);
 }
 
@@ -214,6 +216,7 @@ static const state_backend BACKEND = {
     .lease = pg_lease,
     .moves_wait = pg_moves_wait,
     .tokens_mark = pg_tokens_mark,
+    .shared = &PG_SHARED,
     .copy = state_copy_rows,
 };
 

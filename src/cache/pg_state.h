@@ -64,7 +64,9 @@ enum {
     KEY_DOCS_DROP,
     KEY_DOCS_COUNT,
     KEY_DOCS_MARK,
+    KEY_SHARED_FIRST, /* pg_shared.c; room for 16 */
 };
+extern const state_shared_backend PG_SHARED;
 
 /* The parts of state_backend that have a file of their own, see there. */
 MEMFS_CHECK memfs_code pg_agents(state *s, const agent_query *q, state_agent_fn fn, void *ctx,

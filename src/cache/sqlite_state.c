@@ -26,7 +26,7 @@ static const char *const FIXED[] = {
     [KEY_KNOWN] = "SELECT 1 FROM agents WHERE agent_id = ?1",
     [KEY_AGENT_ADD] = "INSERT OR IGNORE INTO agents(agent_id, org_id, name, tags, created_at, "
                       "updated_at) VALUES(?1, ?2, ?1, '[]', ?3, ?3)",
-    [KEY_AGENT_COUNT] = "SELECT count(*) FROM agents",
+    [KEY_AGENT_COUNT] = "SELECT count(*) FROM agents WHERE agent_id NOT GLOB 'repo-*'",
     [KEY_CURSOR] = "SELECT created_at FROM agents WHERE agent_id = ?1",
     [KEY_BIRTH] = BIRTH_SELECT " AND label = ?2",
     [KEY_BIRTH_ADD] =
@@ -95,6 +95,7 @@ enum list_bits {
     LIST_AFTER_DESCENDING = 1 << 8,
     LIST_DESCENDING = 1 << 9,
     LIST_LIMIT = 1 << 10,
+    LIST_AGENTS_ALONE = 1 << 11,
 };
 
 static void list_sql(uint32_t shape, memfs_buf *out)
@@ -114,6 +115,7 @@ static void list_sql(uint32_t shape, memfs_buf *out)
         { LIST_BEFORE_DESCENDING, " AND (created_at, agent_id) > (?6, ?7)" },
         { LIST_AFTER_ASCENDING, " AND (created_at, agent_id) > (?8, ?9)" },
         { LIST_AFTER_DESCENDING, " AND (created_at, agent_id) < (?8, ?9)" },
+        { LIST_AGENTS_ALONE, " AND agent_id NOT GLOB 'repo-*'" },
     };
 
     buf_puts(out,
@@ -143,6 +145,7 @@ static uint32_t list_shape(const agent_query *q, bool has_before, bool has_after
         shape |= q->descending ? LIST_AFTER_DESCENDING : LIST_AFTER_ASCENDING;
     shape |= q->descending ? LIST_DESCENDING : 0;
     shape |= q->limit > 0 ? LIST_LIMIT : 0;
+    shape |= q->with_shared ? 0 : LIST_AGENTS_ALONE;
     return shape;
 }
 
@@ -151,7 +154,7 @@ static void sql(uint64_t key, memfs_buf *out)
     if ((key & LIST_KEY) != 0)
         list_sql((uint32_t)key, out);
     else
-        buf_puts(out, FIXED[key]);
+        buf_puts(out, key < KEY_SHARED_FIRST ? FIXED[key] : SQLITE_SHARED_SQL[key - KEY_SHARED_FIRST]);
 }
 
 static const sqlite_spec SPEC = {
@@ -617,6 +620,7 @@ static const state_backend BACKEND = {
     .change = sqlite_change,
     .docs = sqlite_docs,
     .docs_mark = sqlite_docs_mark,
+    .shared = &SQLITE_SHARED,
     .copy = copy,
 };
 

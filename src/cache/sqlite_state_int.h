@@ -50,7 +50,10 @@ enum sqlite_state_keys {
     KEY_DOC_DROP,
     KEY_DOC_COUNT,
     KEY_DOC_MARK,
+    KEY_SHARED_FIRST, /* sqlite_state_shared.c */
 };
+extern const char *const SQLITE_SHARED_SQL[];
+extern const state_shared_backend SQLITE_SHARED;
 
 MEMFS_CHECK memfs_code sqlite_banned_add(state *s, memfs_str agent_id, const memfs_oid *ids,
                                          size_t n, memfs_error *err);

@@ -48,10 +48,12 @@ typedef struct agent_query {
     bool descending;         /* by (created_at, id) */
     memfs_str before, after; /* agent ids, relative to the order; unknown ones are ignored */
     int64_t limit;           /* 0: all */
+    bool with_shared;        /* also shared repositories, which are memories but nobody's agent */
 } agent_query;
 
 MEMFS_CHECK memfs_code state_agents(state *s, const agent_query *q, state_agent_fn fn, void *ctx,
                                     memfs_error *err);
+/* Without shared repositories. */
 MEMFS_CHECK memfs_code state_agent_count(state *s, int64_t *ret, memfs_error *err);
 MEMFS_CHECK memfs_code state_agent_known(state *s, memfs_str id, bool *ret, memfs_error *err);
 /* Makes the agent known; an agent that is known stays as it is. */

@@ -12,7 +12,8 @@
  * same copy again changes nothing.
  *
  * Rows are read one kind after the other: what is written meanwhile may be in the copy or not, as in
- * any backup of a running server, but nothing points from one kind to another.
+ * any backup of a running server, but nothing points from one kind to another; but for links, which
+ * come after the shared repositories that they name.
  */
 
 typedef struct copying {
@@ -85,6 +86,30 @@ static memfs_code copy_mirror(const state_mirror *row, void *ctx, memfs_error *e
     return state_mirror_put(((const copying *)ctx)->to, row, err);
 }
 
+/* A name that another one has there: it comes as a deleted one, which can be brought back. */
+static memfs_code copy_shared_repo(const shared_repo *row, void *ctx, memfs_error *err)
+{
+    state *to = ((const copying *)ctx)->to;
+    shared_repo deleted = *row;
+    memfs_code rc = state_shared_add(to, row, err);
+
+    deleted.deleted_at_us = row->updated_at_us;
+    return rc == MEMFS_EEXISTS ? state_shared_add(to, &deleted, err) : rc;
+}
+
+static memfs_code copy_shared_link(const shared_link *row, void *ctx, memfs_error *err)
+{
+    return state_shared_link(((const copying *)ctx)->to, row, err);
+}
+
+static memfs_code copy_shared(copying *c, memfs_error *err)
+{
+    const shared_query all = { .with_deleted = true };
+    memfs_code rc = state_shared_repos(c->from, &all, copy_shared_repo, c, err);
+
+    return rc < 0 ? rc : state_shared_links(c->from, MEMFS_STR(""), copy_shared_link, c, err);
+}
+
 /* One that the other has stays as it is there. */
 static memfs_code note_doc(const state_doc *doc, void *ctx, memfs_error *err)
 {
@@ -116,7 +141,7 @@ static memfs_code copy_docs(copying *c, memfs_error *err)
 
 memfs_code state_copy_into(state *from, state *to, memfs_error *err)
 {
-    agent_query all = { .limit = 0 };
+    agent_query all = { .with_shared = true };
     copying c = { from, to };
     memfs_code rc = state_agents(from, &all, copy_agent, &c, err);
 
@@ -124,6 +149,8 @@ memfs_code state_copy_into(state *from, state *to, memfs_error *err)
         rc = state_tokens(from, copy_token, &c, err);
     if (rc == MEMFS_OK)
         rc = copy_docs(&c, err);
+    if (rc == MEMFS_OK)
+        rc = copy_shared(&c, err);
     return rc < 0 ? rc : state_mirrors(from, MEMFS_STR(""), MEMFS_STR(""), copy_mirror, &c, err);
 }
 

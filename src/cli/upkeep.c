@@ -124,8 +124,9 @@ int upkeep_main(int argc, char **argv, const upkeep_command *command)
 
     if (!cli_parse(&usage, argc, argv, NULL, 0, &n_rest, &status))
         return status;
-    if (agent != NULL && !ids_is_agent(str_of(agent))) /* nothing else may come to mean all */
-        return cli_usage_error(&usage, "--agent needs the id of an agent, not '%s'", agent);
+    if (agent != NULL && !ids_is_memory(str_of(agent))) /* nothing else may come to mean all */
+        return cli_usage_error(
+            &usage, "--agent needs the id of an agent or a shared repository, not '%s'", agent);
     status = upkeep_run(&(upkeep_job){ .home = home, .what = command->what,
                                        .route = command->route,
                                        .body = json_pack("{s:s}", "agent", agent ? agent : ""),

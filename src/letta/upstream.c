@@ -45,7 +45,7 @@ typedef struct question {
     upstream *upstream;
     bool is_health;
     uint8_t key[HASH_SHA256];
-    char *agent_id; /* in quotes, as it stands in the answer; NULL for health */
+    char *agent_id; /* in quotes, as it stands in the answer; "": all; NULL for health */
     httpc_transfer *transfer;
     waiter *waiters;
     size_t n_waiters, cap;
@@ -308,21 +308,25 @@ static int on_data(memfs_str piece, void *ctx)
     return 0;
 }
 
+/* What says 200 to everything is no Letta server. */
+static bool is_yes(const question *q)
+{
+    if (q->agent_id[0] == '\0')
+        return q->is_json && q->body.len > 0 && q->body.ptr[0] == '[';
+    return q->is_json && memmem(q->body.ptr, q->body.len, q->agent_id, strlen(q->agent_id));
+}
+
 static upstream_verdict judge(const question *q, const httpc_answer *how)
 {
     if (how->failure != HTTPC_FINE)
         return UPSTREAM_AWAY;
     switch (q->status) {
-    case 200:
-        /* what says 200 to everything is no Letta server */
-        return q->is_json && memmem(q->body.ptr, q->body.len, q->agent_id, strlen(q->agent_id))
-                   ? UPSTREAM_YES
-                   : UPSTREAM_AWAY;
+    case 200: return is_yes(q) ? UPSTREAM_YES : UPSTREAM_AWAY;
     case 401: return UPSTREAM_UNKNOWN;
     case 403: return UPSTREAM_FORBIDDEN;
     case 400:
     case 404:
-    case 422: return UPSTREAM_NO_AGENT;
+    case 422: return q->agent_id[0] == '\0' ? UPSTREAM_AWAY : UPSTREAM_NO_AGENT;
     default: return UPSTREAM_AWAY;
     }
 }
@@ -456,10 +460,12 @@ void upstream_ask(upstream *u, memfs_str agent_id, const upstream_caller *c, ups
         fn(UPSTREAM_UNKNOWN, ctx);
         return;
     }
-    target = mem_printf("/v1/agents/%.*s", (int)agent_id.len, agent_id.ptr);
+    target = agent_id.len > 0 ? mem_printf("/v1/agents/%.*s", (int)agent_id.len, agent_id.ptr)
+                              : mem_strdup("/v1/agents/?limit=1");
     q = question_new(u, false, target, &headers);
     memcpy(q->key, key, sizeof(key));
-    q->agent_id = mem_printf("\"%.*s\"", (int)agent_id.len, agent_id.ptr);
+    q->agent_id = agent_id.len > 0 ? mem_printf("\"%.*s\"", (int)agent_id.len, agent_id.ptr)
+                                   : mem_strdup("");
     if (!put(u, q, key, fn, ctx))
         fn(UPSTREAM_AWAY, ctx);
 }

@@ -14,6 +14,9 @@
  *     404, 400, 422 (no such agent, or no such id) NO_AGENT      5 s
  *     anything else, or nothing within 10 s        AWAY         not at all: never a yes
  *
+ * What belongs to no agent (an empty id here) is open to who may list them all: GET
+ * /v1/agents/?limit=1, answered with a JSON list; there is no NO_AGENT then.
+ *
  * Verdicts are kept by an HMAC of agent and credential with a key of this process, so the table
  * holds no secret; it has room for 2,048.  Who asks the same at the same time shares one request,
  * and at most 256 different ones run: past that, AWAY.

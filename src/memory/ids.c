@@ -38,6 +38,58 @@ bool ids_is_agent(memfs_str id)
     return ids_is_prefixed_uuid4(id, "agent") || ids_is_prefixed_uuid4(id, "agent-local");
 }
 
+bool ids_is_shared(memfs_str id)
+{
+    return ids_is_prefixed_uuid4(id, "repo");
+}
+
+static bool is_name_char(char c)
+{
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') ||
+           (c != '\0' && strchr("._-", c) != NULL);
+}
+
+/* What clients call other things that lie beside it, or what git would take for something else. */
+static bool is_taken_name(const char *lower, size_t n)
+{
+    static const char *const whole[] = { "memory", "memory-worktrees", "memory-git-clone-tmp" };
+    static const char *const starts[] = { "memory-backup-", "memory.checkout" };
+    static const char *const ends[] = { ".git", ".lock" };
+
+    for (size_t i = 0; i < ARRAY_LEN(whole); i++)
+        if (strcmp(lower, whole[i]) == 0)
+            return true;
+    for (size_t i = 0; i < ARRAY_LEN(starts); i++)
+        if (strncmp(lower, starts[i], strlen(starts[i])) == 0)
+            return true;
+    for (size_t i = 0; i < ARRAY_LEN(ends); i++)
+        if (n >= strlen(ends[i]) && strcmp(lower + n - strlen(ends[i]), ends[i]) == 0)
+            return true;
+    return false;
+}
+
+const char *ids_shared_name_fault(memfs_str name)
+{
+    char lower[IDS_SHARED_NAME_MAX + 1];
+
+    if (name.len == 0 || name.len > IDS_SHARED_NAME_MAX)
+        return "must have 1 to 64 characters";
+    for (size_t i = 0; i < name.len; i++) {
+        if (!is_name_char(name.ptr[i]))
+            return "may have letters, digits, '.', '_' and '-' only";
+        lower[i] = (char)(name.ptr[i] | (name.ptr[i] >= 'A' && name.ptr[i] <= 'Z' ? 0x20 : 0));
+    }
+    lower[name.len] = '\0';
+    if (strcmp(lower, ".") == 0 || strcmp(lower, "..") == 0)
+        return "must be more than dots";
+    return is_taken_name(lower, name.len) ? "is kept for what clients put beside it" : NULL;
+}
+
+bool ids_is_memory(memfs_str id)
+{
+    return ids_is_agent(id) || ids_is_shared(id);
+}
+
 static void digest(memfs_str agent_id, memfs_str label, uint8_t out[16])
 {
     _cleanup_(buf_dispose) memfs_buf name = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);

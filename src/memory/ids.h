@@ -1,5 +1,5 @@
 /*
- * ids.h - the names of agents and blocks (http-api 1.4, block-format 6, design 14).
+ * ids.h - the names of agents, shared repositories and blocks (http-api 1.4, block-format 6, design 14).
  */
 #ifndef MEMFS_MEMORY_IDS_H
 #define MEMFS_MEMORY_IDS_H
@@ -15,6 +15,16 @@
 bool ids_is_prefixed_uuid4(memfs_str id, const char *prefix);
 /* agent-<uuid4> or agent-local-<uuid4> */
 bool ids_is_agent(memfs_str id);
+/* repo-<uuid4>: a repository that agents share (http-api 8) */
+bool ids_is_shared(memfs_str id);
+/*
+ * Why this may not be a shared repository's name, in words that end "the name ..."; NULL: it may.
+ * It becomes a folder beside an agent's other folders, on disks of every kind (client.md 1).
+ */
+#define IDS_SHARED_NAME_MAX 64
+const char *ids_shared_name_fault(memfs_str name);
+/* What a home keeps a repository of: one of the two. */
+bool ids_is_memory(memfs_str id);
 
 /* A new one: "<prefix>-" and a random UUID of version 4; prefix has at most 20 bytes. */
 void ids_new(const char *prefix, char out[IDS_MAX_LEN + 1]);

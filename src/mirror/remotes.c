@@ -566,6 +566,8 @@ memfs_code remotes_load(const remotes_options *o, remotes **ret, memfs_error *er
 
 bool remote_is_for(const remote_config *c, const char *agent_id)
 {
+    if (!ids_is_agent(str_of(agent_id)))
+        return false; /* shared repositories are not mirrored */
     if (c->agents == NULL)
         return true;
     for (size_t i = 0; c->agents[i] != NULL; i++)

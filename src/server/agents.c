@@ -320,49 +320,13 @@ void block_agents(http_request *rq, void *ctx)
 /* ---- beside the agent ---- */
 
 /* There are none: memfs keeps memory, and clients of 0.32 and later end badly on a 404 here. */
-/*
- * Clients ask these two while they make an agent ready, before anything was pushed: an id that is
- * new has a memory all the same (its clone is the genesis), and a 404 would end a 0.32 client.
- */
-static bool agent_or_new(http_request *rq, app *self, memfs_str id)
-{
-    memfs_error err = MEMFS_ERROR_INIT;
-    agent *a;
-
-    if (http_is_hurried(rq) && !home_agent_at_hand(self->home, id, &a)) {
-        http_defer(rq);
-        return false;
-    }
-    if (home_agent_peek(self->home, id, &a, &err) == MEMFS_OK || err.code == MEMFS_ENOTFOUND)
-        return true;
-    reply_agent_failed(rq, id, &err);
-    return false;
-}
-
 void agent_secrets(http_request *rq, void *ctx)
 {
     _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
     memfs_str id = reply_agent_id(rq, &p);
 
-    if (!reply_params_good(rq, &p) || !agent_or_new(rq, ctx, id))
+    if (!reply_params_good(rq, &p) || !reply_agent_or_new(rq, ctx, id))
         return;
     buf_puts(http_out(rq), "[]");
-    reply_json(rq);
-}
-
-void agent_repositories(http_request *rq, void *ctx)
-{
-    _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
-    memfs_str id = reply_agent_id(rq, &p);
-    json_writer w = JSON_WRITER_INIT(http_out(rq));
-
-    if (!reply_params_good(rq, &p) || !agent_or_new(rq, ctx, id))
-        return;
-    jw_object(&w);
-    jw_key(&w, "repositories");
-    jw_array(&w);
-    shape_own_repository(&w, id);
-    jw_array_end(&w);
-    jw_object_end(&w);
     reply_json(rq);
 }

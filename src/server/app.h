@@ -77,7 +77,6 @@ void agents_list(http_request *rq, void *app);
 void agents_count(http_request *rq, void *app);
 void agent_get(http_request *rq, void *app);
 void agent_secrets(http_request *rq, void *app);
-void agent_repositories(http_request *rq, void *app);
 void sync_from_git(http_request *rq, void *app);
 
 /* history.c: a memory's past */
@@ -87,6 +86,24 @@ void memory_at(http_request *rq, void *app);
 void memory_revert(http_request *rq, void *app);
 /* search.c */
 void search_get(http_request *rq, void *app);
+/* shared.c: shared repositories, and who has a link */
+void repositories_list(http_request *rq, void *app);
+void repository_create(http_request *rq, void *app);
+void repository_get(http_request *rq, void *app);
+void repository_delete(http_request *rq, void *app);
+void repository_restore(http_request *rq, void *app);
+void agent_repositories(http_request *rq, void *app);
+void agent_repository_attach(http_request *rq, void *app);
+void agent_repository_detach(http_request *rq, void *app);
+
+/* shared_read.c, shared_files.c: what is in one */
+void repository_files(http_request *rq, void *app);
+void repository_file_create(http_request *rq, void *app);
+void repository_file_get(http_request *rq, void *app);
+void repository_file_change(http_request *rq, void *app);
+void repository_file_delete(http_request *rq, void *app);
+void repository_versions(http_request *rq, void *app);
+void repository_version(http_request *rq, void *app);
 
 /* health.c */
 void health_get(http_request *rq, void *app);

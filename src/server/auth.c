@@ -81,8 +81,9 @@ static bool parse_scope(memfs_str scope, auth_principal *ret)
         ret->level = AUTH_ADMIN;
         return true;
     }
-    if (!str_split(scope, ':', &kind, &id) || !str_equal(kind, MEMFS_STR("agent")) ||
-        !str_split(id, ':', &id, &right) || !ids_is_agent(id))
+    if (!str_split(scope, ':', &kind, &id) || !str_split(id, ':', &id, &right) ||
+        !(str_equal(kind, MEMFS_STR("agent")) ? ids_is_agent(id)
+                                              : str_equal(kind, MEMFS_STR("repo")) && ids_is_shared(id)))
         return false;
     if (str_equal(right, MEMFS_STR("rw")))
         ret->level = AUTH_AGENT_RW;
@@ -102,7 +103,8 @@ memfs_code auth_scope_check(memfs_str scope, memfs_error *err)
     if (parse_scope(scope, &ignored))
         return MEMFS_OK;
     return memfs_fail(err, MEMFS_EINVALID,
-                      "'%.*s' is not a scope; there are admin, agent:ID:rw and agent:ID:ro",
+                      "'%.*s' is not a scope; there are admin, agent:ID:rw, agent:ID:ro, repo:ID:rw "
+                      "and repo:ID:ro",
                       (int)(scope.len < 100 ? scope.len : 100), scope.ptr);
 }
 
@@ -450,9 +452,15 @@ static bool is_foreign(const auth_principal *p, memfs_str agent_id)
 
 static auth_verdict judge_agent(const auth_question *q, const auth_principal *p)
 {
+    bool is_repo = ids_is_shared(str_of(p->agent_id));
+
     if (q->access == HTTP_ACCESS_AGENT && is_foreign(p, q->agent_id))
         return AUTH_404;
-    if (q->access != HTTP_ACCESS_AGENT && q->access != HTTP_ACCESS_ALL)
+    if (q->access == HTTP_ACCESS_SHARED && is_repo && is_foreign(p, q->repo_id))
+        return AUTH_404;
+    if (q->access != HTTP_ACCESS_AGENT && q->access != HTTP_ACCESS_ALL && q->access != HTTP_ACCESS_SHARED)
+        return AUTH_403;
+    if (q->access == HTTP_ACCESS_ALL && is_repo && q->is_writing)
         return AUTH_403;
     return q->is_writing && p->level != AUTH_AGENT_RW ? AUTH_403 : AUTH_SERVE;
 }
@@ -470,7 +478,7 @@ auth_verdict auth_judge(auth *a, const auth_question *q, auth_principal *ret)
         return AUTH_SERVE;
     if (q->access == HTTP_ACCESS_PEER)
         return judge_peer(a, q, ret);
-    if (q->has_upstream && q->access == HTTP_ACCESS_AGENT && !q->is_vouched && !auth_is_own(q->header))
+    if (q->has_upstream && !q->is_vouched && !auth_is_own(q->header))
         return AUTH_ASK;
     if (!auth_is_on(a) && !q->has_upstream)
         ret->level = AUTH_ADMIN;

@@ -7,18 +7,22 @@
  *     scope             may
  *     admin             everything that is asked over TCP
  *     agent:ID:rw|ro    the routes of that agent, reading or both; of lists, that agent's part
- *     repo:ID:rw|ro     kept for shared repositories; none is made yet, and it opens nothing
+ *     repo:ID:rw|ro     the routes of that shared repository, and of their list that one
  *
  * One decision, from the route that was matched and the agent id that its handler will read (S2):
  *
  *     route's access    no token, bad token    agent's token, other agent    ro token, writing
  *     OPEN              served                 served                        served
  *     AGENT             401                    404 as for no such agent      403
+ *     SHARED            401                    served: links decide (shared.h)   403
  *     ALL               401                    served, own part only         403
  *     ADMIN             401                    403                           403
  *     HOOK              served (the body proves itself)
  *     PEER              another server's secret opens it, and nothing else; no token does: 401
  *     OWNER             the home's socket only; no token opens it
+ *
+ * A shared repository's token is on SHARED, and on git's routes at the repository's own address, what
+ * an agent's is on AGENT; it lists nothing else, and writes nowhere else.
  *
  * What a Letta server vouches for is an agent's own rw token's, unless it brings a token that is
  * known here, which then decides alone.
@@ -27,8 +31,8 @@
  * as HTTP, is gate.c's.  A verdict is made before anything of the agent is looked at, so it takes
  * the same time whether the agent exists or not.
  *
- * In front of a Letta server (has_upstream) that server decides about the routes of an agent, also
- * where there are no tokens; a credential that begins with "memfs_" is ours to judge, by the table
+ * In front of a Letta server (has_upstream) that server decides about all but OPEN, HOOK, PEER and
+ * OWNER, also where there are no tokens; a credential that begins with "memfs_" is ours to judge, by the table
  * above, and is never shown to it.
  *
  * Authentication is on when there is a token (also a revoked one: revoking the last opens nothing),
@@ -59,7 +63,7 @@ typedef enum auth_level {
 typedef struct auth_principal {
     auth_level level;
     char token_id[16];              /* for log and reflog; "" without a token */
-    char agent_id[IDS_MAX_LEN + 1]; /* of an agent's token; "" */
+    char agent_id[IDS_MAX_LEN + 1]; /* of an agent's token, or a shared repository's; "" */
 } auth_principal;
 
 /* life cycle */
@@ -85,6 +89,7 @@ typedef enum auth_verdict {
 typedef struct auth_question {
     http_access access;
     memfs_str agent_id; /* the route's {agent}, empty if it has none */
+    memfs_str repo_id;  /* its {repository}, the same */
     bool is_writing;
     bool is_socket;
     bool is_vouched; /* a Letta server that is believed (service.h) speaks for an agent's client */

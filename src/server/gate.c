@@ -19,6 +19,7 @@
 #include "server/app.h"
 #include "server/gateway.h"
 #include "server/service.h"
+#include "server/shared.h"
 
 static bool is_git(const http_route *route)
 {
@@ -45,7 +46,10 @@ static void refuse(http_request *rq, auth_verdict verdict, memfs_str agent_id)
         http_send_detail(rq, 401, "A token is needed: as Bearer, or as the password of Basic");
         break;
     case AUTH_404:
-        http_send_detail(rq, 404, "Agent with ID %.*s not found", (int)agent_id.len, agent_id.ptr);
+        if (http_matched(rq)->access == HTTP_ACCESS_SHARED)
+            shared_send_missing(rq);
+        else
+            http_send_detail(rq, 404, "Agent with ID %.*s not found", (int)agent_id.len, agent_id.ptr);
         break;
     case AUTH_403:
     case AUTH_ASK:
@@ -94,6 +98,7 @@ http_entry app_gate(http_request *rq, void *ctx, void *principal)
     app *self = ctx;
     auth_question q = { .access = route->access,
                         .agent_id = http_param(rq, "agent"),
+                        .repo_id = http_param(rq, "repository"),
                         .is_writing = is_writing(rq, route),
                         .is_socket = http_is_owner(rq),
                         .is_vouched = is_vouched(self, rq, route),

@@ -298,7 +298,8 @@ static bool is_theirs(const http_route *r)
 {
     memfs_str pattern = str_of(r->pattern);
 
-    if (r->handler == agent_secrets || r->handler == agent_repositories ||
+    if (r->handler == agent_secrets ||
+        str_starts_with(pattern, MEMFS_STR("/v1/agents/{agent}/repositories")) ||
         str_starts_with(pattern, MEMFS_STR("/v1/agents/{agent}/memory/")))
         return false;
     return str_starts_with(pattern, MEMFS_STR("/v1/agents")) ||
@@ -349,14 +350,25 @@ static upstream_caller caller_of(const http_request *rq)
                               http_header(rq, "user_id") };
 }
 
+/* There is one organization here, the server's default user's: others of its users have theirs. */
+static bool acts_for_everybody(const upstream_caller *c)
+{
+    return c->user_id == NULL || strcmp(c->user_id, IDS_DEFAULT_USER) == 0;
+}
+
 upstream_verdict gateway_judge(gateway *g, http_request *rq)
 {
     const upstream_caller c = caller_of(rq);
     upstream_verdict verdict = (upstream_verdict)http_gate_told(rq);
     memfs_str agent_id = http_param(rq, "agent");
 
-    if (!ids_is_agent(agent_id))
+    if (agent_id.len == 0 || ids_is_shared(agent_id)) {
+        if (!acts_for_everybody(&c))
+            return UPSTREAM_FORBIDDEN;
+        agent_id = MEMFS_STR(""); /* what belongs to no agent: whoever may list them all */
+    } else if (!ids_is_agent(agent_id)) {
         return UPSTREAM_NO_AGENT;
+    }
     if (verdict == UPSTREAM_NOT_ASKED)
         verdict = upstream_known(g->upstream, agent_id, &c);
     if (verdict == UPSTREAM_NOT_ASKED) {

@@ -1,5 +1,6 @@
 /*
- * git.c - smart HTTP: what git asks of a repository that an agent's id names (http-api 2).
+ * git.c - smart HTTP: what git asks of a repository that an agent's id names, and of the shared ones
+ * that it has links to (http-api 2, 8.4).
  *
  * Here is which repository that is, and its refs: two lines that we read ourselves, so info/refs is
  * answered in process.  Packs out of it are git_fetch.c's, packs into it git_push.c's.
@@ -17,6 +18,7 @@
 #include "base/pool.h"
 #include "memory/ids.h"
 #include "server/service.h"
+#include "server/shared.h"
 
 #include <stdio.h>
 
@@ -27,13 +29,32 @@
 bool git_check_id(http_request *rq, memfs_str *ret)
 {
     *ret = http_param(rq, "agent");
-    if (ids_is_agent(*ret))
+    if (ids_is_memory(*ret))
         return true;
     http_send_detail(rq, 400,
                      "INVALID_ARGUMENT: Invalid agent ID format: %.*s. Expected format: "
                      "'agent-<uuid4>'",
                      (int)(ret->len < 200 ? ret->len : 200), ret->ptr);
     return false;
+}
+
+/* Of {agent} alone, or with {name}, which is "<name>.git". */
+bool git_find_memory(http_request *rq, app *a, bool is_push, git_memory *ret)
+{
+    shared_target found;
+    memfs_str id;
+
+    ret->is_shared = http_param(rq, "name").len > 0 || ids_is_shared(http_param(rq, "agent"));
+    if (ret->is_shared) {
+        if (!shared_find_git(rq, a, is_push, &found))
+            return false;
+        memcpy(ret->id, found.id, sizeof(ret->id));
+        return true;
+    }
+    if (!git_check_id(rq, &id))
+        return false;
+    snprintf(ret->id, sizeof(ret->id), "%.*s", (int)id.len, id.ptr);
+    return true;
 }
 
 static memfs_code read_tip(app *a, agent *known, git_target *ret, memfs_error *err)
@@ -70,25 +91,47 @@ static memfs_code look_for(app *a, memfs_str id, agent **ret, memfs_error *unmet
     return is_met ? home_agent_repo(a->home, id, ret, err) : rc;
 }
 
-bool git_may_push(http_request *rq, app *a, memfs_str id)
+bool git_may_push(http_request *rq, app *a, const git_memory *m)
 {
+    memfs_str id = str_of(m->id);
     memfs_error unmet, ignored;
     agent *known;
 
-    return !service_vouches(a->service, rq, id) ||
+    return m->is_shared || !service_vouches(a->service, rq, id) ||
            service_admits(a, rq, id, look_for(a, id, &known, &unmet, &ignored) != MEMFS_ENOTFOUND);
+}
+
+/* Nobody else can have it; before its first commit it is the genesis, as any memory is. */
+static bool find_shared(http_request *rq, app *a, memfs_str id, git_target *ret)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+    agent *known;
+    memfs_code rc = home_agent_repo(a->home, id, &known, &err);
+
+    if (rc == MEMFS_OK)
+        rc = read_tip(a, known, ret, &err);
+    if (rc == MEMFS_OK)
+        return true;
+    *ret = (git_target){ NULL, STORE_GENESIS };
+    if (rc != MEMFS_ENOTFOUND)
+        http_send_error(rq, &err);
+    return rc == MEMFS_ENOTFOUND;
 }
 
 /* is_push: begins a memory while Letta's database is away, and is joined with its rows (F22). */
 static bool find_target(http_request *rq, app *a, bool is_push, git_target *ret)
 {
     memfs_error err = MEMFS_ERROR_INIT, unseen = MEMFS_ERROR_INIT, unmet = MEMFS_ERROR_INIT;
+    git_memory memory;
     agent *known;
     memfs_str id;
     memfs_code rc, looked;
 
-    if (!git_check_id(rq, &id))
+    if (!git_find_memory(rq, a, is_push, &memory))
         return false;
+    id = str_of(memory.id);
+    if (memory.is_shared)
+        return find_shared(rq, a, id, ret);
     looked = service_look(a, id, &unseen);
     rc = look_for(a, id, &known, &unmet, &err);
     if (!service_admits(a, rq, id, rc != MEMFS_ENOTFOUND))
@@ -188,7 +231,8 @@ bool git_find_at_hand(http_request *rq, app *a, git_target *ret)
     memfs_error err;
     agent *known;
 
-    return a->service == NULL && /* else what it wrote is looked for first */
+    return ids_is_agent(http_param(rq, "agent")) && http_param(rq, "name").len == 0 && /* else links are asked */
+           a->service == NULL && /* else what it wrote is looked for first */
            !home_is_shared(a->home) && home_agent_at_hand(a->home, http_param(rq, "agent"), &known) &&
            read_tip(a, known, ret, &err) == MEMFS_OK;
 }

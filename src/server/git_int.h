@@ -14,12 +14,23 @@ typedef struct git_target {
     memfs_oid tip;
 } git_target;
 
-/* False: the answer is given. */
+/* Which memory a request means: the agent's own, or one that it has a link to. */
+typedef struct git_memory {
+    char id[IDS_MAX_LEN + 1];
+    bool is_shared;
+} git_memory;
+
+/* The one that the path names as it stands.  False: the answer is given. */
 bool git_check_id(http_request *rq, memfs_str *ret);
+/*
+ * The same, and what is shared is looked for and its links asked, which may wait for the database.
+ * False: the answer is given.
+ */
+bool git_find_memory(http_request *rq, app *a, bool is_push, git_memory *ret);
 /* Of a reader.  On a worker: it may wait for the network.  False: the answer is given. */
 bool git_find_target(http_request *rq, app *a, git_target *ret);
 /* The same of who a Letta server vouches for. */
-bool git_may_push(http_request *rq, app *a, memfs_str id);
+bool git_may_push(http_request *rq, app *a, const git_memory *m);
 /* Of another server's request: what is here, as it is.  False: the answer is given. */
 bool git_find_own(http_request *rq, app *a, git_target *ret);
 /*

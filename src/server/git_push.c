@@ -14,7 +14,6 @@
 #include "server/git_int.h"
 
 #include "base/clock.h"
-#include "memory/ids.h"
 #include "server/author.h"
 #include "server/service.h"
 
@@ -26,7 +25,8 @@
 typedef struct receiving {
     http_request *rq;
     app *app;
-    memfs_str agent;
+    memfs_str agent; /* of the path: who pushes, its own memory or one that it has a link to */
+    git_memory memory;
     git_push_request wire;
     size_t main_at; /* which command is for main; n_commands: none */
     memfs_buf head; /* what was read to find the commands; the pack may begin in it */
@@ -218,7 +218,7 @@ static void push_main(receiving *r, const char **refusals)
 
     author_of_push(r->rq, r->agent, &pusher);
     snprintf(id, sizeof(id), "%.*s", (int)r->agent.len, r->agent.ptr);
-    if (push_begin(r->app->home, r->agent, &r->wire.commands[r->main_at], !r->wire.quiet, talk, r,
+    if (push_begin(r->app->home, str_of(r->memory.id), &r->wire.commands[r->main_at], !r->wire.quiet, talk, r,
                    &p, &err) < 0) {
         http_send_error(r->rq, &err);
         return;
@@ -228,9 +228,9 @@ static void push_main(receiving *r, const char **refusals)
         end_badly(r);
         return;
     }
-    is_relayed = service_push_begin(r->app, r->rq, r->agent);
+    is_relayed = !r->memory.is_shared && service_push_begin(r->app, r->rq, r->agent);
     push_finish(p, &who, verdict);
-    if (verdict->moved)
+    if (verdict->moved && !r->memory.is_shared)
         publish(r);
     if (is_relayed)
         service_push_end(r->app, r->agent);
@@ -270,13 +270,14 @@ void git_receive_pack(http_request *rq, void *arg)
         receiving r = { .rq = rq, .app = arg, .head = MEMFS_BUF_INIT(GIT_WIRE_MAX_COMMAND_BYTES) };
     const char *refusals[GIT_WIRE_MAX_COMMANDS] = { NULL };
 
-    if (!git_check_type(rq, GIT_RECEIVE_PACK) || !git_check_id(rq, &r.agent) ||
+    r.agent = http_param(rq, "agent");
+    if (!git_check_type(rq, GIT_RECEIVE_PACK) || !git_find_memory(rq, arg, true, &r.memory) ||
         !read_commands(&r) || !find_main(&r))
         return;
     refuse_others(&r, refusals);
     if (r.wire.n_commands == 0)
         answer_probe(&r);
-    else if (!git_may_push(rq, arg, r.agent))
+    else if (!git_may_push(rq, arg, &r.memory))
         return;
     else if (r.main_at == r.wire.n_commands || refusals[r.main_at] != NULL)
         refuse_all(&r, refusals);

@@ -41,6 +41,7 @@ typedef enum http_kind { HTTP_FAST, HTTP_BODY, HTTP_STREAM, HTTP_RELAY } http_ki
 typedef enum http_access {
     HTTP_ACCESS_OPEN = 1, /* health */
     HTTP_ACCESS_AGENT,    /* the agent in the path */
+    HTTP_ACCESS_SHARED,   /* the shared repository in the path: by its links (shared.h) */
     HTTP_ACCESS_ALL,      /* lists over agents: an agent's token sees its own part */
     HTTP_ACCESS_ADMIN,    /* over all agents, whole */
     HTTP_ACCESS_HOOK,     /* git hosts: the body proves itself (remote/webhook.h) */

@@ -16,7 +16,7 @@ static memfs_code work_through(app *self, const json_t *request, teller *t, upke
     memfs_str agent_id = MEMFS_STR("");
     memfs_code rc;
 
-    rc = teller_agent(request, &agent_id, err);
+    rc = teller_memory(request, &agent_id, err);
     if (rc == MEMFS_OK)
         rc = work(self->home, agent_id, &watcher, &result, err);
     if (rc == MEMFS_OK)
@@ -64,7 +64,7 @@ static memfs_code purge_fields(const json_t *request, purge_request *ret, memfs_
     memfs_str hex = MEMFS_STR("");
     memfs_code rc;
 
-    rc = teller_agent(request, &ret->agent_id, err);
+    rc = teller_memory(request, &ret->agent_id, err);
     if (rc == MEMFS_OK)
         rc = teller_text(request, "secret", &ret->needle, err);
     if (rc == MEMFS_OK)

@@ -90,6 +90,21 @@ bool reply_agent(http_request *rq, app *self, memfs_str agent_id)
     return false;
 }
 
+bool reply_agent_or_new(http_request *rq, app *self, memfs_str id)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+    agent *a;
+
+    if (http_is_hurried(rq) && !home_agent_at_hand(self->home, id, &a)) {
+        http_defer(rq);
+        return false;
+    }
+    if (home_agent_peek(self->home, id, &a, &err) == MEMFS_OK || err.code == MEMFS_ENOTFOUND)
+        return true;
+    reply_agent_failed(rq, id, &err);
+    return false;
+}
+
 typedef struct row_relay {
     block_row_fn fn;
     void *ctx;

@@ -12,12 +12,17 @@
 
 #define GET HTTP_GET
 #define POST HTTP_POST
+#define DELETE HTTP_DELETE
 #define OPEN HTTP_ACCESS_OPEN
 #define AGENT HTTP_ACCESS_AGENT
+#define SHARED HTTP_ACCESS_SHARED
 #define ALL HTTP_ACCESS_ALL
+#define ADMIN HTTP_ACCESS_ADMIN
 #define OWNER HTTP_ACCESS_OWNER
 #define HOOK HTTP_ACCESS_HOOK
 #define PEER HTTP_ACCESS_PEER
+
+#define FILE_BODY MIB(32) /* 10 MiB of text, most of it as \\u escapes */
 
 /* The four requests of git, below one repository address. */
 #define GIT_ROUTES(base, what)                                                                     \
@@ -33,6 +38,9 @@ const http_route APP_ROUTES[] = {
     GIT_ROUTES("/v1/git/{agent}", " (older address)"),
     GIT_ROUTES("/git/{agent}/state.git", " (as the memfs service of a Letta server)"),
     GIT_ROUTES("/git/{agent}", " (as a memfs service, older address)"),
+
+    GIT_ROUTES("/v1/git/{agent}/repositories/{name}", " (a shared repository; name with .git)"),
+    GIT_ROUTES("/git/{agent}/repositories/{name}", " (the same, as a memfs service)"),
 
     { GET, "/peer/git/{agent}/state.git/info/refs", HTTP_BODY, PEER, peer_info_refs, 0,
       "git, for the other servers of the database: what is on this one" },
@@ -53,7 +61,11 @@ const http_route APP_ROUTES[] = {
     { GET, "/v1/agents/{agent}/secrets", HTTP_FAST, AGENT, agent_secrets, 0,
       "always an empty list" },
     { GET, "/v1/agents/{agent}/repositories", HTTP_FAST, AGENT, agent_repositories, 0,
-      "the agent's own memory repository" },
+      "the agent's own memory, and the shared repositories that it has a link to" },
+    { POST, "/v1/agents/{agent}/repositories", HTTP_BODY, ADMIN, agent_repository_attach, KIB(64),
+      "links a shared repository to an agent" },
+    { DELETE, "/v1/agents/{agent}/repositories/{repository}", HTTP_BODY, ADMIN,
+      agent_repository_detach, KIB(64), "ends such a link" },
     { POST, "/v1/agents/{agent}/memory/sync-from-git", HTTP_BODY, AGENT, sync_from_git, KIB(64),
       "brings the blocks to the repository's tip and returns them" },
     { GET, "/v1/agents/{agent}/memory/history", HTTP_BODY, AGENT, memory_history, 0,
@@ -72,6 +84,31 @@ const http_route APP_ROUTES[] = {
     { GET, "/v1/blocks/count", HTTP_BODY, ALL, blocks_count, 0, "how many blocks there are" },
     { GET, "/v1/blocks/{id}", HTTP_FAST, ALL, block_get, 0, "one block by id" },
     { GET, "/v1/blocks/{id}/agents", HTTP_BODY, ALL, block_agents, 0, "the agents of a block" },
+
+    { GET, "/v1/repositories", HTTP_BODY, ALL, repositories_list, 0,
+      "shared repositories, a page at a time" },
+    { POST, "/v1/repositories", HTTP_BODY, ADMIN, repository_create, KIB(64),
+      "a new shared repository" },
+    { GET, "/v1/repositories/{repository}", HTTP_BODY, SHARED, repository_get, 0,
+      "one shared repository" },
+    { DELETE, "/v1/repositories/{repository}", HTTP_BODY, ADMIN, repository_delete, KIB(64),
+      "deletes it; it is kept, and can be brought back" },
+    { POST, "/v1/repositories/{repository}/restore", HTTP_BODY, ADMIN, repository_restore, KIB(64),
+      "brings back a deleted one, with its links" },
+    { GET, "/v1/repositories/{repository}/files", HTTP_BODY, SHARED, repository_files, 0,
+      "its files and folders" },
+    { POST, "/v1/repositories/{repository}/files", HTTP_BODY, SHARED, repository_file_create,
+      FILE_BODY, "a new file" },
+    { GET, "/v1/repositories/{repository}/files/content", HTTP_BODY, SHARED, repository_file_get, 0,
+      "one file" },
+    { POST, "/v1/repositories/{repository}/files/content", HTTP_BODY, SHARED,
+      repository_file_change, FILE_BODY, "changes a file, or renames it" },
+    { DELETE, "/v1/repositories/{repository}/files/content", HTTP_BODY, SHARED,
+      repository_file_delete, KIB(64), "deletes a file" },
+    { GET, "/v1/repositories/{repository}/versions", HTTP_BODY, SHARED, repository_versions, 0,
+      "its commits, or those of one file, newest first" },
+    { GET, "/v1/repositories/{repository}/versions/{id}", HTTP_BODY, SHARED, repository_version, 0,
+      "a file as a commit has it" },
 
     { POST, "/webhooks", HTTP_STREAM, HOOK, webhook_receive, MIB(26),
       "what a git host sends; which one is told by its headers" },
@@ -132,6 +169,7 @@ static const char *access_name(http_access access)
     switch (access) {
     case HTTP_ACCESS_OPEN: return "open";
     case HTTP_ACCESS_AGENT: return "agent";
+    case HTTP_ACCESS_SHARED: return "shared";
     case HTTP_ACCESS_ALL: return "all";
     case HTTP_ACCESS_ADMIN: return "admin";
     case HTTP_ACCESS_HOOK: return "hook";

@@ -145,3 +145,23 @@ void shape_own_repository(json_writer *w, memfs_str agent_id)
     jw_raw(w, RAW("\"name\":\"memory\",\"is_primary\":true,\"permissions\":\"read_write\""));
     jw_object_end(w);
 }
+
+void shape_repository(json_writer *w, const shared_repo *row)
+{
+    jw_object(w);
+    jw_key_str(w, "id", row->id);
+    jw_key_str(w, "name", row->name);
+    put_time(w, "created_at", row->created_at_us);
+    put_time(w, "updated_at", row->updated_at_us);
+    jw_object_end(w);
+}
+
+void shape_link(json_writer *w, const shared_link *row)
+{
+    jw_object(w);
+    jw_key_str(w, "id", row->repo_id);
+    jw_key_str(w, "name", row->name);
+    jw_raw(w, row->may_write ? RAW("\"is_primary\":false,\"permissions\":\"read_write\"")
+                             : RAW("\"is_primary\":false,\"permissions\":\"read\""));
+    jw_object_end(w);
+}

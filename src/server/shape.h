@@ -16,7 +16,7 @@
 
 #include "base/json.h"
 #include "cache/cache.h"
-#include "cache/state.h"
+#include "cache/shared.h"
 
 #define SHAPE_GIT_TAG "git-memory-enabled"
 #define SHAPE_AGENT_TYPE "letta_v1_agent"
@@ -42,5 +42,8 @@ void shape_memory(json_writer *w, memfs_str blocks_json);
 
 /* The agent's own memory among its repositories. */
 void shape_own_repository(json_writer *w, memfs_str agent_id);
+/* Shared repositories (http-api 8.1). */
+void shape_repository(json_writer *w, const shared_repo *row);
+void shape_link(json_writer *w, const shared_link *row);
 
 #endif

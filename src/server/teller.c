@@ -144,6 +144,16 @@ memfs_code teller_agent(const json_t *request, memfs_str *ret, memfs_error *err)
     return rc;
 }
 
+memfs_code teller_memory(const json_t *request, memfs_str *ret, memfs_error *err)
+{
+    memfs_code rc = teller_text(request, "agent", ret, err);
+
+    if (rc == MEMFS_OK && ret->len > 0 && !ids_is_memory(*ret))
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "'agent' is not the id of an agent, or of a shared repository");
+    return rc;
+}
+
 memfs_code teller_flag(const json_t *request, const char *key, bool *ret, memfs_error *err)
 {
     const json_t *value = json_object_get(request, key);

@@ -44,6 +44,8 @@ MEMFS_CHECK memfs_code teller_text(const json_t *request, const char *key, memfs
                                    memfs_error *err);
 /* "agent": the one to work on; empty is all of them.  EINVALID: it is no agent's id. */
 MEMFS_CHECK memfs_code teller_agent(const json_t *request, memfs_str *ret, memfs_error *err);
+/* The same, or a shared repository. */
+MEMFS_CHECK memfs_code teller_memory(const json_t *request, memfs_str *ret, memfs_error *err);
 /* EINVALID: neither true nor false; absent is false. */
 MEMFS_CHECK memfs_code teller_flag(const json_t *request, const char *key, bool *ret,
                                    memfs_error *err);

@@ -144,7 +144,7 @@ agent *agent_new(memfs_str id, memfs_str org, bool is_known)
     memcpy(a->id, id.ptr, id.len);
     a->org = is_default ? IDS_DEFAULT_ORG : mem_strndup(org.ptr, org.len);
     a->has_own_org = !is_default;
-    a->repo = mem_printf("repository/%s/%s/repo.git", a->org, a->id);
+    a->repo = home_repo_name(org, id);
     a->is_known = is_known;
     pthread_mutex_init(&a->mutex, NULL);
     return a;
@@ -163,7 +163,7 @@ void agent_free(agent *a)
 
 char *agent_folder(const home *h, const agent *a)
 {
-    return mem_printf("%s/repository/%s/%s", h->path, a->org, a->id);
+    return mem_printf("%s/%.*s", h->path, (int)(strlen(a->repo) - strlen("/repo.git")), a->repo);
 }
 
 /* ---- what is known of it ---- */
@@ -274,7 +274,9 @@ memfs_code agent_missing(home *h, agent *a, memfs_error *err)
 
 static char *fence_path(const home *h, const agent *a)
 {
-    return mem_printf("%s/repository/%s/%s/fenced", h->path, a->org, a->id);
+    _cleanup_(mem_freep) char *folder = agent_folder(h, a);
+
+    return mem_printf("%s/fenced", folder);
 }
 
 void agent_fence(home *h, agent *a, const char *why)

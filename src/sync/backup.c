@@ -108,9 +108,11 @@ static size_t count_files(const char *path)
 static memfs_code make_place(const char *root, const char *org, const char *id, char **ret_to,
                              memfs_error *err)
 {
-    _cleanup_(mem_freep) char *folder = mem_printf("%s/repository/%s/%s", root, org, id);
+    _cleanup_(mem_freep) char *name = home_repo_name(str_of(org), str_of(id));
+    _cleanup_(mem_freep) char *folder = NULL;
 
-    *ret_to = mem_printf("%s/repo.git", folder);
+    *ret_to = mem_printf("%s/%s", root, name);
+    folder = mem_strndup(*ret_to, strlen(*ret_to) - strlen("/repo.git"));
     return fs_mkdirs(folder, err);
 }
 
@@ -134,7 +136,7 @@ static memfs_code list_id(const state_agent *row, void *ctx, memfs_error *err)
 /* The agents of the copied state, not of the live one, which has moved on. */
 static memfs_code list_copied(const char *staged, id_list *ids, memfs_error *err)
 {
-    agent_query all = { .limit = 0 };
+    agent_query all = { .with_shared = true };
     state *s = NULL;
     memfs_code rc;
 
@@ -402,7 +404,7 @@ static memfs_code read_entry(const json_t *json, entry *ret, memfs_error *err)
     ret->id = json_string_value(json_object_get(json, "id"));
     ret->org = json_string_value(json_object_get(json, "org"));
     ret->n_files = (size_t)json_integer_value(json_object_get(json, "files"));
-    if (!ids_is_agent(str_of(ret->id)) || !ids_is_prefixed_uuid4(str_of(ret->org), "org") ||
+    if (!ids_is_memory(str_of(ret->id)) || !ids_is_prefixed_uuid4(str_of(ret->org), "org") ||
         !oid_parse(str_of(tip), &ret->tip))
         return memfs_fail(err, MEMFS_ECORRUPT, "the manifest has an entry that is no agent");
     return MEMFS_OK;
@@ -411,7 +413,7 @@ static memfs_code read_entry(const json_t *json, entry *ret, memfs_error *err)
 static memfs_code restore_agent(upkeep_round *r, store *s, const char *from, const char *staged,
                                 const entry *e, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *name = mem_printf("repository/%s/%s/repo.git", e->org, e->id);
+    _cleanup_(mem_freep) char *name = home_repo_name(str_of(e->org), str_of(e->id));
     _cleanup_(mem_freep) char *source = mem_printf("%s/%s", from, name);
     _cleanup_(mem_freep) char *copied = NULL;
     memfs_oid tip;
@@ -492,7 +494,7 @@ static memfs_code list_left_out(const json_t *manifest, id_list *ids, memfs_erro
 
     for (size_t i = 0; i < json_array_size(left_out); i++) {
         id = str_of(json_string_value(json_object_get(json_array_get(left_out, i), "id")));
-        if (!ids_is_agent(id))
+        if (!ids_is_memory(id))
             return memfs_fail(err, MEMFS_ECORRUPT, "the manifest leaves out what is no agent");
         id_list_add(ids, id);
     }
@@ -503,7 +505,7 @@ static memfs_code check_state(const char *staged, const json_t *manifest, id_lis
                               memfs_error *err)
 {
     struct state_check c = { .listed = ids };
-    agent_query all = { .limit = 0 };
+    agent_query all = { .with_shared = true };
     state *s = NULL;
     memfs_code rc;
 

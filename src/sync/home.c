@@ -415,10 +415,15 @@ static memfs_code take_org(const state_agent *row, void *ctx, memfs_error *err)
     return MEMFS_OK;
 }
 
+char *home_repo_name(memfs_str org, memfs_str id)
+{
+    return mem_printf("%s/%.*s/%.*s/repo.git", ids_is_shared(id) ? "shared" : "repository",
+                      (int)org.len, org.ptr, (int)id.len, id.ptr);
+}
+
 bool home_has_folder(home *h, memfs_str id)
 {
-    _cleanup_(mem_freep) char *name =
-        mem_printf("repository/%s/%.*s/repo.git", IDS_DEFAULT_ORG, (int)id.len, id.ptr);
+    _cleanup_(mem_freep) char *name = home_repo_name(MEMFS_STR(IDS_DEFAULT_ORG), id);
 
     return store_has(h->store, name);
 }
@@ -427,11 +432,11 @@ memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret, bool 
                       memfs_error *err)
 {
     org_found found = { .found = false, .org = IDS_DEFAULT_ORG };
-    agent_query q = { .id = id };
+    agent_query q = { .id = id, .with_shared = true };
     memfs_code rc;
     agent *a;
 
-    if (!ids_is_agent(id))
+    if (!ids_is_memory(id))
         return memfs_fail(err, MEMFS_EINVALID, "this is not the id of an agent");
     a = home_find(h, id);
     if (a == NULL || (home_is_shared(h) && !agent_is_known(a))) {

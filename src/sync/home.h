@@ -2,6 +2,10 @@
  * home.h - one data folder and everything in it: the lock, the store, the state, the cache, and
  * what is known of each agent.
  *
+ * A repository that agents share is one more memory, under its own id (repo-<uuid4>), below shared/
+ * in place of repository/: an "agent" here, with the same lock, fence, recovery and tip, and without
+ * blocks.  Who may do what with it is not known here (cache/shared.h).
+ *
  * One process owns a home (flock on `lock`, L6).  Every way to an agent's memory goes through
  * home_agent(), which answers three questions before anything else may happen:
  *   - is the agent known, and is its folder there?  Known but gone is an alarm and EUNAVAIL, and
@@ -100,7 +104,7 @@ bool home_knows_peer(home *h, const uint8_t *token_hash);
 /*
  * The agent, recovered and with a cache that holds its tip.  ENOTFOUND: unknown (its first clone is
  * the genesis).  EUNAVAIL: known, but its folder is missing (H4).  ECORRUPT: fenced until repaired.
- * id must be ids_is_agent().
+ * id must be ids_is_memory().
  */
 MEMFS_CHECK memfs_code home_agent(home *h, memfs_str id, agent **ret, memfs_error *err);
 /*

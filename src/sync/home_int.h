@@ -139,6 +139,10 @@ MEMFS_CHECK memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent 
 MEMFS_CHECK memfs_code home_look_at_rule(home *h, memfs_error *err);
 /* The entry if there is one; NULL. */
 agent *home_find(home *h, memfs_str id);
+/*
+ * Name in the store of the repository of an agent, or of one that agents share; caller frees.
+ */
+char *home_repo_name(memfs_str org, memfs_str id);
 /* Is there a repository of that id, whoever knows it? */
 bool home_has_folder(home *h, memfs_str id);
 

@@ -58,9 +58,9 @@ static bool is_name(const struct dirent *e)
     return e->d_name[0] != '.';
 }
 
-void home_folders(home *h, home_folder_fn fn, void *ctx)
+static void folders_of(home *h, const char *kind, home_folder_fn fn, void *ctx)
 {
-    _cleanup_(mem_freep) char *root = mem_printf("%s/repository", h->path);
+    _cleanup_(mem_freep) char *root = mem_printf("%s/%s", h->path, kind);
     DIR *orgs = opendir(root), *names;
     struct dirent *org, *name;
     char *path, *git;
@@ -71,7 +71,7 @@ void home_folders(home *h, home_folder_fn fn, void *ctx)
         path = mem_printf("%s/%s", root, org->d_name);
         names = opendir(path);
         while (names != NULL && (name = readdir(names)) != NULL) {
-            git = mem_printf("repository/%s/%s/repo.git", org->d_name, name->d_name);
+            git = mem_printf("%s/%s/%s/repo.git", kind, org->d_name, name->d_name);
             if (is_name(name) && store_has(h->store, git))
                 fn(org->d_name, name->d_name, ctx);
             free(git);
@@ -84,6 +84,12 @@ void home_folders(home *h, home_folder_fn fn, void *ctx)
         closedir(orgs);
 }
 
+void home_folders(home *h, home_folder_fn fn, void *ctx)
+{
+    folders_of(h, "repository", fn, ctx);
+    folders_of(h, "shared", fn, ctx);
+}
+
 struct folder_list {
     const id_list *known;
     id_list *unknown;
@@ -93,7 +99,7 @@ static void list_folder(const char *org, const char *name, void *ctx)
 {
     struct folder_list *l = ctx;
 
-    if (strcmp(org, IDS_DEFAULT_ORG) == 0 && ids_is_agent(str_of(name)) &&
+    if (strcmp(org, IDS_DEFAULT_ORG) == 0 && ids_is_memory(str_of(name)) &&
         !id_list_has(l->known, name))
         id_list_add(l->unknown, str_of(name));
 }
@@ -102,7 +108,7 @@ memfs_code home_list(home *h, bool with_folders, id_list *ret, memfs_error *err)
 {
     _cleanup_(id_list_dispose) id_list unknown = { NULL, 0, 0 };
     struct folder_list folders = { ret, &unknown };
-    agent_query q = { .limit = 0 };
+    agent_query q = { .with_shared = true };
     memfs_code rc;
 
     rc = state_agents(h->state, &q, list_agent, ret, err);

@@ -127,6 +127,7 @@ typedef struct planner {
     agent *a;
     repo *r;
     plan *p;
+    bool is_shared; /* a repository of nobody's blocks: its tip is kept like any, and no rows */
     policy strict;
     memfs_buf blob;
     row_maker maker;
@@ -278,6 +279,8 @@ static memfs_code plan_change(const tree_change *c, void *ctx, memfs_error *err)
     bool is = c->has_new && is_file(c->new_mode);
     memfs_str label;
 
+    if (pl->is_shared)
+        return MEMFS_OK;
     if ((!was && !is) || (was && is && oid_equal(&c->old_id, &c->new_id)))
         return MEMFS_OK; /* the second: only the mode differs */
     if (!has_label(pl, c->path, &label))
@@ -302,6 +305,7 @@ memfs_code plan_make(home *h, agent *a, repo *r, const memfs_oid *from, const me
                                               .a = a,
                                               .r = r,
                                               .p = mem_alloc(sizeof(plan)),
+                                              .is_shared = ids_is_shared(str_of(a->id)),
                                               .strict = h->options.policy,
                                               .blob = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED),
                                               .maker = ROW_MAKER_INIT };

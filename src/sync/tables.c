@@ -246,6 +246,12 @@ static bool is_zero(const memfs_oid *id)
     return oid_equal(id, &zero);
 }
 
+/* Of a shared repository nothing is a block, there or here. */
+static bool has_tables(const home *h, const agent *a)
+{
+    return h->options.letta_database != NULL && !ids_is_shared(str_of(a->id));
+}
+
 void tables_follow(advance *v)
 {
     memfs_oid guess = v->a->letta.tip;
@@ -253,7 +259,7 @@ void tables_follow(advance *v)
     memfs_error err;
     memfs_code rc;
 
-    if (v->h->options.letta_database == NULL || v->is_from_letta)
+    if (!has_tables(v->h, v->a) || v->is_from_letta)
         return;
     rc = settle(v->h, v->a, is_zero(&guess) ? NULL : &guess, false, NULL, &err);
     judge(v->h, v->a, rc, false, &err);
@@ -272,7 +278,7 @@ memfs_code tables_settle(home *h, agent *a, const memfs_oid *purged, memfs_error
 {
     memfs_code rc;
 
-    if (h->options.letta_database == NULL)
+    if (!has_tables(h, a))
         return MEMFS_OK;
     rc = settle(h, a, purged, purged != NULL, NULL, err);
     judge(h, a, rc, false, err);

@@ -27,7 +27,8 @@ static memfs_code read_state_trace(pg_conn *c, void *ctx, memfs_error *err)
                  "SELECT sum(xmin::text::int8 + xmax::text::int8)::int8 FROM ("
                  "SELECT xmin, xmax FROM agents UNION ALL SELECT xmin, xmax FROM births UNION ALL "
                  "SELECT xmin, xmax FROM banned UNION ALL SELECT xmin, xmax FROM tokens UNION ALL "
-                 "SELECT xmin, xmax FROM mirrors) t",
+                 "SELECT xmin, xmax FROM mirrors UNION ALL SELECT xmin, xmax FROM shared_repos "
+                 "UNION ALL SELECT xmin, xmax FROM shared_links) t",
                  NULL, &r, err);
 
     if (rc == MEMFS_OK)

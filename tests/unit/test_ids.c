@@ -68,12 +68,37 @@ static void test_K4_our_ids_are_the_same_bits_as_a_uuid4(void **state)
     assert_string_not_equal(id, again);
 }
 
+static void test_8_3_names_of_shared_repositories_are_folders_beside_an_agents_own(void **state)
+{
+    static const char *const good[] = { "a", "team-notes", "A.b_C-9", "memory2", "memories", "...", "git" };
+    static const char *const bad[] = {
+        "", ".", "..", "memory", "MEMORY", "Memory-Worktrees", "memory-backup-1",
+        "memory-git-clone-tmp", "memory.checkout", "memory.checkout-2", "x.git", "x.Lock", "a b",
+        " a", "a/b", "a\\b", "\xc3\xa4", "a:b",
+        "65characters-65characters-65characters-65characters-65characters-",
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(good); i++)
+        if (ids_shared_name_fault(str_of(good[i])) != NULL)
+            fail_msg("'%s'", good[i]);
+    for (size_t i = 0; i < ARRAY_LEN(bad); i++)
+        if (ids_shared_name_fault(str_of(bad[i])) == NULL)
+            fail_msg("'%s'", bad[i]);
+    assert_non_null(ids_shared_name_fault(str_make("a\0b", 3)));
+    assert_true(ids_is_memory(str_of("repo-" UUID)) && ids_is_shared(str_of("repo-" UUID)));
+    assert_false(ids_is_agent(str_of("repo-" UUID)));
+    assert_true(ids_is_memory(str_of("agent-" UUID)));
+    assert_false(ids_is_shared(str_of("agent-" UUID)));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_T01_only_whole_uuid4_names_are_agents),
         cmocka_unit_test(synthetic_ids_are_the_reference_s),
         cmocka_unit_test(test_K4_our_ids_are_the_same_bits_as_a_uuid4),
+        cmocka_unit_test(test_8_3_names_of_shared_repositories_are_folders_beside_an_agents_own),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -78,7 +78,8 @@ class Client:
 
 
 class World:
-    """Agents A and B with memories, C without one, and a token of each kind."""
+    """Agents A and B with memories, C without one, and a token of each kind; a shared repository that A has a link to,
+    and one that nobody has."""
 
     def __init__(self, server):
         self.server = server
@@ -88,6 +89,9 @@ class World:
             m = Memory(server, agent)
             m.must_push({"system/human.md": f"of {agent}\n", "notes.md": "a note\n"})
             m.close()
+        self.repos = {whose: self.make_repo(server, whose + "-notes") for whose in ("own", "other")}
+        self.link(server, self.own, self.repos["own"])
+        self.repos["unknown"] = f"repo-{uuid.uuid4()}"
         self.own_block = server.value_id(self.own, "system/human")
         self.other_block = server.value_id(self.other, "system/human")
         self.made = {
@@ -106,6 +110,17 @@ class World:
         while client.ask("GET", "/v1/agents/count", self.headers("expired"))[0] != 401:
             assert time.monotonic() < deadline, "the token does not expire"
             time.sleep(0.1)
+
+    @staticmethod
+    def make_repo(server, name):
+        answer = server.request("POST", "/v1/repositories", json.dumps({"name": name}))
+        assert answer.status == 200, answer
+        return answer.json()["id"]
+
+    @staticmethod
+    def link(server, agent, repo, headers=None):
+        answer = server.request("POST", f"/v1/agents/{agent}/repositories", json.dumps({"repository_id": repo}), headers)
+        assert answer.status == 200, answer
 
     def headers(self, who):
         if who == "none":
@@ -144,8 +159,14 @@ class Matrix:
                   ("bad", "agent-1"), ("bad", w.own + "0"), ("bad", "%2E%2E")]
         blocks = [("own", w.own_block), ("other", w.other_block), ("unknown", w.unknown_block),
                   ("bad", "block-1")]
+        own_repo = w.repos["own"]
         if "{agent}" in pattern:
+            pattern = pattern.replace("{repository}", own_repo).replace("{name}", "own-notes.git")
             ids = [(whose, name, pattern.replace("{agent}", name)) for whose, name in agents]
+        elif "{repository}" in pattern:
+            pattern = pattern.replace("{id}", "0" * 40)
+            repos = [*w.repos.items(), ("bad", "repo-1"), ("bad", own_repo + "0")]
+            ids = [(whose, name, pattern.replace("{repository}", name)) for whose, name in repos]
         elif "{id}" in pattern:
             ids = [(whose, name, pattern.replace("{id}", name)) for whose, name in blocks]
         else:
@@ -167,7 +188,19 @@ class Matrix:
             headers["Content-Type"] = TYPES[last]
             body = b"0000"      # git's own probe: nothing is fetched or pushed
         self.n += 1
-        return self.client.ask(method, target, headers, body)
+        answer = self.client.ask(method, target, headers, body)
+        if method == "DELETE" and answer[0] == 200:
+            self.undo(target)
+        return answer
+
+    def undo(self, target):
+        """What an admin deleted or detached is wanted again."""
+        server, admin, at = self.world.server, self.world.headers("admin"), target.split("/")
+        if at[2] == "repositories":
+            answer = server.request("POST", f"{target}/restore", "", admin)
+            assert answer.status == 200, answer
+        else:
+            self.world.link(server, at[3], at[5], admin)
 
     # -- the rules -------------------------------------------------------------------------------------
 
@@ -187,9 +220,11 @@ class Matrix:
         mine = "third" if who == "new" else "own"
         if access == "agent" and whose != mine:
             return 404
-        if access not in ("agent", "all"):
+        if access not in ("agent", "all", "shared"):
             return 403
-        return 403 if who == "ro" and self.is_writing(method, target) else None
+        if who == "ro" and self.is_writing(method, target):
+            return 403
+        return 404 if access == "shared" and whose != mine else None
 
     # -- all of them -----------------------------------------------------------------------------------
 
@@ -217,9 +252,11 @@ class Matrix:
                 self.fault(method, target, who, "another WWW-Authenticate")
             if want == 401 and (status, headers, data) != answers["none"]:
                 self.fault(method, target, who, "not the bytes of a request without a token")
-            if want == 404 and method != "HEAD" and whose != "bad" and json.loads(data) != {
-                    "detail": f"Agent with ID {name} not found"}:
-                self.fault(method, target, who, f"not the words of an unknown agent: {data!r}")
+            words = {"detail": f"Agent with ID {name} not found"}
+            if access == "shared":
+                words = {"message": "Repository not found", "detail": "Repository not found"}
+            if want == 404 and method != "HEAD" and whose != "bad" and json.loads(data) != words:
+                self.fault(method, target, who, f"not the words of what is unknown: {data!r}")
 
     def compare(self, method, pattern, who, by_whose):
         """S1: the answer about somebody else's equals that about what nobody has."""
@@ -260,6 +297,6 @@ class Matrix:
                         self.fault(method, target, who, f"{answer[0]}, not {want} as for anybody")
             else:
                 self.judge(access, method, pattern, whose, name, target, answers)
-        if "{agent}" in pattern or "{id}" in pattern:
+        if any(name in pattern for name in ("{agent}", "{id}", "{repository}")):
             for who, by_whose in by_who.items():
                 self.compare(method, pattern, who, by_whose)

@@ -262,7 +262,8 @@ class Server:
         return os.path.join(self.home, "repository", ORG, agent, "repo.git")
 
     def repositories(self):
-        return sorted(glob.glob(os.path.join(self.home, "repository", "*", "*", "repo.git")))
+        return sorted(path for kind in ("repository", "shared")
+                      for path in glob.glob(os.path.join(self.home, kind, "*", "*", "repo.git")))
 
     def git_dir(self, agent, *args, check=True, input=None, timeout=120):
         """git in the repository on the server's disk."""
