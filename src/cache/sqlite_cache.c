@@ -658,6 +658,7 @@ static const cache_backend BACKEND = {
     .generation = generation,
     .apply = apply,
     .forget = forget,
+    .empty = forget,
     .scrub = scrub,
 };
 

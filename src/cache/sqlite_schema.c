@@ -68,6 +68,8 @@ const char *const SQLITE_CACHE_MIGRATIONS[] = {
  * answer for one token.  A mirror's row is what was learned of a remote, whole in each write.
  *
  * Step 3: what a block brought along from a Letta server stands beside its birth.
+ *
+ * Step 4: agents change, and may be deleted and brought back; sqlite_state_agents.c.
  */
 const char *const SQLITE_STATE_MIGRATIONS[] = {
     "CREATE TABLE agents("
@@ -119,5 +121,14 @@ const char *const SQLITE_STATE_MIGRATIONS[] = {
     "ALTER TABLE births ADD COLUMN block_id TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE births ADD COLUMN char_limit INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE births ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;",
+    "ALTER TABLE agents ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE agents ADD COLUMN deleted_at INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE agents ADD COLUMN version INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE agent_fields("
+    "  agent_id TEXT NOT NULL PRIMARY KEY,"
+    "  fields TEXT NOT NULL);"
+    "CREATE INDEX agents_by_updated ON agents(updated_at, agent_id);"
+    "CREATE INDEX agents_deleted ON agents(deleted_at) WHERE deleted_at <> 0;"
+    "CREATE INDEX agents_changed ON agents(version) WHERE version > 0;",
     NULL,
 };

@@ -333,7 +333,8 @@ static bool agent_or_new(http_request *rq, app *self, memfs_str id)
         http_defer(rq);
         return false;
     }
-    if (home_agent_peek(self->home, id, &a, &err) == MEMFS_OK || err.code == MEMFS_ENOTFOUND)
+    if (home_agent_peek(self->home, id, &a, &err) == MEMFS_OK ||
+        (err.code == MEMFS_ENOTFOUND && !home_is_deleted(self->home, id)))
         return true;
     reply_agent_failed(rq, id, &err);
     return false;

@@ -21,6 +21,7 @@ typedef enum agent_phase {
 } agent_phase;
 
 struct agent_waiter;
+struct id_list;
 
 struct agent {
     /* set once, before others see the entry */
@@ -43,6 +44,7 @@ struct agent {
 
     agent_phase phase;
     bool is_known;  /* the state has it */
+    bool is_deleted;
     bool is_moving; /* a push of ours is taking main to moving_to */
     bool is_synced; /* the cache holds synced, as of epoch */
     memfs_oid tip;  /* of main, as we know it */
@@ -95,6 +97,8 @@ struct home {
     pthread_rwlock_t table_lock;
     agent **buckets;
     size_t n_buckets, n_agents;
+    struct id_list *deleted; /* deleted.h; sorted; guarded by table_lock */
+    int64_t deleted_mark;    /* of the state, when it was read; the thread of deleted_step() */
     uint64_t hash_seed;
 
     pthread_mutex_t upkeep_mutex;
@@ -117,6 +121,9 @@ void home_moved(home *h, const agent *a);
  */
 MEMFS_CHECK memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret,
                                   bool *ret_is_known, memfs_error *err);
+/* The same of one that may be deleted. */
+MEMFS_CHECK memfs_code home_entry_kept(home *h, memfs_str id, agent **ret, bool *ret_is_known,
+                                       memfs_error *err);
 /* The entry if there is one; NULL. */
 agent *home_find(home *h, memfs_str id);
 /* Is there a repository of that id, whoever knows it? */

@@ -1,4 +1,5 @@
 #include "sync/cluster.h"
+#include "sync/deleted.h"
 #include "sync/follow.h"
 
 #include "base/clock.h"
@@ -232,6 +233,7 @@ void home_follow_step(home *h, home_follower *f, bool (*should_stop)(void *ctx),
     memfs_error ignored;
     agent *a;
 
+    deleted_step(h);
     if (cluster_moves(h->cluster, h->cache, list_move, &m, &ignored) < 0)
         m.n = 0; /* the next time they are still in view */
     for (size_t i = 0; i < m.n && !should_stop(ctx); i++) {
