@@ -130,6 +130,15 @@ const char *const PG_MIGRATIONS[] = {
     "  ADD COLUMN char_limit int8 NOT NULL DEFAULT 0,"
     "  ADD COLUMN hidden bool NOT NULL DEFAULT false;",
 
+    "CREATE TABLE docs("
+    "  kind text COLLATE \"C\" NOT NULL,"
+    "  id text COLLATE \"C\" NOT NULL,"
+    "  body bytea NOT NULL,"
+    "  PRIMARY KEY(kind, id));"
+    "CREATE TABLE doc_marks("
+    "  kind text COLLATE \"C\" PRIMARY KEY,"
+    "  n int8 NOT NULL);",
+
     /* agents change, and may be deleted and brought back */
     "ALTER TABLE agents ADD COLUMN hidden bool NOT NULL DEFAULT false,"
     "  ADD COLUMN deleted_at int8 NOT NULL DEFAULT 0,"

@@ -162,7 +162,7 @@ static memfs_code check_within(pg_conn *c, void *ctx, memfs_error *err)
     return pg_exec(c,
                    "SELECT count(agents.*) FROM agents; SELECT count(births.*) FROM births; "
                    "SELECT count(banned.*) FROM banned; SELECT count(tokens.*) FROM tokens; "
-                   "SELECT count(mirrors.*) FROM mirrors",
+                   "SELECT count(mirrors.*) FROM mirrors; SELECT count(docs.*) FROM docs",
                    &r, err);
 }
 
@@ -202,6 +202,9 @@ static const state_backend BACKEND = {
     .mirrors = pg_mirrors,
     .mirror_put = pg_mirror_put,
     .mirror_forget = pg_mirror_forget,
+    .change = pg_change,
+    .docs = pg_docs,
+    .docs_mark = pg_docs_mark,
     .server_join = pg_server_join,
     .servers = pg_servers,
     .lease = pg_lease,

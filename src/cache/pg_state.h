@@ -62,6 +62,14 @@ enum {
     KEY_SERVER_JOIN,
     KEY_SERVERS,
     KEY_TOKENS_MARK,
+    KEY_BIRTHS_PUT,
+    KEY_BIRTHS_DROP,
+    KEY_DOC,
+    KEY_DOCS,
+    KEY_DOCS_PUT,
+    KEY_DOCS_DROP,
+    KEY_DOCS_COUNT,
+    KEY_DOCS_MARK,
 };
 
 /* The parts of state_backend that have a file of their own, see there. */
@@ -83,6 +91,11 @@ MEMFS_CHECK memfs_code pg_mirrors(state *s, memfs_str agent_id, memfs_str remote
                                   state_mirror_fn fn, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code pg_mirror_put(state *s, const state_mirror *row, memfs_error *err);
 MEMFS_CHECK memfs_code pg_mirror_forget(state *s, memfs_str remote, memfs_error *err);
+/* pg_docs.c */
+MEMFS_CHECK memfs_code pg_change(state *s, const state_change *change, memfs_error *err);
+MEMFS_CHECK memfs_code pg_docs(state *s, memfs_str kind, memfs_str id, state_doc_fn fn, void *ctx,
+                               memfs_error *err);
+MEMFS_CHECK memfs_code pg_docs_mark(state *s, memfs_str kind, int64_t *ret, memfs_error *err);
 MEMFS_CHECK memfs_code pg_server_join(state *s, const state_server *me, int64_t *ret_no,
                                       memfs_error *err);
 MEMFS_CHECK memfs_code pg_tokens_mark(state *s, int64_t *ret, memfs_error *err);

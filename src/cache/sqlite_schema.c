@@ -69,7 +69,10 @@ const char *const SQLITE_CACHE_MIGRATIONS[] = {
  *
  * Step 3: what a block brought along from a Letta server stands beside its birth.
  *
- * Step 4: agents change, and may be deleted and brought back; sqlite_state_agents.c.
+ * Step 4: documents: blocks that no file backs (they may be large, hence a rowid table), changes
+ * that are under way; and how often those of each kind changed.
+ *
+ * Step 5: agents change, and may be deleted and brought back; sqlite_state_agents.c.
  */
 const char *const SQLITE_STATE_MIGRATIONS[] = {
     "CREATE TABLE agents("
@@ -121,6 +124,14 @@ const char *const SQLITE_STATE_MIGRATIONS[] = {
     "ALTER TABLE births ADD COLUMN block_id TEXT NOT NULL DEFAULT '';"
     "ALTER TABLE births ADD COLUMN char_limit INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE births ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;",
+    "CREATE TABLE docs("
+    "  kind TEXT NOT NULL,"
+    "  id TEXT NOT NULL,"
+    "  body TEXT NOT NULL,"
+    "  PRIMARY KEY(kind, id));"
+    "CREATE TABLE doc_marks("
+    "  kind TEXT NOT NULL PRIMARY KEY,"
+    "  n INTEGER NOT NULL) WITHOUT ROWID;",
     "ALTER TABLE agents ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE agents ADD COLUMN deleted_at INTEGER NOT NULL DEFAULT 0;"
     "ALTER TABLE agents ADD COLUMN version INTEGER NOT NULL DEFAULT 0;"

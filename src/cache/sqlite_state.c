@@ -7,8 +7,8 @@
 #include <stdlib.h>
 
 /*
- * The state in SQLite: births and banned objects here, agents, tokens and mirrors in files of their
- * own.  A commit here is an fsync, so what would change nothing is found out by reading first: it
+ * The state in SQLite: births here, agents, banned objects, documents, tokens and mirrors in files of
+ * their own.  A commit here is an fsync, so what would change nothing is found out by reading first: it
  * then costs no write lock and waits for nobody's disk.
  */
 
@@ -84,6 +84,16 @@ static const char *const FIXED[] = {
                        "?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17)",
     [KEY_MIRROR_ANY] = "SELECT 1 FROM mirrors WHERE remote = ?1 LIMIT 1",
     [KEY_MIRROR_FORGET] = "DELETE FROM mirrors WHERE remote = ?1",
+    [KEY_BIRTH_PUT] = "INSERT OR REPLACE INTO births(agent_id, label, created_at, tags, block_id, "
+                      "char_limit, hidden) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
+    [KEY_BIRTH_DROP] = "DELETE FROM births WHERE agent_id = ?1 AND label = ?2",
+    [KEY_DOC] = "SELECT kind, id, body FROM docs WHERE kind = ?1 AND id = ?2",
+    [KEY_DOCS] = "SELECT kind, id, body FROM docs WHERE kind = ?1 ORDER BY id",
+    [KEY_DOC_PUT] = "INSERT OR REPLACE INTO docs(kind, id, body) VALUES(?1, ?2, ?3)",
+    [KEY_DOC_DROP] = "DELETE FROM docs WHERE kind = ?1 AND id = ?2",
+    [KEY_DOC_COUNT] = "INSERT INTO doc_marks(kind, n) VALUES(?1, 1) "
+                      "ON CONFLICT(kind) DO UPDATE SET n = n + 1",
+    [KEY_DOC_MARK] = "SELECT n FROM doc_marks WHERE kind = ?1",
 };
 
 static void sql(uint64_t key, memfs_buf *out)
@@ -203,77 +213,6 @@ static memfs_code births(state *base, memfs_str agent_id, memfs_str label, state
         if (rc != MEMFS_OK)
             return rc;
     }
-}
-
-static memfs_code banned_add_within(sqlite_conn *c, memfs_str agent_id, const memfs_oid *ids,
-                                    size_t n, memfs_error *err)
-{
-    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
-    memfs_code rc = sqlite_query_get(c, KEY_BANNED_ADD, &s, err);
-
-    for (size_t i = 0; rc == MEMFS_OK && i < n; i++) {
-        sqlite_bind_str(&s, 1, agent_id);
-        sqlite_bind_oid(&s, 2, &ids[i]);
-        rc = sqlite_run(&s, err);
-        sqlite_query_again(&s);
-    }
-    return rc;
-}
-
-static memfs_code banned_add(state *base, memfs_str agent_id, const memfs_oid *ids, size_t n,
-                             memfs_error *err)
-{
-    sqlite_conn *c;
-    memfs_code rc;
-
-    rc = sqlite_write_begin(sqlite_state_db(base), &c, err);
-    if (rc < 0)
-        return rc;
-    return sqlite_write_end(c, banned_add_within(c, agent_id, ids, n, err), err);
-}
-
-static memfs_code collect_banned(sqlite_query *s, memfs_oid **list, size_t *n, memfs_error *err)
-{
-    size_t cap = 0;
-    bool is_row = false;
-    memfs_code rc;
-
-    for (;;) {
-        rc = sqlite_step(s, &is_row, err);
-        if (rc < 0 || !is_row)
-            return rc;
-        if (*n == cap) {
-            cap = cap == 0 ? 16 : cap * 2;
-            *list = mem_realloc(*list, cap, sizeof(**list));
-        }
-        rc = sqlite_col_oid(s, 0, &(*list)[*n], err);
-        if (rc < 0)
-            return rc;
-        *n += 1;
-    }
-}
-
-static memfs_code banned(state *base, memfs_str agent_id, memfs_oid **ret, size_t *ret_n,
-                         memfs_error *err)
-{
-    _cleanup_(sqlite_read_endp) sqlite_conn *c = NULL;
-    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
-    _cleanup_(mem_freep) memfs_oid *list = NULL;
-    size_t n = 0;
-    memfs_code rc;
-
-    rc = sqlite_read_begin(sqlite_state_db(base), &c, err);
-    if (rc == MEMFS_OK)
-        rc = sqlite_query_get(c, KEY_BANNED, &s, err);
-    if (rc < 0)
-        return rc;
-    sqlite_bind_str(&s, 1, agent_id);
-    rc = collect_banned(&s, &list, &n, err);
-    if (rc < 0)
-        return rc;
-    *ret = TAKE_PTR(list);
-    *ret_n = n;
-    return MEMFS_OK;
 }
 
 /* ---- attributes that came from elsewhere ---- */
@@ -449,8 +388,8 @@ static const state_backend BACKEND = {
     .agent_set_deleted = sqlite_agent_set_deleted,
     .births_add = births_add,
     .births = births,
-    .banned_add = banned_add,
-    .banned = banned,
+    .banned_add = sqlite_banned_add,
+    .banned = sqlite_banned,
     .agent_merge = agent_merge,
     .token_add = sqlite_token_add,
     .tokens = sqlite_tokens,
@@ -458,6 +397,9 @@ static const state_backend BACKEND = {
     .mirrors = sqlite_mirrors,
     .mirror_put = sqlite_mirror_put,
     .mirror_forget = sqlite_mirror_forget,
+    .change = sqlite_change,
+    .docs = sqlite_docs,
+    .docs_mark = sqlite_docs_mark,
     .copy = copy,
 };
 

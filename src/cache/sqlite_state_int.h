@@ -51,6 +51,14 @@ enum sqlite_state_keys {
     KEY_MIRROR_PUT,
     KEY_MIRROR_ANY,
     KEY_MIRROR_FORGET,
+    KEY_BIRTH_PUT,
+    KEY_BIRTH_DROP,
+    KEY_DOC,
+    KEY_DOCS,
+    KEY_DOC_PUT,
+    KEY_DOC_DROP,
+    KEY_DOC_COUNT,
+    KEY_DOC_MARK,
 };
 
 /* EINVALID: not empty, and no list. */
@@ -69,6 +77,14 @@ MEMFS_CHECK memfs_code sqlite_agent_put(state *s, const state_agent *agent, memf
 MEMFS_CHECK memfs_code sqlite_agent_set_deleted(state *s, memfs_str id, int64_t deleted_at_us,
                                                 int64_t now_us, bool *ret_changed,
                                                 memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_banned_add(state *s, memfs_str agent_id, const memfs_oid *ids,
+                                         size_t n, memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_banned(state *s, memfs_str agent_id, memfs_oid **ret, size_t *ret_n,
+                                     memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_change(state *s, const state_change *change, memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_docs(state *s, memfs_str kind, memfs_str id, state_doc_fn fn,
+                                   void *ctx, memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_docs_mark(state *s, memfs_str kind, int64_t *ret, memfs_error *err);
 MEMFS_CHECK memfs_code sqlite_token_add(state *s, const state_token *token, memfs_error *err);
 MEMFS_CHECK memfs_code sqlite_tokens(state *s, state_token_fn fn, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code sqlite_token_revoke(state *s, memfs_str id, int64_t now_us,

@@ -133,6 +133,23 @@ memfs_code state_mirror_forget(state *s, memfs_str remote, memfs_error *err)
     return s->backend->mirror_forget(s, remote, err);
 }
 
+memfs_code state_change_apply(state *s, const state_change *change, memfs_error *err)
+{
+    assert(change->n_births == 0 || change->agent_id.len > 0);
+    return change->n_births + change->n_docs == 0 ? MEMFS_OK : s->backend->change(s, change, err);
+}
+
+memfs_code state_docs(state *s, memfs_str kind, memfs_str id, state_doc_fn fn, void *ctx,
+                      memfs_error *err)
+{
+    return s->backend->docs(s, kind, id, fn, ctx, err);
+}
+
+memfs_code state_docs_mark(state *s, memfs_str kind, int64_t *ret, memfs_error *err)
+{
+    return s->backend->docs_mark(s, kind, ret, err);
+}
+
 memfs_code state_copy(state *s, const char *to, memfs_error *err)
 {
     return s->backend->copy(s, to, err);

@@ -186,6 +186,34 @@ MEMFS_CHECK memfs_code state_mirror_put(state *s, const state_mirror *row, memfs
 /* Rows of a remote that is configured no more. */
 MEMFS_CHECK memfs_code state_mirror_forget(state *s, memfs_str remote, memfs_error *err);
 
+/*
+ * A text that memfs must not forget, of a kind and under an id that is printable ASCII: "loose"
+ * (sync/loose.h), "edit" (sync/edit.h).
+ */
+typedef struct state_doc {
+    memfs_str kind, id;
+    memfs_str body; /* any bytes; empty in a change: it goes */
+} state_doc;
+typedef memfs_code (*state_doc_fn)(const state_doc *doc, void *ctx, memfs_error *err);
+/* id empty: all of the kind, by id. */
+MEMFS_CHECK memfs_code state_docs(state *s, memfs_str kind, memfs_str id, state_doc_fn fn,
+                                  void *ctx, memfs_error *err);
+/* Rises with each change of a document of that kind; 0: there never was one. */
+MEMFS_CHECK memfs_code state_docs_mark(state *s, memfs_str kind, int64_t *ret, memfs_error *err);
+
+/*
+ * Births as they are given, whatever was known (tags_json "" as in state_birth), and one whose
+ * created_at_us is 0 goes; and documents.  All in one transaction.
+ */
+typedef struct state_change {
+    memfs_str agent_id; /* of the births */
+    const state_birth *births;
+    size_t n_births; /* each label once */
+    const state_doc *docs;
+    size_t n_docs;
+} state_change;
+MEMFS_CHECK memfs_code state_change_apply(state *s, const state_change *change, memfs_error *err);
+
 /* All rows into another state, which keeps what it has; of what both have the earlier dates count. */
 MEMFS_CHECK memfs_code state_copy_into(state *from, state *to, memfs_error *err);
 /*

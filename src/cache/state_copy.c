@@ -125,6 +125,35 @@ static memfs_code copy_mirror(const state_mirror *row, void *ctx, memfs_error *e
     return state_mirror_put(((const copying *)ctx)->to, row, err);
 }
 
+/* One that the other has stays as it is there. */
+static memfs_code note_doc(const state_doc *doc, void *ctx, memfs_error *err)
+{
+    (void)doc;
+    (void)err;
+    *(bool *)ctx = true;
+    return MEMFS_OK;
+}
+
+static memfs_code copy_doc(const state_doc *doc, void *ctx, memfs_error *err)
+{
+    const copying *c = ctx;
+    const state_change change = { .docs = doc, .n_docs = 1 };
+    bool is_there = false;
+    memfs_code rc = state_docs(c->to, doc->kind, doc->id, note_doc, &is_there, err);
+
+    return rc < 0 || is_there ? rc : state_change_apply(c->to, &change, err);
+}
+
+static memfs_code copy_docs(copying *c, memfs_error *err)
+{
+    static const char *const kinds[] = { "loose", "edit" };
+    memfs_code rc = MEMFS_OK;
+
+    for (size_t i = 0; rc == MEMFS_OK && i < ARRAY_LEN(kinds); i++)
+        rc = state_docs(c->from, str_of(kinds[i]), MEMFS_STR(""), copy_doc, c, err);
+    return rc;
+}
+
 memfs_code state_copy_into(state *from, state *to, memfs_error *err)
 {
     agent_query all = { .which = AGENTS_ALL, .with_fields = true };
@@ -133,6 +162,8 @@ memfs_code state_copy_into(state *from, state *to, memfs_error *err)
 
     if (rc == MEMFS_OK)
         rc = state_tokens(from, copy_token, &c, err);
+    if (rc == MEMFS_OK)
+        rc = copy_docs(&c, err);
     return rc < 0 ? rc : state_mirrors(from, MEMFS_STR(""), MEMFS_STR(""), copy_mirror, &c, err);
 }
 

@@ -249,6 +249,118 @@ memfs_code block_merge(memfs_str existing, const block_fields *fields, memfs_buf
     return MEMFS_OK;
 }
 
+/* ---- amending ---- */
+
+/* Where in the file as it is the decoded text is at `at`: a CRLF is one byte there. */
+static size_t raw_offset(memfs_str raw, size_t at)
+{
+    size_t pos = 0;
+
+    for (; at > 0 && pos < raw.len; at--)
+        pos += raw.ptr[pos] == '\r' && pos + 1 < raw.len && raw.ptr[pos + 1] == '\n' ? 2 : 1;
+    return pos;
+}
+
+/* A file cut in two: front is what is before the value, as bytes; map is NULL if that is nothing.
+ */
+typedef struct amending {
+    memfs_str front, value;
+    yaml_value *map;
+    bool is_changed;
+} amending;
+
+static memfs_code cut_file(memfs_str existing, bool keeps_value, yaml_doc *doc, memfs_buf *decoded,
+                           amending *ret, memfs_error *err)
+{
+    memfs_str yaml, value;
+    size_t at = 0, bad_at;
+    char problem[160];
+    bool aborts;
+
+    *ret = (amending){ .value = existing };
+    if (!block_decode(existing, decoded, &bad_at)) {
+        if (keeps_value)
+            return memfs_fail(err, MEMFS_EINVALID,
+                              "the file is not UTF-8 (first at byte %zu): give a value too",
+                              bad_at);
+        return MEMFS_OK;
+    }
+    if (split_text(buf_str(decoded), &yaml, &value) &&
+        load_mapping(yaml, doc, &ret->map, &aborts, problem, sizeof(problem)))
+        at = raw_offset(existing, (size_t)(value.ptr - decoded->ptr));
+    ret->front = str_make(existing.ptr, at);
+    ret->value = str_from(existing, at);
+    return MEMFS_OK;
+}
+
+/* Before a value that alone would be read otherwise. */
+static bool needs_front(memfs_str value)
+{
+    _cleanup_(buf_dispose) memfs_buf decoded = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    block parsed;
+    bool is_parsed;
+    size_t bad_at;
+
+    if (!str_starts_with(value, str_make(OPENER.ptr, 3)) || !block_decode(value, &decoded, &bad_at))
+        return false;
+    block_parse(buf_str(&decoded), &parsed);
+    is_parsed = parsed.doc != NULL;
+    block_dispose(&parsed);
+    return is_parsed;
+}
+
+static memfs_code amend_fields(const block_changes *c, yaml_doc *doc, amending *a, memfs_error *err)
+{
+    bool has_map = c->metadata != NULL && c->metadata->type == YAML_MAP && c->metadata->map.n > 0;
+    bool *is_changed = &a->is_changed;
+    memfs_code rc = MEMFS_OK;
+
+    if (a->map == NULL)
+        a->map = yaml_map(doc);
+    if (c->has_description)
+        rc = settle(doc, a->map, "description", yaml_text(doc, c->description), is_changed, err);
+    if (rc == MEMFS_OK && c->drops_limit)
+        rc = settle(doc, a->map, "limit", NULL, is_changed, err);
+    if (rc == MEMFS_OK && c->has_read_only)
+        rc = settle(doc, a->map, "read_only", c->read_only ? yaml_bool(doc, true) : NULL,
+                    is_changed, err);
+    if (rc == MEMFS_OK && c->metadata != NULL)
+        rc = settle(doc, a->map, "metadata", has_map ? (yaml_value *)c->metadata : NULL, is_changed,
+                    err);
+    return rc;
+}
+
+memfs_code block_amend(memfs_str existing, const block_changes *c, memfs_buf *out, memfs_error *err)
+{
+    _cleanup_(yaml_doc_freep) yaml_doc *doc = yaml_doc_new();
+    _cleanup_(buf_dispose) memfs_buf decoded = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    memfs_str value;
+    amending a;
+    memfs_code rc;
+
+    rc = cut_file(existing, !c->has_value, doc, &decoded, &a, err);
+    if (rc == MEMFS_OK)
+        rc = amend_fields(c, doc, &a, err);
+    if (rc < 0)
+        return rc;
+    value = c->has_value ? c->value : a.value;
+    if (!a.is_changed && a.front.len == 0 && c->has_value)
+        a.is_changed = needs_front(value);
+    if (a.is_changed && a.map->map.n == 0 && !needs_front(value)) {
+        a.front = MEMFS_STR(""); /* the last of its keys went */
+        a.is_changed = false;
+    }
+    if (a.is_changed) {
+        if (a.map->map.n == 0)
+            yaml_map_set(doc, a.map, "description", yaml_null(doc));
+        rc = put_mapping(a.map, value, out, err);
+        return rc < 0 ? rc : buf_check(out, "the block's file", err);
+    }
+    buf_add_str(out, a.front);
+    buf_add_str(out, value);
+    return buf_check(out, "the block's file", err);
+}
+
 /* ---- a row ---- */
 
 static void add_problem(block_row_fields *row, const char *what)

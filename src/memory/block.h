@@ -68,6 +68,27 @@ MEMFS_CHECK memfs_code block_merge(memfs_str existing, const block_fields *field
                                    memfs_error *err);
 
 /*
+ * What is to change in a file; what is not given stays, byte for byte: also unknown keys, comments
+ * and line ends, as long as no key of the front matter changes in meaning.
+ */
+typedef struct block_changes {
+    bool has_value, has_description, has_read_only;
+    memfs_str value;
+    memfs_str description;
+    bool read_only;
+    const yaml_value *metadata; /* NULL: not given; an empty mapping takes it out */
+    bool drops_limit;           /* the front matter's `limit` goes */
+} block_changes;
+/*
+ * existing: the bytes of the file, which block_decode() and block_parse() read; what they call the
+ * value is what stays or goes.  A value that would be read as front matter gets some before it, so
+ * it comes back as it was given.  EINVALID: it is not UTF-8, so its value cannot stay.  ELIMIT: out
+ * is full.
+ */
+MEMFS_CHECK memfs_code block_amend(memfs_str existing, const block_changes *changes, memfs_buf *out,
+                                   memfs_error *err);
+
+/*
  * What a push makes of the parsed fields for a row (block-format 2.1, "new row"): description or
  * "<label> block", limit or the default, read_only or false, metadata or {}.  A field of a wrong
  * type takes its default and is named in `problem`.

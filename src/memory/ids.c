@@ -3,6 +3,8 @@
 #include "base/buf.h"
 #include "base/hash.h"
 
+#include <assert.h>
+
 #define UUID_LEN 36
 
 static bool is_lower_hex(char c)
@@ -46,13 +48,13 @@ static void digest(memfs_str agent_id, memfs_str label, uint8_t out[16])
     hash_md5(buf_str(&name), out);
 }
 
-/* "block-" and the bytes as 8-4-4-4-12 digits. */
-static void put_block_id(const uint8_t bytes[16], char out[IDS_BLOCK_LEN + 1])
+/* "<prefix>-" and the bytes as 8-4-4-4-12 digits. */
+static void put_id(const char *prefix, const uint8_t bytes[16], char *out)
 {
     static const uint8_t groups[] = { 4, 2, 2, 2, 6 };
-    size_t at = 5, from = 0;
+    size_t at = strlen(prefix), from = 0;
 
-    memcpy(out, "block", sizeof("block"));
+    memcpy(out, prefix, at);
     for (size_t i = 0; i < ARRAY_LEN(groups); i++) {
         out[at++] = '-';
         hash_hex(bytes + from, groups[i], out + at);
@@ -61,12 +63,28 @@ static void put_block_id(const uint8_t bytes[16], char out[IDS_BLOCK_LEN + 1])
     }
 }
 
+static void make_version_4(uint8_t bytes[16])
+{
+    bytes[6] = (uint8_t)((bytes[6] & 0x0F) | 0x40);
+    bytes[8] = (uint8_t)((bytes[8] & 0x3F) | 0x80);
+}
+
+void ids_new(const char *prefix, char out[IDS_MAX_LEN + 1])
+{
+    uint8_t bytes[16];
+
+    assert(strlen(prefix) <= 20);
+    hash_random(bytes, sizeof(bytes));
+    make_version_4(bytes);
+    put_id(prefix, bytes, out);
+}
+
 void ids_block_synthetic(memfs_str agent_id, memfs_str label, char out[IDS_BLOCK_LEN + 1])
 {
     uint8_t bytes[16];
 
     digest(agent_id, label, bytes);
-    put_block_id(bytes, out);
+    put_id("block", bytes, out);
 }
 
 void ids_block(memfs_str agent_id, memfs_str label, char out[IDS_BLOCK_LEN + 1])
@@ -74,7 +92,6 @@ void ids_block(memfs_str agent_id, memfs_str label, char out[IDS_BLOCK_LEN + 1])
     uint8_t bytes[16];
 
     digest(agent_id, label, bytes);
-    bytes[6] = (uint8_t)((bytes[6] & 0x0F) | 0x40);
-    bytes[8] = (uint8_t)((bytes[8] & 0x3F) | 0x80);
-    put_block_id(bytes, out);
+    make_version_4(bytes);
+    put_id("block", bytes, out);
 }

@@ -16,6 +16,9 @@ bool ids_is_prefixed_uuid4(memfs_str id, const char *prefix);
 /* agent-<uuid4> or agent-local-<uuid4> */
 bool ids_is_agent(memfs_str id);
 
+/* A new one: "<prefix>-" and a random UUID of version 4; prefix has at most 20 bytes. */
+void ids_new(const char *prefix, char out[IDS_MAX_LEN + 1]);
+
 /* The reference's synthetic id: MD5 of "agent:label", version bits as they fall (vectors). */
 void ids_block_synthetic(memfs_str agent_id, memfs_str label, char out[IDS_BLOCK_LEN + 1]);
 /* The same with the version and variant bits of a UUID 4 forced: what memfs answers. */

@@ -15,12 +15,12 @@
 
 #include "base/clock.h"
 #include "memory/ids.h"
+#include "server/author.h"
 #include "server/service.h"
 
 #include <stdio.h>
 
 #define CHUNK_BYTES (64u << 10)
-#define PUSHER_BYTES (IDS_MAX_LEN + 16)
 #define MAX_EARLY_TALK (64u << 10) /* band 2 before the client has begun to read */
 
 typedef struct receiving {
@@ -193,27 +193,6 @@ static void note_push(receiving *r, const char *refusal, const char *unpack_erro
               unpack_error[0] != '\0' ? ": " : "", unpack_error);
 }
 
-/* For the reflog: the token that pushed, by its public id; without tokens the agent. */
-static void name_pusher(const receiving *r, char name[IDS_MAX_LEN + 1], char email[PUSHER_BYTES])
-{
-    const auth_principal *p = app_principal(r->rq);
-
-    if (p->token_id[0] != '\0')
-        snprintf(name, IDS_MAX_LEN + 1, "token %s", p->token_id);
-    else
-        snprintf(name, IDS_MAX_LEN + 1, "%.*s", (int)r->agent.len, r->agent.ptr);
-    snprintf(email, PUSHER_BYTES, "%.*s@letta.com", (int)r->agent.len, r->agent.ptr);
-}
-
-static push_read_only read_only_rule(const http_request *rq)
-{
-    const auth_principal *p = app_principal(rq);
-
-    if (p->level != AUTH_ADMIN)
-        return PUSH_READ_ONLY_MUST_NOT;
-    return p->token_id[0] == '\0' && !http_is_owner(rq) ? PUSH_READ_ONLY_WARN : PUSH_READ_ONLY_MAY;
-}
-
 /* The Letta server that relays this push reads its folder when it has relayed the report. */
 static void publish(receiving *r)
 {
@@ -231,20 +210,20 @@ static void push_main(receiving *r, const char **refusals)
 {
     _cleanup_(push_freep) push *p = NULL;
     memfs_error err = MEMFS_ERROR_INIT;
-    char name[IDS_MAX_LEN + 1], email[PUSHER_BYTES];
     char id[IDS_MAX_LEN + 1]; /* the request's own goes with its answer */
-    store_identity who = { name, email, clock_wall_us() / 1000000 };
+    author pusher;
+    store_identity who = { pusher.name, pusher.email, clock_wall_us() / 1000000 };
     push_verdict *verdict = &r->verdict; /* the refusals borrow from it */
     bool is_relayed, is_told = false;
 
-    name_pusher(r, name, email);
+    author_of_push(r->rq, r->agent, &pusher);
     snprintf(id, sizeof(id), "%.*s", (int)r->agent.len, r->agent.ptr);
     if (push_begin(r->app->home, r->agent, &r->wire.commands[r->main_at], !r->wire.quiet, talk, r,
                    &p, &err) < 0) {
         http_send_error(r->rq, &err);
         return;
     }
-    push_set_read_only(p, read_only_rule(r->rq));
+    push_set_read_only(p, author_read_only(r->rq));
     if (!feed_pack(r, p)) {
         end_badly(r);
         return;
