@@ -15,6 +15,7 @@
 #include "base/mem.h"
 #include "memory/block.h"
 #include "memory/label.h"
+#include "memory/policy.h"
 #include "server/agent_fields.h"
 #include "server/author.h"
 #include "server/reply.h"
@@ -22,9 +23,9 @@
 
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #define MAX_BLOCKS 1000
-#define MAX_LABEL 1000
 
 typedef struct first_block {
     memfs_buf label, path, content, tags; /* tags: JSON, "" where nothing but the file is told */
@@ -61,15 +62,40 @@ static void creation_dispose(creation *c)
 
 /* ---- reading: blocks ---- */
 
-/* A label that some file is: what comes back of its path. */
-static bool is_label(memfs_str label, memfs_buf *path)
+/* What the rules would refuse of the commit, before anything is made of the agent. */
+static bool is_path(const policy *p, memfs_str path)
+{
+    memfs_str folder = MEMFS_STR(""), rest = path;
+    unsigned depth = 0;
+    memfs_error ignored;
+
+    while (rest.len > 0) {
+        tree_entry entry = { .mode = TREE_MODE_FOLDER };
+
+        if (!str_split(rest, '/', &entry.name, &rest)) {
+            entry.mode = TREE_MODE_FILE;
+            entry.name = rest;
+            rest = MEMFS_STR("");
+        }
+        if (++depth > p->max_depth || entry.name.len == 0 ||
+            policy_entry(p, folder, &entry, &ignored) < 0)
+            return false;
+        folder = str_make(path.ptr, (size_t)(entry.name.ptr - path.ptr) + entry.name.len + 1);
+    }
+    return path.len <= p->max_path_bytes;
+}
+
+/* A label that some file may have: what comes back of its path. */
+static bool is_label(const policy *p, memfs_str label, memfs_buf *path)
 {
     memfs_str back;
 
-    if (label.len == 0 || label.len > MAX_LABEL)
+    if (label.len == 0 || label.ptr[label.len - 1] == '/' ||
+        memchr(label.ptr, '\0', label.len) != NULL)
         return false;
     label_to_path(label, path);
-    return label_of_path(buf_str(path), MEMFS_STR(""), &back) && str_equal(back, label);
+    return label_of_path(buf_str(path), MEMFS_STR(""), &back) && str_equal(back, label) &&
+           is_path(p, buf_str(path));
 }
 
 static void read_label(creation *c, body *item, first_block *ret)
@@ -81,7 +107,7 @@ static void read_label(creation *c, body *item, first_block *ret)
     if (c->has_git_tag && !str_starts_with(label, MEMFS_STR("system/")))
         buf_puts(&ret->label, "system/");
     buf_add_str(&ret->label, label);
-    if (!is_label(buf_str(&ret->label), &ret->path))
+    if (!is_label(&home_settings(c->app->home)->policy, buf_str(&ret->label), &ret->path))
         body_refuse(item, "label", "value_error", "Value error, no file can have this label");
 }
 
@@ -189,17 +215,44 @@ static void read_agent(creation *c, body *b)
                             .created_at_us = clock_wall_us() };
 }
 
-/* False: 409 was sent. */
+/* Sorted by their keys, in which case counts nothing; '/' first, so that a folder is beside its
+ * file. */
+static int compare_keys(const void *a, const void *b)
+{
+    return strcmp(*(char *const *)a, *(char *const *)b);
+}
+
+static bool are_twins(const char *key, const char *next)
+{
+    size_t len = strlen(key);
+
+    return strncmp(key, next, len) == 0 && (next[len] == '\0' || next[len] == '\1');
+}
+
+/* Two files of one name, for some file system, or one that is the other's folder: 409, and false.
+ */
 static bool check_labels(creation *c)
 {
+    _cleanup_(buf_dispose) memfs_buf key = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    char **keys = mem_alloc((c->n + 1) * sizeof(*keys));
+    bool is_good = true;
+
+    for (size_t i = 0; i < c->n; i++) {
+        policy_name_key(buf_str(&c->blocks[i].path), &key);
+        keys[i] = mem_strndup(key.ptr, key.len);
+        for (char *at = keys[i]; (at = strchr(at, '/')) != NULL;)
+            *at = '\1';
+    }
+    if (c->n > 1)
+        qsort(keys, c->n, sizeof(*keys), compare_keys);
+    for (size_t i = 1; i < c->n; i++)
+        is_good = is_good && !are_twins(keys[i - 1], keys[i]);
     for (size_t i = 0; i < c->n; i++)
-        for (size_t k = 0; k < i; k++)
-            if (str_equal(buf_str(&c->blocks[i].label), buf_str(&c->blocks[k].label))) {
-                http_send_detail(c->rq, 409, "CONFLICT: two of the blocks have the label '%.200s'",
-                                 c->blocks[i].label.ptr);
-                return false;
-            }
-    return true;
+        free(keys[i]);
+    free(keys);
+    if (!is_good)
+        http_send_detail(c->rq, 409, "CONFLICT: two of the blocks would be one file");
+    return is_good;
 }
 
 /* ---- making ---- */
