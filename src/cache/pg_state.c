@@ -53,7 +53,8 @@ static memfs_code agent_add(state *s, memfs_str id, memfs_str org_id, int64_t no
     _cleanup_(pg_fetch_dispose) pg_fetch f =
         PG_FETCH_INIT(KEY_AGENT_ADD,
                       "INSERT INTO agents(agent_id, org_id, name, tags, tag_list, created_at, "
-                      "updated_at) VALUES($1, $2, $3, '[]', '{}', $4, $4) "
+                      "updated_at) SELECT $1, $2, $3, '[]', '{}', $4, $4 WHERE NOT EXISTS("
+                      "SELECT FROM agents WHERE agent_id = $1 AND deleted_at >= 0) "
                       "ON CONFLICT(agent_id) DO UPDATE SET deleted_at = 0, "
                       "version = agents.version + 1 WHERE agents.deleted_at < 0");
 
