@@ -93,6 +93,11 @@ memfs_code cache_forget(cache *c, memfs_str agent_id, memfs_error *err)
     return c->backend->forget(c, agent_id, err);
 }
 
+memfs_code cache_empty(cache *c, memfs_str agent_id, memfs_error *err)
+{
+    return c->backend->empty(c, agent_id, err);
+}
+
 memfs_code cache_scrub(cache *c, memfs_error *err)
 {
     return c->backend->scrub(c, err);

@@ -162,6 +162,11 @@ MEMFS_CHECK memfs_code cache_apply(cache *c, const cache_update *u, memfs_error 
 /* Drops rows and tip; an agent that was never synced is fine. */
 MEMFS_CHECK memfs_code cache_forget(cache *c, memfs_str agent_id, memfs_error *err);
 /*
+ * Drops the rows, which are to be made anew when somebody asks for them: cache_tip_get() is ENOTFOUND
+ * until then.  Where servers share the tip it stays, unlike in cache_forget().
+ */
+MEMFS_CHECK memfs_code cache_empty(cache *c, memfs_str agent_id, memfs_error *err);
+/*
  * Makes sure that what was deleted is nowhere on disk (T28): freed space is overwritten as it is
  * freed, the log is emptied, caches that were set aside are removed.  EUNAVAIL: a reader held an
  * old snapshot for more than five seconds.

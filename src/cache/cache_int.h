@@ -38,6 +38,7 @@ typedef struct cache_backend {
 
     memfs_code (*apply)(cache *c, const cache_update *u, memfs_error *err);
     memfs_code (*forget)(cache *c, memfs_str agent_id, memfs_error *err);
+    memfs_code (*empty)(cache *c, memfs_str agent_id, memfs_error *err);
     memfs_code (*scrub)(cache *c, memfs_error *err);
 
     /* search.h */
@@ -84,6 +85,11 @@ typedef struct state_backend {
     memfs_code (*agent_known)(state *s, memfs_str id, bool *ret, memfs_error *err);
     memfs_code (*agent_add)(state *s, memfs_str id, memfs_str org_id, int64_t now_us,
                             memfs_error *err);
+    memfs_code (*agents_version)(state *s, int64_t *ret, memfs_error *err);
+    memfs_code (*agent_announce)(state *s, const state_agent *agent, memfs_error *err);
+    memfs_code (*agent_put)(state *s, const state_agent *agent, memfs_error *err);
+    memfs_code (*agent_set_deleted)(state *s, memfs_str id, int64_t deleted_at_us, int64_t now_us,
+                                    bool *ret_changed, memfs_error *err);
     memfs_code (*births_add)(state *s, memfs_str agent_id, const memfs_str *labels, size_t n,
                              int64_t now_us, memfs_error *err);
     memfs_code (*births)(state *s, memfs_str agent_id, memfs_str label, state_birth_fn fn,
@@ -112,6 +118,7 @@ typedef struct state_backend {
     bool (*moves_wait)(state *s, int64_t own_no, int64_t timeout_ms);
     memfs_code (*tokens_mark)(state *s, int64_t *ret, memfs_error *err);
     const state_shared_backend *shared;
+    memfs_code (*deleted_mark)(state *s, int64_t *ret, memfs_error *err);
     memfs_code (*copy)(state *s, const char *to, memfs_error *err);
 } state_backend;
 

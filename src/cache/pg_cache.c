@@ -37,6 +37,7 @@ enum {
     KEY_TIP = PG_KEYS_CACHE + 1,
     KEY_GENERATION,
     KEY_FORGET,
+    KEY_EMPTY,
     KEY_MORE,
     KEY_MOVE,                 /* + enum apply_bits */
     KEY_APPLY = KEY_MOVE + 8, /* + enum apply_bits */
@@ -345,7 +346,8 @@ static void put_known(memfs_buf *sql, pg_args *args, const cache_update *u)
     pg_put(sql, ", '[]', '{}', ", args->n);
     pg_put(sql, ", ", args->n);
     pg_put(sql, " FROM moved WHERE ", args->n - 2);
-    buf_puts(sql, " <> '' ON CONFLICT DO NOTHING), ");
+    buf_puts(sql, " <> '' ON CONFLICT(agent_id) DO UPDATE SET deleted_at = 0, "
+                  "version = agents.version + 1 WHERE agents.deleted_at < 0), ");
 }
 
 /* What `moved` is in the statement below: the move itself, or the agent that was moved already. */
@@ -570,6 +572,27 @@ static memfs_code forget_within(pg_conn *c, void *ctx, memfs_error *err)
                     &args, &r, err);
 }
 
+static memfs_code empty_within(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    const memfs_str *agent_id = ctx;
+
+    pg_arg_text(&args, *agent_id);
+    pg_arg_int(&args, part_of(*agent_id));
+    return pg_query(c, KEY_EMPTY,
+                    "WITH gone AS (UPDATE tips SET is_empty = true WHERE agent_id = $1 AND "
+                    "NOT is_empty RETURNING agent_no), "
+                    "rows AS (DELETE FROM blocks b USING gone g WHERE b.agent_no = g.agent_no) "
+                    "UPDATE changes SET n = n + 1 WHERE part = $2 AND EXISTS(SELECT FROM gone)",
+                    &args, &r, err);
+}
+
+static memfs_code empty(cache *base, memfs_str agent_id, memfs_error *err)
+{
+    return pg_work(db_of(base), PG_ONE, empty_within, &agent_id, err);
+}
+
 static memfs_code forget(cache *base, memfs_str agent_id, memfs_error *err)
 {
     return pg_work(db_of(base), PG_ONE, forget_within, &agent_id, err);
@@ -608,6 +631,7 @@ static const cache_backend BACKEND = {
     .generation = generation,
     .apply = apply,
     .forget = forget,
+    .empty = empty,
     .scrub = pg_scrub,
     .search = pg_search,
     .past_tip = pg_past_tip,

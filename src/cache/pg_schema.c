@@ -171,5 +171,13 @@ const char *const PG_MIGRATIONS[] = {
     "  may_write bool NOT NULL,"
     "  created_at int8 NOT NULL,"
     "  PRIMARY KEY(agent_id, repo_id));",
+    /* agents change, and may be deleted and brought back */
+    "ALTER TABLE agents ADD COLUMN hidden bool NOT NULL DEFAULT false,"
+    "  ADD COLUMN deleted_at int8 NOT NULL DEFAULT 0,"
+    "  ADD COLUMN version int8 NOT NULL DEFAULT 0,"
+    "  ADD COLUMN fields bytea NOT NULL DEFAULT '';"
+    "CREATE INDEX agents_by_updated ON agents(updated_at, agent_id);"
+    "CREATE INDEX agents_deleted ON agents(deleted_at) WHERE deleted_at <> 0;"
+    "CREATE INDEX agents_changed ON agents(version) WHERE version > 0;",
     NULL,
 };

@@ -34,21 +34,11 @@ memfs_code pg_fetch_run(state *s, pg_fetch *f, memfs_error *err)
 
 /* ---- agents, one by one ---- */
 
-static memfs_code agent_count(state *s, int64_t *ret, memfs_error *err)
-{
-    _cleanup_(pg_fetch_dispose) pg_fetch f =
-        PG_FETCH_INIT(KEY_AGENT_COUNT, "SELECT count(*) FROM agents WHERE agent_id NOT LIKE 'repo-%'");
-    memfs_code rc = pg_fetch_run(s, &f, err);
-
-    if (rc == MEMFS_OK)
-        *ret = pg_col_int(&f.result, 0, 0);
-    return rc;
-}
-
 static memfs_code agent_known(state *s, memfs_str id, bool *ret, memfs_error *err)
 {
     _cleanup_(pg_fetch_dispose) pg_fetch f =
-        PG_FETCH_INIT(KEY_AGENT_KNOWN, "SELECT 1 FROM agents WHERE agent_id = $1");
+        PG_FETCH_INIT(KEY_AGENT_KNOWN, "SELECT 1 FROM agents WHERE agent_id = $1 AND "
+                                       "deleted_at >= 0");
     memfs_code rc;
 
     pg_arg_text(&f.args, id);
@@ -63,7 +53,10 @@ static memfs_code agent_add(state *s, memfs_str id, memfs_str org_id, int64_t no
     _cleanup_(pg_fetch_dispose) pg_fetch f =
         PG_FETCH_INIT(KEY_AGENT_ADD,
                       "INSERT INTO agents(agent_id, org_id, name, tags, tag_list, created_at, "
-                      "updated_at) VALUES($1, $2, $3, '[]', '{}', $4, $4) ON CONFLICT DO NOTHING");
+                      "updated_at) SELECT $1, $2, $3, '[]', '{}', $4, $4 WHERE NOT EXISTS("
+                      "SELECT FROM agents WHERE agent_id = $1 AND deleted_at >= 0) "
+                      "ON CONFLICT(agent_id) DO UPDATE SET deleted_at = 0, "
+                      "version = agents.version + 1 WHERE agents.deleted_at < 0");
 
     pg_arg_text(&f.args, id);
     pg_arg_text(&f.args, org_id);
@@ -194,9 +187,13 @@ static const state_backend BACKEND = {
     .close = close_state,
     .check = check,
     .agents = pg_agents,
-    .agent_count = agent_count,
+    .agent_count = pg_agent_count,
+    .agents_version = pg_agents_version,
     .agent_known = agent_known,
     .agent_add = agent_add,
+    .agent_announce = pg_agent_announce,
+    .agent_put = pg_agent_put,
+    .agent_set_deleted = pg_agent_set_deleted,
     .births_add = births_add,
     .births = births,
     .banned_add = banned_add,
@@ -217,6 +214,7 @@ static const state_backend BACKEND = {
     .moves_wait = pg_moves_wait,
     .tokens_mark = pg_tokens_mark,
     .shared = &PG_SHARED,
+    .deleted_mark = pg_deleted_mark,
     .copy = state_copy_rows,
 };
 

@@ -35,9 +35,15 @@ MEMFS_CHECK memfs_code pg_fetch_run(state *s, pg_fetch *f, memfs_error *err);
 
 enum {
     KEY_LIST = PG_KEYS_STATE, /* + enum list_bits */
-    KEY_LIST_END = KEY_LIST + (1 << 12),
+    KEY_LIST_END = KEY_LIST + (1 << 13),
     KEY_AGENT_PLACE,
     KEY_AGENT_COUNT,
+    KEY_AGENTS_VERSION,
+    KEY_AGENT_ANNOUNCE,
+    KEY_AGENT_STANDING,
+    KEY_AGENT_PUT,
+    KEY_AGENT_DELETED,
+    KEY_DELETED_MARK,
     KEY_AGENT_KNOWN,
     KEY_AGENT_ADD,
     KEY_AGENT_MERGE,
@@ -73,6 +79,13 @@ MEMFS_CHECK memfs_code pg_agents(state *s, const agent_query *q, state_agent_fn 
                                  memfs_error *err);
 MEMFS_CHECK memfs_code pg_agent_merge(state *s, const state_agent *agent,
                                       const state_birth *births, size_t n, memfs_error *err);
+MEMFS_CHECK memfs_code pg_agent_announce(state *s, const state_agent *agent, memfs_error *err);
+MEMFS_CHECK memfs_code pg_agent_put(state *s, const state_agent *agent, memfs_error *err);
+MEMFS_CHECK memfs_code pg_agent_set_deleted(state *s, memfs_str id, int64_t deleted_at_us,
+                                            int64_t now_us, bool *ret_changed, memfs_error *err);
+MEMFS_CHECK memfs_code pg_agent_count(state *s, int64_t *ret, memfs_error *err);
+MEMFS_CHECK memfs_code pg_agents_version(state *s, int64_t *ret, memfs_error *err);
+MEMFS_CHECK memfs_code pg_deleted_mark(state *s, int64_t *ret, memfs_error *err);
 MEMFS_CHECK memfs_code pg_token_add(state *s, const state_token *token, memfs_error *err);
 MEMFS_CHECK memfs_code pg_tokens(state *s, state_token_fn fn, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code pg_token_revoke(state *s, memfs_str id, int64_t now_us, memfs_error *err);

@@ -51,6 +51,12 @@ bool state_moves_wait(state *s, int64_t own_no, int64_t timeout_ms);
  */
 MEMFS_CHECK memfs_code state_tokens_mark(state *s, int64_t *ret, memfs_error *err);
 
+/*
+ * Another number when an agent was deleted or brought back, by whichever server: then those that are
+ * deleted are read anew.
+ */
+MEMFS_CHECK memfs_code state_deleted_mark(state *s, int64_t *ret, memfs_error *err);
+
 typedef struct cache_head {
     memfs_oid tip;
     int64_t holder; /* who moved main there, and has it; 0: not known */

@@ -668,6 +668,7 @@ static const cache_backend BACKEND = {
     .generation = generation,
     .apply = apply,
     .forget = forget,
+    .empty = forget,
     .scrub = scrub,
     .search = sqlite_search,
     .past_tip = sqlite_past_tip,

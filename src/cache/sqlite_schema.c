@@ -120,9 +120,11 @@ const char *const SQLITE_CACHE_MIGRATIONS[] = {
  * Step 4: documents: blocks that no file backs (they may be large, hence a rowid table), changes
  * that are under way; and how often those of each kind changed.
  *
- * Step 5: shared repositories: their names and who has a link.  A repository of that id stands in `agents` from its first
- * commit on, as every memory does.  A name is one repository's as long as that is not deleted; upper and lower
- * case are one, as both are a folder's name on some client's disk.
+ * Step 5: shared repositories: their names and who has a link.  A repository of that id stands in `agents` from its
+ * first commit on, as every memory does.  A name is one repository's as long as that is not deleted; upper and
+ * lower case are one, as both are a folder's name on some client's disk.
+ *
+ * Step 6: agents change, and may be deleted and brought back; sqlite_state_agents.c.
  */
 const char *const SQLITE_STATE_MIGRATIONS[] = {
     "CREATE TABLE agents("
@@ -197,5 +199,14 @@ const char *const SQLITE_STATE_MIGRATIONS[] = {
     "  may_write INTEGER NOT NULL,"
     "  created_at INTEGER NOT NULL,"
     "  PRIMARY KEY(agent_id, repo_id)) WITHOUT ROWID;",
+    "ALTER TABLE agents ADD COLUMN hidden INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE agents ADD COLUMN deleted_at INTEGER NOT NULL DEFAULT 0;"
+    "ALTER TABLE agents ADD COLUMN version INTEGER NOT NULL DEFAULT 0;"
+    "CREATE TABLE agent_fields("
+    "  agent_id TEXT NOT NULL PRIMARY KEY,"
+    "  fields TEXT NOT NULL);"
+    "CREATE INDEX agents_by_updated ON agents(updated_at, agent_id);"
+    "CREATE INDEX agents_deleted ON agents(deleted_at) WHERE deleted_at <> 0;"
+    "CREATE INDEX agents_changed ON agents(version) WHERE version > 0;",
     NULL,
 };

@@ -7,12 +7,10 @@
 #include <stdlib.h>
 
 /*
- * The state in SQLite: agents and births here, banned objects, documents, tokens and mirrors in files of
+ * The state in SQLite: births here, agents, banned objects, documents, tokens and mirrors in files of
  * their own.  A commit here is an fsync, so what would change nothing is found out by reading first: it
  * then costs no write lock and waits for nobody's disk.
  */
-
-#define LIST_KEY (UINT64_C(1) << 32)
 
 /* In the order of enum mirror_columns. */
 #define MIRROR_COLUMNS                                                                             \
@@ -23,11 +21,28 @@
 #define MIRROR_SELECT "SELECT " MIRROR_COLUMNS " FROM mirrors"
 
 static const char *const FIXED[] = {
-    [KEY_KNOWN] = "SELECT 1 FROM agents WHERE agent_id = ?1",
-    [KEY_AGENT_ADD] = "INSERT OR IGNORE INTO agents(agent_id, org_id, name, tags, created_at, "
-                      "updated_at) VALUES(?1, ?2, ?1, '[]', ?3, ?3)",
-    [KEY_AGENT_COUNT] = "SELECT count(*) FROM agents WHERE agent_id NOT GLOB 'repo-*'",
-    [KEY_CURSOR] = "SELECT created_at FROM agents WHERE agent_id = ?1",
+    [KEY_KNOWN] = "SELECT 1 FROM agents WHERE agent_id = ?1 AND deleted_at >= 0",
+    [KEY_AGENT_ADD] = "INSERT INTO agents(agent_id, org_id, name, tags, created_at, updated_at) "
+                      "VALUES(?1, ?2, ?1, '[]', ?3, ?3) ON CONFLICT(agent_id) DO UPDATE "
+                      "SET deleted_at = 0, version = version + 1 WHERE deleted_at < 0",
+    [KEY_AGENT_COUNT] = "SELECT (SELECT count(*) FROM agents) - "
+                        "(SELECT count(*) FROM agents WHERE deleted_at <> 0) - "
+                        "(SELECT count(*) FROM agents WHERE agent_id >= 'repo-' "
+                        "AND agent_id < 'repo.' AND deleted_at = 0)",
+    [KEY_AGENTS_VERSION] = "SELECT ifnull(sum(version), 0) FROM agents WHERE version > 0",
+    [KEY_CURSOR] = "SELECT created_at, updated_at FROM agents WHERE agent_id = ?1",
+    [KEY_AGENT_STANDING] = "SELECT deleted_at, version FROM agents WHERE agent_id = ?1",
+    [KEY_AGENT_ANNOUNCE] =
+        "INSERT INTO agents(agent_id, org_id, name, tags, created_at, updated_at, hidden, "
+        "deleted_at) VALUES(?1, ?2, ?3, ?4, ?5, ?5, ?6, -1) ON CONFLICT(agent_id) DO UPDATE "
+        "SET name = ?3, tags = ?4, created_at = ?5, updated_at = ?5, hidden = ?6",
+    [KEY_AGENT_PUT] = "UPDATE agents SET name = ?2, tags = ?3, hidden = ?4, "
+                      "updated_at = max(updated_at + 1, ?5), version = version + 1 "
+                      "WHERE agent_id = ?1",
+    [KEY_AGENT_FIELDS] = "INSERT OR REPLACE INTO agent_fields(agent_id, fields) VALUES(?1, ?2)",
+    [KEY_AGENT_DELETED] = "UPDATE agents SET deleted_at = ?2, "
+                          "updated_at = max(updated_at + 1, ?3), version = version + 1 "
+                          "WHERE agent_id = ?1",
     [KEY_BIRTH] = BIRTH_SELECT " AND label = ?2",
     [KEY_BIRTH_ADD] =
         "INSERT OR IGNORE INTO births(agent_id, label, created_at) VALUES(?1, ?2, ?3)",
@@ -40,7 +55,9 @@ static const char *const FIXED[] = {
                    "OR updated_at < ?5)",
     [KEY_MERGE] = "UPDATE agents SET name = ifnull(?2, name), tags = ifnull(?3, tags), "
                   "created_at = min(created_at, ifnull(?4, created_at)), "
-                  "updated_at = max(updated_at, ?5) WHERE agent_id = ?1",
+                  "updated_at = max(updated_at, ?5), version = version + 1 WHERE agent_id = ?1 "
+                  "AND (name <> ifnull(?2, name) OR tags <> ifnull(?3, tags) "
+                  "OR created_at > ifnull(?4, created_at) OR updated_at < ?5)",
     [KEY_BIRTH_MERGE] =
         "INSERT INTO births(agent_id, label, created_at, tags, block_id, char_limit, hidden) "
         "VALUES(?1, ?2, ?3, ifnull(?4, ''), ifnull(?5, ''), ?6, ?7) "
@@ -81,78 +98,10 @@ static const char *const FIXED[] = {
     [KEY_DOC_MARK] = "SELECT n FROM doc_marks WHERE kind = ?1",
 };
 
-/* ---- the list of agents: shapes as in sqlite_shape.h ---- */
-
-enum list_bits {
-    LIST_ID = 1 << 0,
-    LIST_NAME = 1 << 1,
-    LIST_LIKE_NAME = 1 << 2,
-    LIST_ANY_TAG = 1 << 3,
-    LIST_ALL_TAGS = 1 << 4,
-    LIST_BEFORE_ASCENDING = 1 << 5,
-    LIST_BEFORE_DESCENDING = 1 << 6,
-    LIST_AFTER_ASCENDING = 1 << 7,
-    LIST_AFTER_DESCENDING = 1 << 8,
-    LIST_DESCENDING = 1 << 9,
-    LIST_LIMIT = 1 << 10,
-    LIST_AGENTS_ALONE = 1 << 11,
-};
-
-static void list_sql(uint32_t shape, memfs_buf *out)
-{
-    static const struct {
-        uint32_t bit;
-        const char *sql;
-    } filters[] = {
-        { LIST_ID, " AND agent_id = ?1" },
-        { LIST_NAME, " AND name = ?2" },
-        { LIST_LIKE_NAME, " AND memfs_contains(?3, name)" },
-        { LIST_ANY_TAG, " AND EXISTS(SELECT 1 FROM json_each(agents.tags) t WHERE t.value IN "
-                        "(SELECT value FROM json_each(?4)))" },
-        { LIST_ALL_TAGS, " AND (SELECT count(DISTINCT t.value) FROM json_each(agents.tags) t WHERE "
-                         "t.value IN (SELECT value FROM json_each(?4))) = ?5" },
-        { LIST_BEFORE_ASCENDING, " AND (created_at, agent_id) < (?6, ?7)" },
-        { LIST_BEFORE_DESCENDING, " AND (created_at, agent_id) > (?6, ?7)" },
-        { LIST_AFTER_ASCENDING, " AND (created_at, agent_id) > (?8, ?9)" },
-        { LIST_AFTER_DESCENDING, " AND (created_at, agent_id) < (?8, ?9)" },
-        { LIST_AGENTS_ALONE, " AND agent_id NOT GLOB 'repo-*'" },
-    };
-
-    buf_puts(out,
-             "SELECT agent_id, org_id, name, tags, created_at, updated_at FROM agents WHERE 1");
-    for (size_t i = 0; i < ARRAY_LEN(filters); i++) {
-        if ((shape & filters[i].bit) != 0)
-            buf_puts(out, filters[i].sql);
-    }
-    buf_puts(out, (shape & LIST_DESCENDING) != 0 ? " ORDER BY created_at DESC, agent_id DESC"
-                                                 : " ORDER BY created_at, agent_id");
-    if ((shape & LIST_LIMIT) != 0)
-        buf_puts(out, " LIMIT ?10");
-}
-
-static uint32_t list_shape(const agent_query *q, bool has_before, bool has_after)
-{
-    uint32_t shape = 0;
-
-    shape |= q->id.len > 0 ? LIST_ID : 0;
-    shape |= q->name.len > 0 ? LIST_NAME : 0;
-    shape |= q->query_text.len > 0 ? LIST_LIKE_NAME : 0;
-    if (q->n_tags > 0)
-        shape |= q->match_all_tags ? LIST_ALL_TAGS : LIST_ANY_TAG;
-    if (has_before)
-        shape |= q->descending ? LIST_BEFORE_DESCENDING : LIST_BEFORE_ASCENDING;
-    if (has_after)
-        shape |= q->descending ? LIST_AFTER_DESCENDING : LIST_AFTER_ASCENDING;
-    shape |= q->descending ? LIST_DESCENDING : 0;
-    shape |= q->limit > 0 ? LIST_LIMIT : 0;
-    shape |= q->with_shared ? 0 : LIST_AGENTS_ALONE;
-    return shape;
-}
-
 static void sql(uint64_t key, memfs_buf *out)
 {
-    if ((key & LIST_KEY) != 0)
-        list_sql((uint32_t)key, out);
+    if ((key & SQLITE_AGENTS_KEY) != 0)
+        sqlite_agents_sql((uint32_t)key, out);
     else
         buf_puts(out, key < KEY_SHARED_FIRST ? FIXED[key] : SQLITE_SHARED_SQL[key - KEY_SHARED_FIRST]);
 }
@@ -175,178 +124,7 @@ sqlite_db *sqlite_state_db(state *s)
     return ((sqlite_state *)s)->db;
 }
 
-static memfs_code find_cursor(sqlite_conn *c, memfs_str id, bool *ret_is_set, int64_t *ret_created,
-                              memfs_error *err)
-{
-    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
-    memfs_code rc;
-
-    *ret_is_set = false;
-    if (id.len == 0)
-        return MEMFS_OK;
-    rc = sqlite_query_get(c, KEY_CURSOR, &s, err);
-    if (rc < 0)
-        return rc;
-    sqlite_bind_str(&s, 1, id);
-    rc = sqlite_step(&s, ret_is_set, err);
-    if (rc == MEMFS_OK && *ret_is_set)
-        *ret_created = sqlite_col_int(&s, 0);
-    return rc;
-}
-
-static memfs_code pass_agents(sqlite_query *s, state_agent_fn fn, void *ctx, memfs_error *err)
-{
-    bool is_row = false;
-    memfs_code rc;
-
-    for (;;) {
-        rc = sqlite_step(s, &is_row, err);
-        if (rc < 0 || !is_row)
-            return rc;
-        state_agent agent = {
-            .id = sqlite_col_str(s, 0),
-            .org_id = sqlite_col_str(s, 1),
-            .name = sqlite_col_str(s, 2),
-            .tags_json = sqlite_col_str(s, 3),
-            .created_at_us = sqlite_col_int(s, 4),
-            .updated_at_us = sqlite_col_int(s, 5),
-        };
-        rc = fn(&agent, ctx, err);
-        if (rc != MEMFS_OK)
-            return rc;
-    }
-}
-
-static void bind_list(sqlite_query *s, uint32_t shape, const agent_query *q,
-                      const like_pattern *pattern, const memfs_buf *tags)
-{
-    if (shape & LIST_ID)
-        sqlite_bind_str(s, 1, q->id);
-    if (shape & LIST_NAME)
-        sqlite_bind_str(s, 2, q->name);
-    if (shape & LIST_LIKE_NAME)
-        sqlite_bind_like(s, 3, pattern);
-    if (shape & (LIST_ANY_TAG | LIST_ALL_TAGS))
-        sqlite_bind_str(s, 4, buf_str(tags));
-    if (shape & LIST_ALL_TAGS)
-        sqlite_bind_int(s, 5, (int64_t)q->n_tags);
-    if (shape & LIST_LIMIT)
-        sqlite_bind_int(s, 10, q->limit);
-}
-
-static void bind_list_cursor(sqlite_query *s, int first, int64_t created_at_us, memfs_str id)
-{
-    sqlite_bind_int(s, first, created_at_us);
-    sqlite_bind_str(s, first + 1, id);
-}
-
-static memfs_code read_agents(sqlite_conn *c, const agent_query *q, const like_pattern *pattern,
-                              const memfs_buf *tags, state_agent_fn fn, void *ctx, memfs_error *err)
-{
-    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
-    int64_t before_us = 0, after_us = 0;
-    bool has_before = false, has_after = false;
-    uint32_t shape;
-    memfs_code rc;
-
-    rc = find_cursor(c, q->before, &has_before, &before_us, err);
-    if (rc == MEMFS_OK)
-        rc = find_cursor(c, q->after, &has_after, &after_us, err);
-    if (rc < 0)
-        return rc;
-    shape = list_shape(q, has_before, has_after);
-    rc = sqlite_query_get(c, LIST_KEY | shape, &s, err);
-    if (rc < 0)
-        return rc;
-    bind_list(&s, shape, q, pattern, tags);
-    if (has_before)
-        bind_list_cursor(&s, 6, before_us, q->before);
-    if (has_after)
-        bind_list_cursor(&s, 8, after_us, q->after);
-    return pass_agents(&s, fn, ctx, err);
-}
-
-static memfs_code agents(state *base, const agent_query *q, state_agent_fn fn, void *ctx,
-                         memfs_error *err)
-{
-    _cleanup_(sqlite_read_endp) sqlite_conn *c = NULL;
-    _cleanup_(buf_dispose) memfs_buf tags = MEMFS_BUF_INIT(1 << 20);
-    like_pattern pattern;
-    memfs_code rc;
-
-    rc = like_compile(q->query_text, &pattern, err);
-    if (rc < 0)
-        return rc;
-    shape_tags(q->tags, q->n_tags, &tags);
-    rc = buf_check(&tags, "the list of tags", err);
-    if (rc == MEMFS_OK)
-        rc = sqlite_read_begin(sqlite_state_db(base), &c, err);
-    return rc < 0 ? rc : read_agents(c, q, &pattern, &tags, fn, ctx, err);
-}
-
-static memfs_code agent_count(state *base, int64_t *ret, memfs_error *err)
-{
-    _cleanup_(sqlite_read_endp) sqlite_conn *c = NULL;
-    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
-    memfs_code rc;
-    bool is_row = false;
-
-    rc = sqlite_read_begin(sqlite_state_db(base), &c, err);
-    if (rc == MEMFS_OK)
-        rc = sqlite_query_get(c, KEY_AGENT_COUNT, &s, err);
-    if (rc == MEMFS_OK)
-        rc = sqlite_step(&s, &is_row, err);
-    if (rc == MEMFS_OK)
-        *ret = sqlite_col_int(&s, 0);
-    return rc;
-}
-
-static memfs_code agent_known(state *base, memfs_str id, bool *ret, memfs_error *err)
-{
-    _cleanup_(sqlite_read_endp) sqlite_conn *c = NULL;
-    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
-    memfs_code rc;
-
-    rc = sqlite_read_begin(sqlite_state_db(base), &c, err);
-    if (rc == MEMFS_OK)
-        rc = sqlite_query_get(c, KEY_KNOWN, &s, err);
-    if (rc < 0)
-        return rc;
-    sqlite_bind_str(&s, 1, id);
-    return sqlite_step(&s, ret, err);
-}
-
 /* ---- changing ---- */
-
-static memfs_code agent_add_within(sqlite_conn *c, memfs_str id, memfs_str org_id, int64_t now_us,
-                                   memfs_error *err)
-{
-    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
-    memfs_code rc = sqlite_query_get(c, KEY_AGENT_ADD, &s, err);
-
-    if (rc < 0)
-        return rc;
-    sqlite_bind_str(&s, 1, id);
-    sqlite_bind_str(&s, 2, org_id);
-    sqlite_bind_int(&s, 3, now_us);
-    return sqlite_run(&s, err);
-}
-
-static memfs_code agent_add(state *base, memfs_str id, memfs_str org_id, int64_t now_us,
-                            memfs_error *err)
-{
-    bool is_known = false;
-    sqlite_conn *c;
-    memfs_code rc;
-
-    rc = agent_known(base, id, &is_known, err);
-    if (rc < 0 || is_known)
-        return rc;
-    rc = sqlite_write_begin(sqlite_state_db(base), &c, err);
-    if (rc < 0)
-        return rc;
-    return sqlite_write_end(c, agent_add_within(c, id, org_id, now_us, err), err);
-}
 
 static memfs_code all_born(sqlite_db *db, memfs_str agent_id, const memfs_str *labels, size_t n,
                            bool *ret, memfs_error *err)
@@ -441,7 +219,7 @@ static memfs_code births(state *base, memfs_str agent_id, memfs_str label, state
 
 /* ---- attributes that came from elsewhere ---- */
 
-static memfs_code check_tags(sqlite_conn *c, memfs_str tags_json, memfs_error *err)
+memfs_code sqlite_check_tags(sqlite_conn *c, memfs_str tags_json, memfs_error *err)
 {
     _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
     bool is_row = false;
@@ -521,7 +299,7 @@ static memfs_code has_news(sqlite_db *db, const state_agent *agent, const state_
 
     rc = sqlite_read_begin(db, &c, err);
     if (rc == MEMFS_OK)
-        rc = check_tags(c, agent->tags_json, err);
+        rc = sqlite_check_tags(c, agent->tags_json, err);
     if (rc == MEMFS_OK)
         rc = sqlite_query_get(c, KEY_MERGED, &s, err);
     if (rc < 0)
@@ -602,10 +380,14 @@ static const state_backend BACKEND = {
     .name = "sqlite",
     .close = close_state,
     .check = check,
-    .agents = agents,
-    .agent_count = agent_count,
-    .agent_known = agent_known,
-    .agent_add = agent_add,
+    .agents = sqlite_agents,
+    .agent_count = sqlite_agent_count,
+    .agents_version = sqlite_agents_version,
+    .agent_known = sqlite_agent_known,
+    .agent_add = sqlite_agent_add,
+    .agent_announce = sqlite_agent_announce,
+    .agent_put = sqlite_agent_put,
+    .agent_set_deleted = sqlite_agent_set_deleted,
     .births_add = births_add,
     .births = births,
     .banned_add = sqlite_banned_add,

@@ -15,10 +15,19 @@ typedef struct sqlite_state {
 
 sqlite_db *sqlite_state_db(state *s);
 
+/* The list of agents: this, and the bits of its shape. */
+#define SQLITE_AGENTS_KEY (UINT64_C(1) << 32)
+
 enum sqlite_state_keys {
     KEY_KNOWN = SQLITE_KEY_FIRST,
     KEY_AGENT_ADD,
     KEY_AGENT_COUNT,
+    KEY_AGENTS_VERSION,
+    KEY_AGENT_STANDING,
+    KEY_AGENT_ANNOUNCE,
+    KEY_AGENT_PUT,
+    KEY_AGENT_FIELDS,
+    KEY_AGENT_DELETED,
     KEY_CURSOR,
     KEY_BIRTH,
     KEY_BIRTH_ADD,
@@ -55,6 +64,22 @@ enum sqlite_state_keys {
 extern const char *const SQLITE_SHARED_SQL[];
 extern const state_shared_backend SQLITE_SHARED;
 
+/* EINVALID: not empty, and no list. */
+MEMFS_CHECK memfs_code sqlite_check_tags(sqlite_conn *c, memfs_str tags_json, memfs_error *err);
+
+void sqlite_agents_sql(uint32_t shape, memfs_buf *out);
+MEMFS_CHECK memfs_code sqlite_agents(state *s, const agent_query *q, state_agent_fn fn, void *ctx,
+                                     memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_agent_count(state *s, int64_t *ret, memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_agents_version(state *s, int64_t *ret, memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_agent_known(state *s, memfs_str id, bool *ret, memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_agent_add(state *s, memfs_str id, memfs_str org_id, int64_t now_us,
+                                        memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_agent_announce(state *s, const state_agent *agent, memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_agent_put(state *s, const state_agent *agent, memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_agent_set_deleted(state *s, memfs_str id, int64_t deleted_at_us,
+                                                int64_t now_us, bool *ret_changed,
+                                                memfs_error *err);
 MEMFS_CHECK memfs_code sqlite_banned_add(state *s, memfs_str agent_id, const memfs_oid *ids,
                                          size_t n, memfs_error *err);
 MEMFS_CHECK memfs_code sqlite_banned(state *s, memfs_str agent_id, memfs_oid **ret, size_t *ret_n,

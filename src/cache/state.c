@@ -38,6 +38,35 @@ memfs_code state_agent_add(state *s, memfs_str id, memfs_str org_id, int64_t now
     return s->backend->agent_add(s, id, org_id, now_us, err);
 }
 
+memfs_code state_agents_version(state *s, int64_t *ret, memfs_error *err)
+{
+    return s->backend->agents_version(s, ret, err);
+}
+
+memfs_code state_agent_announce(state *s, const state_agent *agent, memfs_error *err)
+{
+    assert(agent->id.len > 0);
+    if (agent->fields_json.len > STATE_MAX_FIELDS)
+        return memfs_fail(err, MEMFS_ELIMIT, "the fields of an agent have more than %u bytes",
+                          STATE_MAX_FIELDS);
+    return s->backend->agent_announce(s, agent, err);
+}
+
+memfs_code state_agent_put(state *s, const state_agent *agent, memfs_error *err)
+{
+    if (agent->fields_json.len > STATE_MAX_FIELDS)
+        return memfs_fail(err, MEMFS_ELIMIT, "the fields of an agent have more than %u bytes",
+                          STATE_MAX_FIELDS);
+    return s->backend->agent_put(s, agent, err);
+}
+
+memfs_code state_agent_set_deleted(state *s, memfs_str id, int64_t deleted_at_us, int64_t now_us,
+                                   bool *ret_changed, memfs_error *err)
+{
+    *ret_changed = false;
+    return s->backend->agent_set_deleted(s, id, deleted_at_us, now_us, ret_changed, err);
+}
+
 memfs_code state_births_add(state *s, memfs_str agent_id, const memfs_str *labels, size_t n,
                             int64_t now_us, memfs_error *err)
 {
@@ -154,4 +183,10 @@ memfs_code state_tokens_mark(state *s, int64_t *ret, memfs_error *err)
 {
     assert(s->backend->tokens_mark != NULL);
     return s->backend->tokens_mark(s, ret, err);
+}
+
+memfs_code state_deleted_mark(state *s, int64_t *ret, memfs_error *err)
+{
+    assert(s->backend->deleted_mark != NULL);
+    return s->backend->deleted_mark(s, ret, err);
 }

@@ -35,17 +35,32 @@ typedef struct state_agent {
     memfs_str tags_json; /* an array of strings */
     int64_t created_at_us;
     int64_t updated_at_us;
+    memfs_str fields_json; /* what else the API was told of it, an object; empty: nothing */
+    bool is_hidden;        /* from lists that do not ask for hidden ones */
+    int64_t deleted_at_us; /* 0: it is there */
+    int64_t version;       /* counts its changes */
 } state_agent;
+#define STATE_MAX_FIELDS (1u << 20)
 typedef memfs_code (*state_agent_fn)(const state_agent *agent, void *ctx, memfs_error *err);
 
+/*
+ * Which agents a query is about: those that are there, those that were deleted and may be brought
+ * back, or both.  One that was only announced is in none.
+ */
+typedef enum agent_which { AGENTS_LIVING, AGENTS_DELETED, AGENTS_ALL } agent_which;
+
 typedef struct agent_query {
+    agent_which which;
+    bool with_fields;     /* else fields_json is empty: only the API asks */
+    bool without_hidden;
     memfs_str id;         /* empty: all */
     memfs_str name;       /* empty: all */
     memfs_str query_text; /* case-insensitive substring of the name; % and _ act as wildcards */
     const memfs_str *tags;
     size_t n_tags;
     bool match_all_tags;
-    bool descending;         /* by (created_at, id) */
+    bool by_updated;         /* the order is (updated_at, id), not (created_at, id) */
+    bool descending;
     memfs_str before, after; /* agent ids, relative to the order; unknown ones are ignored */
     int64_t limit;           /* 0: all */
     bool with_shared;        /* also shared repositories, which are memories but nobody's agent */
@@ -53,12 +68,36 @@ typedef struct agent_query {
 
 MEMFS_CHECK memfs_code state_agents(state *s, const agent_query *q, state_agent_fn fn, void *ctx,
                                     memfs_error *err);
-/* Without shared repositories. */
+/* Of agents that are there, without shared repositories. */
 MEMFS_CHECK memfs_code state_agent_count(state *s, int64_t *ret, memfs_error *err);
+/* Grows with every change of any agent's row, and with nothing else: for the tags of lists. */
+MEMFS_CHECK memfs_code state_agents_version(state *s, int64_t *ret, memfs_error *err);
+/* A deleted one is known: its folder is no stranger's. */
 MEMFS_CHECK memfs_code state_agent_known(state *s, memfs_str id, bool *ret, memfs_error *err);
-/* Makes the agent known; an agent that is known stays as it is. */
+/*
+ * Makes the agent known; an agent that is known stays as it is, and one that was announced is there
+ * from now on.
+ */
 MEMFS_CHECK memfs_code state_agent_add(state *s, memfs_str id, memfs_str org_id, int64_t now_us,
                                        memfs_error *err);
+/*
+ * What a new agent will be called and have, before its repository is made: nobody sees the row until
+ * state_agent_add(), so an agent never shows without what it was made with.  EEXISTS: it is known.
+ */
+MEMFS_CHECK memfs_code state_agent_announce(state *s, const state_agent *agent, memfs_error *err);
+/*
+ * Name, tags, fields and is_hidden of an agent that is there become these, if its version is still
+ * agent->version (else ECONFLICT: read it anew); updated_at grows in any case.  ENOTFOUND.  EINVALID:
+ * tags_json is no list.
+ */
+MEMFS_CHECK memfs_code state_agent_put(state *s, const state_agent *agent, memfs_error *err);
+/*
+ * deleted_at_us 0 brings it back.  ENOTFOUND: nobody knows it.  One that is so already stays as it
+ * is, and *ret_changed is false.
+ */
+MEMFS_CHECK memfs_code state_agent_set_deleted(state *s, memfs_str id, int64_t deleted_at_us,
+                                               int64_t now_us, bool *ret_changed,
+                                               memfs_error *err);
 
 /*
  * What git does not carry of a block: when its label was first seen, and what came with it from a

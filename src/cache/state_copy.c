@@ -63,6 +63,44 @@ static memfs_code copy_banned(const copying *c, memfs_str agent_id, memfs_error 
     return rc < 0 ? rc : state_banned_add(c->to, agent_id, ids, n, err);
 }
 
+/* What is there already, beside the one that comes. */
+typedef struct compared {
+    const state_agent *with;
+    bool is_same, is_deleted;
+    int64_t version;
+} compared;
+
+static memfs_code compare_agent(const state_agent *row, void *ctx, memfs_error *err)
+{
+    compared *c = ctx;
+
+    (void)err;
+    c->version = row->version;
+    c->is_deleted = row->deleted_at_us > 0;
+    c->is_same = str_equal(row->fields_json, c->with->fields_json) &&
+                 row->is_hidden == c->with->is_hidden;
+    return MEMFS_OK;
+}
+
+/* One that is deleted on either side is deleted, with all that it is called and has. */
+static memfs_code copy_fields(const copying *c, const state_agent *agent, memfs_error *err)
+{
+    const agent_query q = { .id = agent->id, .which = AGENTS_ALL, .with_fields = true };
+    compared now = { .with = agent };
+    state_agent own = *agent;
+    bool ignored;
+    memfs_code rc = state_agents(c->to, &q, compare_agent, &now, err);
+
+    own.version = now.version;
+    if (rc == MEMFS_OK && !now.is_same && !now.is_deleted &&
+        (agent->fields_json.len > 0 || agent->is_hidden))
+        rc = state_agent_put(c->to, &own, err);
+    if (rc == MEMFS_OK && agent->deleted_at_us > 0)
+        rc = state_agent_set_deleted(c->to, agent->id, agent->deleted_at_us, agent->updated_at_us,
+                                     &ignored, err);
+    return rc;
+}
+
 static memfs_code copy_agent(const state_agent *agent, void *ctx, memfs_error *err)
 {
     const copying *c = ctx;
@@ -71,6 +109,8 @@ static memfs_code copy_agent(const state_agent *agent, void *ctx, memfs_error *e
     rc = state_agent_add(c->to, agent->id, agent->org_id, agent->created_at_us, err);
     if (rc == MEMFS_OK)
         rc = copy_births(c, agent, err);
+    if (rc == MEMFS_OK)
+        rc = copy_fields(c, agent, err);
     return rc < 0 ? rc : copy_banned(c, agent->id, err);
 }
 
@@ -141,7 +181,7 @@ static memfs_code copy_docs(copying *c, memfs_error *err)
 
 memfs_code state_copy_into(state *from, state *to, memfs_error *err)
 {
-    agent_query all = { .with_shared = true };
+    agent_query all = { .which = AGENTS_ALL, .with_fields = true, .with_shared = true };
     copying c = { from, to };
     memfs_code rc = state_agents(from, &all, copy_agent, &c, err);
 

@@ -54,7 +54,7 @@ const cli_command CLI_COMMANDS[] = {
     { "hook", cmd_hook, "what the git hooks call", CLI_TOOL },
     { "serve", cli_to_server, "serve memories over HTTP: git, blocks, agents", CLI_SERVER },
     { "health", cmd_health, "ask a server how it is", CLI_SERVER },
-    { "agents", cli_to_server, "list the agents whose memory is here", CLI_SERVER },
+    { "agents", cli_to_server, "list, create, delete and restore agents", CLI_SERVER },
     { "blocks", cli_to_server, "list or show the blocks of an agent", CLI_SERVER },
     { "search", cli_to_server, "find text in memories, also what was deleted", CLI_SERVER },
     { "mirror", cli_to_server, "the server's git hosts: status, remotes, what to do", CLI_SERVER },

@@ -143,10 +143,22 @@ static memfs_code fail_status(int status, const memfs_buf *body, memfs_error *er
 
 memfs_code owner_get_text(owner *o, const char *path, memfs_buf *out, memfs_error *err)
 {
-    httpc_request rq = { .socket_path = o->socket_path, .method = "GET", .path = path };
-    int status;
-    memfs_code rc = httpc_ask(&rq, gather, out, &status, err);
+    return owner_ask(o, "GET", path, NULL, out, err);
+}
 
+memfs_code owner_ask(owner *o, const char *method, const char *path, const json_t *body,
+                     memfs_buf *out, memfs_error *err)
+{
+    _cleanup_(mem_freep) char *text = body != NULL ? json_dumps(body, JSON_COMPACT) : NULL;
+    httpc_request rq = { .socket_path = o->socket_path, .method = method, .path = path };
+    int status;
+    memfs_code rc;
+
+    if (body != NULL && text == NULL)
+        return memfs_fail(err, MEMFS_EINVALID, "what was given is not UTF-8 text");
+    if (text != NULL)
+        rq.body = str_of(text);
+    rc = httpc_ask(&rq, gather, out, &status, err);
     if (rc == MEMFS_OK)
         rc = buf_check(out, "the answer", err);
     if (rc == MEMFS_OK && status >= 400)

@@ -26,6 +26,9 @@ MEMFS_CHECK memfs_code owner_get(owner *o, const char *path, json_t **ret, memfs
 /* The same as text, as the server wrote it. */
 MEMFS_CHECK memfs_code owner_get_text(owner *o, const char *path, memfs_buf *out,
                                       memfs_error *err);
+/* Any method; body NULL: none.  The answer as the server wrote it. */
+MEMFS_CHECK memfs_code owner_ask(owner *o, const char *method, const char *path,
+                                 const json_t *body, memfs_buf *out, memfs_error *err);
 /* POST to a route that answers line by line; each line is one JSON object, borrowed. */
 typedef void (*owner_line_fn)(const json_t *line, void *ctx);
 MEMFS_CHECK memfs_code owner_run(owner *o, const char *path, const json_t *body, owner_line_fn fn,

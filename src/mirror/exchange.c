@@ -495,6 +495,12 @@ void exchange_run(exchange *x)
     memfs_error err = MEMFS_ERROR_INIT;
 
     x->target = (remote_target)REMOTE_TARGET_INIT;
+    if (home_is_deleted(mirror_home(x->m), str_of(x->agent_id))) {
+        x->is_unknown = true; /* its copies stay as they are until it is brought back */
+        x->answer = REMOTE_UNASKED;
+        free(before);
+        return;
+    }
     if (begin(x, before, &err) < 0)
         exchange_fail_here(x, &err);
     else if (is_still_refused(x)) {

@@ -1,13 +1,15 @@
 /*
  * agents.c - the agents as Letta's clients see them (http-api 7), and what hangs on one agent.
  *
- * memfs knows of an agent its id, its name, its tags and its memory.  Filters by anything else are
- * accepted and match nothing, as nobody here has it.  An agent does not change once it is made, so
- * the three orders that a client may ask for are one: by creation, then id.
+ * memfs knows of an agent its id, its name, its tags and its memory, and keeps what else it is told
+ * (agent_fields.h).  Filters by anything else are accepted and match nothing.  No agent ever ran
+ * here, so the order by its last run is that of creation.
  *
  * Which relations are shown follows http-api 1.3: those that were asked for; else none for callers
  * of the 1.0 SDK, all for everyone else.
  */
+#include "server/agents.h"
+
 #include "memory/ids.h"
 #include "server/reply.h"
 #include "server/shape.h"
@@ -18,8 +20,14 @@
 
 /* agent.blocks loads the tags too. */
 static const char *const INCLUDES[] = {
-    "agent.blocks",  "agent.identities", "agent.managed_group", "agent.pending_approval",
-    "agent.secrets", "agent.sources",    "agent.tags",          "agent.tools",
+    "agent.blocks",
+    "agent.identities",
+    "agent.managed_group",
+    "agent.pending_approval",
+    "agent.secrets",
+    "agent.sources",
+    "agent.tags",
+    "agent.tools",
     NULL,
 };
 static const unsigned INCLUDES_BLOCKS = 1u << 0, INCLUDES_TAGS = 1u << 6;
@@ -161,15 +169,21 @@ static memfs_code load_agent(agent_writer *aw, memfs_str agent_id, memfs_error *
 void agent_get(http_request *rq, void *ctx)
 {
     _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
-    const agent_query q = { .id = reply_agent_id(rq, &p) };
+    memfs_str id = reply_agent_id(rq, &p);
     unsigned relations = read_relations(rq, &p, true);
-    _cleanup_(agent_writer_dispose) agent_writer aw = agent_writer_for(rq, ctx, relations);
+
+    if (reply_params_good(rq, &p) && reply_agent(rq, ctx, id))
+        agents_answer(rq, ctx, id, relations);
+}
+
+void agents_answer(http_request *rq, app *self, memfs_str id, unsigned relations)
+{
+    const agent_query q = { .id = id, .with_fields = true };
+    _cleanup_(agent_writer_dispose) agent_writer aw = agent_writer_for(rq, self, relations);
     memfs_error err = MEMFS_ERROR_INIT;
     reply_tag tag = { .is_sent = false };
     memfs_code rc;
 
-    if (!reply_params_good(rq, &p) || !reply_agent(rq, ctx, q.id))
-        return;
     rc = load_agent(&aw, q.id, &err);
     if (rc == MEMFS_OK)
         rc = state_agents(home_state(aw.app->home), &q, write_agent, &aw, &err);
@@ -220,7 +234,8 @@ static void read_agent_filters(params *p, agents_filter *f)
     (void)params_text(p, "name", &f->q.name);
     (void)params_text(p, "query_text", &f->q.query_text);
     read_agent_tags(p, f);
-    (void)params_bool(p, "show_hidden_agents", false);
+    f->q.without_hidden = !params_bool(p, "show_hidden_agents", false);
+    f->q.which = params_bool(p, "deleted", false) ? AGENTS_DELETED : AGENTS_LIVING;
     for (size_t i = 0; i < ARRAY_LEN(nobody_has); i++)
         f->matches_none |= params_text(p, nobody_has[i], &text);
     f->matches_none |= params_given(p, "identifier_keys");
@@ -242,6 +257,7 @@ static void answer_agents(http_request *rq, app *self, agents_filter *f, unsigne
     memfs_code rc = reply_tag_all(rq, self, &tag, &err);
 
     reply_narrow_agents(rq, &f->q);
+    f->q.with_fields = true;
     jw_array(&aw.w);
     if (rc == MEMFS_OK && !f->matches_none)
         rc = state_agents(home_state(self->home), &f->q, write_agent, &aw, &err);
@@ -259,7 +275,7 @@ void agents_list(http_request *rq, void *ctx)
 
     read_agent_filters(&p, &f);
     read_agent_cursors(&p, &f.q);
-    (void)params_choice(&p, "order_by", orders, 0);
+    f.q.by_updated = params_choice(&p, "order_by", orders, 0) == 1;
     relations = read_relations(rq, &p, true);
     if (reply_params_good(rq, &p))
         answer_agents(rq, ctx, &f, relations);
@@ -286,7 +302,9 @@ void agents_count(http_request *rq, void *ctx)
     if (!reply_params_good(rq, &p))
         return;
     reply_narrow_agents(rq, &f.q);
-    if (f.q.id.len == 0 && f.q.name.len == 0 && f.q.query_text.len == 0 && f.q.n_tags == 0 && !f.matches_none)
+    f.q.without_hidden = false; /* hidden ones count */
+    if (f.q.id.len == 0 && f.q.name.len == 0 && f.q.query_text.len == 0 && f.q.n_tags == 0 &&
+        f.q.which == AGENTS_LIVING && !f.matches_none)
         rc = state_agent_count(home_state(self->home), &n, &err);
     else if (!f.matches_none)
         rc = state_agents(home_state(self->home), &f.q, count_agent, &n, &err);

@@ -77,6 +77,12 @@ void agents_list(http_request *rq, void *app);
 void agents_count(http_request *rq, void *app);
 void agent_get(http_request *rq, void *app);
 void agent_secrets(http_request *rq, void *app);
+/* agent_create.c, agent_edit.c, agent_prompt.c */
+void agents_create(http_request *rq, void *app);
+void agent_update(http_request *rq, void *app);
+void agent_delete(http_request *rq, void *app);
+void agent_restore(http_request *rq, void *app);
+void agent_recompile(http_request *rq, void *app);
 void sync_from_git(http_request *rq, void *app);
 
 /* history.c: a memory's past */

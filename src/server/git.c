@@ -8,6 +8,7 @@
  *     agent            refs          fetch              push
  *     on a remote      is brought here first, within MEET_MS, then as known
  *     unknown          the genesis   the genesis        makes the repository
+ *     deleted          404           404                404, until it is brought back
  *     a Letta server's, not yet taken in: 503           is joined with it
  *     unknown, and Letta's tables cannot be asked: 503  the same, when they can
  *     known, there     main          from it            onto it
@@ -91,12 +92,23 @@ static memfs_code look_for(app *a, memfs_str id, agent **ret, memfs_error *unmet
     return is_met ? home_agent_repo(a->home, id, ret, err) : rc;
 }
 
+/* False: the answer is given. */
+static bool is_not_deleted(http_request *rq, const app *a, memfs_str id)
+{
+    if (!home_is_deleted(a->home, id))
+        return true;
+    http_send_detail(rq, 404, "Agent with ID %.*s not found", (int)id.len, id.ptr);
+    return false;
+}
+
 bool git_may_push(http_request *rq, app *a, const git_memory *m)
 {
     memfs_str id = str_of(m->id);
     memfs_error unmet, ignored;
     agent *known;
 
+    if (!m->is_shared && !is_not_deleted(rq, a, id))
+        return false;
     return m->is_shared || !service_vouches(a->service, rq, id) ||
            service_admits(a, rq, id, look_for(a, id, &known, &unmet, &ignored) != MEMFS_ENOTFOUND);
 }
@@ -132,6 +144,8 @@ static bool find_target(http_request *rq, app *a, bool is_push, git_target *ret)
     id = str_of(memory.id);
     if (memory.is_shared)
         return find_shared(rq, a, id, ret);
+    if (!is_not_deleted(rq, a, id))
+        return false;
     looked = service_look(a, id, &unseen);
     rc = look_for(a, id, &known, &unmet, &err);
     if (!service_admits(a, rq, id, rc != MEMFS_ENOTFOUND))

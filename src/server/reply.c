@@ -37,7 +37,8 @@ bool reply_params_good(http_request *rq, const params *p)
     if (user != NULL && !ids_is_prefixed_uuid4(str_of(user), "user")) {
         http_send_detail(rq, 400,
                          "INVALID_ARGUMENT: Invalid user ID format: %s. Expected format: "
-                         "'user-<uuid4>'", user);
+                         "'user-<uuid4>'",
+                         user);
         return false;
     }
     if (p->repeated != NULL) {
@@ -99,7 +100,8 @@ bool reply_agent_or_new(http_request *rq, app *self, memfs_str id)
         http_defer(rq);
         return false;
     }
-    if (home_agent_peek(self->home, id, &a, &err) == MEMFS_OK || err.code == MEMFS_ENOTFOUND)
+    if (home_agent_peek(self->home, id, &a, &err) == MEMFS_OK ||
+        (err.code == MEMFS_ENOTFOUND && !home_is_deleted(self->home, id)))
         return true;
     reply_agent_failed(rq, id, &err);
     return false;
@@ -221,8 +223,9 @@ memfs_code reply_narrow_blocks(const http_request *rq, app *self, block_query *q
 memfs_code reply_block_owner(const http_request *rq, app *self, memfs_str block_id, char *out,
                              memfs_error *err)
 {
-    const block_query q = { .id = block_id, .agent_id = app_own_agent(rq), .show_hidden = true,
-                            .limit = 1 };
+    const block_query q = {
+        .id = block_id, .agent_id = app_own_agent(rq), .show_hidden = true, .limit = 1
+    };
 
     out[0] = '\0';
     return reply_all_blocks(self, &q, note_owner, out, err);
@@ -250,25 +253,36 @@ void reply_tag_state(reply_tag *tag, const cache_tip *tip, int64_t updated_at_us
     char hex[MEMFS_OID_HEX + 1];
 
     oid_hex(&tip->commit, hex);
-    snprintf(tag->text, sizeof(tag->text), "\"%s-%lld-%llx-%x\"", hex,
-             (long long)tip->generation, (unsigned long long)updated_at_us, relations);
+    snprintf(tag->text, sizeof(tag->text), "\"%s-%lld-%llx-%x\"", hex, (long long)tip->generation,
+             (unsigned long long)updated_at_us, relations);
+}
+
+static memfs_code note_version(const state_agent *row, void *ctx, memfs_error *err)
+{
+    (void)err;
+    *(int64_t *)ctx = row->version;
+    return MEMFS_OK;
 }
 
 static memfs_code tag_own_part(app *self, memfs_str own, reply_tag *tag, memfs_error *err)
 {
+    const agent_query q = { .id = own };
+    int64_t version = 0;
     cache_tip tip = { .generation = 0 };
     memfs_code rc = cache_tip_get(home_cache(self->home), own, &tip, err);
 
     if (rc == MEMFS_ENOTFOUND) /* nothing was pushed yet */
         rc = MEMFS_OK;
     if (rc == MEMFS_OK)
-        reply_tag_agent(tag, &tip);
+        rc = state_agents(home_state(self->home), &q, note_version, &version, err);
+    if (rc == MEMFS_OK)
+        reply_tag_state(tag, &tip, version, 0);
     return rc;
 }
 
 memfs_code reply_tag_all(const http_request *rq, app *self, reply_tag *tag, memfs_error *err)
 {
-    int64_t generation = 0, n_agents = 0;
+    int64_t generation = 0, n_agents = 0, version = 0;
     memfs_str own = app_own_agent(rq);
     memfs_code rc;
 
@@ -277,10 +291,12 @@ memfs_code reply_tag_all(const http_request *rq, app *self, reply_tag *tag, memf
     rc = cache_generation(home_cache(self->home), &generation, err);
     if (rc == MEMFS_OK)
         rc = state_agent_count(home_state(self->home), &n_agents, err);
+    if (rc == MEMFS_OK)
+        rc = state_agents_version(home_state(self->home), &version, err);
     if (rc < 0)
         return rc;
-    snprintf(tag->text, sizeof(tag->text), "\"%lld-%lld\"", (long long)generation,
-             (long long)n_agents);
+    snprintf(tag->text, sizeof(tag->text), "\"%lld-%lld-%lld\"", (long long)generation,
+             (long long)n_agents, (long long)version);
     return MEMFS_OK;
 }
 

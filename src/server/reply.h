@@ -14,8 +14,8 @@
  *
  * Tags (ETag): an answer about one agent carries the commit and the generation that its rows came
  * from, in one snapshot, so equal tags mean equal bytes.  A list over agents carries the cache's
- * generation as it was before the rows were read, with the number of agents, or, where only one
- * agent's part is shown, that agent's commit and generation; a cache that is made anew does not
+ * generation as it was before the rows were read, with the number of agents and of changes to their own
+ * rows, or, where only one agent's part is shown, of that agent alone; a cache that is made anew does not
  * repeat the generations of the old one.
  *
  * Thread: the request's.

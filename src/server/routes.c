@@ -12,6 +12,7 @@
 
 #define GET HTTP_GET
 #define POST HTTP_POST
+#define PATCH HTTP_PATCH
 #define DELETE HTTP_DELETE
 #define OPEN HTTP_ACCESS_OPEN
 #define AGENT HTTP_ACCESS_AGENT
@@ -52,6 +53,18 @@ const http_route APP_ROUTES[] = {
     { GET, "/v1/agents", HTTP_BODY, ALL, agents_list, 0, "agents, a page at a time" },
     { GET, "/v1/agents/count", HTTP_BODY, ALL, agents_count, 0, "how many agents there are" },
     { GET, "/v1/agents/{agent}", HTTP_FAST, AGENT, agent_get, 0, "one agent" },
+    { POST, "/v1/agents", HTTP_BODY, ADMIN, agents_create, MIB(2),
+      "a new agent with its first blocks" },
+    { PATCH, "/v1/agents/{agent}", HTTP_BODY, AGENT, agent_update, MIB(2),
+      "an agent's name, tags and other fields" },
+    { DELETE, "/v1/agents/{agent}", HTTP_BODY, ADMIN, agent_delete, KIB(64),
+      "deletes an agent; its memory is kept" },
+    { POST, "/v1/agents/{agent}/restore", HTTP_BODY, ADMIN, agent_restore, KIB(64),
+      "brings a deleted agent back" },
+    { POST, "/v1/agents/{agent}/recompile", HTTP_BODY, AGENT, agent_recompile, KIB(64),
+      "the system prompt with the memory in it" },
+    { POST, "/v1/agents/{agent}/system-prompt/recompile", HTTP_BODY, AGENT, agent_recompile, KIB(64),
+      "the same (older address)" },
     { GET, "/v1/agents/{agent}/core-memory", HTTP_FAST, AGENT, core_memory, 0,
       "the memory object of an agent" },
     { GET, "/v1/agents/{agent}/core-memory/blocks", HTTP_FAST, AGENT, blocks_of_agent, 0,

@@ -1,6 +1,7 @@
 #include "server/shape.h"
 
 #include "base/clock.h"
+#include "server/agent_fields.h"
 
 /* Fields that have one value for every block or agent stand here as text, in one piece. */
 #define RAW(text) MEMFS_STR(text)
@@ -47,8 +48,8 @@ void shape_memory(json_writer *w, memfs_str blocks_json)
     jw_object_end(w);
 }
 
-/* Is the git tag an element of this array of strings?  A quote inside an element is escaped. */
-static bool has_git_tag(memfs_str tags)
+/* A quote inside an element is escaped. */
+bool shape_has_git_tag(memfs_str tags)
 {
     static const char quoted[] = "\"" SHAPE_GIT_TAG "\"";
     const char *end = tags.ptr + tags.len, *at = tags.ptr;
@@ -65,7 +66,7 @@ static bool has_git_tag(memfs_str tags)
 static void put_tags(json_writer *w, memfs_str tags)
 {
     jw_key(w, "tags");
-    if (has_git_tag(tags)) {
+    if (shape_has_git_tag(tags)) {
         jw_raw(w, tags);
         return;
     }
@@ -91,33 +92,17 @@ static void put_agent_head(json_writer *w, const state_agent *agent)
     put_time(w, "updated_at", agent->updated_at_us);
     jw_key_str(w, "id", agent->id);
     jw_key_str(w, "name", agent->name.len > 0 ? agent->name : agent->id);
-    jw_raw(w, RAW("\"tool_rules\":[],\"message_ids\":[],\"system\":\"\","
-                  "\"agent_type\":\"" SHAPE_AGENT_TYPE "\",\"llm_config\":null,"
-                  "\"embedding_config\":null,\"model\":null,\"embedding\":null,"
-                  "\"model_settings\":null,\"compaction_settings\":null,"
-                  "\"response_format\":null,\"description\":null,\"metadata\":{}"));
-}
-
-static void put_agent_tail(json_writer *w)
-{
-    jw_raw(w, RAW("\"tool_exec_environment_variables\":[],\"secrets\":[],\"project_id\":null,"
-                  "\"template_id\":null,\"base_template_id\":null,\"deployment_id\":null,"
-                  "\"entity_id\":null,\"identity_ids\":[],\"identities\":[],"
-                  "\"pending_approval\":null,\"message_buffer_autoclear\":false,"
-                  "\"enable_sleeptime\":false,\"multi_agent_group\":null,"
-                  "\"managed_group\":null,\"last_run_completion\":null,"
-                  "\"last_run_duration_ms\":null,\"last_stop_reason\":null,"
-                  "\"timezone\":\"UTC\",\"max_files_open\":null,"
-                  "\"per_file_view_window_char_limit\":null,\"hidden\":null"));
 }
 
 void shape_agent(json_writer *w, const state_agent *agent, unsigned relations,
                  memfs_str blocks_json)
 {
     memfs_str blocks = relations & SHAPE_BLOCKS ? blocks_json : RAW("[]");
+    json_t *fields = agent_fields_parse(agent->fields_json);
 
     jw_object(w);
     put_agent_head(w, agent);
+    agent_fields_put_head(w, fields);
     jw_key(w, "memory");
     shape_memory(w, blocks);
     jw_key(w, "blocks");
@@ -127,8 +112,9 @@ void shape_agent(json_writer *w, const state_agent *agent, unsigned relations,
         put_tags(w, agent->tags_json);
     else
         jw_raw(w, RAW("\"tags\":[]"));
-    put_agent_tail(w);
+    agent_fields_put_tail(w, fields);
     jw_object_end(w);
+    json_decref(fields);
 }
 
 /* Opaque to clients: the agent's own id under another prefix, so that it never changes. */

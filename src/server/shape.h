@@ -3,8 +3,8 @@
  * its place (http-api 4 and 7).
  *
  * Clients compare and cache these texts, so the order of keys is part of the contract, null fields
- * are written, and nothing is added.  What a server of memories alone cannot know (models, tools,
- * messages) has one neutral value each.
+ * are written, and nothing is added.  What a server of memories alone has no use for (models, tools,
+ * messages) is as it was told, or has one neutral value each (agent_fields.h).
  *
  * Rows are written straight into the buffer, without a tree in between: an answer costs one copy of
  * its bytes.  A bound that was passed shows in buf_check().
@@ -20,6 +20,9 @@
 
 #define SHAPE_GIT_TAG "git-memory-enabled"
 #define SHAPE_AGENT_TYPE "letta_v1_agent"
+
+/* Is the git tag one of this JSON array of texts? */
+bool shape_has_git_tag(memfs_str tags_json);
 
 /* A Block.  Inside an agent object tags are always empty. */
 void shape_block(json_writer *w, const block_row *row, bool with_tags);

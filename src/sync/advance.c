@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "sync/away.h"
+#include "sync/deleted.h"
 #include "sync/follow.h"
 #include "sync/materialise_int.h"
 #include "sync/tables.h"
@@ -54,6 +55,9 @@ memfs_code advance_begin(advance *v, memfs_error *err)
 {
     memfs_code rc;
 
+    rc = deleted_check(v->h, str_of(v->a->id), err); /* while this one waited for the lock */
+    if (rc < 0)
+        return rc;
     if (agent_is_fenced(v->a, err))
         return err->code;
     if (home_is_shared(v->h) && follow(v, err) < 0)

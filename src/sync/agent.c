@@ -674,7 +674,7 @@ static bool had_rows(home *h, agent *a)
     bool is_good;
 
     pthread_mutex_lock(&a->mutex);
-    is_good = a->phase != AGENT_FENCED && a->is_known && a->rows_ms != 0 &&
+    is_good = a->phase != AGENT_FENCED && a->is_known && !a->is_deleted && a->rows_ms != 0 &&
               clock_mono_ms() - a->rows_ms < PEEK_MS;
     pthread_mutex_unlock(&a->mutex);
     return is_good && !home_waits_for(h, a);
@@ -688,7 +688,7 @@ bool agent_was_ready(home *h, agent *a)
         return had_rows(h, a);
     pthread_mutex_lock(&a->mutex);
     was_ready = a->phase == AGENT_READY && clock_mono_ms() - a->checked_ms < PEEK_MS &&
-                a->is_known && a->is_synced && a->epoch == atomic_load(&h->epoch) &&
+                a->is_known && !a->is_deleted && a->is_synced && a->epoch == atomic_load(&h->epoch) &&
                 (a->is_moving || oid_equal(&a->synced, &a->tip));
     pthread_mutex_unlock(&a->mutex);
     return was_ready;

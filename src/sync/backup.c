@@ -136,7 +136,7 @@ static memfs_code list_id(const state_agent *row, void *ctx, memfs_error *err)
 /* The agents of the copied state, not of the live one, which has moved on. */
 static memfs_code list_copied(const char *staged, id_list *ids, memfs_error *err)
 {
-    agent_query all = { .with_shared = true };
+    agent_query all = { .which = AGENTS_ALL, .with_shared = true };
     state *s = NULL;
     memfs_code rc;
 
@@ -187,7 +187,7 @@ static memfs_code copy_agent(copy *c, const char *id, memfs_error *err)
     memfs_code rc;
     agent *a;
 
-    rc = home_entry(c->r.h, str_of(id), false, &a, &is_known, err);
+    rc = home_entry_kept(c->r.h, str_of(id), &a, &is_known, err);
     if (rc < 0)
         return rc;
     agent_lock(a);
@@ -505,7 +505,7 @@ static memfs_code check_state(const char *staged, const json_t *manifest, id_lis
                               memfs_error *err)
 {
     struct state_check c = { .listed = ids };
-    agent_query all = { .with_shared = true };
+    agent_query all = { .which = AGENTS_ALL, .with_shared = true };
     state *s = NULL;
     memfs_code rc;
 

@@ -15,7 +15,9 @@
 #include "base/hash.h"
 #include "base/mem.h"
 #include "sync/cluster.h"
+#include "sync/deleted.h"
 #include "sync/home_database.h"
+#include "sync/home_list.h"
 #include "sync/tables.h"
 
 #include <errno.h>
@@ -202,6 +204,8 @@ static memfs_code open_parts(home *h, memfs_error *err)
         rc = store_open(h->path, &h->store, err);
     if (rc == MEMFS_OK)
         rc = open_database(h, err);
+    if (rc == MEMFS_OK)
+        rc = deleted_load(h, err);
     return rc < 0 ? rc : tables_open(h, err);
 }
 
@@ -228,6 +232,7 @@ memfs_code home_open(const home_options *options, home **ret, memfs_error *err)
     pthread_mutex_init(&h->upkeep_mutex, NULL);
     h->n_buckets = HOME_N_BUCKETS_FIRST;
     h->buckets = mem_alloc(h->n_buckets * sizeof(*h->buckets));
+    h->deleted = mem_alloc(sizeof(*h->deleted));
     hash_random((uint8_t *)&h->hash_seed, sizeof(h->hash_seed));
     atomic_store(&h->epoch, 1);
     copy_options(h, options);
@@ -268,6 +273,8 @@ void home_close(home *h)
     state_close(h->state);
     cluster_close(h->cluster);
     free_table(h);
+    id_list_dispose(h->deleted);
+    free(h->deleted);
     free(h->upkeep);
     free(h->behind);
     free(h->late);
@@ -428,11 +435,11 @@ bool home_has_folder(home *h, memfs_str id)
     return store_has(h->store, name);
 }
 
-memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret, bool *ret_is_known,
-                      memfs_error *err)
+static memfs_code find_entry(home *h, memfs_str id, bool may_be_new, agent **ret,
+                             bool *ret_is_known, memfs_error *err)
 {
     org_found found = { .found = false, .org = IDS_DEFAULT_ORG };
-    agent_query q = { .id = id, .with_shared = true };
+    agent_query q = { .id = id, .which = AGENTS_ALL, .with_shared = true };
     memfs_code rc;
     agent *a;
 
@@ -458,6 +465,20 @@ memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret, bool 
         return memfs_fail(err, MEMFS_ENOTFOUND, "agent '%s' is not known", a->id);
     *ret = a;
     return MEMFS_OK;
+}
+
+memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret, bool *ret_is_known,
+                      memfs_error *err)
+{
+    memfs_code rc = deleted_check(h, id, err);
+
+    return rc < 0 ? rc : find_entry(h, id, may_be_new, ret, ret_is_known, err);
+}
+
+memfs_code home_entry_kept(home *h, memfs_str id, agent **ret, bool *ret_is_known,
+                           memfs_error *err)
+{
+    return find_entry(h, id, false, ret, ret_is_known, err);
 }
 
 static memfs_code known_agent(home *h, memfs_str id, bool with_rows, agent **ret, memfs_error *err)

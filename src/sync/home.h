@@ -142,10 +142,19 @@ MEMFS_CHECK memfs_code home_agent_for_push(home *h, memfs_str id, agent **ret, b
  * what a remote has (INTAKE_REVIVE).  ENOTFOUND: it is there, or nobody knows it.
  */
 MEMFS_CHECK memfs_code home_agent_lost(home *h, memfs_str id, agent **ret, memfs_error *err);
+/* It was deleted, and may be brought back: no memory of its id is begun anew meanwhile. */
+bool home_is_deleted(home *h, memfs_str id);
 const char *agent_id(const agent *a);
 const char *agent_repo(const agent *a); /* name of its repository in the store */
 
 /* changing */
+/*
+ * The agent is gone for everybody, with its repository kept as it is (sync/deleted.h).  ENOTFOUND.
+ * EUNAVAIL: its lock is held for long.
+ */
+MEMFS_CHECK memfs_code home_agent_delete(home *h, memfs_str id, memfs_error *err);
+/* Brings a deleted one back; one that is there stays as it is.  ENOTFOUND: there was never one. */
+MEMFS_CHECK memfs_code home_agent_restore(home *h, memfs_str id, memfs_error *err);
 /*
  * Touches every agent that was not touched since the start, for a thread of the server's: recovers
  * it, adopts folders that the state does not know, catches the cache up.  *ret_n: how many were

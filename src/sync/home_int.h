@@ -21,6 +21,7 @@ typedef enum agent_phase {
 } agent_phase;
 
 struct agent_waiter;
+struct id_list;
 
 /* One whose main another server moved, until its commit is here too. */
 typedef struct late_agent {
@@ -54,6 +55,7 @@ struct agent {
 
     agent_phase phase;
     bool is_known;  /* the state has it */
+    bool is_deleted;
     bool is_moving; /* a push of ours is taking main to moving_to */
     bool is_synced; /* the cache holds synced, as of epoch */
     memfs_oid tip;  /* of main, as we know it */
@@ -108,6 +110,8 @@ struct home {
     pthread_rwlock_t table_lock;
     agent **buckets;
     size_t n_buckets, n_agents;
+    struct id_list *deleted; /* deleted.h; sorted; guarded by table_lock */
+    int64_t deleted_mark;    /* of the state, when it was read; the thread of deleted_step() */
     uint64_t hash_seed;
 
     pthread_mutex_t upkeep_mutex;
@@ -137,6 +141,9 @@ MEMFS_CHECK memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent 
  * Another server may have brought one since the start.  Answers has_other_rule.
  */
 MEMFS_CHECK memfs_code home_look_at_rule(home *h, memfs_error *err);
+/* The same of one that may be deleted. */
+MEMFS_CHECK memfs_code home_entry_kept(home *h, memfs_str id, agent **ret, bool *ret_is_known,
+                                       memfs_error *err);
 /* The entry if there is one; NULL. */
 agent *home_find(home *h, memfs_str id);
 /*

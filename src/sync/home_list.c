@@ -2,6 +2,7 @@
 
 #include "base/mem.h"
 #include "sync/cluster.h"
+#include "sync/deleted.h"
 #include "sync/follow.h"
 
 #include <dirent.h>
@@ -91,6 +92,7 @@ void home_folders(home *h, home_folder_fn fn, void *ctx)
 }
 
 struct folder_list {
+    home *h;
     const id_list *known;
     id_list *unknown;
 };
@@ -100,14 +102,14 @@ static void list_folder(const char *org, const char *name, void *ctx)
     struct folder_list *l = ctx;
 
     if (strcmp(org, IDS_DEFAULT_ORG) == 0 && ids_is_memory(str_of(name)) &&
-        !id_list_has(l->known, name))
+        !id_list_has(l->known, name) && !home_is_deleted(l->h, str_of(name)))
         id_list_add(l->unknown, str_of(name));
 }
 
 memfs_code home_list(home *h, bool with_folders, id_list *ret, memfs_error *err)
 {
     _cleanup_(id_list_dispose) id_list unknown = { NULL, 0, 0 };
-    struct folder_list folders = { ret, &unknown };
+    struct folder_list folders = { h, ret, &unknown };
     agent_query q = { .with_shared = true };
     memfs_code rc;
 
@@ -160,6 +162,7 @@ memfs_code home_recover_all(home *h, bool (*should_stop)(void *ctx), void *ctx, 
     agent *a;
 
     *ret_n = 0;
+    deleted_sweep(h, should_stop, ctx);
     rc = home_list(h, true, &list, err);
     if (rc < 0)
         return rc;

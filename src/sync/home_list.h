@@ -12,7 +12,7 @@
 
 #include "sync/home_int.h"
 
-typedef struct id_list {
+typedef struct id_list { /* home_int.h names it */
     char (*ids)[IDS_MAX_LEN + 1];
     size_t n, cap;
 } id_list;

@@ -6,7 +6,7 @@
  * on the tables are followed as any other's.
  */
 #include "base/clock.h"
-#include "sync/home_int.h"
+#include "sync/deleted.h"
 #include "sync/movein.h"
 #include "sync/tables.h"
 
@@ -89,6 +89,9 @@ memfs_code home_letta_meet(home *h, memfs_str id, memfs_error *err)
 
     if (h->options.letta_database == NULL)
         return memfs_fail(err, MEMFS_ENOTFOUND, "there is no Letta server to ask");
+    rc = deleted_check(h, id, err);
+    if (rc < 0)
+        return rc;
     rc = take_in(h, id, &why);
     if (rc == MEMFS_ENOTFOUND)
         *err = why;

@@ -1,4 +1,5 @@
 #include "sync/cluster.h"
+#include "sync/deleted.h"
 #include "sync/follow.h"
 
 #include "base/clock.h"
@@ -324,6 +325,7 @@ void home_follow_step(home *h, home_follower *f, bool (*should_stop)(void *ctx),
     struct hearing x = { h, moved, ctx };
     memfs_error ignored;
 
+    deleted_step(h);
     if (cluster_moves(h->cluster, h->cache, hear_move, &x, &ignored) < 0)
         return; /* the database is away: the next time they are still in view */
     fetch_late(h, f, should_stop, ctx);

@@ -184,7 +184,9 @@ static memfs_code forget_nobody(upkeep_round *r, const id_list *ids, memfs_error
 
     rc = round_nobody(r, ids, &nobody, err);
     for (size_t i = 0; i < nobody.n && rc == MEMFS_OK; i++) {
-        rc = cache_forget(r->h->cache, str_of(nobody.ids[i]), err);
+        rc = home_is_deleted(r->h, str_of(nobody.ids[i]))
+                 ? cache_empty(r->h->cache, str_of(nobody.ids[i]), err)
+                 : cache_forget(r->h->cache, str_of(nobody.ids[i]), err);
         round_note(r, nobody.ids[i], "forgotten", "", "an agent that is not known had blocks");
     }
     return rc;

@@ -265,6 +265,18 @@ struct strays {
     const id_list *ids;
 };
 
+/* The memory of a deleted agent is kept, so it must be whole; rows it has none (row-of-nobody). */
+static void verify_deleted(upkeep_round *r, const char *org, const char *id)
+{
+    _cleanup_(mem_freep) char *repo = mem_printf("repository/%s/%s/repo.git", org, id);
+    memfs_error err = MEMFS_ERROR_INIT;
+
+    if (store_fsck(r->h->store, repo, &err) < 0)
+        round_finding(r, id, damage_kind(&err, "repository-damaged"), "", "%s", err.msg);
+    else
+        round_note(r, id, "deleted", "", "the agent is deleted, its memory is kept");
+}
+
 static void check_folder(const char *org, const char *name, void *ctx)
 {
     struct strays *s = ctx;
@@ -273,6 +285,10 @@ static void check_folder(const char *org, const char *name, void *ctx)
     bool is_known;
     agent *a;
 
+    if (home_is_deleted(s->r->h, str_of(name))) {
+        verify_deleted(s->r, org, name);
+        return;
+    }
     if (id_list_has(s->ids, name) &&
         home_entry(s->r->h, str_of(name), false, &a, &is_known, &ignored) == MEMFS_OK &&
         strcmp(a->org, org) == 0)
