@@ -214,7 +214,7 @@ def phase_unit():
 
 # What runs more than one thread, under ThreadSanitizer.
 CONCURRENT = ["test_pool", "test_cache_threads", "test_cache_threads_file", "test_state", "test_state_file",
-              "test_home", "test_push", "test_read_only", "test_intake", "test_http", "test_relay", "test_mirror",
+              "test_home", "test_push", "test_read_only", "test_edit", "test_intake", "test_http", "test_relay", "test_mirror",
               "test_letta"]
 CONCURRENT_POSTGRES = ["test_cache_threads_pg", "test_state_pg", "test_pg_db"]
 
