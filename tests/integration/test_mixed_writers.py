@@ -110,7 +110,7 @@ class Writer(threading.Thread):
             return False
         value = answer.json()["value"]
         if self.ask("PATCH", target, {"value": value + text + "\n"},
-                    {"If-Match": answer.headers["ETag"]}) is None:
+                    {"If-Match": answer.headers["etag"]}) is None:
             return False
         self.world.books.text(agent, text)
         with self.world.books.lock:
@@ -273,12 +273,12 @@ def test_H3_two_who_read_the_same_cannot_both_write(memfs_bin, folder):
         commit = objects.commit(objects.tree_of({"a.md": "one\n"}), [wire.GENESIS], "first\n")
         assert server.push_raw(agent, [(wire.GENESIS, commit, wire.MAIN)], objects.pack()).acked
         target = f"/v1/agents/{agent}/core-memory/blocks/a"
-        tag = server.get(target).headers["ETag"]
+        tag = server.get(target).headers["etag"]
         both = [server.request("PATCH", target, json.dumps({"value": v}).encode(),
                                {"Content-Type": "application/json", "If-Match": tag}) for v in ("two\n", "three\n")]
         assert [answer.status for answer in both] == [200, 409], both
         assert server.value(agent, "a") == "two\n"
-        assert commit in both[1].text and server.tip(agent) in both[1].text
+        assert commit in both[1].body.decode() and server.tip(agent) in both[1].body.decode()
         server.stop()
         server.check_clean()
     finally:
