@@ -3,7 +3,7 @@
 #
 #     tests/letta/install.sh [VERSION...]
 #
-# Each version goes to .deps/letta/<version> below the project root, and the node and npm that it
+# And Letta's TypeScript SDK, to .deps/letta/sdk.  Each version of the client goes to .deps/letta/<version> below the project root, and the node and npm that it
 # needs to .deps/letta/node; the machine's own npm only fetches these two.  Nothing is done for what is there already, so the script may run before every
 # test run.  Install scripts of packages are not run.
 #
@@ -13,6 +13,7 @@
 set -eu
 
 versions="${*:-0.19.5 0.25.9 0.30.28 0.32.18}"
+sdk_version=1.12.1
 node_version=22.23.3
 npm_version=10.9.3 # Debian's 9.2 cannot map an override to a folder
 absent="@letta-ai/trajectory @letta-ai/letta-agent-sdk @janhapke/sharp-electron"
@@ -73,6 +74,17 @@ if ! ready "$deps/node" "$stamp"; then
     mkdir -p "$staged/bin"
     ln -s "../node_modules/node-linux-$arch/bin/node" "$staged/bin/node"
     publish "$staged" "$deps/node" "$stamp"
+fi
+
+stamp="letta-client $sdk_version"
+if ! ready "$deps/sdk" "$stamp"; then
+    staged="$deps/sdk.new"
+    rm -rf "$staged"
+    mkdir -p "$staged"
+    printf '{"private":true,"dependencies":{"@letta-ai/letta-client":"%s"}}\n' "$sdk_version" \
+        >"$staged/package.json"
+    quiet_npm "$staged" npm
+    publish "$staged" "$deps/sdk" "$stamp"
 fi
 
 for version in $versions; do

@@ -1,0 +1,99 @@
+"""`letta shared-memory` of the real letta-code against memfs alone (http-api 8; client 8.2)."""
+import json
+import os
+import subprocess
+import urllib.request
+
+import pytest
+
+from lib.server import CANARY
+
+VERSIONS = ("0.30.28", "0.32.18")
+
+
+class User:
+    """A machine with the client, its agent, and nothing of any other's."""
+
+    def __init__(self, memfs, letta_folder, version, folder, agent):
+        self.memfs, self.folder, self.agent = memfs, str(folder), agent
+        os.makedirs(self.folder)
+        with open(os.path.join(self.folder, ".gitconfig"), "w") as f:
+            f.write("[user]\n\tname = Somebody\n\temail = somebody@example.org\n")
+        self.letta = os.path.join(letta_folder, version, "node_modules", ".bin", "letta")
+        self.env = {"PATH": os.path.join(letta_folder, "node", "bin") + ":/usr/bin:/bin", "HOME": self.folder,
+                    "LETTA_BASE_URL": memfs.url, "LETTA_MEMFS_BASE_URL": memfs.url, "LETTA_API_KEY": CANARY,
+                    "LETTA_MEMFS_LOCAL": "1", "DISABLE_AUTOUPDATER": "1", "AGENT_ID": agent}
+
+    def run(self, *args, code=0):
+        done = subprocess.run([self.letta, *args], env=self.env, cwd=self.folder, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=120)
+        assert done.returncode == code, (args, done.stdout, done.stderr)
+        return done.stdout
+
+    def shared(self, *args):
+        return json.loads(self.run("shared-memory", *args))
+
+    def mount(self, name):
+        return os.path.join(self.folder, ".letta", "agents", self.agent, name)
+
+    def git(self, name, *args):
+        return subprocess.run(["git", *args], cwd=self.mount(name), env=self.env, check=True, capture_output=True,
+                              text=True, timeout=60).stdout
+
+
+def ask(memfs, method, path, body=None):
+    request = urllib.request.Request(memfs.url + path, method=method, headers={"Content-Type": "application/json"},
+                                     data=None if body is None else json.dumps(body).encode())
+    with urllib.request.urlopen(request, timeout=60) as answer:
+        return json.load(answer)
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_8_two_agents_share_notes(memfs, letta_folder, tmp_path, version):
+    agents = [ask(memfs, "POST", "/v1/agents", {"name": name})["id"] for name in ("Anna", "Bert")]
+    anna, bert = (User(memfs, letta_folder, version, tmp_path / name, agent)
+                  for name, agent in zip(("anna", "bert"), agents))
+    anna.shared("create", "--name", "team-notes")
+    assert "team-notes" in json.dumps(anna.shared("list"))
+    for user in (anna, bert):
+        user.shared("attach", "team-notes")
+        assert os.path.isdir(os.path.join(user.mount("team-notes"), ".git"))
+    with open(os.path.join(anna.mount("team-notes"), "plan.md"), "w") as f:
+        f.write("we begin on Monday\n")
+    anna.git("team-notes", "add", "plan.md")
+    anna.git("team-notes", "commit", "-qm", "the plan")
+    anna.git("team-notes", "push", "-q")
+    bert.shared("sync")
+    with open(os.path.join(bert.mount("team-notes"), "plan.md")) as f:
+        assert f.read() == "we begin on Monday\n"
+    commits = json.dumps(bert.shared("history", "team-notes", "--path", "plan.md"))
+    assert "the plan" in commits and "Somebody" in commits
+    repo = [r for r in ask(memfs, "GET", "/v1/repositories")["repositories"] if r["name"] == "team-notes"][0]
+    there = ask(memfs, "GET", f"/v1/repositories/{repo['id']}/files/content?path=plan.md")
+    assert there["content"] == "we begin on Monday\n"
+    bert.shared("detach", "team-notes")
+    links = ask(memfs, "GET", f"/v1/agents/{bert.agent}/repositories")["repositories"]
+    assert [link["name"] for link in links if not link["is_primary"]] == []
+    assert "team-notes" in json.dumps(ask(memfs, "GET", f"/v1/agents/{anna.agent}/repositories"))
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_8_memory_commands_of_the_client(memfs, letta_folder, tmp_path, version):
+    """`letta memory` on a memory that was cloned from memfs: status, diff, pull, tokens, backup."""
+    agent = ask(memfs, "POST", "/v1/agents", {"name": "Anna", "memory_blocks": [
+        {"label": "persona", "value": "I am Anna."}]})["id"]
+    anna = User(memfs, letta_folder, version, tmp_path / "anna", agent)
+    root = os.path.join(anna.folder, ".letta", "agents", agent)
+    os.makedirs(root)
+    subprocess.run(["git", "clone", "-q", f"{memfs.url}/v1/git/{agent}/state.git", os.path.join(root, "memory")],
+                   env=anna.env, check=True, capture_output=True, timeout=60)
+    anna.run("memory", "status")
+    ask(memfs, "PATCH", f"/v1/agents/{agent}/core-memory/blocks/system%2Fpersona", {"value": "I am Anna II."})
+    anna.run("memory", "pull")
+    if version != "0.30.28":  # its pull does nothing (client 11)
+        with open(os.path.join(root, "memory", "system", "persona.md")) as f:
+            assert f.read().endswith("I am Anna II.")
+    tokens = json.loads(anna.run("memory", "tokens", "--format", "json", "--memory-dir", os.path.join(root, "memory")))
+    assert [f["path"] for f in tokens["files"]] == ["system/persona.md"]
+    anna.run("memory", "backup")
+    assert anna.run("memory", "backups").strip() not in ("", "[]")
