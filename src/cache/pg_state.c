@@ -36,8 +36,8 @@ memfs_code pg_fetch_run(state *s, pg_fetch *f, memfs_error *err)
 
 static memfs_code agent_count(state *s, int64_t *ret, memfs_error *err)
 {
-    _cleanup_(pg_fetch_dispose) pg_fetch f =
-        PG_FETCH_INIT(KEY_AGENT_COUNT, "SELECT count(*) FROM agents WHERE agent_id NOT LIKE 'repo-%'");
+    _cleanup_(pg_fetch_dispose) pg_fetch f = PG_FETCH_INIT(
+        KEY_AGENT_COUNT, "SELECT count(*) FROM agents WHERE agent_id NOT LIKE 'repo-%'");
     memfs_code rc = pg_fetch_run(s, &f, err);
 
     if (rc == MEMFS_OK)

@@ -72,9 +72,10 @@ const char *const SQLITE_CACHE_MIGRATIONS[] = {
  * Step 4: documents: blocks that no file backs (they may be large, hence a rowid table), changes
  * that are under way; and how often those of each kind changed.
  *
- * Step 5: shared repositories: their names and who has a link.  A repository of that id stands in `agents` from its first
- * commit on, as every memory does.  A name is one repository's as long as that is not deleted; upper and lower
- * case are one, as both are a folder's name on some client's disk.
+ * Step 5: shared repositories: their names and who has a link.  A repository of that id stands in
+ * `agents` from its first commit on, as every memory does.  A name is one repository's as long as
+ * that is not deleted; upper and lower case are one, as both are a folder's name on some client's
+ * disk.
  */
 const char *const SQLITE_STATE_MIGRATIONS[] = {
     "CREATE TABLE agents("
@@ -141,7 +142,8 @@ const char *const SQLITE_STATE_MIGRATIONS[] = {
     "  created_at INTEGER NOT NULL,"
     "  updated_at INTEGER NOT NULL,"
     "  deleted_at INTEGER NOT NULL) WITHOUT ROWID;" /* 0: not */
-    "CREATE UNIQUE INDEX shared_repos_by_name ON shared_repos(org_id, lower(name)) WHERE deleted_at = 0;"
+    "CREATE UNIQUE INDEX shared_repos_by_name ON shared_repos(org_id, lower(name)) WHERE "
+    "deleted_at = 0;"
     "CREATE INDEX shared_repos_by_created ON shared_repos(org_id, created_at, repo_id);"
     "CREATE TABLE shared_links("
     "  agent_id TEXT NOT NULL,"

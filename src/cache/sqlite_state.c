@@ -7,9 +7,9 @@
 #include <stdlib.h>
 
 /*
- * The state in SQLite: agents and births here, banned objects, documents, tokens and mirrors in files of
- * their own.  A commit here is an fsync, so what would change nothing is found out by reading first: it
- * then costs no write lock and waits for nobody's disk.
+ * The state in SQLite: agents and births here, banned objects, documents, tokens and mirrors in
+ * files of their own.  A commit here is an fsync, so what would change nothing is found out by
+ * reading first: it then costs no write lock and waits for nobody's disk.
  */
 
 #define LIST_KEY (UINT64_C(1) << 32)
@@ -154,7 +154,8 @@ static void sql(uint64_t key, memfs_buf *out)
     if ((key & LIST_KEY) != 0)
         list_sql((uint32_t)key, out);
     else
-        buf_puts(out, key < KEY_SHARED_FIRST ? FIXED[key] : SQLITE_SHARED_SQL[key - KEY_SHARED_FIRST]);
+        buf_puts(out,
+                 key < KEY_SHARED_FIRST ? FIXED[key] : SQLITE_SHARED_SQL[key - KEY_SHARED_FIRST]);
 }
 
 static const sqlite_spec SPEC = {

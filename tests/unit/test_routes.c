@@ -19,7 +19,7 @@ static void sample_path(const char *pattern, memfs_buf *out)
     static const struct {
         const char *variable, *value;
     } values[] = {
-        { "{agent}", AGENT }, { "{id}", BLOCK }, { "{label...}", "system/human" },
+        { "{agent}", AGENT },         { "{id}", BLOCK },         { "{label...}", "system/human" },
         { "{repository}", "repo-1" }, { "{name}", "notes.git" },
     };
 
