@@ -64,7 +64,8 @@ const char *const PG_MIGRATIONS[] = {
     "CREATE INDEX blocks_by_name ON blocks(label, created_at, id);"
     "CREATE VIEW block_text AS SELECT agent_id, encode(label, 'escape') AS label,"
     "  encode(path, 'escape') AS path, id, encode(value, 'escape') AS value,"
-    "  encode(description, 'escape') AS description, read_only, hidden, char_limit, encode(tags, 'escape') AS tags,"
+    "  encode(description, 'escape') AS description, read_only, hidden, char_limit, encode(tags, "
+    "'escape') AS tags,"
     "  encode(tip, 'hex') AS commit, to_timestamp(updated_at / 1e6) AS updated_at"
     "  FROM blocks JOIN tips USING (agent_no);"
 

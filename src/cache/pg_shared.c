@@ -26,8 +26,8 @@ enum {
 static memfs_code repos(state *s, const shared_query *q, shared_repo_fn fn, void *ctx,
                         memfs_error *err)
 {
-    _cleanup_(pg_fetch_dispose) pg_fetch f = PG_FETCH_INIT(
-        KEY_REPOS, REPO_SELECT " ORDER BY created_at, repo_id LIMIT $2 OFFSET $3");
+    _cleanup_(pg_fetch_dispose) pg_fetch f =
+        PG_FETCH_INIT(KEY_REPOS, REPO_SELECT " ORDER BY created_at, repo_id LIMIT $2 OFFSET $3");
     memfs_code rc;
 
     pg_arg_bool(&f.args, q->with_deleted);
@@ -72,8 +72,8 @@ static memfs_code add(state *s, const shared_repo *row, memfs_error *err)
     rc = pg_fetch_run(s, &f, err);
     if (rc < 0 || f.result.n_rows > 0)
         return rc;
-    return memfs_fail(err, MEMFS_EEXISTS, "another repository is called '%.*s'",
-                      (int)row->name.len, row->name.ptr);
+    return memfs_fail(err, MEMFS_EEXISTS, "another repository is called '%.*s'", (int)row->name.len,
+                      row->name.ptr);
 }
 
 /* The same time again is the same call again, after a COMMIT whose answer was lost. */

@@ -1,5 +1,6 @@
 /*
- * shared.h - the shared repositories of the state: their names, and which agents have a link (http-api 8).
+ * shared.h - the shared repositories of the state: their names, and which agents have a link
+ * (http-api 8).
  *
  * Here are names and links alone.  The repository itself is a memory of the home like an agent's,
  * under the same id, and comes with its first commit (sync/home.h).

@@ -191,7 +191,8 @@ const char *const SQLITE_STATE_MIGRATIONS[] = {
     "  created_at INTEGER NOT NULL,"
     "  updated_at INTEGER NOT NULL,"
     "  deleted_at INTEGER NOT NULL) WITHOUT ROWID;" /* 0: not */
-    "CREATE UNIQUE INDEX shared_repos_by_name ON shared_repos(org_id, lower(name)) WHERE deleted_at = 0;"
+    "CREATE UNIQUE INDEX shared_repos_by_name ON shared_repos(org_id, lower(name)) WHERE "
+    "deleted_at = 0;"
     "CREATE INDEX shared_repos_by_created ON shared_repos(org_id, created_at, repo_id);"
     "CREATE TABLE shared_links("
     "  agent_id TEXT NOT NULL,"

@@ -103,7 +103,8 @@ static void sql(uint64_t key, memfs_buf *out)
     if ((key & SQLITE_AGENTS_KEY) != 0)
         sqlite_agents_sql((uint32_t)key, out);
     else
-        buf_puts(out, key < KEY_SHARED_FIRST ? FIXED[key] : SQLITE_SHARED_SQL[key - KEY_SHARED_FIRST]);
+        buf_puts(out,
+                 key < KEY_SHARED_FIRST ? FIXED[key] : SQLITE_SHARED_SQL[key - KEY_SHARED_FIRST]);
 }
 
 static const sqlite_spec SPEC = {

@@ -7,13 +7,13 @@
 #include <unistd.h>
 
 /*
- * A state of any backend into one of any other: through the calls that everybody has, so a backup does
- * not depend on where it came from, and a restore may go anywhere.  What the other has stays, and the
- * same copy again changes nothing.
+ * A state of any backend into one of any other: through the calls that everybody has, so a backup
+ * does not depend on where it came from, and a restore may go anywhere.  What the other has stays,
+ * and the same copy again changes nothing.
  *
- * Rows are read one kind after the other: what is written meanwhile may be in the copy or not, as in
- * any backup of a running server, but nothing points from one kind to another; but for links, which
- * come after the shared repositories that they name.
+ * Rows are read one kind after the other: what is written meanwhile may be in the copy or not, as
+ * in any backup of a running server, but nothing points from one kind to another; but for links,
+ * which come after the shared repositories that they name.
  */
 
 typedef struct copying {

@@ -177,7 +177,7 @@ int cmd_token(int argc, char **argv)
     bool as_json = false;
     const cli_option options[] = {
         { "scope", CLI_TEXT, &scope, "SCOPE",
-          "create: admin (without it), agent:ID:rw or agent:ID:ro" },
+          "create: admin (without it), agent:ID:rw|ro or repo:ID:rw|ro" },
         { "name", CLI_TEXT, &name, "TEXT", "create: whose it is, for the list" },
         { "expires", CLI_TEXT, &expires, "TIME", "create: after 30m, 12h, 90d or 8w (never)" },
         { "home", CLI_TEXT, &home, "DIR", "the data folder" },

@@ -464,8 +464,8 @@ void upstream_ask(upstream *u, memfs_str agent_id, const upstream_caller *c, ups
                               : mem_strdup("/v1/agents/?limit=1");
     q = question_new(u, false, target, &headers);
     memcpy(q->key, key, sizeof(key));
-    q->agent_id = agent_id.len > 0 ? mem_printf("\"%.*s\"", (int)agent_id.len, agent_id.ptr)
-                                   : mem_strdup("");
+    q->agent_id =
+        agent_id.len > 0 ? mem_printf("\"%.*s\"", (int)agent_id.len, agent_id.ptr) : mem_strdup("");
     if (!put(u, q, key, fn, ctx))
         fn(UPSTREAM_AWAY, ctx);
 }

@@ -1,5 +1,6 @@
 /*
- * ids.h - the names of agents, shared repositories and blocks (http-api 1.4, block-format 6, design 14).
+ * ids.h - the names of agents, shared repositories and blocks (http-api 1.4, block-format 6, design
+ * 14).
  */
 #ifndef MEMFS_MEMORY_IDS_H
 #define MEMFS_MEMORY_IDS_H

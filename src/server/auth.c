@@ -82,8 +82,9 @@ static bool parse_scope(memfs_str scope, auth_principal *ret)
         return true;
     }
     if (!str_split(scope, ':', &kind, &id) || !str_split(id, ':', &id, &right) ||
-        !(str_equal(kind, MEMFS_STR("agent")) ? ids_is_agent(id)
-                                              : str_equal(kind, MEMFS_STR("repo")) && ids_is_shared(id)))
+        !(str_equal(kind, MEMFS_STR("agent"))
+              ? ids_is_agent(id)
+              : str_equal(kind, MEMFS_STR("repo")) && ids_is_shared(id)))
         return false;
     if (str_equal(right, MEMFS_STR("rw")))
         ret->level = AUTH_AGENT_RW;
@@ -102,10 +103,11 @@ memfs_code auth_scope_check(memfs_str scope, memfs_error *err)
 
     if (parse_scope(scope, &ignored))
         return MEMFS_OK;
-    return memfs_fail(err, MEMFS_EINVALID,
-                      "'%.*s' is not a scope; there are admin, agent:ID:rw, agent:ID:ro, repo:ID:rw "
-                      "and repo:ID:ro",
-                      (int)(scope.len < 100 ? scope.len : 100), scope.ptr);
+    return memfs_fail(
+        err, MEMFS_EINVALID,
+        "'%.*s' is not a scope; there are admin, agent:ID:rw, agent:ID:ro, repo:ID:rw "
+        "and repo:ID:ro",
+        (int)(scope.len < 100 ? scope.len : 100), scope.ptr);
 }
 
 /* ---- the table ---- */
@@ -458,7 +460,8 @@ static auth_verdict judge_agent(const auth_question *q, const auth_principal *p)
         return AUTH_404;
     if (q->access == HTTP_ACCESS_SHARED && is_repo && is_foreign(p, q->repo_id))
         return AUTH_404;
-    if (q->access != HTTP_ACCESS_AGENT && q->access != HTTP_ACCESS_ALL && q->access != HTTP_ACCESS_SHARED)
+    if (q->access != HTTP_ACCESS_AGENT && q->access != HTTP_ACCESS_ALL &&
+        q->access != HTTP_ACCESS_SHARED)
         return AUTH_403;
     if (q->access == HTTP_ACCESS_ALL && is_repo && q->is_writing)
         return AUTH_403;

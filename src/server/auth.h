@@ -21,8 +21,8 @@
  *     PEER              another server's secret opens it, and nothing else; no token does: 401
  *     OWNER             the home's socket only; no token opens it
  *
- * A shared repository's token is on SHARED, and on git's routes at the repository's own address, what
- * an agent's is on AGENT; it lists nothing else, and writes nowhere else.
+ * A shared repository's token is on SHARED, and on git's routes at the repository's own address,
+ * what an agent's is on AGENT; it lists nothing else, and writes nowhere else.
  *
  * What a Letta server vouches for is an agent's own rw token's, unless it brings a token that is
  * known here, which then decides alone.
@@ -32,8 +32,8 @@
  * the same time whether the agent exists or not.
  *
  * In front of a Letta server (has_upstream) that server decides about all but OPEN, HOOK, PEER and
- * OWNER, also where there are no tokens; a credential that begins with "memfs_" is ours to judge, by the table
- * above, and is never shown to it.
+ * OWNER, also where there are no tokens; a credential that begins with "memfs_" is ours to judge,
+ * by the table above, and is never shown to it.
  *
  * Authentication is on when there is a token (also a revoked one: revoking the last opens nothing),
  * or the server listens beyond loopback.  Tokens are held in memory and looked up by hash;

@@ -49,7 +49,8 @@ static void refuse(http_request *rq, auth_verdict verdict, memfs_str agent_id)
         if (http_matched(rq)->access == HTTP_ACCESS_SHARED)
             shared_send_missing(rq);
         else
-            http_send_detail(rq, 404, "Agent with ID %.*s not found", (int)agent_id.len, agent_id.ptr);
+            http_send_detail(rq, 404, "Agent with ID %.*s not found", (int)agent_id.len,
+                             agent_id.ptr);
         break;
     case AUTH_403:
     case AUTH_ASK:

@@ -1,6 +1,6 @@
 /*
- * git.c - smart HTTP: what git asks of a repository that an agent's id names, and of the shared ones
- * that it has links to (http-api 2, 8.4).
+ * git.c - smart HTTP: what git asks of a repository that an agent's id names, and of the shared
+ * ones that it has links to (http-api 2, 8.4).
  *
  * Here is which repository that is, and its refs: two lines that we read ourselves, so info/refs is
  * answered in process.  Packs out of it are git_fetch.c's, packs into it git_push.c's.
@@ -245,9 +245,11 @@ bool git_find_at_hand(http_request *rq, app *a, git_target *ret)
     memfs_error err;
     agent *known;
 
-    return ids_is_agent(http_param(rq, "agent")) && http_param(rq, "name").len == 0 && /* else links are asked */
-           a->service == NULL && /* else what it wrote is looked for first */
-           !home_is_shared(a->home) && home_agent_at_hand(a->home, http_param(rq, "agent"), &known) &&
+    return ids_is_agent(http_param(rq, "agent")) &&
+           http_param(rq, "name").len == 0 && /* else links are asked */
+           a->service == NULL &&              /* else what it wrote is looked for first */
+           !home_is_shared(a->home) &&
+           home_agent_at_hand(a->home, http_param(rq, "agent"), &known) &&
            read_tip(a, known, ret, &err) == MEMFS_OK;
 }
 

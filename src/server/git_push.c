@@ -218,8 +218,8 @@ static void push_main(receiving *r, const char **refusals)
 
     author_of_push(r->rq, r->agent, &pusher);
     snprintf(id, sizeof(id), "%.*s", (int)r->agent.len, r->agent.ptr);
-    if (push_begin(r->app->home, str_of(r->memory.id), &r->wire.commands[r->main_at], !r->wire.quiet, talk, r,
-                   &p, &err) < 0) {
+    if (push_begin(r->app->home, str_of(r->memory.id), &r->wire.commands[r->main_at],
+                   !r->wire.quiet, talk, r, &p, &err) < 0) {
         http_send_error(r->rq, &err);
         return;
     }

@@ -49,8 +49,8 @@ bool reply_put_off(http_request *rq, const app *self);
 bool reply_agent(http_request *rq, app *self, memfs_str agent_id);
 /*
  * The same where one that nobody knows will do: clients ask for secrets and repositories while they
- * make an agent ready, before anything was pushed.  An id that is new has a memory all the same (its
- * clone is the genesis), and a 404 would end a 0.32 client.
+ * make an agent ready, before anything was pushed.  An id that is new has a memory all the same
+ * (its clone is the genesis), and a 404 would end a 0.32 client.
  */
 bool reply_agent_or_new(http_request *rq, app *self, memfs_str agent_id);
 /* What a failed look at an agent is called. */

@@ -112,8 +112,8 @@ bool shared_find(http_request *rq, app *self, shared_target *ret)
     looking l = { .id = http_param(rq, "repository"), .ret = ret };
     memfs_str own = app_own_agent(rq);
 
-    return find(rq, self, ids_is_agent(own) ? own : MEMFS_STR(""),
-                http_method_of(rq) != HTTP_GET, &l);
+    return find(rq, self, ids_is_agent(own) ? own : MEMFS_STR(""), http_method_of(rq) != HTTP_GET,
+                &l);
 }
 
 bool shared_find_git(http_request *rq, app *self, bool is_push, shared_target *ret)
@@ -243,8 +243,8 @@ void repository_get(http_request *rq, void *ctx)
 }
 
 /*
- * A row, and no more: until the first commit its memory is the genesis, which can be cloned (client.md
- * 8.2), as an agent's is.
+ * A row, and no more: until the first commit its memory is the genesis, which can be cloned
+ * (client.md 8.2), as an agent's is.
  */
 void repository_create(http_request *rq, void *ctx)
 {
@@ -333,8 +333,7 @@ void agent_repositories(http_request *rq, void *ctx)
     memfs_error err = MEMFS_ERROR_INIT;
     app *self = ctx;
 
-    if (!reply_params_good(rq, &p) || reply_put_off(rq, self) ||
-        !reply_agent_or_new(rq, self, id))
+    if (!reply_params_good(rq, &p) || reply_put_off(rq, self) || !reply_agent_or_new(rq, self, id))
         return;
     jw_object(&w);
     jw_key(&w, "repositories");
@@ -359,7 +358,9 @@ static void attach(http_request *rq, app *self, memfs_str agent_id, memfs_str re
     state *s = home_state(self->home);
     shared_target repo, old;
     looking l = { .id = repo_id, .ret = &repo }, linked = { .id = repo_id, .ret = &old };
-    shared_link row = { .agent_id = agent_id, .repo_id = repo_id, .may_write = true,
+    shared_link row = { .agent_id = agent_id,
+                        .repo_id = repo_id,
+                        .may_write = true,
                         .created_at_us = clock_wall_us() };
     memfs_error err = MEMFS_ERROR_INIT;
     memfs_code rc;

@@ -1,6 +1,6 @@
 /*
- * shared_files.c - files of a shared repository, changed over REST: one request, one commit (http-api
- * 8.2, 8.3).
+ * shared_files.c - files of a shared repository, changed over REST: one request, one commit
+ * (http-api 8.2, 8.3).
  *
  * What is asked for is decided on the newest text, under the repository's lock (sync/edit.h): so a
  * precondition holds for what is replaced, and not for what was there a moment before (H3).
@@ -62,7 +62,8 @@ static memfs_code refuse(change *c, int status, memfs_error *err, const char *fm
     return memfs_fail(err, MEMFS_EINVALID, "%s", text);
 }
 
-/* A name that a push could not bring is the request's fault, and is told before anything is read. */
+/* A name that a push could not bring is the request's fault, and is told before anything is read.
+ */
 static memfs_code check_path(change *c, memfs_str path, memfs_error *err)
 {
     const policy *p = &home_settings(c->app->home)->policy;
@@ -129,7 +130,8 @@ static memfs_code check_expected(change *c, memfs_str old, memfs_error *err)
     sha_of(old, sha);
     if (c->expected.len == 0 || str_equal(c->expected, str_of(sha)))
         return MEMFS_OK;
-    return refuse(c, 409, err, "'%s' was changed meanwhile (content_sha256 is %s, not %.*s): read it again",
+    return refuse(c, 409, err,
+                  "'%s' was changed meanwhile (content_sha256 is %s, not %.*s): read it again",
                   escape_text(c->path, shown, sizeof(shown)), sha,
                   (int)(c->expected.len < SHA_LEN ? c->expected.len : SHA_LEN), c->expected.ptr);
 }
@@ -228,8 +230,10 @@ static void carry_out(change *c, const shared_target *repo)
 {
     author room;
     store_identity who = author_of(c->rq, &room);
-    edit_options o = { .who = &who, .read_only = author_read_only(c->rq),
-                       .why = "repository file", .may_be_new = true };
+    edit_options o = { .who = &who,
+                       .read_only = author_read_only(c->rq),
+                       .why = "repository file",
+                       .may_be_new = true };
     memfs_error err = MEMFS_ERROR_INIT;
     edit_result result;
     bool is_unclear = false;

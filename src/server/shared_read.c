@@ -1,6 +1,6 @@
 /*
- * shared_read.c - what is in a shared repository: its files, as they are or as a commit of its history had
- * them, and that history (http-api 8.2).
+ * shared_read.c - what is in a shared repository: its files, as they are or as a commit of its
+ * history had them, and that history (http-api 8.2).
  *
  * `ref` is "main", or a commit of main's history or the beginning of its id.  What lies in the
  * repository beside that history (purged, pushed and refused) is nowhere here (T28).
@@ -177,8 +177,8 @@ void repository_files(http_request *rq, void *ctx)
     jw_object(&l.w);
     jw_key(&l.w, "files");
     jw_array(&l.w);
-    rc = repo_diff(x.r, NULL, &x.commit, &home_settings(x.app->home)->policy, list_file, &l,
-                   &x.err);
+    rc =
+        repo_diff(x.r, NULL, &x.commit, &home_settings(x.app->home)->policy, list_file, &l, &x.err);
     buf_dispose(&l.last);
     jw_array_end(&l.w);
     put_oid(&l.w, "ref", &x.commit);
@@ -289,8 +289,7 @@ void repository_versions(http_request *rq, void *ctx)
 
     (void)params_text(&p, "path", &page.path);
     page.limit = (size_t)params_limit(&p, DEFAULT_VERSIONS);
-    if (!shared_find(rq, ctx, &x.target) || !reply_params_good(rq, &p) ||
-        !begin(&x, MEMFS_STR("")))
+    if (!shared_find(rq, ctx, &x.target) || !reply_params_good(rq, &p) || !begin(&x, MEMFS_STR("")))
         return;
     jw_object(&w);
     if (page.path.len > 0)

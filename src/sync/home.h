@@ -3,14 +3,14 @@
  * what is known of each agent.
  *
  * A repository that agents share is one more memory, under its own id (repo-<uuid4>), below shared/
- * in place of repository/: an "agent" here, with the same lock, fence, recovery and tip, and without
- * blocks.  Who may do what with it is not known here (cache/shared.h).
+ * in place of repository/: an "agent" here, with the same lock, fence, recovery and tip, and
+ * without blocks.  Who may do what with it is not known here (cache/shared.h).
  *
  * One process owns a home (flock on `lock`, L6).  Every way to an agent's memory goes through
  * home_agent(), which answers three questions before anything else may happen:
  *   - is the agent known, and is its folder there?  Known but gone is an alarm and EUNAVAIL, and
- *     never a new repository (H4).  A folder that the state does not know yet (a crash came between)
- *     is taken up.
+ *     never a new repository (H4).  A folder that the state does not know yet (a crash came
+ * between) is taken up.
  *   - was it recovered since the start?  If not: stale locks swept, cache caught up (L2).
  *   - has somebody moved the ref by hand?  Then the cache is caught up (F14).
  *

@@ -21,7 +21,8 @@ void id_list_add(id_list *l, memfs_str id); /* one that is too long for an id is
 void id_list_sort(id_list *l);
 bool id_list_has(const id_list *l, const char *id); /* of a sorted one */
 
-/* The agents and shared repositories of the state and, if asked, the folders that it does not know; sorted. */
+/* The agents and shared repositories of the state and, if asked, the folders that it does not know;
+ * sorted. */
 MEMFS_CHECK memfs_code home_list(home *h, bool with_folders, id_list *ret, memfs_error *err);
 /* Calls fn for each repository/<org>/<name> and shared/<org>/<name> that holds a repo.git. */
 typedef void (*home_folder_fn)(const char *org, const char *name, void *ctx);

@@ -26,8 +26,8 @@ THEIRS = ["/v1/agents", "/v1/agents/", "/v1/agents/{a}", "/v1/agents/{a}/core-me
           "/v1/agents/{a}/messages", "/v1/blocks", "/v1/blocks/", "/v1/blocks/count", "/v1/blocks/block-1",
           "/v1/blocks/block-1/agents", "/latest/agents/{a}", "/openapi.json", "/", "/a/b/c/", "/v2/what",
           "/v1/providers/", "/v1/agents/{a}/memory", "/v1/gitty"]
-OURS = ["/v1/git/{a}/what", "/v1/git", "/git/{a}/x/y", "/latest/git/{a}/what", "/v1/repositories",
-        "/v1/repositories/repo-1/files", "/owner/verify", "/webhooks/gitea/x", "/peer", "/peer/what/{a}",
+OURS = ["/v1/git/{a}/what", "/v1/git", "/git/{a}/x/y", "/latest/git/{a}/what",
+        "/v1/repositories/repo-1/what", "/owner/verify", "/webhooks/gitea/x", "/peer", "/peer/what/{a}",
         # and what a server that decodes before it cuts would take for one of them
         "/v1%2Fgit/{a}/state.git/info/refs", "/v1/git%2F{a}/state.git/info/refs", "/latest%2fgit/{a}",
         "/v1/agents/{a}%2Fsecrets", "/v1/agents/{a}/memory%2Fhistory", "/v1%2Fagents%2F{a}%2Frepositories", "/owner%2Fverify", "/peer%2Fgit"]
@@ -55,6 +55,7 @@ def test_T02_a_path_of_ours_is_never_passed_on(server, up):
     for method in ("POST", "PUT", "OPTIONS", "DELETE", "PATCH"):
         assert server.request(method, info).status == 405
     assert server.request("DELETE", f"/v1/agents/{agent}/repositories").status == 405
+    assert server.request("PUT", "/v1/repositories").status == 405
     assert server.request("GET", f"/v1/agents/{agent}/memory/sync-from-git").status == 405
     for method in ("TRACE", "CONNECT", "PROPFIND", "get"):
         status, out, _ = http.raw(server.port, get("/v1/agents", b"Connection: close\r\n", method.encode()))

@@ -12,9 +12,11 @@ import pytest
 
 from lib import wire
 from lib.authmatrix import Client, bearer
+from lib.cluster import Cluster
 from lib.gitcli import GIT, git_env
 from lib.server import AUTH, ORG, Server, new_agent
 from lib.summary import count
+from lib.upstream import Upstream
 
 GENESIS = wire.GENESIS
 REPO = re.compile(r"repo-[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}")
@@ -684,3 +686,74 @@ def test_H4_one_whose_folder_is_gone_is_503_and_never_begun_anew(servers):
     shutil.move(folder + ".away", folder)
     server.start()
     assert api.read(one["id"], "a.md")["content"] == "x"
+
+
+# -- several servers, and a Letta server -----------------------------------------------------------
+
+def test_8_several_servers_have_the_same_ones_at_once(memfs_bin, folder):
+    """What one server did, the next request to another one sees: names, links, files, and what was taken away."""
+    with Cluster(memfs_bin, folder, n=2) as c:
+        first, second = (Api(s) for s in c.servers)
+        one, agent = first.create("notes"), new_agent()
+        assert second.good("GET", "/v1/repositories")["repositories"] == [one]
+        second.attach(agent, one["id"], "read")
+        assert first.links(agent)[0]["permissions"] == "read"
+        at = f"/v1/git/{agent}/repositories/notes.git/info/refs?service=git-"
+        assert [first.ask("GET", at + s).status for s in ("upload-pack", "receive-pack")] == [200, 403]
+        for i in range(3):      # by turns, each on top of the other's
+            (first, second)[i % 2].put(one["id"], f"{i}.md", str(i))
+        for api in (first, second):
+            assert [p for p, _ in api.paths(one["id"])] == ["0.md", "1.md", "2.md"]
+            assert len(api.versions(one["id"])["commits"]) == 4
+        assert second.bad(409, "POST", "/v1/repositories", {"name": "Notes"})
+        first.good("DELETE", f"/v1/agents/{agent}/repositories/{one['id']}")
+        assert second.ask("GET", at + "upload-pack").status == 404
+        second.good("DELETE", f"/v1/repositories/{one['id']}")
+        assert first.ask("GET", f"/v1/repositories/{one['id']}").status == 404
+        first.good("POST", f"/v1/repositories/{one['id']}/restore")
+        assert second.read(one["id"], "1.md")["content"] == "1"
+        c.finish()
+
+
+def test_8_in_front_of_a_letta_server_its_check_opens_them(servers):
+    up = Upstream().start()
+    try:
+        up.password = "s3cret-" + uuid.uuid4().hex
+        agent = new_agent()
+        up.agents.add(agent)
+        listing = "/v1/agents/"
+        up.handlers[listing] = lambda c, r: (
+            c.json(200, []) if r.all("Authorization") == ["Bearer " + up.password] else c.json(401, {}), True)[1]
+        server = servers(args=["--upstream", up.url])
+        server.secrets.append(up.password.encode())
+        good, bad = Api(server, bearer(up.password)), Api(server, bearer("nope"))
+        assert bad.ask("GET", "/v1/repositories").status == 401
+        assert bad.ask("POST", "/v1/repositories", {"name": "notes"}).status == 401
+        one = good.create("notes")
+        assert good.good("GET", "/v1/repositories")["repositories"] == [one]
+        good.attach(agent, one["id"], "read")
+        assert bad.ask("DELETE", f"/v1/agents/{agent}/repositories/{one['id']}").status == 401
+        good.put(one["id"], "a.md", "x")
+        assert bad.ask("GET", f"/v1/repositories/{one['id']}/files").status == 401
+        at = f"/v1/git/{agent}/repositories/notes.git/info/refs?service=git-"
+        assert [good.ask("GET", at + s).status for s in ("upload-pack", "receive-pack")] == [200, 403]
+        assert bad.ask("GET", at + "upload-pack").status == 401
+        assert good.ask("GET", at.replace(agent, new_agent()) + "upload-pack").status == 404
+        assert good.ask("GET", f"/v1/git/{one['id']}/state.git/info/refs?service=git-upload-pack").status == 200
+        # another user of that server has an organization of his own
+        other = Api(server, {**bearer(up.password), "user_id": f"user-{uuid.uuid4()}"})
+        assert other.ask("GET", "/v1/repositories").status == 403
+        default = {**bearer(up.password), "user_id": "user-00000000-0000-4000-8000-000000000000"}
+        assert Api(server, default).ask("GET", "/v1/repositories").status == 200
+        # memfs' own tokens beside it
+        own = Api(server, bearer(server.token(f"agent:{agent}:rw")["token"]))
+        assert own.good("GET", "/v1/repositories")["repositories"] == [one]
+        assert own.ask("POST", f"/v1/repositories/{one['id']}/files", {"path": "b.md", "content": "x"}).status == 403
+        # what says yes to everything is no Letta server, and one that is away is no yes
+        up.handlers[listing] = lambda c, r: (c.json(200, {"ok": True}), True)[1]
+        assert Api(server, bearer("fresh")).ask("GET", "/v1/repositories").status == 503
+        assert not any(r.path.startswith("/v1/repositories") for r in up.requests)
+        assert not any("memfs_" in v for r in up.requests for _, v in r.fields)
+    finally:
+        up.stop()
+    assert not up.faults, up.faults

@@ -4,6 +4,7 @@ K3, K7, F22).
 The tables are Letta's (tests/unit/letta_schema.sql) in a PostgreSQL server of the test's own, and
 whoever writes them beside memfs keeps Letta's rules.  The real server is in test_letta_tables.py.
 """
+import json
 import os
 import re
 import threading
@@ -11,6 +12,7 @@ import time
 
 import pytest
 
+from lib import wire
 from lib.lettatables import LettaTables, change
 from lib.patience import wait
 from lib.postgres import Postgres
@@ -252,6 +254,30 @@ def test_an_agent_that_letta_does_not_know_gets_its_rows_when_it_does(serving, l
     assert m.server.value(agent, "a") == "a\n"
     letta.agent(id=agent)
     assert eventually(lambda: letta.values(agent) == {"a": "a\n"})
+
+
+def test_8_shared_repositories_are_none_of_lettas(serving, letta):
+    """Their files are no blocks, there or here; and they are committed without a word about Letta."""
+    agent = letta.agent()
+    server = serving()
+    repo = server.request("POST", "/v1/repositories", b'{"name":"notes"}').json()["id"]
+    before = letta.values(agent)
+    for path in ("a.md", "system/human.md"):
+        answer = server.request("POST", f"/v1/repositories/{repo}/files", json.dumps({"path": path, "content": path}))
+        assert answer.status == 200, answer
+    push = server.push_raw(repo, *wire_commit(server, repo, "b.md"))
+    assert push.acked and "Letta" not in push.talk, push
+    server.cli("verify")
+    assert letta.values(agent) == before
+    assert "letta_agent_unknown" not in server.log()
+
+
+def wire_commit(server, repo, path):
+    """One file in place of all that is there -> commands, pack."""
+    tip = server.refs(repo)[wire.MAIN]
+    objects = wire.Objects()
+    commit = objects.commit(objects.tree_of({path: objects.blob(b"x")}), [tip])
+    return [(tip, commit, wire.MAIN)], objects.pack()
 
 
 def test_values_that_postgresql_does_not_take(serving, letta):

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #define OWN "agent-11111111-1111-4111-8111-111111111111"
+#define REPO "repo-11111111-1111-4111-8111-111111111111"
 #define OTHER "agent-22222222-2222-4222-8222-222222222222"
 #undef assert_ok
 #define assert_ok(call)                                                                            \
@@ -120,11 +121,12 @@ static void the_row_has_the_hash_and_the_public_id(void **arg)
 
 static void scopes_are_few_and_exact(void **arg)
 {
-    static const char *const good[] = { "admin", "agent:" OWN ":rw", "agent:" OWN ":ro" };
+    static const char *const good[] = { "admin", "agent:" OWN ":rw", "agent:" OWN ":ro", "repo:" REPO ":rw",
+                                        "repo:" REPO ":ro" };
     static const char *const bad[] = {
         "", "Admin", "admin ", "agent", "agent:", "agent:" OWN, "agent:" OWN ":", "agent:" OWN ":RW",
         "agent:" OWN ":rw:", "agent:" OWN ":rwx", "agent::rw", "agent:*:rw", "agent:agent-1:rw",
-        "repo:" OWN ":rw", "agent:agent-11111111-1111-4111-8111-11111111111G:rw", ":" OWN ":rw",
+        "repo:" OWN ":rw", "agent:" REPO ":rw", "repo:repo-1:rw", "repo:" REPO ":", "agent:agent-11111111-1111-4111-8111-11111111111G:rw", ":" OWN ":rw",
     };
     memfs_error err;
 
@@ -337,6 +339,44 @@ static void S1_every_access_with_every_token(void **arg)
     }
 }
 
+/* A shared repository's token: on its own routes, and as the memory that git asks for. */
+static void S1_every_access_with_a_repositorys_token(void **arg)
+{
+    fix *x = *arg;
+    token rw = make(x, "repo:" REPO ":rw", 0), ro = make(x, "repo:" REPO ":ro", 0);
+    const char *const other = "repo-22222222-2222-4222-8222-222222222222";
+    const struct {
+        http_access access;
+        const char *agent, *repo;
+        auth_verdict reading, writing; /* of rw; ro never writes */
+    } rows[] = {
+        { HTTP_ACCESS_SHARED, "", REPO, AUTH_SERVE, AUTH_SERVE },
+        { HTTP_ACCESS_SHARED, "", other, AUTH_404, AUTH_404 },
+        { HTTP_ACCESS_SHARED, "", "", AUTH_404, AUTH_404 },
+        { HTTP_ACCESS_AGENT, REPO, "", AUTH_SERVE, AUTH_SERVE },
+        { HTTP_ACCESS_AGENT, OWN, "", AUTH_404, AUTH_404 },
+        { HTTP_ACCESS_AGENT, other, "", AUTH_404, AUTH_404 },
+        { HTTP_ACCESS_ALL, "", "", AUTH_SERVE, AUTH_403 },
+        { HTTP_ACCESS_ADMIN, "", REPO, AUTH_403, AUTH_403 },
+        { HTTP_ACCESS_OWNER, "", "", AUTH_404, AUTH_404 },
+    };
+
+    for (size_t i = 0; i < 4 * ARRAY_LEN(rows); i++) {
+        bool is_writing = i % 2 != 0, is_ro = i / 2 % 2 != 0;
+        auth_verdict want = is_writing ? rows[i / 4].writing : rows[i / 4].reading;
+        auth_question q = { .access = rows[i / 4].access,
+                            .agent_id = str_of(rows[i / 4].agent),
+                            .repo_id = str_of(rows[i / 4].repo),
+                            .is_writing = is_writing,
+                            .header = is_ro ? ro.bearer : rw.bearer };
+        auth_principal p;
+
+        if (want == AUTH_SERVE && is_writing && is_ro)
+            want = AUTH_403;
+        assert_int_equal(auth_judge(x->a, &q, &p), want);
+    }
+}
+
 static bool is_fours(const uint8_t *hash, void *ctx)
 {
     uint8_t of_fours[32];
@@ -538,6 +578,7 @@ int main(void)
         ROW(bearer_and_basic_in_their_forms),
         ROW(nonsense_is_no_credential),
         ROW(S1_every_access_with_every_token),
+        ROW(S1_every_access_with_a_repositorys_token),
         ROW(S2_an_access_that_is_not_in_the_table_opens_for_no_agent),
         ROW(S1_another_servers_secret_opens_its_own_routes_and_no_others),
         ROW(an_agents_token_says_whose_it_is),

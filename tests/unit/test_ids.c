@@ -70,11 +70,27 @@ static void test_K4_our_ids_are_the_same_bits_as_a_uuid4(void **state)
 
 static void test_8_3_names_of_shared_repositories_are_folders_beside_an_agents_own(void **state)
 {
-    static const char *const good[] = { "a", "team-notes", "A.b_C-9", "memory2", "memories", "...", "git" };
+    static const char *const good[] = { "a",        "team-notes", "A.b_C-9", "memory2",
+                                        "memories", "...",        "git" };
     static const char *const bad[] = {
-        "", ".", "..", "memory", "MEMORY", "Memory-Worktrees", "memory-backup-1",
-        "memory-git-clone-tmp", "memory.checkout", "memory.checkout-2", "x.git", "x.Lock", "a b",
-        " a", "a/b", "a\\b", "\xc3\xa4", "a:b",
+        "",
+        ".",
+        "..",
+        "memory",
+        "MEMORY",
+        "Memory-Worktrees",
+        "memory-backup-1",
+        "memory-git-clone-tmp",
+        "memory.checkout",
+        "memory.checkout-2",
+        "x.git",
+        "x.Lock",
+        "a b",
+        " a",
+        "a/b",
+        "a\\b",
+        "\xc3\xa4",
+        "a:b",
         "65characters-65characters-65characters-65characters-65characters-",
     };
 

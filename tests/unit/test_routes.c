@@ -19,7 +19,8 @@ static void sample_path(const char *pattern, memfs_buf *out)
     static const struct {
         const char *variable, *value;
     } values[] = {
-        { "{agent}", AGENT }, { "{id}", BLOCK }, { "{label...}", "system/human" },
+        { "{agent}", AGENT },         { "{id}", BLOCK },         { "{label...}", "system/human" },
+        { "{repository}", "repo-1" }, { "{name}", "notes.git" },
     };
 
     while (*pattern != '\0') {
@@ -85,9 +86,13 @@ static void S2_the_agent_of_the_path_is_the_one_that_access_is_decided_by(void *
     for (size_t i = 0; i < APP_N_ROUTES; i++) {
         const http_route *r = &APP_ROUTES[i];
 
-        if (r->access != HTTP_ACCESS_ADMIN) /* who may ask for that may ask for any agent's */
+        /* an agent's or a repository's own token decides by them; an admin's by nothing */
+        if (r->access != HTTP_ACCESS_ADMIN) {
             assert_int_equal(strstr(r->pattern, "{agent}") != NULL,
                              r->access == HTTP_ACCESS_AGENT || r->access == HTTP_ACCESS_PEER);
+            assert_int_equal(strstr(r->pattern, "{repository}") != NULL,
+                             r->access == HTTP_ACCESS_SHARED);
+        }
         assert_int_equal(strncmp(r->pattern, "/peer/", 6) == 0, r->access == HTTP_ACCESS_PEER);
         assert_int_equal(strncmp(r->pattern, "/owner/", 7) == 0, r->access == HTTP_ACCESS_OWNER);
     }

@@ -10,8 +10,11 @@
 
 static shared_repo repo_of(const char *id, const char *name, int64_t now_us)
 {
-    return (shared_repo){ .id = str_of(id), .org_id = MEMFS_STR("org-1"), .name = str_of(name),
-                          .created_at_us = now_us, .updated_at_us = now_us };
+    return (shared_repo){ .id = str_of(id),
+                          .org_id = MEMFS_STR("org-1"),
+                          .name = str_of(name),
+                          .created_at_us = now_us,
+                          .updated_at_us = now_us };
 }
 
 static void add_repo(fixture *f, const char *id, const char *name, int64_t now_us)
@@ -41,8 +44,10 @@ static void assert_repos(fixture *f, shared_query q, const char *expected)
 
 static void put_link(fixture *f, const char *agent, const char *repo, bool may_write, int64_t now)
 {
-    shared_link row = { .agent_id = str_of(agent), .repo_id = str_of(repo),
-                        .may_write = may_write, .created_at_us = now };
+    shared_link row = { .agent_id = str_of(agent),
+                        .repo_id = str_of(repo),
+                        .may_write = may_write,
+                        .created_at_us = now };
 
     assert_ok(state_shared_link(s, &row, &f->err));
 }
@@ -195,8 +200,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test_setup_teardown(test_8_2_they_are_listed_by_creation_in_pages, setup_state,
                                         teardown_state),
-        cmocka_unit_test_setup_teardown(
-            test_8_3_a_name_is_one_repositorys_in_upper_and_lower_case, setup_state, teardown_state),
+        cmocka_unit_test_setup_teardown(test_8_3_a_name_is_one_repositorys_in_upper_and_lower_case,
+                                        setup_state, teardown_state),
         cmocka_unit_test_setup_teardown(
             test_8_2_a_deleted_one_is_gone_and_comes_back_with_its_links, setup_state,
             teardown_state),
