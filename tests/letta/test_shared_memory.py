@@ -22,7 +22,8 @@ class User:
         self.letta = os.path.join(letta_folder, version, "node_modules", ".bin", "letta")
         self.env = {"PATH": os.path.join(letta_folder, "node", "bin") + ":/usr/bin:/bin", "HOME": self.folder,
                     "LETTA_BASE_URL": memfs.url, "LETTA_MEMFS_BASE_URL": memfs.url, "LETTA_API_KEY": CANARY,
-                    "LETTA_MEMFS_LOCAL": "1", "DISABLE_AUTOUPDATER": "1", "AGENT_ID": agent}
+                    "LETTA_MEMFS_LOCAL": "1", "DISABLE_AUTOUPDATER": "1", "AGENT_ID": agent,
+                    "LETTA_AGENT_ID": agent}
 
     def run(self, *args, code=0):
         done = subprocess.run([self.letta, *args], env=self.env, cwd=self.folder, stdin=subprocess.DEVNULL,
