@@ -13,11 +13,12 @@
  *
  * An author is what a commit says, and whoever may push may write any: it is no proof.
  *
- * All of it is read from git, on a worker: nothing here needs the cache, but for a file's history,
- * of which it may know the commits.
+ * All of it is read from git, on a worker.  Only which commits changed a file is asked of the
+ * cache, which has an index of that (sync/past.h); where it cannot say, git can.
  */
 #include "base/clock.h"
 #include "base/escape.h"
+#include "base/mem.h"
 #include "memory/ids.h"
 #include "memory/label.h"
 #include "server/author.h"
@@ -218,7 +219,7 @@ static commit_writer commit_writer_for(http_request *rq, timeline *p)
 /* ---- GET memory/history ---- */
 
 /* The tag of what is a function of main alone: true when 304 was sent. */
-static bool is_known(http_request *rq, const timeline *p)
+static bool is_not_modified(http_request *rq, const timeline *p)
 {
     char hex[MEMFS_OID_HEX + 1], tag[MEMFS_OID_HEX + 3];
 
@@ -241,17 +242,35 @@ static bool find_before(http_request *rq, timeline *p, memfs_str text, memfs_oid
     return (text.len == MEMFS_OID_HEX && oid_parse(text, ret)) || find_commit(rq, p, text, ret);
 }
 
+/* A file's commits by the index, if that knows them. */
+static memfs_code write_by_index(commit_writer *cw, const policy *policy, timeline *p,
+                                 const versions_page *page, bool *ret_is_known, memfs_error *err)
+{
+    _cleanup_(mem_freep) memfs_oid *commits = NULL;
+    memfs_code rc = MEMFS_OK;
+    size_t n = 0;
+
+    *ret_is_known = page->path.len > 0 &&
+                    timeline_of_file(p, page->path, page->before, page->limit, &commits, &n);
+    for (size_t i = 0; rc == MEMFS_OK && i < n; i++)
+        rc = versions_one(cw->r, &commits[i], policy, write_commit, cw, err);
+    return rc;
+}
+
 static void answer_history(http_request *rq, app *self, timeline *p, const versions_page *page)
 {
+    const policy *policy = &home_settings(self->home)->policy;
     commit_writer cw = commit_writer_for(rq, p);
     memfs_error err = MEMFS_ERROR_INIT;
+    bool is_known;
     memfs_code rc;
 
-    if (is_known(rq, p))
+    if (is_not_modified(rq, p))
         return;
     jw_array(&cw.w);
-    rc = versions_list(timeline_repo(p), timeline_main(p), page, &home_settings(self->home)->policy,
-                       write_commit, &cw, &err);
+    rc = write_by_index(&cw, policy, p, page, &is_known, &err);
+    if (rc == MEMFS_OK && !is_known)
+        rc = versions_list(cw.r, timeline_main(p), page, policy, write_commit, &cw, &err);
     jw_array_end(&cw.w);
     end(rq, rc, &err);
 }
