@@ -98,6 +98,7 @@ static bool find_commit(http_request *rq, timeline *p, memfs_str text, memfs_oid
 
     if (text.len == 0 || timeline_commit(p, text, ret, &err) == MEMFS_OK)
         return true;
+    timeline_failed(p, &err);
     http_send_error(rq, &err);
     return false;
 }
@@ -228,12 +229,14 @@ static bool is_not_modified(http_request *rq, const timeline *p)
     return http_not_modified(rq, tag);
 }
 
-static void end(http_request *rq, memfs_code rc, const memfs_error *err)
+static void end(http_request *rq, timeline *p, memfs_code rc, const memfs_error *err)
 {
-    if (rc < 0 && !http_out(rq)->too_big)
-        http_send_error(rq, err);
-    else
+    if (rc == MEMFS_OK || http_out(rq)->too_big) {
         reply_json(rq);
+        return;
+    }
+    timeline_failed(p, err);
+    http_send_error(rq, err);
 }
 
 /* A whole id is looked for by the list itself, on its way there. */
@@ -272,7 +275,7 @@ static void answer_history(http_request *rq, app *self, timeline *p, const versi
     if (rc == MEMFS_OK && !is_known)
         rc = versions_list(cw.r, timeline_main(p), page, policy, write_commit, &cw, &err);
     jw_array_end(&cw.w);
-    end(rq, rc, &err);
+    end(rq, p, rc, &err);
 }
 
 void memory_history(http_request *rq, void *ctx)
@@ -370,7 +373,7 @@ static void answer_diff(http_request *rq, app *self, timeline *p, const memfs_oi
     jw_key_int(&dw.w, "deletions", dw.n_removed);
     jw_key_bool(&dw.w, "truncated", dw.is_cut);
     jw_object_end(&dw.w);
-    end(rq, rc, &err);
+    end(rq, p, rc, &err);
 }
 
 void memory_diff(http_request *rq, void *ctx)
@@ -393,7 +396,7 @@ void memory_diff(http_request *rq, void *ctx)
     if (!find_commit(rq, memory, to_text, &to))
         return;
     if (from_text.len == 0 && first_parent(memory, &to, &from, &err) < 0)
-        http_send_error(rq, &err);
+        end(rq, memory, err.code, &err);
     else if (find_commit(rq, memory, from_text, &from))
         answer_diff(rq, ctx, memory, &from, &to, file.path, wants_patch);
 }
@@ -417,7 +420,7 @@ void memory_at(http_request *rq, void *ctx)
     jw_array(&w);
     rc = timeline_blocks(memory, &commit, label, reply_write_block, &w, &err);
     jw_array_end(&w);
-    end(rq, rc, &err);
+    end(rq, memory, rc, &err);
 }
 
 /* ---- POST memory/revert ---- */
@@ -475,7 +478,7 @@ static void answer_reverted(http_request *rq, app *self, const reverting *r, con
     rc = versions_one(timeline_repo(p), &e->tip, &home_settings(self->home)->policy, write_commit,
                       &cw, &err);
     jw_object_end(&cw.w);
-    end(rq, rc, &err);
+    end(rq, p, rc, &err);
 }
 
 static void revert(http_request *rq, app *self, reverting *r)

@@ -63,6 +63,11 @@ const memfs_oid *timeline_main(const timeline *p)
     return &p->main;
 }
 
+void timeline_failed(timeline *p, const memfs_error *err)
+{
+    agent_suspect(p->h, p->a, err);
+}
+
 /* ---- a commit by its id ---- */
 
 static memfs_code fail_no_commit(memfs_str digits, memfs_error *err)

@@ -25,6 +25,11 @@ void timeline_closep(timeline **p);
 repo *timeline_repo(timeline *p);
 const memfs_oid *timeline_main(const timeline *p);
 /*
+ * A read through timeline_repo() failed: damage fences the agent, if fsck agrees (F12).  Keeps *err as
+ * it is.
+ */
+void timeline_failed(timeline *p, const memfs_error *err);
+/*
  * A commit by its id, or by the beginning of it, TIMELINE_MIN_DIGITS at least.  ENOTFOUND: main's
  * history has none.  EINVALID: it is no such thing, or several begin so.
  */

@@ -181,8 +181,12 @@ def test_history_of_a_file_does_not_walk_what_lies_between(server):
         part.rename(part.with_suffix(part.suffix + ".away"))
     assert p.history("?path=a.md") == rows
     assert p.ask("memory/history").status == 503
+    assert p.ask("core-memory/blocks").status == 503       # F12: fenced until it is whole again
     for part in (pack, pack.with_suffix(".idx")):
         part.with_suffix(part.suffix + ".away").rename(part)
+    server.damaged.clear()
+    server.cli("verify")
+    assert len(p.history()) == 4
     p.memory.close()
 
 
