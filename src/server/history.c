@@ -13,11 +13,12 @@
  *
  * An author is what a commit says, and whoever may push may write any: it is no proof.
  *
- * All of it is read from git, on a worker: nothing here needs the cache, but for a file's history,
- * of which it may know the commits.
+ * All of it is read from git, on a worker.  Only which commits changed a file is asked of the
+ * cache, which has an index of that (sync/past.h); where it cannot say, git can.
  */
 #include "base/clock.h"
 #include "base/escape.h"
+#include "base/mem.h"
 #include "memory/ids.h"
 #include "memory/label.h"
 #include "server/author.h"
@@ -97,6 +98,7 @@ static bool find_commit(http_request *rq, timeline *p, memfs_str text, memfs_oid
 
     if (text.len == 0 || timeline_commit(p, text, ret, &err) == MEMFS_OK)
         return true;
+    timeline_failed(p, &err);
     http_send_error(rq, &err);
     return false;
 }
@@ -218,7 +220,7 @@ static commit_writer commit_writer_for(http_request *rq, timeline *p)
 /* ---- GET memory/history ---- */
 
 /* The tag of what is a function of main alone: true when 304 was sent. */
-static bool is_known(http_request *rq, const timeline *p)
+static bool is_not_modified(http_request *rq, const timeline *p)
 {
     char hex[MEMFS_OID_HEX + 1], tag[MEMFS_OID_HEX + 3];
 
@@ -227,12 +229,14 @@ static bool is_known(http_request *rq, const timeline *p)
     return http_not_modified(rq, tag);
 }
 
-static void end(http_request *rq, memfs_code rc, const memfs_error *err)
+static void end(http_request *rq, timeline *p, memfs_code rc, const memfs_error *err)
 {
-    if (rc < 0 && !http_out(rq)->too_big)
-        http_send_error(rq, err);
-    else
+    if (rc == MEMFS_OK || http_out(rq)->too_big) {
         reply_json(rq);
+        return;
+    }
+    timeline_failed(p, err);
+    http_send_error(rq, err);
 }
 
 /* A whole id is looked for by the list itself, on its way there. */
@@ -241,19 +245,37 @@ static bool find_before(http_request *rq, timeline *p, memfs_str text, memfs_oid
     return (text.len == MEMFS_OID_HEX && oid_parse(text, ret)) || find_commit(rq, p, text, ret);
 }
 
+/* A file's commits by the index, if that knows them. */
+static memfs_code write_by_index(commit_writer *cw, const policy *policy, timeline *p,
+                                 const versions_page *page, bool *ret_is_known, memfs_error *err)
+{
+    _cleanup_(mem_freep) memfs_oid *commits = NULL;
+    memfs_code rc = MEMFS_OK;
+    size_t n = 0;
+
+    *ret_is_known = page->path.len > 0 &&
+                    timeline_of_file(p, page->path, page->before, page->limit, &commits, &n);
+    for (size_t i = 0; rc == MEMFS_OK && i < n; i++)
+        rc = versions_one(cw->r, &commits[i], policy, write_commit, cw, err);
+    return rc;
+}
+
 static void answer_history(http_request *rq, app *self, timeline *p, const versions_page *page)
 {
+    const policy *policy = &home_settings(self->home)->policy;
     commit_writer cw = commit_writer_for(rq, p);
     memfs_error err = MEMFS_ERROR_INIT;
+    bool is_known;
     memfs_code rc;
 
-    if (is_known(rq, p))
+    if (is_not_modified(rq, p))
         return;
     jw_array(&cw.w);
-    rc = versions_list(timeline_repo(p), timeline_main(p), page, &home_settings(self->home)->policy,
-                       write_commit, &cw, &err);
+    rc = write_by_index(&cw, policy, p, page, &is_known, &err);
+    if (rc == MEMFS_OK && !is_known)
+        rc = versions_list(cw.r, timeline_main(p), page, policy, write_commit, &cw, &err);
     jw_array_end(&cw.w);
-    end(rq, rc, &err);
+    end(rq, p, rc, &err);
 }
 
 void memory_history(http_request *rq, void *ctx)
@@ -351,7 +373,7 @@ static void answer_diff(http_request *rq, app *self, timeline *p, const memfs_oi
     jw_key_int(&dw.w, "deletions", dw.n_removed);
     jw_key_bool(&dw.w, "truncated", dw.is_cut);
     jw_object_end(&dw.w);
-    end(rq, rc, &err);
+    end(rq, p, rc, &err);
 }
 
 void memory_diff(http_request *rq, void *ctx)
@@ -374,7 +396,7 @@ void memory_diff(http_request *rq, void *ctx)
     if (!find_commit(rq, memory, to_text, &to))
         return;
     if (from_text.len == 0 && first_parent(memory, &to, &from, &err) < 0)
-        http_send_error(rq, &err);
+        end(rq, memory, err.code, &err);
     else if (find_commit(rq, memory, from_text, &from))
         answer_diff(rq, ctx, memory, &from, &to, file.path, wants_patch);
 }
@@ -398,7 +420,7 @@ void memory_at(http_request *rq, void *ctx)
     jw_array(&w);
     rc = timeline_blocks(memory, &commit, label, reply_write_block, &w, &err);
     jw_array_end(&w);
-    end(rq, rc, &err);
+    end(rq, memory, rc, &err);
 }
 
 /* ---- POST memory/revert ---- */
@@ -456,7 +478,7 @@ static void answer_reverted(http_request *rq, app *self, const reverting *r, con
     rc = versions_one(timeline_repo(p), &e->tip, &home_settings(self->home)->policy, write_commit,
                       &cw, &err);
     jw_object_end(&cw.w);
-    end(rq, rc, &err);
+    end(rq, p, rc, &err);
 }
 
 static void revert(http_request *rq, app *self, reverting *r)

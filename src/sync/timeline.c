@@ -2,8 +2,10 @@
 
 #include "base/escape.h"
 #include "base/mem.h"
+#include "cache/search.h"
 #include "sync/home_int.h"
 #include "sync/materialise_int.h"
+#include "sync/past.h"
 
 #include <stdlib.h>
 
@@ -61,6 +63,11 @@ const memfs_oid *timeline_main(const timeline *p)
     return &p->main;
 }
 
+void timeline_failed(timeline *p, const memfs_error *err)
+{
+    agent_suspect(p->h, p->a, err);
+}
+
 /* ---- a commit by its id ---- */
 
 static memfs_code fail_no_commit(memfs_str digits, memfs_error *err)
@@ -111,6 +118,53 @@ memfs_code timeline_blocks(timeline *p, const memfs_oid *commit, memfs_str label
             rc = fn(row, ctx, err);
     }
     return rc;
+}
+
+/* ---- one file ---- */
+
+typedef struct picking {
+    const memfs_oid *before;
+    memfs_oid *at;
+    size_t n, limit;
+    bool is_past_before;
+} picking;
+
+static memfs_code pick(const version_row *v, void *ctx, memfs_error *err)
+{
+    picking *p = ctx;
+
+    if (!p->is_past_before) {
+        p->is_past_before = oid_equal(&v->commit, p->before);
+        return MEMFS_OK;
+    }
+    if (p->n == p->limit)
+        return memfs_fail(err, MEMFS_EEXISTS, "that is enough");
+    p->at[p->n++] = v->commit;
+    return MEMFS_OK;
+}
+
+bool timeline_of_file(timeline *t, memfs_str path, const memfs_oid *before, size_t limit,
+                      memfs_oid **ret, size_t *ret_n)
+{
+    memfs_str id = str_of(t->a->id);
+    picking p = { .before = before, .limit = limit, .is_past_before = before == NULL };
+    memfs_error ignored;
+    memfs_oid reached;
+
+    if (past_follow(t->h, id, &ignored) < 0 ||
+        cache_past_tip(t->h->cache, id, &reached, &ignored) < 0 || !oid_equal(&reached, &t->main))
+        return false;
+    p.at = mem_alloc(limit * sizeof(*p.at));
+    if ((cache_versions(t->h->cache, id, path, 0, before == NULL ? (int64_t)limit : 0, pick, &p,
+                        &ignored) < 0 &&
+         p.n < limit) ||
+        !p.is_past_before) {
+        free(p.at);
+        return false;
+    }
+    *ret = p.at;
+    *ret_n = p.n;
+    return true;
 }
 
 /* ---- bringing it back ---- */

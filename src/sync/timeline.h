@@ -25,6 +25,11 @@ void timeline_closep(timeline **p);
 repo *timeline_repo(timeline *p);
 const memfs_oid *timeline_main(const timeline *p);
 /*
+ * A read through timeline_repo() failed: damage fences the agent, if fsck agrees (F12).  Keeps *err as
+ * it is.
+ */
+void timeline_failed(timeline *p, const memfs_error *err);
+/*
  * A commit by its id, or by the beginning of it, TIMELINE_MIN_DIGITS at least.  ENOTFOUND: main's
  * history has none.  EINVALID: it is no such thing, or several begin so.
  */
@@ -37,6 +42,16 @@ MEMFS_CHECK memfs_code timeline_commit(timeline *p, memfs_str digits, memfs_oid 
  */
 MEMFS_CHECK memfs_code timeline_blocks(timeline *p, const memfs_oid *commit, memfs_str label,
                                        block_row_fn fn, void *ctx, memfs_error *err);
+
+/*
+ * The commits that changed a file, newest first, from the index of versions (past.h), which is
+ * brought up to main first: the first time that costs the whole history, then what is new in it.
+ * before: go on after this one; NULL: with the newest.  limit > 0.  False where the index cannot
+ * say (it could not be brought up, or does not know `before`): then versions_list() does, at the
+ * price of a walk. *ret is the caller's.
+ */
+bool timeline_of_file(timeline *p, memfs_str path, const memfs_oid *before, size_t limit,
+                      memfs_oid **ret, size_t *ret_n);
 
 /* changing */
 typedef struct timeline_revert {

@@ -149,6 +149,47 @@ def test_10_history_of_a_file_has_the_commits_that_changed_it(past, query, path)
     assert past.history(f"{query}&before={rows[0]['sha']}") == rows[1:]
 
 
+def test_10_a_file_list_goes_on_after_any_commit(past):
+    rows = past.history("?path=raw.bin")
+    for n, sha in enumerate(past.shas):
+        older = [r for r in rows if r["sha"] in past.shas[:n]]
+        assert past.history(f"?path=raw.bin&before={sha}") == older
+
+
+def test_D5_history_of_a_file_outlives_the_cache(own):
+    own.push({"notes/plan.md": "other\n"})
+    before = own.history("?label=system/human")
+    assert [r["sha"] for r in before] == own.shas[1::-1]
+    own.server.cli("rebuild", "--agent", own.agent)
+    assert own.history("?label=system/human") == before
+    own.push({"system/human.md": "newer\n"})
+    assert own.history("?label=system/human")[1:] == before
+
+
+def test_history_of_a_file_does_not_walk_what_lies_between(server):
+    """Once asked for, a file's history costs its own commits: those between may even be unreadable."""
+    p = Past(server, [{"a.md": "one\n"}])
+    packs = pathlib.Path(server.repository(p.agent), "objects", "pack")
+    before = set(packs.glob("*.pack"))
+    p.push({"b.md": "two\n"})
+    (pack,) = set(packs.glob("*.pack")) - before
+    p.push({"b.md": "three\n"})
+    rows = p.history("?path=a.md")
+    assert [r["sha"] for r in rows] == p.shas[:1]
+    server.damaged.add(p.agent)
+    for part in (pack, pack.with_suffix(".idx")):
+        part.rename(part.with_suffix(part.suffix + ".away"))
+    assert p.history("?path=a.md") == rows
+    assert p.ask("memory/history").status == 503
+    assert p.ask("core-memory/blocks").status == 503       # F12: fenced until it is whole again
+    for part in (pack, pack.with_suffix(".idx")):
+        part.with_suffix(part.suffix + ".away").rename(part)
+    server.damaged.clear()
+    server.cli("verify")
+    assert len(p.history()) == 4
+    p.memory.close()
+
+
 def test_10_what_never_was_has_no_history(past):
     assert past.history("?label=system/nobody") == [] == past.history("?path=system")
 
