@@ -508,8 +508,8 @@ def test_7_an_agent_that_one_server_deleted_is_gone_from_all_and_comes_back_whol
     assert two.value(m.agent, "system/human") == "kept\n"     # it is ready there
     assert ask(one, "DELETE", m.agent).status == 200
     assert one.get(f"/v1/agents/{m.agent}").status == 404
-    wait_until(lambda: two.get(f"/v1/agents/{m.agent}").status == 404)
-    wait_until(lambda: two.get(f"/v1/git/{m.agent}/state.git/info/refs?service=git-upload-pack").status == 404)
+    wait_until(lambda: two.get(f"/v1/agents/{m.agent}").status == 404, "it follows")
+    wait_until(lambda: two.get(f"/v1/git/{m.agent}/state.git/info/refs?service=git-upload-pack").status == 404, "it follows")
     assert not push(m, two, {"late.md": "x\n"}).acked
     for s in cluster.servers:
         assert m.agent not in s.get("/v1/agents/?limit=0").body.decode()
@@ -518,7 +518,7 @@ def test_7_an_agent_that_one_server_deleted_is_gone_from_all_and_comes_back_whol
     assert two.get(f"/v1/agents/{m.agent}").status == 404
     assert ask(two, "POST", m.agent, "/restore").status == 200
     assert two.value(m.agent, "system/human") == "kept\n"
-    wait_until(lambda: one.get(f"/v1/agents/{m.agent}").status == 200)
+    wait_until(lambda: one.get(f"/v1/agents/{m.agent}").status == 200, "it follows")
     assert cluster.tips(m.agent) == [m.tip, m.tip]
     assert [s.value(m.agent, "system/human") for s in cluster.servers] == ["kept\n"] * 2
 
@@ -534,11 +534,11 @@ def test_7_a_push_to_one_server_while_another_deletes_leaves_no_rows_behind(clus
         pushing.start()
         assert ask(one, "DELETE", m.agent).status == 200
         pushing.join()
-        wait_until(lambda m=m: two.get(f"/v1/agents/{m.agent}").status == 404)
-        wait_until(lambda m=m, i=i: f"round {i}" not in two.get("/v1/blocks/?limit=0").body.decode())
+        wait_until(lambda m=m: two.get(f"/v1/agents/{m.agent}").status == 404, "it follows")
+        wait_until(lambda m=m, i=i: f"round {i}" not in two.get("/v1/blocks/?limit=0").body.decode(), "it follows")
         assert ask(one, "POST", m.agent, "/restore").status == 200
         assert ("b" in one.blocks(m.agent)) == got[0].acked
-        wait_until(lambda m=m: two.get(f"/v1/agents/{m.agent}").status == 200)
+        wait_until(lambda m=m: two.get(f"/v1/agents/{m.agent}").status == 200, "it follows")
         assert two.blocks(m.agent) == one.blocks(m.agent)
 
 
