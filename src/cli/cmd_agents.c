@@ -153,8 +153,9 @@ int cmd_agents(int argc, char **argv)
         { "json", CLI_FLAG, &a.as_json, NULL, "the API's answer as it is" },
     };
     const cli_usage usage = {
-        "agents [list [--deleted] | create [ID] [--name TEXT] [--tag TAG]... | delete ID |\n"
-        "       restore ID] [--json]",
+        "agents [list] [--deleted] [--json]\n"
+        "       memfs agents create [ID] [--name TEXT] [--tag TAG]... [--json]\n"
+        "       memfs agents delete ID | restore ID [--json]",
         "list shows the agents whose memory is here, oldest first.\n"
         "create makes one with an empty memory, of that id or a new one, and prints the id.\n"
         "delete takes one away for everybody who asks; its memory is kept, and restore brings it\n"

@@ -538,7 +538,7 @@ memfs_code home_agent_own_repo(home *h, memfs_str id, const char **ret, memfs_er
 {
     bool is_known;
     agent *a = NULL;
-    memfs_code rc = home_entry(h, id, false, &a, &is_known, err);
+    memfs_code rc = home_entry_kept(h, id, &a, &is_known, err); /* another server may know better */
 
     if (rc < 0)
         return rc;

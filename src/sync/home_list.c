@@ -54,6 +54,17 @@ static memfs_code list_agent(const state_agent *row, void *ctx, memfs_error *err
     return MEMFS_OK;
 }
 
+/* Brought back by another server a moment ago: here it is deleted until this one learns of it. */
+static void drop_deleted(home *h, id_list *l)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < l->n; i++)
+        if (!home_is_deleted(h, str_of(l->ids[i])))
+            memmove(l->ids[n++], l->ids[i], sizeof(*l->ids));
+    l->n = n;
+}
+
 static bool is_name(const struct dirent *e)
 {
     return e->d_name[0] != '.';
@@ -116,6 +127,7 @@ memfs_code home_list(home *h, bool with_folders, id_list *ret, memfs_error *err)
     rc = state_agents(h->state, &q, list_agent, ret, err);
     if (rc < 0)
         return rc;
+    drop_deleted(h, ret);
     id_list_sort(ret);
     if (!with_folders)
         return MEMFS_OK;

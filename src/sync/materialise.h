@@ -19,7 +19,10 @@ typedef struct materialise_result {
     size_t n_problems; /* rows of the written ones that carry a problem */
 } materialise_result;
 
-/* Brings the cache to the agent's tip, whatever it holds now.  No change writes nothing (K7). */
+/*
+ * Brings the cache to the agent's tip, whatever it holds now.  No change writes nothing (K7).  One that
+ * is deleted has no rows, and stays so.
+ */
 MEMFS_CHECK memfs_code materialise_agent(home *h, agent *a, materialise_result *ret,
                                          memfs_error *err);
 /*

@@ -332,7 +332,9 @@ def test_7_a_deleted_agent_stays_so_over_a_restart_verify_rebuild_and_backup(wor
     s.cli("rebuild")
     assert world.ask("GET", f"/v1/agents/{agent}").status == 404
     assert "kept text" not in world.ask("GET", "/v1/blocks/?limit=0").body.decode()
+    s.restart()
     s.cli("backup", str(folder / "b"))
+    assert "kept text" not in world.ask("GET", "/v1/blocks/?limit=0").body.decode()
     manifest = json.loads((folder / "b" / "manifest.json").read_text())
     assert agent in [a["id"] for a in manifest["agents"]] and manifest["left_out"] == []
     s.cli("agents", "restore", agent)

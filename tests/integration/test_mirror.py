@@ -973,3 +973,27 @@ def test_S3_T24_a_host_that_says_back_what_it_got(s, host, token, agent):
         s.mirror("retry", check=False)
     s.wait_mirrored(a)
     s.check_token(token)
+
+
+# ---- agents that are deleted
+
+def test_7_the_copies_of_a_deleted_agent_stay_as_they_are_and_go_on_when_it_is_back(s, host, agent):
+    a, other = agent(), agent()
+    first(s, a)
+    first(s, other)
+    s.wait_mirrored(a)
+    known = host.tip(full(a))
+    assert s.request("DELETE", f"/v1/agents/{a}").status == 200
+    host.edit(full(a), {"system/human.md": "edited on the host\n"})
+    edited = host.tip(full(a))
+    s.mirror("retry", check=False)
+    s.wait_mirrored(other)                        # the mirror goes on
+    s.restart()
+    s.wait_mirrored(other)
+    assert s.get(f"/v1/agents/{a}").status == 404 and s.sync(a).status == 404
+    assert s.get(f"/v1/git/{a}/state.git/info/refs?service=git-upload-pack").status == 404
+    assert s.mirror("status", "--agent", a, check=False).returncode == 1
+    assert host.tip(full(a)) == edited != known
+    assert s.request("POST", f"/v1/agents/{a}/restore").status == 200
+    wait(lambda: s.value(a, "system/human"), lambda text: text == "edited on the host\n", server=s)
+    s.wait_mirrored(a)

@@ -1,6 +1,7 @@
 """Several servers over one PostgreSQL database (design 13): main is where they all agreed, whichever
 of them is asked, killed, or away."""
 import http.server
+import json
 import os
 import shutil
 import threading
@@ -492,3 +493,72 @@ def test_a_server_that_is_told_to_stop_ends_its_push_and_the_other_goes_on(clust
         assert other.tip(agent) == (m.tip if done[0].acked else cluster.tip(agent))
         if not done[0].acked:
             m.settle()
+
+
+# -- agents that change -----------------------------------------------------------------------------
+
+def ask(server, method, agent, below="", body=None):
+    return server.request(method, f"/v1/agents/{agent}{below}", None if body is None else json.dumps(body))
+
+
+def test_7_an_agent_that_one_server_deleted_is_gone_from_all_and_comes_back_whole(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+    m.must_push({"system/human.md": "kept\n"})
+    assert two.value(m.agent, "system/human") == "kept\n"     # it is ready there
+    assert ask(one, "DELETE", m.agent).status == 200
+    assert one.get(f"/v1/agents/{m.agent}").status == 404
+    wait_until(lambda: two.get(f"/v1/agents/{m.agent}").status == 404, "it follows")
+    wait_until(lambda: two.get(f"/v1/git/{m.agent}/state.git/info/refs?service=git-upload-pack").status == 404, "it follows")
+    assert not push(m, two, {"late.md": "x\n"}).acked
+    for s in cluster.servers:
+        assert m.agent not in s.get("/v1/agents/?limit=0").body.decode()
+        assert "kept" not in s.get("/v1/blocks/?limit=0").body.decode()
+    two.restart()
+    assert two.get(f"/v1/agents/{m.agent}").status == 404
+    assert ask(two, "POST", m.agent, "/restore").status == 200
+    assert two.value(m.agent, "system/human") == "kept\n"
+    wait_until(lambda: one.get(f"/v1/agents/{m.agent}").status == 200, "it follows")
+    assert cluster.tips(m.agent) == [m.tip, m.tip]
+    assert [s.value(m.agent, "system/human") for s in cluster.servers] == ["kept\n"] * 2
+
+
+def test_7_a_push_to_one_server_while_another_deletes_leaves_no_rows_behind(cluster):
+    """Acknowledged, it is there when the agent is back; its rows are in no list meanwhile."""
+    one, two = cluster.servers
+    for i in range(3):
+        m = Memory(two, new_agent())
+        m.must_push({"a.md": f"round {i}\n"})
+        got = []
+        pushing = threading.Thread(target=lambda m=m: got.append(m.push({"b.md": "x\n"})))
+        pushing.start()
+        assert ask(one, "DELETE", m.agent).status == 200
+        pushing.join()
+        wait_until(lambda m=m: two.get(f"/v1/agents/{m.agent}").status == 404, "it follows")
+        wait_until(lambda m=m, i=i: f"round {i}" not in two.get("/v1/blocks/?limit=0").body.decode(), "it follows")
+        assert ask(one, "POST", m.agent, "/restore").status == 200
+        assert ("b" in one.blocks(m.agent)) == got[0].acked
+        wait_until(lambda m=m: two.get(f"/v1/agents/{m.agent}").status == 200, "it follows")
+        assert two.blocks(m.agent) == one.blocks(m.agent)
+
+
+def test_H3_changes_of_one_agent_by_two_servers_at_once_are_all_kept(cluster):
+    agent = json.loads(cluster.servers[0].request("POST", "/v1/agents", b'{"name":"both"}').body)["id"]
+    faults = []
+
+    def change(server, key):
+        for i in range(10):
+            answer = ask(server, "PATCH", agent, body={key: f"{key} {i}"})
+            if answer.status != 200:
+                faults.append(answer)
+
+    threads = [threading.Thread(target=change, args=pair)
+               for pair in zip(cluster.servers, ("system", "description"))]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    assert not faults
+    shown = [s.get(f"/v1/agents/{agent}", {"User-Agent": "curl"}).json() for s in cluster.servers]
+    assert shown[0] == shown[1]
+    assert (shown[0]["system"], shown[0]["description"], shown[0]["name"]) == ("system 9", "description 9", "both")

@@ -197,10 +197,10 @@ class Matrix:
         return answer
 
     def undo(self, target):
-        """What an admin deleted or detached is wanted again."""
-        server, admin, at = self.world.server, self.world.headers("admin"), target.split("/")
-        if at[2] == "repositories":
-            answer = server.request("POST", f"{target}/restore", "", admin)
+        """What an admin deleted or detached is wanted again: the next request is about the same world."""
+        server, admin, at = self.world.server, self.world.headers("admin"), target.rstrip("/").split("/")
+        if len(at) == 4:
+            answer = server.request("POST", "/".join(at) + "/restore", "", admin)
             assert answer.status == 200, answer
         else:
             self.world.link(server, at[3], at[5], admin)
@@ -274,6 +274,13 @@ class Matrix:
                 self.fault(method, target, who, f"there: {status} {headers} {data[:200]!r}, "
                                                 f"not there: {rest[0]} {rest[1]} {rest[2][:200]!r}")
 
+    def is_covered(self, pattern, method):
+        """Does a variable of another route take this path's last word?"""
+        base, _, last = pattern.rpartition("/")
+        return "{" not in last and any(m == method and p.rpartition("/")[0] == base and
+                                       p.rpartition("/")[2] in ("{agent}", "{id}")
+                                       for m, p, _ in self.routes)
+
     def ask(self):
         patterns = {}
         for method, pattern, access in self.routes:
@@ -281,6 +288,8 @@ class Matrix:
         for pattern, known in patterns.items():
             for method in METHODS:
                 access = known.get("GET" if method == "HEAD" else method)
+                if access is None and self.is_covered(pattern, method):
+                    continue        # /v1/agents/count is an {agent} to other methods
                 self.ask_pattern(pattern, method, access, set(known.values()) == {"owner"})
         return self
 
