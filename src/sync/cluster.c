@@ -1,4 +1,5 @@
 #include "sync/cluster.h"
+#include "sync/cluster_int.h"
 
 #include "base/clock.h"
 #include "base/hash.h"
@@ -14,6 +15,8 @@
 #define MAX_ASKED 8        /* servers, for one commit */
 #define FETCH_MS 30000     /* until then another one is asked */
 #define ANSWER_MS 10000    /* to a question; one that does not answer is not fetched from */
+#define HUNG_MS 20000 /* one that let somebody wait for so long is given less for a while: */
+#define LESS_MS 1000
 #define TRANSFER_MS 600000 /* of a whole history; git ends one that stands still for 30 s */
 #define NEWS_MS 5000       /* until every server has heard of one that joined */
 #define NEWS_PAUSE_MS 200
@@ -24,8 +27,6 @@
 #define GONE_MS 600000 /* not seen for so long: its address may be somebody else's by now */
 #define SHUN_MS 2000   /* one that did not answer is asked last for so long */
 #define MAX_FETCH_BYTES ((uint64_t)16 << 30)
-#define NAME_BYTES 16
-#define SECRET_BYTES 32
 
 typedef struct peer {
     int64_t no;
@@ -33,11 +34,12 @@ typedef struct peer {
     uint8_t token_hash[SERVER_TOKEN_HASH];
     bool is_alive, is_gone;
     int64_t failed_ms; /* when it last did not answer; 0 */
+    int64_t hung_ms;   /* when it last did not within ANSWER_MS, and nothing ended that sooner; 0 */
 } peer;
 
 struct cluster {
     char *name, *url;
-    char secret[2 * SECRET_BYTES + 1];
+    char secret[CLUSTER_SECRET_LEN + 1];
     atomic_int_fast64_t no;
     int64_t seen[MOVES_ROUNDS]; /* generations up to which the last rounds of cluster_moves saw; */
     bool has_seen;              /* of its thread, as is the next */
@@ -49,114 +51,6 @@ struct cluster {
     peer *peers;           /* all servers, this one too */
     size_t n_peers;
 };
-
-/* ---- what the home remembers ---- */
-
-static char *file_of(const char *home_path)
-{
-    return mem_printf("%s/server", home_path);
-}
-
-/* "NAME\nURL\n"; both NULL when there is no such file. */
-static memfs_code read_file(const char *home_path, char **ret_name, char **ret_url,
-                            memfs_error *err)
-{
-    _cleanup_(mem_freep) char *path = file_of(home_path);
-    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(4096);
-    memfs_str name, url, rest;
-    memfs_code rc;
-
-    *ret_name = *ret_url = NULL;
-    if (!fs_exists(path))
-        return MEMFS_OK;
-    rc = fs_read(path, &text, err);
-    if (rc < 0)
-        return rc;
-    if (!str_split(buf_str(&text), '\n', &name, &rest) || !str_split(rest, '\n', &url, &rest) ||
-        name.len != 2 * NAME_BYTES || url.len == 0)
-        return memfs_fail(err, MEMFS_ECORRUPT, "'%s' is damaged: remove it, and start this server "
-                                               "with --cluster-url again", path);
-    *ret_name = mem_strndup(name.ptr, name.len);
-    *ret_url = mem_strndup(url.ptr, url.len);
-    return MEMFS_OK;
-}
-
-static bool is_url(const char *url)
-{
-    memfs_str s = str_of(url);
-    size_t scheme = str_starts_with(s, MEMFS_STR("https://"))  ? 8
-                    : str_starts_with(s, MEMFS_STR("http://")) ? 7
-                                                               : 0;
-
-    if (scheme == 0 || s.len == scheme || s.len > 1000)
-        return false;
-    for (size_t i = 0; i < s.len; i++)
-        if ((unsigned char)url[i] <= ' ' || strchr("@?#\"\\\x7F", url[i]) != NULL)
-            return false;
-    return url[s.len - 1] != '/';
-}
-
-memfs_code cluster_url(const char *home_path, const char *given, char **ret, memfs_error *err)
-{
-    _cleanup_(mem_freep) char *name = NULL, *url = NULL;
-    memfs_code rc = read_file(home_path, &name, &url, err);
-
-    *ret = NULL;
-    if (rc < 0)
-        return rc;
-    if (given != NULL && !is_url(given))
-        return memfs_fail(err, MEMFS_EINVALID, "--cluster-url is where the other servers reach this "
-                                               "one, like http://10.0.0.5:8285");
-    *ret = given != NULL ? mem_strdup(given) : TAKE_PTR(url);
-    return MEMFS_OK;
-}
-
-static memfs_code keep_file(cluster *c, const char *home_path, memfs_error *err)
-{
-    _cleanup_(mem_freep) char *path = file_of(home_path), *was = NULL, *text = NULL;
-    uint8_t bytes[NAME_BYTES];
-    memfs_code rc = read_file(home_path, &c->name, &was, err);
-
-    if (rc < 0 || (was != NULL && strcmp(was, c->url) == 0))
-        return rc;
-    if (c->name == NULL) {
-        hash_random(bytes, sizeof(bytes));
-        c->name = mem_alloc(2 * NAME_BYTES + 1);
-        hash_hex(bytes, sizeof(bytes), c->name);
-    }
-    text = mem_printf("%s\n%s\n", c->name, c->url);
-    return fs_write_atomic(path, str_of(text), 0600, err);
-}
-
-static memfs_code make_secret(cluster *c, const char *folder, const char *path, memfs_error *err)
-{
-    uint8_t bytes[SECRET_BYTES];
-    memfs_code rc = fs_mkdirs(folder, err);
-
-    hash_random(bytes, sizeof(bytes));
-    hash_hex(bytes, sizeof(bytes), c->secret);
-    hash_wipe(bytes, sizeof(bytes));
-    return rc < 0 ? rc : fs_write_atomic(path, str_of(c->secret), 0600, err);
-}
-
-static memfs_code keep_secret(cluster *c, const char *home_path, memfs_error *err)
-{
-    _cleanup_(mem_freep) char *folder = mem_printf("%s/secrets", home_path);
-    _cleanup_(mem_freep) char *path = mem_printf("%s/server", folder);
-    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(256);
-    memfs_code rc;
-
-    if (!fs_exists(path))
-        return make_secret(c, folder, path, err);
-    rc = fs_read(path, &text, err);
-    if (rc < 0)
-        return rc;
-    if (text.len != 2 * SECRET_BYTES)
-        return make_secret(c, folder, path, err);
-    memcpy(c->secret, text.ptr, text.len + 1);
-    hash_wipe(text.ptr, text.len);
-    return MEMFS_OK;
-}
 
 /* ---- who is there ---- */
 
@@ -232,6 +126,7 @@ static void put_peers(cluster *c, struct reading *r)
         const peer *before = find_peer(c, r->peers[i].no);
 
         r->peers[i].failed_ms = before != NULL ? before->failed_ms : 0;
+        r->peers[i].hung_ms = before != NULL ? before->hung_ms : 0;
     }
     old = c->peers;
     n_old = c->n_peers;
@@ -276,9 +171,9 @@ memfs_code cluster_open(const char *home_path, const char *url, state *s, cluste
     c->began_ms = clock_mono_ms();
     pthread_mutex_init(&c->mutex, NULL);
     pthread_mutex_init(&c->refreshing, NULL);
-    rc = keep_file(c, home_path, err);
+    rc = cluster_keep_name(home_path, url, &c->name, err);
     if (rc == MEMFS_OK)
-        rc = keep_secret(c, home_path, err);
+        rc = cluster_keep_secret(home_path, c->secret, err);
     if (rc == MEMFS_OK)
         rc = cluster_refresh(c, s, err);
     if (rc < 0)
@@ -369,6 +264,7 @@ typedef struct candidate {
     int64_t no;
     char *name, *url;
     bool is_gone;  /* not asked: what we show it would be anybody's who has its address now */
+    bool has_hung; /* a moment ago */
     unsigned rank; /* lower is asked first */
     uint64_t weight;
 } candidate;
@@ -380,6 +276,11 @@ static int compare_candidates(const void *a, const void *b)
     if (x->rank != y->rank)
         return x->rank < y->rank ? -1 : 1;
     return x->weight == y->weight ? 0 : x->weight > y->weight ? -1 : 1;
+}
+
+static bool has_hung(const peer *p, int64_t now_ms)
+{
+    return p->hung_ms != 0 && now_ms - p->hung_ms < HUNG_MS;
 }
 
 static unsigned rank_of(const peer *p, int64_t holder, int64_t now_ms)
@@ -410,6 +311,7 @@ static size_t list_candidates(cluster *c, memfs_str agent_id, int64_t holder, ca
                                        mem_strdup(c->peers[i].name),
                                        mem_strdup(c->peers[i].url),
                                        c->peers[i].is_gone,
+                                       has_hung(&c->peers[i], now_ms),
                                        rank_of(&c->peers[i], holder, now_ms),
                                        weight_of(agent_id, c->peers[i].name) };
     pthread_mutex_unlock(&c->mutex);
@@ -427,7 +329,8 @@ static void free_candidates(candidate *list, size_t n)
     free(list);
 }
 
-static void note_answer(cluster *c, int64_t no, bool has_answered)
+/* took_ms: of asking; 0 where less than ANSWER_MS was left for it anyway. */
+static void note_answer(cluster *c, int64_t no, bool has_answered, int64_t took_ms)
 {
     peer *p;
 
@@ -435,6 +338,8 @@ static void note_answer(cluster *c, int64_t no, bool has_answered)
     p = find_peer(c, no);
     if (p != NULL)
         p->failed_ms = has_answered ? 0 : clock_mono_ms();
+    if (p != NULL && (has_answered || took_ms >= ANSWER_MS))
+        p->hung_ms = p->failed_ms;
     pthread_mutex_unlock(&c->mutex);
 }
 
@@ -552,15 +457,19 @@ static bool wait_for_news(int64_t until_ms)
     return clock_mono_ms() < until_ms;
 }
 
-/* Does it have the repository, and does it answer at all?  The status, as of ask(). */
-static int knock(const cluster *c, const char *repository)
+/*
+ * Does it have the repository, and does it answer at all?  The status, as of ask().  Of many agents
+ * that a server has which hangs, each would be waited for as long as the first one otherwise, by all
+ * who ask for any of them: clients, the mirror, those who follow (L3).
+ */
+static int knock(const cluster *c, const char *repository, bool has_hung)
 {
     _cleanup_(mem_freep) char *url = mem_printf("%s/info/refs?service=git-upload-pack", repository);
     int64_t until_ms = clock_mono_ms() + NEWS_MS;
     int status;
 
     do
-        status = ask(c, url, "GET", ANSWER_MS);
+        status = ask(c, url, "GET", has_hung ? LESS_MS : ANSWER_MS);
     while (status == 401 && wait_for_news(until_ms));
     return status;
 }
@@ -575,7 +484,7 @@ static memfs_code fetch_from(const cluster *c, const candidate *from, memfs_str 
         .url = url, .username = "memfs", .secret = c->secret, .is_server = true, .may_http = true
     };
     transport_report report = { .said = "" };
-    int status = knock(c, url);
+    int status = knock(c, url, from->has_hung);
     char ref[MEMFS_OID_HEX + 1];
     memfs_code rc;
 
@@ -606,8 +515,10 @@ static memfs_code fetch_from_any(cluster *c, const candidate *list, size_t n, me
 
         if (i < MAX_ASKED && !list[i].is_gone && clock_mono_ms() < deadline_ms &&
             !process_waiting_is_ended(&w)) {
+            int64_t began_ms = clock_mono_ms();
+
             rc = fetch_from(c, &list[i], agent_id, f, want, ret, &answered, err);
-            note_answer(c, list[i].no, answered);
+            note_answer(c, list[i].no, answered, clock_mono_ms() - began_ms);
         }
         *ret_silent += !answered;
     }
@@ -677,7 +588,7 @@ static size_t ask_all(cluster *c, memfs_str agent_id, const char *hex, int64_t *
             continue;
         status =
             ask_to_keep(c, &list[i], agent_id, hex, i + 1 < n_here ? (left_ms + 1) / 2 : left_ms);
-        note_answer(c, list[i].no, status != 0);
+        note_answer(c, list[i].no, status != 0, 0);
         if (status == 200)
             good[n_good++] = list[i].no;
     }

@@ -78,16 +78,19 @@ static memfs_code copy_file(const char *home_path, state *to, memfs_error *err)
 
 /*
  * The file goes last: a crash before that does it all again, which comes to the same, and one after
- * it finds that the home remembers where its state is.
+ * it finds that the home remembers where its state is.  Blocks of agents that other servers have,
+ * too, may be older than the database knew (K4), so all rows are made anew.
  */
-static memfs_code settle(const char *home_path, state *to, const char *path, memfs_str name,
-                         bool *ret_moved, memfs_error *err)
+static memfs_code settle(const char *home_path, state *to, cache *rows, const char *path,
+                         memfs_str name, bool *ret_moved, memfs_error *err)
 {
     _cleanup_(mem_freep) char *file = mem_printf("%s/state.db", home_path);
     _cleanup_(mem_freep) char *aside = mem_printf("%s/state.db.moved", home_path);
     bool is_moving = fs_exists(file);
     memfs_code rc = is_moving ? copy_file(home_path, to, err) : MEMFS_OK;
 
+    if (rc == MEMFS_OK && is_moving)
+        rc = cache_reset(rows, err);
     if (rc == MEMFS_OK && !fs_exists(path))
         rc = remember(path, name, err);
     if (rc == MEMFS_OK && is_moving)
@@ -114,5 +117,5 @@ memfs_code home_database_open(const char *home_path, const char *url, bool is_sh
     if (rc < 0 || url == NULL)
         return rc;
     /* what is open is closed with the home */
-    return settle(home_path, *ret_state, path, str_of(name), ret_moved, err);
+    return settle(home_path, *ret_state, *ret_cache, path, str_of(name), ret_moved, err);
 }

@@ -3,12 +3,13 @@ or their disk, are of another version, while others go on."""
 import os
 import shutil
 import signal
+import threading
 import time
 
 import pytest
 
 from lib import wire
-from lib.cluster import Cluster, cluster, wait_until  # noqa: F401
+from lib.cluster import PATIENCE, Cluster, cluster, wait_until  # noqa: F401
 from lib.server import new_agent
 from lib.strangers import Stranger, is_first_for
 from lib.trace import Trace
@@ -60,6 +61,27 @@ def test_L3_a_server_that_hangs_holds_up_no_commit_of_others_more_than_once(clus
             stub.gives_back(m.agent, m.tip)
     for m in memories:
         wait_until(lambda: cluster.tips(m.agent) == [m.tip] * 2, "all is as it was")
+
+
+def test_L3_of_a_server_that_hangs_only_the_first_who_asks_waits_for_long(cluster):
+    """Nine agents seem to be there; ten seconds for each of them would be more than a minute."""
+    one, two = cluster.servers
+    memories = [Memory(one, new_agent()) for _ in range(9)]
+    for m in memories:
+        m.must_push({"a.md": "1\n"})
+    with Stranger(cluster) as stub:
+        time.sleep(2)           # both have read the list
+        for m in memories:
+            stub.takes(m.agent)
+        answers = []
+        asking = threading.Thread(target=lambda: [answers.append(
+            two.get(REFS.format(m.agent), timeout=PATIENCE).status) for m in memories])
+        asking.start()
+        wait_until(lambda: len(answers) == 9, "all are answered", 60)
+        asking.join()
+        assert answers == [503] * 9
+        for m in memories:
+            stub.gives_back(m.agent, m.tip)
 
 
 def test_L3_rows_that_are_late_are_written_while_a_server_hangs(cluster):

@@ -275,6 +275,41 @@ static void test_K1_a_server_that_is_overruled_while_it_runs_judges_no_rows(void
     assert_int_equal(result.n_findings, 0);
 }
 
+/* ---- a state that comes along ---- */
+
+static memfs_code take_created(const block_row *row, void *ctx, memfs_error *err)
+{
+    (void)err;
+    *(int64_t *)ctx = row->created_at_us;
+    return MEMFS_OK;
+}
+
+/* A backup that is restored beside servers that run, whose database had to date its blocks anew. */
+static void test_K1_K4_earlier_dates_that_a_home_brings_are_those_of_the_rows(void **at)
+{
+    fixture *f = *at;
+    memfs_str label = MEMFS_STR("a");
+    block_query q = { .agent_id = ID_A, .show_hidden = true };
+    upkeep_result result;
+    int64_t created_us = 0;
+    state *s;
+    agent *a;
+
+    put_file(f->work, "a.md", MEMFS_STR("1"));
+    push_work(f, ID_A);
+    close_home(f);
+    OK(state_open_sqlite(f->path, &s, &err));
+    OK(state_agent_add(s, ID_A, MEMFS_STR("org-00000000-0000-4000-8000-000000000000"), 5, &err));
+    OK(state_births_add(s, ID_A, &label, 1, 5, &err));
+    state_close(s);
+    open_home(f);
+    OK(home_agent(f->h, ID_A, &a, &err));
+    OK(cache_blocks(home_cache(f->h), &q, take_created, &created_us, &err));
+    assert_int_equal(created_us, 5);
+    OK(upkeep_verify(f->h, ID_A, NULL, &result, &err));
+    assert_int_equal(result.n_findings, 0);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -282,6 +317,7 @@ int main(void)
         SHARED_TEST(test_L3_a_start_waits_for_no_other_server),
         SHARED_TEST(test_H2_after_rows_that_are_half_written_a_push_is_not_told_to_fetch_first),
         SHARED_TEST(test_K1_a_server_that_is_overruled_while_it_runs_judges_no_rows),
+        SHARED_TEST(test_K1_K4_earlier_dates_that_a_home_brings_are_those_of_the_rows),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
