@@ -9,6 +9,7 @@ import pytest
 from lib.server import CANARY
 
 VERSIONS = ("0.30.28", "0.32.18")
+PLAN = "---\ndescription: what we do\n---\nwe begin on Monday\n"     # the client's own hook wants front matter
 
 
 class User:
@@ -38,8 +39,10 @@ class User:
         return os.path.join(self.folder, ".letta", "agents", self.agent, name)
 
     def git(self, name, *args):
-        return subprocess.run(["git", *args], cwd=self.mount(name), env=self.env, check=True, capture_output=True,
-                              text=True, timeout=60).stdout
+        done = subprocess.run(["git", *args], cwd=self.mount(name), env=self.env, stdin=subprocess.DEVNULL,
+                              capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, (args, done.stdout, done.stderr)
+        return done.stdout
 
 
 def ask(memfs, method, path, body=None):
@@ -60,18 +63,18 @@ def test_8_two_agents_share_notes(memfs, letta_folder, tmp_path, version):
         user.shared("attach", "team-notes")
         assert os.path.isdir(os.path.join(user.mount("team-notes"), ".git"))
     with open(os.path.join(anna.mount("team-notes"), "plan.md"), "w") as f:
-        f.write("we begin on Monday\n")
+        f.write(PLAN)
     anna.git("team-notes", "add", "plan.md")
     anna.git("team-notes", "commit", "-qm", "the plan")
     anna.git("team-notes", "push", "-q")
     bert.shared("sync")
     with open(os.path.join(bert.mount("team-notes"), "plan.md")) as f:
-        assert f.read() == "we begin on Monday\n"
+        assert f.read() == PLAN
     commits = json.dumps(bert.shared("history", "team-notes", "--path", "plan.md"))
     assert "the plan" in commits and "Somebody" in commits
     repo = [r for r in ask(memfs, "GET", "/v1/repositories")["repositories"] if r["name"] == "team-notes"][0]
     there = ask(memfs, "GET", f"/v1/repositories/{repo['id']}/files/content?path=plan.md")
-    assert there["content"] == "we begin on Monday\n"
+    assert there["content"] == PLAN
     bert.shared("detach", "team-notes")
     links = ask(memfs, "GET", f"/v1/agents/{bert.agent}/repositories")["repositories"]
     assert [link["name"] for link in links if not link["is_primary"]] == []
