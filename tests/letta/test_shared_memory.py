@@ -9,7 +9,7 @@ import pytest
 from lib.server import CANARY
 
 VERSIONS = ("0.30.28", "0.32.18")
-PLAN = "---\ndescription: what we do\n---\nwe begin on Monday\n"     # the client's own hook wants front matter
+PLAN = "---\nname: plan\ndescription: what we do\n---\nwe begin on Monday\n"     # the client's own hook wants front matter
 
 
 class User:
@@ -71,7 +71,7 @@ def test_8_two_agents_share_notes(memfs, letta_folder, tmp_path, version):
     with open(os.path.join(bert.mount("team-notes"), "plan.md")) as f:
         assert f.read() == PLAN
     commits = json.dumps(bert.shared("history", "team-notes", "--path", "plan.md"))
-    assert "the plan" in commits and "Somebody" in commits
+    assert "the plan" in commits and "Anna" in commits
     repo = [r for r in ask(memfs, "GET", "/v1/repositories")["repositories"] if r["name"] == "team-notes"][0]
     there = ask(memfs, "GET", f"/v1/repositories/{repo['id']}/files/content?path=plan.md")
     assert there["content"] == PLAN
