@@ -18,8 +18,14 @@
 
 /* agent.blocks loads the tags too. */
 static const char *const INCLUDES[] = {
-    "agent.blocks",  "agent.identities", "agent.managed_group", "agent.pending_approval",
-    "agent.secrets", "agent.sources",    "agent.tags",          "agent.tools",
+    "agent.blocks",
+    "agent.identities",
+    "agent.managed_group",
+    "agent.pending_approval",
+    "agent.secrets",
+    "agent.sources",
+    "agent.tags",
+    "agent.tools",
     NULL,
 };
 static const unsigned INCLUDES_BLOCKS = 1u << 0, INCLUDES_TAGS = 1u << 6;
@@ -158,30 +164,41 @@ static memfs_code load_agent(agent_writer *aw, memfs_str agent_id, memfs_error *
     return MEMFS_OK;
 }
 
-void agent_get(http_request *rq, void *ctx)
+/* An agent that is here. */
+static void answer_agent(http_request *rq, app *self, memfs_str id, unsigned relations)
 {
-    _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
-    const agent_query q = { .id = reply_agent_id(rq, &p) };
-    unsigned relations = read_relations(rq, &p, true);
-    _cleanup_(agent_writer_dispose) agent_writer aw = agent_writer_for(rq, ctx, relations);
+    const agent_query q = { .id = id };
+    _cleanup_(agent_writer_dispose) agent_writer aw = agent_writer_for(rq, self, relations);
     memfs_error err = MEMFS_ERROR_INIT;
     reply_tag tag = { .is_sent = false };
-    memfs_code rc;
+    memfs_code rc = load_agent(&aw, id, &err);
 
-    if (!reply_params_good(rq, &p) || !reply_agent(rq, ctx, q.id))
-        return;
-    rc = load_agent(&aw, q.id, &err);
     if (rc == MEMFS_OK)
-        rc = state_agents(home_state(aw.app->home), &q, write_agent, &aw, &err);
+        rc = state_agents(home_state(self->home), &q, write_agent, &aw, &err);
     if (rc == MEMFS_OK && aw.n == 0)
         rc = memfs_fail(&err, MEMFS_ENOTFOUND, "agent is not in the state");
     if (rc < 0) {
-        reply_agent_failed(rq, q.id, &err);
+        reply_agent_failed(rq, id, &err);
         return;
     }
     reply_tag_state(&tag, &aw.tip, aw.updated_at_us, relations);
     http_set_header(rq, "Vary", "User-Agent, X-Stainless-Package-Version");
     reply_rows(rq, &tag, rc, &err);
+}
+
+void agent_answer(http_request *rq, app *self, memfs_str agent_id)
+{
+    answer_agent(rq, self, agent_id, SHAPE_ALL);
+}
+
+void agent_get(http_request *rq, void *ctx)
+{
+    _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
+    memfs_str id = reply_agent_id(rq, &p);
+    unsigned relations = read_relations(rq, &p, true);
+
+    if (reply_params_good(rq, &p) && reply_agent(rq, ctx, id))
+        answer_agent(rq, ctx, id, relations);
 }
 
 /* ---- lists ---- */
@@ -286,7 +303,8 @@ void agents_count(http_request *rq, void *ctx)
     if (!reply_params_good(rq, &p))
         return;
     reply_narrow_agents(rq, &f.q);
-    if (f.q.id.len == 0 && f.q.name.len == 0 && f.q.query_text.len == 0 && f.q.n_tags == 0 && !f.matches_none)
+    if (f.q.id.len == 0 && f.q.name.len == 0 && f.q.query_text.len == 0 && f.q.n_tags == 0 &&
+        !f.matches_none)
         rc = state_agent_count(home_state(self->home), &n, &err);
     else if (!f.matches_none)
         rc = state_agents(home_state(self->home), &f.q, count_agent, &n, &err);

@@ -79,6 +79,17 @@ void agent_get(http_request *rq, void *app);
 void agent_secrets(http_request *rq, void *app);
 void agent_repositories(http_request *rq, void *app);
 void sync_from_git(http_request *rq, void *app);
+/* An agent that is here, with all its relations: for a route that changed it. */
+void agent_answer(http_request *rq, app *self, memfs_str agent_id);
+
+/* block_write.c, memory_commit.c: writing */
+void block_patch_of_agent(http_request *rq, void *app);
+void block_patch_by_id(http_request *rq, void *app);
+void block_create(http_request *rq, void *app);
+void block_delete(http_request *rq, void *app);
+void block_attach(http_request *rq, void *app);
+void block_detach(http_request *rq, void *app);
+void memory_commit(http_request *rq, void *app);
 
 /* health.c */
 void health_get(http_request *rq, void *app);

@@ -2,8 +2,7 @@
  * routes.c - everything that can be asked, in one table.
  *
  * The first row that matches a path and method is served, so fixed names stand before variables.  A
- * path that some row knows under another method is 405 with Allow; that is what writes are answered
- * for now.  docs/http-api.md has one line for each row; a test compares the two.
+ * path that some row knows under another method is 405 with Allow.  docs/http-api.md has one line for each row; a test compares the two.
  */
 #include "server/app.h"
 
@@ -12,6 +11,8 @@
 
 #define GET HTTP_GET
 #define POST HTTP_POST
+#define PATCH HTTP_PATCH
+#define DELETE HTTP_DELETE
 #define OPEN HTTP_ACCESS_OPEN
 #define AGENT HTTP_ACCESS_AGENT
 #define ALL HTTP_ACCESS_ALL
@@ -50,16 +51,30 @@ const http_route APP_ROUTES[] = {
       "the blocks of an agent, by id" },
     { GET, "/v1/agents/{agent}/core-memory/blocks/{label...}", HTTP_FAST, AGENT, block_of_agent, 0,
       "one block of an agent; the label with / or %2F" },
+    { PATCH, "/v1/agents/{agent}/core-memory/blocks/attach/{id}", HTTP_BODY, AGENT, block_attach,
+      KIB(64), "attaches a block to an agent: a file in its memory" },
+    { PATCH, "/v1/agents/{agent}/core-memory/blocks/detach/{id}", HTTP_BODY, AGENT, block_detach,
+      KIB(64), "detaches a block: its file goes, the block stays" },
+    { PATCH, "/v1/agents/{agent}/core-memory/blocks/{label...}", HTTP_BODY, AGENT,
+      block_patch_of_agent, MIB(2), "changes a block of an agent" },
     { GET, "/v1/agents/{agent}/secrets", HTTP_FAST, AGENT, agent_secrets, 0,
       "always an empty list" },
     { GET, "/v1/agents/{agent}/repositories", HTTP_FAST, AGENT, agent_repositories, 0,
       "the agent's own memory repository" },
     { POST, "/v1/agents/{agent}/memory/sync-from-git", HTTP_BODY, AGENT, sync_from_git, KIB(64),
       "brings the blocks to the repository's tip and returns them" },
+    { POST, "/v1/agents/{agent}/memory/commit", HTTP_BODY, AGENT, memory_commit, MIB(24),
+      "several files changed by one commit, or none" },
 
     { GET, "/v1/blocks", HTTP_BODY, ALL, blocks_list, 0, "blocks of all agents, with filters" },
     { GET, "/v1/blocks/count", HTTP_BODY, ALL, blocks_count, 0, "how many blocks there are" },
     { GET, "/v1/blocks/{id}", HTTP_FAST, ALL, block_get, 0, "one block by id" },
+    { POST, "/v1/blocks", HTTP_BODY, HTTP_ACCESS_ADMIN, block_create, MIB(2),
+      "a new block, attached to nobody" },
+    { PATCH, "/v1/blocks/{id}", HTTP_BODY, ALL, block_patch_by_id, MIB(2),
+      "changes a block, in each agent that has it" },
+    { DELETE, "/v1/blocks/{id}", HTTP_BODY, ALL, block_delete, KIB(64),
+      "removes a block from all its agents" },
     { GET, "/v1/blocks/{id}/agents", HTTP_BODY, ALL, block_agents, 0, "the agents of a block" },
 
     { POST, "/webhooks", HTTP_STREAM, HOOK, webhook_receive, MIB(26),

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "store/amend.h"
 #include "store/history.h"
+#include "store/rewrite.h"
 #include "store/vet.h"
 #include "sync/away.h"
 #include "sync/read_only.h"
@@ -102,6 +103,19 @@ memfs_code edit_read(edit *e, memfs_str path, memfs_buf *out, memfs_oid *ret_blo
     if (rc == MEMFS_OK && ret_blob != NULL)
         *ret_blob = id;
     return rc;
+}
+
+memfs_code edit_find_at(edit *e, const memfs_oid *commit, memfs_str path, memfs_oid *ret,
+                        memfs_error *err)
+{
+    bool is_ours = false;
+    memfs_code rc = MEMFS_OK;
+
+    if (repo_has(e->r, commit))
+        rc = repo_is_ancestor(e->r, commit, &e->v.tip, &is_ours, err);
+    if (rc == MEMFS_OK && !is_ours)
+        return memfs_fail(err, MEMFS_ENOTFOUND, "that is no commit of this memory's history");
+    return rc < 0 ? rc : amend_find(e->r, commit, path, ret, err);
 }
 
 memfs_code edit_put(edit *e, memfs_str path, memfs_str content, memfs_error *err)

@@ -34,7 +34,7 @@ struct edit {
     bool is_refused; /* by the plan: what it returned is the last word */
 
     /* edit_state.c */
-    edit_set now, then; /* before main moves, and after */
+    edit_set now, then;       /* before main moves, and after */
     char id[IDS_MAX_LEN + 1]; /* of its journal; "" before edit_journal_begin() */
 };
 

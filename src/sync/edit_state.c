@@ -6,9 +6,9 @@
  *     what follows         one transaction, and the journal goes with it
  *
  * A crash before main moved: the births are taken back.  After it: what follows is done.  Which of
- * the two, the history says, from where main was when the edit began.  So a label is nobody's twice:
- * a block that is renamed or handed on keeps its id at the new place, and the old one gets another
- * as soon as nothing of the old commit is main's (K4).
+ * the two, the history says, from where main was when the edit began.  So a label is nobody's
+ * twice: a block that is renamed or handed on keeps its id at the new place, and the old one gets
+ * another as soon as nothing of the old commit is main's (K4).
  */
 #include "sync/edit_int.h"
 
@@ -86,6 +86,11 @@ void edit_set_birth(edit *e, const state_birth *birth)
     set_add_birth(&e->now, birth);
 }
 
+void edit_set_doc(edit *e, const state_doc *doc)
+{
+    set_add_doc(&e->now, doc);
+}
+
 void edit_then_birth(edit *e, const state_birth *birth)
 {
     set_add_birth(&e->then, birth);
@@ -98,7 +103,7 @@ void edit_then_doc(edit *e, const state_doc *doc)
 
 bool edit_has_state(const edit *e)
 {
-    return e->now.n_births + e->then.n_births + e->then.n_docs > 0;
+    return e->now.n_births + e->now.n_docs + e->then.n_births + e->then.n_docs > 0;
 }
 
 void edit_state_clear(edit *e)
@@ -190,9 +195,9 @@ static void put_births(json_writer *w, const char *key, const edit_set *set)
     jw_array_end(w);
 }
 
-static void put_docs(json_writer *w, const edit_set *set)
+static void put_docs(json_writer *w, const char *key, const edit_set *set)
 {
-    jw_key(w, "docs");
+    jw_key(w, key);
     jw_array(w);
     for (size_t i = 0; i < set->n_docs; i++) {
         jw_object(w);
@@ -217,7 +222,8 @@ static void put_journal(const edit *e, const edit_set *undo, bool has_commit, me
     jw_key_bool(&w, "has_commit", has_commit);
     put_births(&w, "undo", undo);
     put_births(&w, "then", &e->then);
-    put_docs(&w, &e->then);
+    put_docs(&w, "undo_docs", undo);
+    put_docs(&w, "docs", &e->then);
     jw_object_end(&w);
 }
 
@@ -274,6 +280,16 @@ static memfs_code take_birth(const state_birth *birth, void *ctx, memfs_error *e
     return MEMFS_OK;
 }
 
+static memfs_code take_doc(const state_doc *doc, void *ctx, memfs_error *err)
+{
+    state_doc own = *doc;
+
+    (void)err;
+    own.changed = 0;
+    set_add_doc(ctx, &own);
+    return MEMFS_OK;
+}
+
 /* What the state says of the labels that are about to change; one it does not know is to go. */
 static memfs_code note_undo(edit *e, edit_set *undo, memfs_error *err)
 {
@@ -286,6 +302,14 @@ static memfs_code note_undo(edit *e, edit_set *undo, memfs_error *err)
         rc = state_births(e->h->state, str_of(e->v.a->id), none.label, take_birth, undo, err);
         if (rc == MEMFS_OK && undo->n_births == n)
             set_add_birth(undo, &none);
+    }
+    for (size_t i = 0; rc == MEMFS_OK && i < e->now.n_docs; i++) {
+        const state_doc none = { e->now.docs[i].kind, e->now.docs[i].id, MEMFS_STR(""), 0 };
+        size_t n = undo->n_docs;
+
+        rc = state_docs(e->h->state, none.kind, none.id, 0, take_doc, undo, err);
+        if (rc == MEMFS_OK && undo->n_docs == n)
+            set_add_doc(undo, &none);
     }
     return rc;
 }
@@ -309,15 +333,15 @@ static memfs_code apply_set(home *h, const agent *a, const edit_set *set, const 
 static memfs_code journal(edit *e, const edit_set *undo, bool has_commit, memfs_error *err)
 {
     _cleanup_(buf_dispose) memfs_buf body = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
-    edit_set first = { e->now.births, e->now.n_births, NULL, 0 };
     state_doc doc;
 
     put_journal(e, undo, has_commit, &body);
     doc = (state_doc){ KIND, str_of(e->id), buf_str(&body), 0 };
-    return apply_set(e->h, e->v.a, &first, &doc, err);
+    return apply_set(e->h, e->v.a, &e->now, &doc, err);
 }
 
-/* Rows of labels whose births changed, and whose files did not; a cache that fails follows later. */
+/* Rows of labels whose births changed, and whose files did not; a cache that fails follows later.
+ */
 static void follow_births(home *h, agent *a, const edit_set *set)
 {
     _cleanup_(mem_freep) memfs_str *labels = mem_alloc((set->n_births + 1) * sizeof(*labels));
@@ -327,8 +351,8 @@ static void follow_births(home *h, agent *a, const edit_set *set)
     for (size_t i = 0; i < set->n_births; i++)
         labels[i] = set->births[i].label;
     if (set->n_births > 0 && materialise_labels(h, a, labels, set->n_births, &rows, &err) < 0) {
-        home_alarm(h, a, "rows_late", "what blocks are called changed, and rows could not follow: %s",
-                   err.msg);
+        home_alarm(h, a, "rows_late",
+                   "what blocks are called changed, and rows could not follow: %s", err.msg);
         home_is_behind(h, a);
     }
 }
@@ -341,8 +365,7 @@ static void finish(home *h, const agent *a, const char *id, const edit_set *set)
 
     if (apply_set(h, a, set, &gone, &err) < 0)
         home_alarm(h, a, "edit_late", "the end of a change could not be noted yet: %s", err.msg);
-    if (set->n_docs > 0)
-        loose_follow(h);
+    loose_follow(h); /* costs a look at two numbers */
 }
 
 memfs_code edit_advance(edit *e, const advance_step *step, memfs_error *err)
@@ -417,6 +440,7 @@ static memfs_code end_one(home *h, agent *a, const char *id, const json_t *body,
         return rc;
     read_births(json_object_get(body, "undo"), &undo);
     read_births(json_object_get(body, "then"), &then);
+    read_docs(json_object_get(body, "undo_docs"), &undo);
     read_docs(json_object_get(body, "docs"), &then);
     finish(h, a, id, is_done ? &then : &undo);
     follow_births(h, a, &undo);

@@ -29,6 +29,7 @@ struct agent {
     const char *org; /* the default's literal, or its own */
     bool has_own_org;
     agent *next;          /* in its bucket; guarded by the home's table lock */
+    size_t n_loose_kept;  /* as estimated after the last folding; the agent lock */
     size_t n_banned_kept; /* in its file `banned`, by this process; the agent lock */
     int64_t told_move; /* generation of the last move by another server that was told; its thread */
     /* away.c: its rows are not tried before; the last pause; guarded by the home's upkeep_mutex */
@@ -96,6 +97,8 @@ struct home {
     agent **buckets;
     size_t n_buckets, n_agents;
     uint64_t hash_seed;
+    int64_t opened_at_us; /* wall clock */
+    int64_t edits_due_ms; /* block_edit_step; that thread only */
 
     pthread_mutex_t upkeep_mutex;
     agent **upkeep; /* a ring would be no shorter: this rarely holds more than a few */
@@ -125,7 +128,9 @@ bool home_has_folder(home *h, memfs_str id);
 /* cluster.c: do as many have the commit as n_replicas asks for?  Not under the agent's lock. */
 bool home_has_copies(home *h, agent *a, const memfs_oid *commit);
 
-/* A push left more packs than STORE_REPACK_AT. */
+/* Are there so many packs, or objects by themselves, that they should be folded? */
+bool agent_wants_folding(home *h, const agent *a);
+/* It does. */
 void home_wants_upkeep(home *h, agent *a);
 /* The next agent that wants upkeep, or NULL. */
 agent *home_next_upkeep(home *h);

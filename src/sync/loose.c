@@ -1,9 +1,9 @@
 /*
  * loose.c - see loose.h.
  *
- * The cache's tip of LOOSE_AGENT is no commit but the mark of the state that its rows are of.  Where
- * as many documents changed after it as the mark counts, each was put once and none went: those rows
- * are written.  Else, and where there are no rows, all are made anew.
+ * The cache's tip of LOOSE_AGENT is no commit but the mark of the state that its rows are of. Where
+ * as many documents changed after it as the mark counts, each was put once and none went: those
+ * rows are written.  Else, and where there are no rows, all are made anew.
  */
 #include "sync/loose.h"
 
@@ -215,7 +215,8 @@ static memfs_code follow_once(home *h, memfs_error *err)
         return rc;
     all.mark = f.mark;
     if (has_tip) {
-        rc = state_docs(h->state, LOOSE_KIND, MEMFS_STR(""), mark_of(&tip.commit), take_doc, &f, err);
+        rc = state_docs(h->state, LOOSE_KIND, MEMFS_STR(""), mark_of(&tip.commit), take_doc, &f,
+                        err);
         if (rc == MEMFS_OK && f.n_seen == (size_t)(f.mark - mark_of(&tip.commit)))
             return apply(h, &f, &tip.commit, false, err);
         if (rc < 0)

@@ -20,20 +20,20 @@
 /* The text of its document: id, path and agent are not in it, nor blob and bytes. */
 void loose_write(const block_row *row, memfs_buf *out);
 /*
- * The block of that id as it is in the state, with the mark of its document; *ret and what it points
- * to are the call's.  ENOTFOUND: there is none.
+ * The block of that id as it is in the state, with the mark of its document; *ret and what it
+ * points to are the call's.  ENOTFOUND: there is none.
  */
 typedef memfs_code (*loose_fn)(const block_row *row, int64_t changed, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code loose_get(home *h, memfs_str id, loose_fn fn, void *ctx, memfs_error *err);
 /*
- * Puts it (row NULL: takes it out), and the rows follow.  changed: as in state_doc; ECONFLICT: it is
- * another by now.
+ * Puts it (row NULL: takes it out), and the rows follow.  changed: as in state_doc; ECONFLICT: it
+ * is another by now.
  */
 MEMFS_CHECK memfs_code loose_put(home *h, memfs_str id, const block_row *row, int64_t changed,
                                  memfs_error *err);
 /*
- * Brings the rows to what the state has: after a change of documents, at the start, when a cache was
- * made anew, and now and then.  What fails is an alarm, and is tried again by the next call.
+ * Brings the rows to what the state has: after a change of documents, at the start, when a cache
+ * was made anew, and now and then.  What fails is an alarm, and is tried again by the next call.
  */
 void loose_follow(home *h);
 

@@ -246,6 +246,12 @@ static void sweep_half_a_pack(home *h, agent *a)
         home_alarm(h, a, "sweep_failed", "%s", err.msg);
 }
 
+bool agent_wants_folding(home *h, const agent *a)
+{
+    return store_pack_count(h->store, a->repo) > STORE_REPACK_AT ||
+           store_loose_estimate(h->store, a->repo) > a->n_loose_kept + STORE_LOOSE_AT;
+}
+
 /* Under the agent's lock: a push and its readers never see packs go while refs move (F13). */
 static memfs_code fold_packs(home *h, agent *a, size_t *ret_before, memfs_error *err)
 {
@@ -258,9 +264,10 @@ static memfs_code fold_packs(home *h, agent *a, size_t *ret_before, memfs_error 
     if (agent_is_fenced(a, err))
         return err->code;
     *ret_before = store_pack_count(h->store, a->repo);
-    if (*ret_before <= STORE_REPACK_AT)
+    if (!agent_wants_folding(h, a))
         return MEMFS_OK;
     rc = store_repack(h->store, a->repo, err);
+    a->n_loose_kept = store_loose_estimate(h->store, a->repo); /* that no ref reaches */
     if (rc < 0) {
         sweep_half_a_pack(h, a);
         agent_suspect(h, a, err);
