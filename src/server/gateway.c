@@ -299,7 +299,7 @@ static bool is_theirs(const http_route *r)
     memfs_str pattern = str_of(r->pattern);
 
     if (r->handler == sync_from_git || r->handler == agent_secrets ||
-        r->handler == agent_repositories)
+        r->handler == agent_repositories || r->handler == memory_commit)
         return false;
     return str_starts_with(pattern, MEMFS_STR("/v1/agents")) ||
            str_starts_with(pattern, MEMFS_STR("/v1/blocks"));

@@ -64,6 +64,25 @@ static memfs_code check_path(memfs_str path, memfs_error *err)
                       escape_text(path, shown, sizeof(shown)));
 }
 
+/* Before anything is written: a tree with such a name is damage to git, also one that nobody reaches. */
+static memfs_code check_names(const policy *p, memfs_str path, memfs_error *err)
+{
+    memfs_str rest = path, part;
+
+    for (bool is_last = false; !is_last;) {
+        tree_entry entry = { .mode = TREE_MODE_FOLDER };
+        memfs_code rc;
+
+        is_last = !str_split(rest, '/', &part, &rest);
+        entry.name = is_last ? rest : part;
+        entry.mode = is_last ? TREE_MODE_FILE : TREE_MODE_FOLDER;
+        rc = policy_entry(p, str_make(path.ptr, (size_t)(entry.name.ptr - path.ptr)), &entry, err);
+        if (rc < 0)
+            return rc;
+    }
+    return MEMFS_OK;
+}
+
 static memfs_code add_wish(edit *e, memfs_str path, char *content, size_t len, memfs_error *err)
 {
     wish *w = find_wish(e, path);
@@ -124,7 +143,10 @@ memfs_code edit_put(edit *e, memfs_str path, memfs_str content, memfs_error *err
     memfs_code rc = check_path(path, err);
 
     if (rc == MEMFS_OK)
-        rc = policy_file_size(&e->h->options.policy, path, content.len, err);
+        rc = check_names(&e->h->options.policy, path, err);
+    if (rc < 0)
+        return rc;
+    rc = policy_file_size(&e->h->options.policy, path, content.len, err);
     if (rc < 0)
         return rc == MEMFS_EDENIED ? err->code = MEMFS_ELIMIT : rc;
     copy = mem_strndup(content.ptr, content.len);

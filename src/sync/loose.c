@@ -76,36 +76,54 @@ static json_t *body_of(const state_doc *doc, memfs_error *err)
     return body;
 }
 
-typedef struct getting {
-    loose_fn fn;
-    void *ctx;
-    bool is_found;
-} getting;
+/* Copied, so that whoever gets it may change the state and see that. */
+typedef struct copied {
+    memfs_buf body, id;
+    int64_t changed;
+} copied;
+#define COPIED_INIT                                                                                \
+    {                                                                                              \
+        .body = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED), .id = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED)     \
+    }
 
-static memfs_code get_one(const state_doc *doc, void *ctx, memfs_error *err)
+static void copied_dispose(copied *c)
 {
-    getting *g = ctx;
-    json_t *body = body_of(doc, err);
-    block_row row;
-    memfs_code rc;
+    buf_dispose(&c->body);
+    buf_dispose(&c->id);
+}
 
-    if (body == NULL)
-        return err->code;
-    g->is_found = true;
-    row_of(doc, body, &row);
-    rc = g->fn(&row, doc->changed, g->ctx, err);
-    json_decref(body);
-    return rc;
+static memfs_code copy_doc(const state_doc *doc, void *ctx, memfs_error *err)
+{
+    copied *c = ctx;
+
+    (void)err;
+    buf_add_str(&c->body, doc->body);
+    buf_add_str(&c->id, doc->id);
+    c->changed = doc->changed;
+    return MEMFS_OK;
 }
 
 memfs_code loose_get(home *h, memfs_str id, loose_fn fn, void *ctx, memfs_error *err)
 {
-    getting g = { fn, ctx, false };
-    memfs_code rc = state_docs(h->state, LOOSE_KIND, id, 0, get_one, &g, err);
+    _cleanup_(copied_dispose) copied c = COPIED_INIT;
+    state_doc doc = { .kind = LOOSE_KIND };
+    json_t *body;
+    block_row row;
+    memfs_code rc = state_docs(h->state, LOOSE_KIND, id, 0, copy_doc, &c, err);
 
-    if (rc == MEMFS_OK && !g.is_found)
+    if (rc == MEMFS_OK && c.id.len == 0)
         return memfs_fail(err, MEMFS_ENOTFOUND, "Block with id '%.*s' not found", (int)id.len,
                           id.ptr);
+    if (rc < 0)
+        return rc;
+    doc.id = buf_str(&c.id);
+    doc.body = buf_str(&c.body);
+    body = body_of(&doc, err);
+    if (body == NULL)
+        return err->code;
+    row_of(&doc, body, &row);
+    rc = fn(&row, c.changed, ctx, err);
+    json_decref(body);
     return rc;
 }
 
@@ -165,6 +183,14 @@ static memfs_code take_doc(const state_doc *doc, void *ctx, memfs_error *err)
     row_of(&own, body, &f->rows[f->n++]);
     f->n_seen += doc->changed <= f->mark;
     return MEMFS_OK;
+}
+
+memfs_code loose_all(home *h, loose_all_fn fn, void *ctx, memfs_error *err)
+{
+    _cleanup_(following_dispose) following all = { .n = 0 };
+    memfs_code rc = state_docs(h->state, LOOSE_KIND, MEMFS_STR(""), 0, take_doc, &all, err);
+
+    return rc < 0 ? rc : fn(all.rows, all.n, ctx, err);
 }
 
 static void put_mark(int64_t mark, memfs_oid *ret)

@@ -31,6 +31,9 @@ MEMFS_CHECK memfs_code loose_get(home *h, memfs_str id, loose_fn fn, void *ctx, 
  */
 MEMFS_CHECK memfs_code loose_put(home *h, memfs_str id, const block_row *row, int64_t changed,
                                  memfs_error *err);
+/* All of them at once, by id: what the rows of the cache must be. */
+typedef memfs_code (*loose_all_fn)(const block_row *rows, size_t n, void *ctx, memfs_error *err);
+MEMFS_CHECK memfs_code loose_all(home *h, loose_all_fn fn, void *ctx, memfs_error *err);
 /*
  * Brings the rows to what the state has: after a change of documents, at the start, when a cache
  * was made anew, and now and then.  What fails is an alarm, and is tried again by the next call.

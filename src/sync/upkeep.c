@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "sync/follow.h"
+#include "sync/loose.h"
 #include "sync/materialise.h"
 
 #include <stdarg.h>
@@ -127,7 +128,7 @@ static memfs_code check_owner(const block_row *row, void *ctx, memfs_error *err)
 
     (void)err;
     snprintf(id, sizeof(id), "%.*s", (int)row->agent_id.len, row->agent_id.ptr);
-    if (id_list_has(s->ids, id) || (s->ret->n > 0 && strcmp(s->ret->ids[s->ret->n - 1], id) == 0))
+    if (id_list_has(s->ids, id) || str_equal(row->agent_id, LOOSE_AGENT) || (s->ret->n > 0 && strcmp(s->ret->ids[s->ret->n - 1], id) == 0))
         return MEMFS_OK;
     id_list_add(s->ret, str_of(id));
     return MEMFS_OK;
@@ -182,7 +183,11 @@ static memfs_code forget_nobody(upkeep_round *r, const id_list *ids, memfs_error
     _cleanup_(id_list_dispose) id_list nobody = { NULL, 0, 0 };
     memfs_code rc;
 
-    rc = round_nobody(r, ids, &nobody, err);
+    rc = cache_forget(r->h->cache, LOOSE_AGENT, err);
+    if (rc == MEMFS_OK) {
+        loose_follow(r->h);
+        rc = round_nobody(r, ids, &nobody, err);
+    }
     for (size_t i = 0; i < nobody.n && rc == MEMFS_OK; i++) {
         rc = cache_forget(r->h->cache, str_of(nobody.ids[i]), err);
         round_note(r, nobody.ids[i], "forgotten", "", "an agent that is not known had blocks");

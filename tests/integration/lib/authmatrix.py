@@ -151,6 +151,8 @@ class Matrix:
             ids = [("", "", pattern)]
         for whose, name, target in ids:
             target = target.replace("{label...}", "system/human").replace("{kind}", "gitea")
+            if "/attach/" in target or "/detach/" in target:
+                target = target.replace("{id}", w.own_block if "/attach/" in target else w.unknown_block)
             if pattern.endswith("/info/refs"):
                 for service in ("git-upload-pack", "git-receive-pack"):
                     yield whose, name, f"{target}?service={service}"
@@ -160,7 +162,9 @@ class Matrix:
     def ask_one(self, method, target, who):
         last = target.rsplit("/", 1)[-1]
         headers = dict(self.world.headers(who))
-        body = b"" if method in ("POST", "PUT", "PATCH") else None
+        body = {"POST": b"", "PUT": b"", "PATCH": b"{}"}.get(method)
+        if method in ("PATCH", "DELETE"):
+            headers["If-Match"] = '"stale"'     # so what is there is found, and stays
         if last in TYPES and method == "POST":
             headers["Content-Type"] = TYPES[last]
             body = b"0000"      # git's own probe: nothing is fetched or pushed
