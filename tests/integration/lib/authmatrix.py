@@ -240,6 +240,14 @@ class Matrix:
         patterns = {}
         for method, pattern, access in self.routes:
             patterns.setdefault(pattern, {})[method] = access
+        for pattern, known in patterns.items():     # by other methods they are labels and ids like any
+            wider = None
+            if pattern.endswith(("/blocks/attach/{id}", "/blocks/detach/{id}")):
+                wider = pattern.rsplit("/", 2)[0] + "/{label...}"
+            elif pattern == "/v1/blocks/count":
+                wider = "/v1/blocks/{id}"
+            for method, access in patterns.get(wider, {}).items():
+                known.setdefault(method, access)
         for pattern, known in patterns.items():
             for method in METHODS:
                 access = known.get("GET" if method == "HEAD" else method)
