@@ -108,8 +108,8 @@ typedef struct state_backend {
     memfs_code (*mirror_put)(state *s, const state_mirror *row, memfs_error *err);
     memfs_code (*mirror_forget)(state *s, memfs_str remote, memfs_error *err);
     memfs_code (*change)(state *s, const state_change *change, memfs_error *err);
-    memfs_code (*docs)(state *s, memfs_str kind, memfs_str id, state_doc_fn fn, void *ctx,
-                       memfs_error *err);
+    memfs_code (*docs)(state *s, memfs_str kind, memfs_str id, int64_t after, state_doc_fn fn,
+                       void *ctx, memfs_error *err);
     memfs_code (*docs_mark)(state *s, memfs_str kind, int64_t *ret, memfs_error *err);
     /* servers.h; NULL: as above */
     memfs_code (*server_join)(state *s, const state_server *me, int64_t *ret_no, memfs_error *err);

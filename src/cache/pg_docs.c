@@ -7,24 +7,27 @@
 
 /* ---- reading ---- */
 
-memfs_code pg_docs(state *s, memfs_str kind, memfs_str id, state_doc_fn fn, void *ctx,
-                   memfs_error *err)
+#define DOC_SELECT "SELECT kind, id, body, changed FROM docs WHERE kind = $1 AND changed > $2"
+
+memfs_code pg_docs(state *s, memfs_str kind, memfs_str id, int64_t after, state_doc_fn fn,
+                   void *ctx, memfs_error *err)
 {
-    _cleanup_(pg_fetch_dispose) pg_fetch f =
-        PG_FETCH_INIT(KEY_DOCS, "SELECT kind, id, body FROM docs WHERE kind = $1 ORDER BY id");
+    _cleanup_(pg_fetch_dispose) pg_fetch f = PG_FETCH_INIT(KEY_DOCS, DOC_SELECT " ORDER BY id");
     memfs_code rc;
 
     pg_arg_text(&f.args, kind);
+    pg_arg_int(&f.args, after);
     if (id.len > 0) {
         f.key = KEY_DOC;
-        f.sql = "SELECT kind, id, body FROM docs WHERE kind = $1 AND id = $2";
+        f.sql = DOC_SELECT " AND id = $3";
         pg_arg_text(&f.args, id);
     }
     rc = pg_fetch_run(s, &f, err);
     for (int row = 0; rc == MEMFS_OK && row < f.result.n_rows; row++) {
         const state_doc doc = { .kind = pg_col_str(&f.result, row, 0),
                                 .id = pg_col_str(&f.result, row, 1),
-                                .body = pg_col_str(&f.result, row, 2) };
+                                .body = pg_col_str(&f.result, row, 2),
+                                .changed = pg_col_int(&f.result, row, 3) };
 
         rc = fn(&doc, ctx, err);
     }
@@ -114,32 +117,64 @@ static memfs_code drop_births(pg_conn *c, const state_change *change, memfs_erro
 
 /* ---- documents ---- */
 
+/* The next mark of the kind; whoever takes it goes before all others that change documents of it. */
+static memfs_code next_mark(pg_conn *c, memfs_str kind, int64_t *ret, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    memfs_code rc;
+
+    pg_arg_text(&args, kind);
+    rc = pg_query(c, KEY_DOCS_COUNT,
+                  "INSERT INTO doc_marks AS m(kind, n) VALUES($1, 1) "
+                  "ON CONFLICT(kind) DO UPDATE SET n = m.n + 1 RETURNING n",
+                  &args, &r, err);
+    if (rc == MEMFS_OK)
+        *ret = pg_col_int(&r, 0, 0);
+    return rc;
+}
+
+static memfs_code check_doc(pg_conn *c, const state_doc *doc, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    memfs_code rc;
+
+    if (doc->changed == 0)
+        return MEMFS_OK;
+    pg_arg_text(&args, doc->kind);
+    pg_arg_text(&args, doc->id);
+    pg_arg_int(&args, doc->changed);
+    rc = pg_query(c, KEY_DOCS_CHECK,
+                  "SELECT 1 FROM docs WHERE kind = $1 AND id = $2 AND changed = $3", &args, &r, err);
+    if (rc < 0 || r.n_rows > 0)
+        return rc;
+    return memfs_fail(err, MEMFS_ECONFLICT, "'%.*s' was changed meanwhile", (int)doc->id.len,
+                      doc->id.ptr);
+}
+
 static memfs_code put_doc(pg_conn *c, const state_doc *doc, memfs_error *err)
 {
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
     _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    int64_t mark = 0;
+    memfs_code rc = next_mark(c, doc->kind, &mark, err);
 
+    if (rc == MEMFS_OK)
+        rc = check_doc(c, doc, err);
+    if (rc < 0)
+        return rc;
     pg_arg_text(&args, doc->kind);
     pg_arg_text(&args, doc->id);
     if (doc->body.len == 0)
         return pg_query(c, KEY_DOCS_DROP, "DELETE FROM docs WHERE kind = $1 AND id = $2", &args, &r,
                         err);
     pg_arg_bytes(&args, doc->body);
+    pg_arg_int(&args, mark);
     return pg_query(c, KEY_DOCS_PUT,
-                    "INSERT INTO docs(kind, id, body) VALUES($1, $2, $3) "
-                    "ON CONFLICT(kind, id) DO UPDATE SET body = excluded.body",
-                    &args, &r, err);
-}
-
-static memfs_code count_doc(pg_conn *c, memfs_str kind, memfs_error *err)
-{
-    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
-    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
-
-    pg_arg_text(&args, kind);
-    return pg_query(c, KEY_DOCS_COUNT,
-                    "INSERT INTO doc_marks AS m(kind, n) VALUES($1, 1) "
-                    "ON CONFLICT(kind) DO UPDATE SET n = m.n + 1",
+                    "INSERT INTO docs(kind, id, body, changed) VALUES($1, $2, $3, $4) "
+                    "ON CONFLICT(kind, id) DO UPDATE SET body = excluded.body, "
+                    "changed = excluded.changed",
                     &args, &r, err);
 }
 
@@ -151,11 +186,8 @@ static memfs_code change_within(pg_conn *c, void *ctx, memfs_error *err)
 
     if (rc == MEMFS_OK)
         rc = drop_births(c, change, err);
-    for (size_t i = 0; rc == MEMFS_OK && i < change->n_docs; i++) {
+    for (size_t i = 0; rc == MEMFS_OK && i < change->n_docs; i++)
         rc = put_doc(c, &change->docs[i], err);
-        if (rc == MEMFS_OK)
-            rc = count_doc(c, change->docs[i].kind, err);
-    }
     return rc;
 }
 

@@ -138,7 +138,9 @@ const char *const PG_MIGRATIONS[] = {
     "  kind text COLLATE \"C\" NOT NULL,"
     "  id text COLLATE \"C\" NOT NULL,"
     "  body bytea NOT NULL,"
+    "  changed int8 NOT NULL,"
     "  PRIMARY KEY(kind, id));"
+    "CREATE INDEX docs_by_changed ON docs(kind, changed);"
     "CREATE TABLE doc_marks("
     "  kind text COLLATE \"C\" PRIMARY KEY,"
     "  n int8 NOT NULL);",

@@ -69,6 +69,7 @@ enum {
     KEY_DOCS_PUT,
     KEY_DOCS_DROP,
     KEY_DOCS_COUNT,
+    KEY_DOCS_CHECK,
     KEY_DOCS_MARK,
     KEY_SHARED_FIRST, /* pg_shared.c; room for 16 */
 };
@@ -95,8 +96,8 @@ MEMFS_CHECK memfs_code pg_mirror_put(state *s, const state_mirror *row, memfs_er
 MEMFS_CHECK memfs_code pg_mirror_forget(state *s, memfs_str remote, memfs_error *err);
 /* pg_docs.c */
 MEMFS_CHECK memfs_code pg_change(state *s, const state_change *change, memfs_error *err);
-MEMFS_CHECK memfs_code pg_docs(state *s, memfs_str kind, memfs_str id, state_doc_fn fn, void *ctx,
-                               memfs_error *err);
+MEMFS_CHECK memfs_code pg_docs(state *s, memfs_str kind, memfs_str id, int64_t after,
+                                   state_doc_fn fn, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code pg_docs_mark(state *s, memfs_str kind, int64_t *ret, memfs_error *err);
 MEMFS_CHECK memfs_code pg_server_join(state *s, const state_server *me, int64_t *ret_no,
                                       memfs_error *err);

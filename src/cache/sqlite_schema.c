@@ -180,7 +180,9 @@ const char *const SQLITE_STATE_MIGRATIONS[] = {
     "  kind TEXT NOT NULL,"
     "  id TEXT NOT NULL,"
     "  body TEXT NOT NULL,"
+    "  changed INTEGER NOT NULL,"
     "  PRIMARY KEY(kind, id));"
+    "CREATE INDEX docs_by_changed ON docs(kind, changed);"
     "CREATE TABLE doc_marks("
     "  kind TEXT NOT NULL PRIMARY KEY,"
     "  n INTEGER NOT NULL) WITHOUT ROWID;",

@@ -89,9 +89,11 @@ static const char *const FIXED[] = {
     [KEY_BIRTH_PUT] = "INSERT OR REPLACE INTO births(agent_id, label, created_at, tags, block_id, "
                       "char_limit, hidden) VALUES(?1, ?2, ?3, ?4, ?5, ?6, ?7)",
     [KEY_BIRTH_DROP] = "DELETE FROM births WHERE agent_id = ?1 AND label = ?2",
-    [KEY_DOC] = "SELECT kind, id, body FROM docs WHERE kind = ?1 AND id = ?2",
-    [KEY_DOCS] = "SELECT kind, id, body FROM docs WHERE kind = ?1 ORDER BY id",
-    [KEY_DOC_PUT] = "INSERT OR REPLACE INTO docs(kind, id, body) VALUES(?1, ?2, ?3)",
+    [KEY_DOC] = "SELECT kind, id, body, changed FROM docs WHERE kind = ?1 AND id = ?2",
+    [KEY_DOCS] = "SELECT kind, id, body, changed FROM docs "
+                 "WHERE kind = ?1 AND changed > ?2 ORDER BY id",
+    [KEY_DOC_PUT] = "INSERT OR REPLACE INTO docs(kind, id, body, changed) "
+                    "SELECT ?1, ?2, ?3, n FROM doc_marks WHERE kind = ?1",
     [KEY_DOC_DROP] = "DELETE FROM docs WHERE kind = ?1 AND id = ?2",
     [KEY_DOC_COUNT] = "INSERT INTO doc_marks(kind, n) VALUES(?1, 1) "
                       "ON CONFLICT(kind) DO UPDATE SET n = n + 1",

@@ -85,8 +85,8 @@ MEMFS_CHECK memfs_code sqlite_banned_add(state *s, memfs_str agent_id, const mem
 MEMFS_CHECK memfs_code sqlite_banned(state *s, memfs_str agent_id, memfs_oid **ret, size_t *ret_n,
                                      memfs_error *err);
 MEMFS_CHECK memfs_code sqlite_change(state *s, const state_change *change, memfs_error *err);
-MEMFS_CHECK memfs_code sqlite_docs(state *s, memfs_str kind, memfs_str id, state_doc_fn fn,
-                                   void *ctx, memfs_error *err);
+MEMFS_CHECK memfs_code sqlite_docs(state *s, memfs_str kind, memfs_str id, int64_t after,
+                                   state_doc_fn fn, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code sqlite_docs_mark(state *s, memfs_str kind, int64_t *ret, memfs_error *err);
 MEMFS_CHECK memfs_code sqlite_token_add(state *s, const state_token *token, memfs_error *err);
 MEMFS_CHECK memfs_code sqlite_tokens(state *s, state_token_fn fn, void *ctx, memfs_error *err);

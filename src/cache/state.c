@@ -139,10 +139,10 @@ memfs_code state_change_apply(state *s, const state_change *change, memfs_error 
     return change->n_births + change->n_docs == 0 ? MEMFS_OK : s->backend->change(s, change, err);
 }
 
-memfs_code state_docs(state *s, memfs_str kind, memfs_str id, state_doc_fn fn, void *ctx,
-                      memfs_error *err)
+memfs_code state_docs(state *s, memfs_str kind, memfs_str id, int64_t after, state_doc_fn fn,
+                      void *ctx, memfs_error *err)
 {
-    return s->backend->docs(s, kind, id, fn, ctx, err);
+    return s->backend->docs(s, kind, id, after, fn, ctx, err);
 }
 
 memfs_code state_docs_mark(state *s, memfs_str kind, int64_t *ret, memfs_error *err)

@@ -193,18 +193,21 @@ MEMFS_CHECK memfs_code state_mirror_forget(state *s, memfs_str remote, memfs_err
  */
 typedef struct state_doc {
     memfs_str kind, id;
-    memfs_str body; /* any bytes; empty in a change: it goes */
+    memfs_str body;  /* any bytes; empty in a change: it goes */
+    int64_t changed; /* the mark of its kind when it was written; in a change: what it must be, or
+                        0, whatever it is */
 } state_doc;
 typedef memfs_code (*state_doc_fn)(const state_doc *doc, void *ctx, memfs_error *err);
-/* id empty: all of the kind, by id. */
-MEMFS_CHECK memfs_code state_docs(state *s, memfs_str kind, memfs_str id, state_doc_fn fn,
-                                  void *ctx, memfs_error *err);
+/* id empty: all of the kind, by id.  Those that changed after that mark; 0: all. */
+MEMFS_CHECK memfs_code state_docs(state *s, memfs_str kind, memfs_str id, int64_t after,
+                                  state_doc_fn fn, void *ctx, memfs_error *err);
 /* Rises with each change of a document of that kind; 0: there never was one. */
 MEMFS_CHECK memfs_code state_docs_mark(state *s, memfs_str kind, int64_t *ret, memfs_error *err);
 
 /*
  * Births as they are given, whatever was known (tags_json "" as in state_birth), and one whose
- * created_at_us is 0 goes; and documents.  All in one transaction.
+ * created_at_us is 0 goes; and documents.  All in one transaction.  ECONFLICT: a document is not as
+ * it must be, and nothing was changed.
  */
 typedef struct state_change {
     memfs_str agent_id; /* of the births */

@@ -162,9 +162,10 @@ static memfs_code note_doc(const state_doc *doc, void *ctx, memfs_error *err)
 static memfs_code copy_doc(const state_doc *doc, void *ctx, memfs_error *err)
 {
     const copying *c = ctx;
-    const state_change change = { .docs = doc, .n_docs = 1 };
+    const state_doc own = { doc->kind, doc->id, doc->body, 0 };
+    const state_change change = { .docs = &own, .n_docs = 1 };
     bool is_there = false;
-    memfs_code rc = state_docs(c->to, doc->kind, doc->id, note_doc, &is_there, err);
+    memfs_code rc = state_docs(c->to, doc->kind, doc->id, 0, note_doc, &is_there, err);
 
     return rc < 0 || is_there ? rc : state_change_apply(c->to, &change, err);
 }
@@ -175,7 +176,7 @@ static memfs_code copy_docs(copying *c, memfs_error *err)
     memfs_code rc = MEMFS_OK;
 
     for (size_t i = 0; rc == MEMFS_OK && i < ARRAY_LEN(kinds); i++)
-        rc = state_docs(c->from, str_of(kinds[i]), MEMFS_STR(""), copy_doc, c, err);
+        rc = state_docs(c->from, str_of(kinds[i]), MEMFS_STR(""), 0, copy_doc, c, err);
     return rc;
 }
 

@@ -166,6 +166,27 @@ static memfs_code load_agent(agent_writer *aw, memfs_str agent_id, memfs_error *
     return MEMFS_OK;
 }
 
+void agents_answer(http_request *rq, app *self, memfs_str id, unsigned relations)
+{
+    const agent_query q = { .id = id, .with_fields = true };
+    _cleanup_(agent_writer_dispose) agent_writer aw = agent_writer_for(rq, self, relations);
+    memfs_error err = MEMFS_ERROR_INIT;
+    reply_tag tag = { .is_sent = false };
+    memfs_code rc = load_agent(&aw, id, &err);
+
+    if (rc == MEMFS_OK)
+        rc = state_agents(home_state(self->home), &q, write_agent, &aw, &err);
+    if (rc == MEMFS_OK && aw.n == 0)
+        rc = memfs_fail(&err, MEMFS_ENOTFOUND, "agent is not in the state");
+    if (rc < 0) {
+        reply_agent_failed(rq, id, &err);
+        return;
+    }
+    reply_tag_state(&tag, &aw.tip, aw.updated_at_us, relations);
+    http_set_header(rq, "Vary", "User-Agent, X-Stainless-Package-Version");
+    reply_rows(rq, &tag, rc, &err);
+}
+
 void agent_get(http_request *rq, void *ctx)
 {
     _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
@@ -174,28 +195,6 @@ void agent_get(http_request *rq, void *ctx)
 
     if (reply_params_good(rq, &p) && reply_agent(rq, ctx, id))
         agents_answer(rq, ctx, id, relations);
-}
-
-void agents_answer(http_request *rq, app *self, memfs_str id, unsigned relations)
-{
-    const agent_query q = { .id = id, .with_fields = true };
-    _cleanup_(agent_writer_dispose) agent_writer aw = agent_writer_for(rq, self, relations);
-    memfs_error err = MEMFS_ERROR_INIT;
-    reply_tag tag = { .is_sent = false };
-    memfs_code rc;
-
-    rc = load_agent(&aw, q.id, &err);
-    if (rc == MEMFS_OK)
-        rc = state_agents(home_state(aw.app->home), &q, write_agent, &aw, &err);
-    if (rc == MEMFS_OK && aw.n == 0)
-        rc = memfs_fail(&err, MEMFS_ENOTFOUND, "agent is not in the state");
-    if (rc < 0) {
-        reply_agent_failed(rq, q.id, &err);
-        return;
-    }
-    reply_tag_state(&tag, &aw.tip, aw.updated_at_us, relations);
-    http_set_header(rq, "Vary", "User-Agent, X-Stainless-Package-Version");
-    reply_rows(rq, &tag, rc, &err);
 }
 
 /* ---- lists ---- */

@@ -85,6 +85,15 @@ void agent_restore(http_request *rq, void *app);
 void agent_recompile(http_request *rq, void *app);
 void sync_from_git(http_request *rq, void *app);
 
+/* block_write.c, memory_commit.c: writing */
+void block_patch_of_agent(http_request *rq, void *app);
+void block_patch_by_id(http_request *rq, void *app);
+void block_create(http_request *rq, void *app);
+void block_delete(http_request *rq, void *app);
+void block_attach(http_request *rq, void *app);
+void block_detach(http_request *rq, void *app);
+void memory_commit(http_request *rq, void *app);
+
 /* history.c: a memory's past */
 void memory_history(http_request *rq, void *app);
 void memory_diff(http_request *rq, void *app);

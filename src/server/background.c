@@ -5,6 +5,7 @@
 #include "base/mem.h"
 #include "base/process.h"
 #include "cache/servers.h"
+#include "sync/block_edit.h"
 #include "sync/past.h"
 
 #include <errno.h>
@@ -155,6 +156,8 @@ static void *run_background(void *arg)
             catch_up(b, &was_told);
         if (!should_stop(b) && atomic_load(&b->app->is_ready))
             home_letta_step(b->app->home);
+        if (!should_stop(b) && atomic_load(&b->app->is_ready))
+            block_edit_step(b->app->home);
         while (!should_stop(b) && home_upkeep_step(b->app->home))
             ;
         while (!should_stop(b) && home_past_step(b->app->home))

@@ -14,6 +14,7 @@
 #include "server/recompile.h"
 #include "server/reply.h"
 #include "server/shape.h"
+#include "sync/loose.h"
 #include "sync/materialise.h"
 
 #include <stdio.h>
@@ -96,7 +97,7 @@ void block_get(http_request *rq, void *ctx)
     q.agent_id = str_of(owner);
     if (q.agent_id.len == 0)
         send_no_block(rq, &q);
-    else if (reply_agent(rq, ctx, q.agent_id))
+    else if (str_equal(q.agent_id, LOOSE_AGENT) || reply_agent(rq, ctx, q.agent_id))
         answer_one(rq, ctx, &q);
 }
 
@@ -249,11 +250,27 @@ static void read_list(params *p, blocks_filter *f)
     f->q.order = is_by_id ? BLOCK_ORDER_ID : BLOCK_ORDER_CREATED;
 }
 
+/* Copies of a block that several agents have come one after the other: the first stands for all. */
+typedef struct list_writer {
+    json_writer w;
+    char last[IDS_BLOCK_LEN + 1];
+} list_writer;
+
+static memfs_code write_once(const block_row *row, void *ctx, memfs_error *err)
+{
+    list_writer *lw = ctx;
+
+    if (str_equal(row->id, str_of(lw->last)))
+        return MEMFS_OK;
+    snprintf(lw->last, sizeof(lw->last), "%.*s", (int)row->id.len, row->id.ptr);
+    return reply_write_block(row, &lw->w, err);
+}
+
 void blocks_list(http_request *rq, void *ctx)
 {
     _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
     blocks_filter f = { .matches_none = false };
-    json_writer w = JSON_WRITER_INIT(http_out(rq));
+    list_writer lw = { .w = JSON_WRITER_INIT(http_out(rq)) };
     memfs_error err = MEMFS_ERROR_INIT;
     reply_tag tag = { .is_sent = false };
     memfs_code rc;
@@ -264,10 +281,10 @@ void blocks_list(http_request *rq, void *ctx)
     rc = reply_narrow_blocks(rq, ctx, &f.q, &err);
     if (rc == MEMFS_OK)
         rc = reply_tag_all(rq, ctx, &tag, &err);
-    jw_array(&w);
+    jw_array(&lw.w);
     if (rc == MEMFS_OK && !f.matches_none)
-        rc = reply_all_blocks(ctx, &f.q, reply_write_block, &w, &err);
-    jw_array_end(&w);
+        rc = reply_all_blocks(ctx, &f.q, write_once, &lw, &err);
+    jw_array_end(&lw.w);
     reply_rows(rq, &tag, rc, &err);
 }
 

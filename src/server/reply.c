@@ -2,6 +2,7 @@
 
 #include "memory/ids.h"
 #include "server/shape.h"
+#include "sync/block_edit.h"
 
 #include <stdio.h>
 
@@ -160,18 +161,6 @@ memfs_code reply_all_blocks(app *self, const block_query *q, block_row_fn fn, vo
     return rc;
 }
 
-/* Copied, as a row's slices end with the call. */
-static memfs_code note_owner(const block_row *row, void *ctx, memfs_error *err)
-{
-    char *out = ctx;
-
-    if (row->agent_id.len > IDS_MAX_LEN)
-        return memfs_fail(err, MEMFS_ECORRUPT, "a block belongs to an impossible agent");
-    memcpy(out, row->agent_id.ptr, row->agent_id.len);
-    out[row->agent_id.len] = '\0';
-    return MEMFS_OK;
-}
-
 /* ---- one's own part ---- */
 
 static void narrow_cursor(memfs_str own, memfs_str *cursor)
@@ -223,12 +212,13 @@ memfs_code reply_narrow_blocks(const http_request *rq, app *self, block_query *q
 memfs_code reply_block_owner(const http_request *rq, app *self, memfs_str block_id, char *out,
                              memfs_error *err)
 {
-    const block_query q = {
-        .id = block_id, .agent_id = app_own_agent(rq), .show_hidden = true, .limit = 1
-    };
+    _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
+    memfs_code rc = block_holders_find(self->home, block_id, app_own_agent(rq), &of, err);
 
-    out[0] = '\0';
-    return reply_all_blocks(self, &q, note_owner, out, err);
+    if (rc == MEMFS_ECORRUPT)
+        home_cache_suspect(self->home);
+    snprintf(out, IDS_MAX_LEN + 1, "%s", of.n > 0 ? of.list[0].agent_id : "");
+    return rc;
 }
 
 /* ---- tags ---- */

@@ -79,8 +79,8 @@ void reply_narrow_agents(const http_request *rq, agent_query *q);
 MEMFS_CHECK memfs_code reply_narrow_blocks(const http_request *rq, app *self, block_query *q,
                                            memfs_error *err);
 /*
- * The agent of a block; "" when there is no such block in one's part.  out has room for IDS_MAX_LEN
- * + 1.
+ * The agent of a block, of several the one whose copy was written last; "loose" when no agent has it
+ * (sync/loose.h), "" when there is no such block in one's part.  out has room for IDS_MAX_LEN + 1.
  */
 MEMFS_CHECK memfs_code reply_block_owner(const http_request *rq, app *self, memfs_str block_id,
                                          char *out, memfs_error *err);

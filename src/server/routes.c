@@ -2,8 +2,7 @@
  * routes.c - everything that can be asked, in one table.
  *
  * The first row that matches a path and method is served, so fixed names stand before variables.  A
- * path that some row knows under another method is 405 with Allow; that is what writes are answered
- * for now.  docs/http-api.md has one line for each row; a test compares the two.
+ * path that some row knows under another method is 405 with Allow.  docs/http-api.md has one line for each row; a test compares the two.
  */
 #include "server/app.h"
 
@@ -71,6 +70,12 @@ const http_route APP_ROUTES[] = {
       "the blocks of an agent, by id" },
     { GET, "/v1/agents/{agent}/core-memory/blocks/{label...}", HTTP_FAST, AGENT, block_of_agent, 0,
       "one block of an agent; the label with / or %2F" },
+    { PATCH, "/v1/agents/{agent}/core-memory/blocks/attach/{id}", HTTP_BODY, AGENT, block_attach,
+      KIB(64), "attaches a block to an agent: a file in its memory" },
+    { PATCH, "/v1/agents/{agent}/core-memory/blocks/detach/{id}", HTTP_BODY, AGENT, block_detach,
+      KIB(64), "detaches a block: its file goes, the block stays" },
+    { PATCH, "/v1/agents/{agent}/core-memory/blocks/{label...}", HTTP_BODY, AGENT,
+      block_patch_of_agent, MIB(2), "changes a block of an agent" },
     { GET, "/v1/agents/{agent}/secrets", HTTP_FAST, AGENT, agent_secrets, 0,
       "always an empty list" },
     { GET, "/v1/agents/{agent}/repositories", HTTP_FAST, AGENT, agent_repositories, 0,
@@ -81,6 +86,8 @@ const http_route APP_ROUTES[] = {
       agent_repository_detach, KIB(64), "ends such a link" },
     { POST, "/v1/agents/{agent}/memory/sync-from-git", HTTP_BODY, AGENT, sync_from_git, KIB(64),
       "brings the blocks to the repository's tip and returns them" },
+    { POST, "/v1/agents/{agent}/memory/commit", HTTP_BODY, AGENT, memory_commit, MIB(24),
+      "several files changed by one commit, or none" },
     { GET, "/v1/agents/{agent}/memory/history", HTTP_BODY, AGENT, memory_history, 0,
       "the commits of a memory, or of one file, newest first" },
     { GET, "/v1/agents/{agent}/memory/diff", HTTP_BODY, AGENT, memory_diff, 0,
@@ -96,6 +103,12 @@ const http_route APP_ROUTES[] = {
     { GET, "/v1/blocks", HTTP_BODY, ALL, blocks_list, 0, "blocks of all agents, with filters" },
     { GET, "/v1/blocks/count", HTTP_BODY, ALL, blocks_count, 0, "how many blocks there are" },
     { GET, "/v1/blocks/{id}", HTTP_FAST, ALL, block_get, 0, "one block by id" },
+    { POST, "/v1/blocks", HTTP_BODY, ADMIN, block_create, MIB(2),
+      "a new block, attached to nobody" },
+    { PATCH, "/v1/blocks/{id}", HTTP_BODY, ALL, block_patch_by_id, MIB(2),
+      "changes a block, in each agent that has it" },
+    { DELETE, "/v1/blocks/{id}", HTTP_BODY, ALL, block_delete, KIB(64),
+      "removes a block from all its agents" },
     { GET, "/v1/blocks/{id}/agents", HTTP_BODY, ALL, block_agents, 0, "the agents of a block" },
 
     { GET, "/v1/repositories", HTTP_BODY, ALL, repositories_list, 0,

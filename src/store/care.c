@@ -81,6 +81,18 @@ size_t store_pack_count(const store *s, const char *name)
     return n;
 }
 
+size_t store_loose_estimate(const store *s, const char *name)
+{
+    _cleanup_(mem_freep) char *folder = mem_printf("%s/%s/objects/17", s->home, name);
+    _cleanup_(closedirp) DIR *dir = opendir(folder);
+    struct dirent *e;
+    size_t n = 0;
+
+    while (dir != NULL && (e = readdir(dir)) != NULL)
+        n += e->d_name[0] != '.';
+    return n * 256;
+}
+
 /* names of packs */
 
 typedef struct pack_names {

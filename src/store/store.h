@@ -129,6 +129,12 @@ MEMFS_CHECK memfs_code store_sweep(store *s, const char *name, size_t *ret_n_rem
 /* How many packs there are; past STORE_REPACK_AT, store_repack folds them geometrically. */
 #define STORE_REPACK_AT 32
 size_t store_pack_count(const store *s, const char *name);
+/*
+ * About how many objects lie by themselves, from one of their 256 folders: commits over the API make
+ * some each.  store_repack folds those that a ref reaches.
+ */
+#define STORE_LOOSE_AT 2048
+size_t store_loose_estimate(const store *s, const char *name);
 MEMFS_CHECK memfs_code store_repack(store *s, const char *name, memfs_error *err);
 
 #endif

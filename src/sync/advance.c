@@ -342,7 +342,7 @@ memfs_code advance_to(advance *v, const advance_step *step, memfs_error *err)
     if (!home_is_shared(v->h))
         write_rows(v, rows);
     tables_follow(v);
-    if (store_pack_count(v->h->store, v->a->repo) > STORE_REPACK_AT)
+    if (agent_wants_folding(v->h, v->a))
         home_wants_upkeep(v->h, v->a);
     home_moved(v->h, v->a);
     return MEMFS_OK;

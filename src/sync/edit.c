@@ -8,7 +8,7 @@
  *
  * Objects of a commit that is refused stay, reached by nobody, until the repository is folded.
  */
-#include "sync/edit.h"
+#include "sync/edit_int.h"
 
 #include "base/clock.h"
 #include "base/escape.h"
@@ -16,8 +16,8 @@
 #include "base/mem.h"
 #include "store/amend.h"
 #include "store/history.h"
+#include "store/rewrite.h"
 #include "store/vet.h"
-#include "sync/advance.h"
 #include "sync/away.h"
 #include "sync/materialise_int.h"
 #include "sync/read_only.h"
@@ -30,25 +30,6 @@
 #define MAX_ROUNDS 5
 #define MAX_FILES 10000
 #define MAX_MESSAGE (64u << 10)
-
-typedef struct wish {
-    char *path;
-    char *content; /* NULL: it goes */
-    size_t len;
-} wish;
-
-struct edit {
-    home *h;
-    const edit_options *o;
-    advance v;
-    repo *r;
-    wish *wishes;
-    size_t n, cap;
-    bool has_tree;
-    memfs_oid tree_of; /* the commit whose tree is taken */
-    memfs_buf message;
-    bool is_refused; /* by the plan: what it returned is the last word */
-};
 
 /* ---- the plan function's side ---- */
 
@@ -139,6 +120,19 @@ memfs_code edit_read(edit *e, memfs_str path, memfs_buf *out, memfs_oid *ret_blo
     if (rc == MEMFS_OK && ret_blob != NULL)
         *ret_blob = id;
     return rc;
+}
+
+memfs_code edit_find_at(edit *e, const memfs_oid *commit, memfs_str path, memfs_oid *ret,
+                        memfs_error *err)
+{
+    bool is_ours = false;
+    memfs_code rc = MEMFS_OK;
+
+    if (repo_has(e->r, commit))
+        rc = repo_is_ancestor(e->r, commit, &e->v.tip, &is_ours, err);
+    if (rc == MEMFS_OK && !is_ours)
+        return memfs_fail(err, MEMFS_ENOTFOUND, "that is no commit of this memory's history");
+    return rc < 0 ? rc : amend_find(e->r, commit, path, ret, err);
 }
 
 memfs_code edit_put(edit *e, memfs_str path, memfs_str content, memfs_error *err)
@@ -292,6 +286,7 @@ static void forget_wishes(edit *e)
     e->n = 0;
     e->has_tree = false;
     buf_clear(&e->message);
+    edit_state_clear(e);
 }
 
 /* A repository to be changed: of a new agent one with nothing but the genesis. */
@@ -327,14 +322,20 @@ static memfs_code attempt(edit *e, edit_plan_fn plan, void *ctx, edit_result *re
     if (rc < 0)
         return rc;
     ret->before = ret->tip = step.to = e->v.tip;
+    if (edit_has_state(e))
+        edit_journal_begin(e);
     if (e->n > 0 || e->has_tree)
         rc = make_commit(e, &step.to, err);
-    if (rc < 0 || oid_equal(&step.to, &e->v.tip))
+    if (rc < 0)
         return advance_judged(&e->v, rc, err);
     step.objects = e->r;
-    rc = advance_to(&e->v, &step, err);
+    if (edit_has_state(e))
+        rc = edit_advance(e, &step, err);
+    else if (!oid_equal(&step.to, &e->v.tip))
+        rc = advance_to(&e->v, &step, err);
     ret->tip = step.to;
     ret->moved = e->v.moved;
+    ret->changed = rc == MEMFS_OK && edit_has_state(e);
     return rc;
 }
 
@@ -344,6 +345,7 @@ static memfs_code attempts(edit *e, edit_plan_fn plan, void *ctx, edit_result *r
     memfs_code rc;
 
     for (int n = 0;; n++) {
+        e->v.moved = false;
         rc = attempt(e, plan, ctx, ret, err);
         repo_closep(&e->r);
         e->r = NULL;
@@ -352,7 +354,6 @@ static memfs_code attempts(edit *e, edit_plan_fn plan, void *ctx, edit_result *r
             return rc;
         if (n == MAX_ROUNDS)
             return memfs_fail(err, MEMFS_EUNAVAIL, "other servers were first each time: try again");
-        e->v.moved = false;
     }
 }
 
@@ -379,5 +380,6 @@ memfs_code edit_memory(home *h, memfs_str agent_id, const edit_options *o, edit_
         *ret_is_unclear = e.v.unclear;
     free(e.wishes);
     buf_dispose(&e.message);
+    edit_state_clear(&e);
     return rc;
 }

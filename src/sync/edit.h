@@ -11,6 +11,10 @@
  * All or nothing: a refusal, by the plan or by the rules, has moved nothing (D3).  A plan that
  * changes nothing makes no commit, and is no failure: so the same request again is harmless (D4).
  *
+ * What git does not carry of a block (state_birth) changes with the commit, or without one: a
+ * journal in the state says what is under way, so that a crash between the two is finished or taken
+ * back by edit_recover(), and rows are always what commit and births make of them.
+ *
  * Thread: any; waits for the agent's lock, for fsyncs, and where servers share a database for
  * those.
  */
@@ -41,6 +45,12 @@ repo *edit_repo(edit *e);
 MEMFS_CHECK memfs_code edit_read(edit *e, memfs_str path, memfs_buf *out, memfs_oid *ret_blob,
                                  memfs_error *err);
 /*
+ * The file as it was in an older commit.  ENOTFOUND: it had none there, or main does not descend
+ * from it.
+ */
+MEMFS_CHECK memfs_code edit_find_at(edit *e, const memfs_oid *commit, memfs_str path,
+                                    memfs_oid *ret, memfs_error *err);
+/*
  * The last word about a path counts.  EINVALID: no path of a file, relative, '/' between names, or
  * one that holds NUL.  EDENIED: a name that no push may bring.  ELIMIT: more than a file may have.
  */
@@ -52,6 +62,24 @@ MEMFS_CHECK memfs_code edit_remove(edit *e, memfs_str path, memfs_error *err);
 void edit_take_tree(edit *e, const memfs_oid *commit);
 /* More of the commit's message; the first line is its subject. */
 void edit_say(edit *e, const char *fmt, ...) MEMFS_PRINTF(2, 3);
+
+/*
+ * What git does not carry, as state_change has it: births that the rows of this commit are to have,
+ * and documents, set just before main moves and taken back if it does not; and what is to be set
+ * once it has moved.  Each label and document once in each.  The strings are copied.  A document
+ * that is not as it must be ends the edit with ECONFLICT, before anything was changed.
+ */
+void edit_set_birth(edit *e, const state_birth *birth);
+void edit_set_doc(edit *e, const state_doc *doc);
+void edit_then_birth(edit *e, const state_birth *birth);
+void edit_then_doc(edit *e, const state_doc *doc);
+/*
+ * Was the edit of this id committed already, on main, and not yet in `since`?  Its commit has the
+ * trailer "Memfs-Edit: <id>" (edit_say).
+ */
+MEMFS_CHECK memfs_code edit_was_done(edit *e, const char *id, const memfs_oid *since, bool *ret,
+                                     memfs_error *err);
+#define EDIT_TRAILER "Memfs-Edit: "
 
 /* ---- the whole ---- */
 
@@ -66,7 +94,8 @@ typedef struct edit_options {
 
 typedef struct edit_result {
     memfs_oid before, tip;
-    bool moved; /* else nothing was to be changed: tip == before */
+    bool moved;   /* else there was no commit to make: tip == before */
+    bool changed; /* births or documents */
 } edit_result;
 
 /*
@@ -78,5 +107,11 @@ typedef struct edit_result {
 MEMFS_CHECK memfs_code edit_memory(home *h, memfs_str agent_id, const edit_options *o,
                                    edit_plan_fn plan, void *ctx, edit_result *ret,
                                    bool *ret_is_unclear, memfs_error *err);
+
+/*
+ * Ends what a crash left under way; of servers that share the state only what is older than any
+ * request.  For the start, and a thread of the server's every minute or so.  *ret_n: how many.
+ */
+MEMFS_CHECK memfs_code edit_recover(home *h, size_t *ret_n, memfs_error *err);
 
 #endif

@@ -18,6 +18,7 @@
 #include "sync/deleted.h"
 #include "sync/home_database.h"
 #include "sync/home_list.h"
+#include "sync/loose.h"
 #include "sync/tables.h"
 
 #include <errno.h>
@@ -235,12 +236,16 @@ memfs_code home_open(const home_options *options, home **ret, memfs_error *err)
     h->deleted = mem_alloc(sizeof(*h->deleted));
     hash_random((uint8_t *)&h->hash_seed, sizeof(h->hash_seed));
     atomic_store(&h->epoch, 1);
+    h->opened_at_us = clock_wall_us();
     copy_options(h, options);
     rc = make_folder(h, options->path, err);
     if (rc == MEMFS_OK) {
         h->options.path = h->path;
         rc = open_parts(h, err);
         h->options.cluster_url = NULL; /* the caller's; h->cluster_url is what counts */
+    }
+    if (rc == MEMFS_OK) {
+        loose_follow(h);
     }
     if (rc < 0) {
         home_close(h);
@@ -581,6 +586,7 @@ void home_cache_suspect(home *h)
     }
     atomic_fetch_add(&h->epoch, 1);
     home_alarm(h, NULL, "cache_reset", "the block cache was set aside and is made anew from git");
+    loose_follow(h);
 }
 
 void home_rows_lost(home *h, memfs_str id)

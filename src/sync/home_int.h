@@ -39,6 +39,7 @@ struct agent {
     const char *org; /* the default's literal, or its own */
     bool has_own_org;
     agent *next;          /* in its bucket; guarded by the home's table lock */
+    size_t n_loose_kept;  /* as estimated after the last folding; the agent lock */
     size_t n_banned_kept; /* in its file `banned`, by this process; the agent lock */
     /* the last move by another server that was told: generation, and whose; its thread */
     int64_t told_move, told_holder;
@@ -113,6 +114,8 @@ struct home {
     struct id_list *deleted; /* deleted.h; sorted; guarded by table_lock */
     int64_t deleted_mark;    /* of the state, when it was read; the thread of deleted_step() */
     uint64_t hash_seed;
+    int64_t opened_at_us; /* wall clock */
+    int64_t edits_due_ms; /* block_edit_step; that thread only */
 
     pthread_mutex_t upkeep_mutex;
     agent **upkeep; /* a ring would be no shorter: this rarely holds more than a few */
@@ -159,7 +162,9 @@ bool home_has_copies(home *h, agent *a, const memfs_oid *commit);
 /* together.c: its commit is fetched from `holder` when home_follow_step() comes to it. */
 void home_is_late(home *h, agent *a, int64_t holder);
 
-/* A push left more packs than STORE_REPACK_AT. */
+/* Are there so many packs, or objects by themselves, that they should be folded? */
+bool agent_wants_folding(home *h, const agent *a);
+/* It does. */
 void home_wants_upkeep(home *h, agent *a);
 /* The next agent that wants upkeep, or NULL. */
 agent *home_next_upkeep(home *h);

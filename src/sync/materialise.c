@@ -21,6 +21,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "memory/label.h"
+#include "store/amend.h"
 #include "sync/cluster.h"
 #include "sync/follow.h"
 
@@ -622,4 +623,61 @@ memfs_code materialise_replace(home *h, agent *a, const memfs_oid *from, const m
 memfs_code materialise_overrule(home *h, agent *a, materialise_result *ret, memfs_error *err)
 {
     return steps(h, a, ANEW_OVERRULING, ret, err);
+}
+
+/* ---- some rows ---- */
+
+static memfs_code plan_label_at(planner *pl, const memfs_oid *tip, memfs_str wanted, memfs_error *err)
+{
+    _cleanup_(buf_dispose) memfs_buf path = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    tree_change c = { .has_new = true };
+    memfs_str label;
+    memfs_code rc;
+
+    label_to_path(wanted, &path);
+    c.path = buf_str(&path);
+    if (!has_label(pl, c.path, &label) || !str_equal(label, wanted))
+        return MEMFS_OK;
+    rc = amend_find(pl->r, tip, c.path, &c.new_id, err);
+    return rc == MEMFS_ENOTFOUND ? MEMFS_OK : rc < 0 ? rc : plan_file(pl, &c, label, err);
+}
+
+static memfs_code plan_labels(home *h, agent *a, const memfs_oid *tip, const memfs_str *labels,
+                              size_t n, plan **ret, memfs_error *err)
+{
+    _cleanup_(repo_closep) repo *r = NULL;
+    _cleanup_(planner_dispose) planner pl = { .h = h,
+                                              .a = a,
+                                              .p = mem_alloc(sizeof(plan)),
+                                              .strict = h->options.policy,
+                                              .blob = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED),
+                                              .maker = ROW_MAKER_INIT };
+    memfs_code rc = repo_open(h->store, a->repo, &r, err);
+
+    pl.r = r;
+    pl.strict.lenient = false;
+    pl.p->from = pl.p->to = *tip;
+    pl.p->has_from = true;
+    for (size_t i = 0; rc == MEMFS_OK && i < n; i++)
+        rc = plan_label_at(&pl, tip, labels[i], err);
+    if (rc == MEMFS_OK)
+        *ret = TAKE_PTR(pl.p);
+    return rc;
+}
+
+memfs_code materialise_labels(home *h, agent *a, const memfs_str *labels, size_t n,
+                              materialise_result *ret, memfs_error *err)
+{
+    _cleanup_(plan_freep) plan *p = NULL;
+    memfs_oid tip;
+    memfs_code rc = store_tip(h->store, a->repo, &tip, err);
+
+    if (rc == MEMFS_OK)
+        rc = plan_labels(h, a, &tip, labels, n, &p, err);
+    if (rc < 0)
+        return not_the_cache(err);
+    if (home_is_shared(h))
+        plan_expect(p, &tip);
+    rc = plan_apply(h, a, p, ret, err);
+    return rc == MEMFS_ECONFLICT ? materialise_rebuild(h, a, ret, err) : rc;
 }

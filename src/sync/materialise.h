@@ -44,6 +44,13 @@ MEMFS_CHECK memfs_code materialise_overrule(home *h, agent *a, materialise_resul
                                             memfs_error *err);
 
 /*
+ * The rows of these labels anew, as what the state knows of them changed; the others stay.  Labels
+ * without a file are left out.  A cache that is not at the tip is brought there.
+ */
+MEMFS_CHECK memfs_code materialise_labels(home *h, agent *a, const memfs_str *labels, size_t n,
+                                          materialise_result *ret, memfs_error *err);
+
+/*
  * The row that f gives for one file by itself, without cache, tree or births (its times are 0), for
  * those who want to know what must be there.  blob_bytes may be any bytes.  Slices of *ret live in
  * scratch.

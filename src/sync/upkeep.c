@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "sync/follow.h"
+#include "sync/loose.h"
 #include "sync/materialise.h"
 
 #include <stdarg.h>
@@ -127,7 +128,7 @@ static memfs_code check_owner(const block_row *row, void *ctx, memfs_error *err)
 
     (void)err;
     snprintf(id, sizeof(id), "%.*s", (int)row->agent_id.len, row->agent_id.ptr);
-    if (id_list_has(s->ids, id) || (s->ret->n > 0 && strcmp(s->ret->ids[s->ret->n - 1], id) == 0))
+    if (id_list_has(s->ids, id) || str_equal(row->agent_id, LOOSE_AGENT) || (s->ret->n > 0 && strcmp(s->ret->ids[s->ret->n - 1], id) == 0))
         return MEMFS_OK;
     id_list_add(s->ret, str_of(id));
     return MEMFS_OK;
@@ -182,7 +183,11 @@ static memfs_code forget_nobody(upkeep_round *r, const id_list *ids, memfs_error
     _cleanup_(id_list_dispose) id_list nobody = { NULL, 0, 0 };
     memfs_code rc;
 
-    rc = round_nobody(r, ids, &nobody, err);
+    rc = cache_forget(r->h->cache, LOOSE_AGENT, err);
+    if (rc == MEMFS_OK) {
+        loose_follow(r->h);
+        rc = round_nobody(r, ids, &nobody, err);
+    }
     for (size_t i = 0; i < nobody.n && rc == MEMFS_OK; i++) {
         rc = home_is_deleted(r->h, str_of(nobody.ids[i]))
                  ? cache_empty(r->h->cache, str_of(nobody.ids[i]), err)
@@ -248,6 +253,12 @@ static void sweep_half_a_pack(home *h, agent *a)
         home_alarm(h, a, "sweep_failed", "%s", err.msg);
 }
 
+bool agent_wants_folding(home *h, const agent *a)
+{
+    return store_pack_count(h->store, a->repo) > STORE_REPACK_AT ||
+           store_loose_estimate(h->store, a->repo) > a->n_loose_kept + STORE_LOOSE_AT;
+}
+
 /* Under the agent's lock: a push and its readers never see packs go while refs move (F13). */
 static memfs_code fold_packs(home *h, agent *a, size_t *ret_before, memfs_error *err)
 {
@@ -260,9 +271,10 @@ static memfs_code fold_packs(home *h, agent *a, size_t *ret_before, memfs_error 
     if (agent_is_fenced(a, err))
         return err->code;
     *ret_before = store_pack_count(h->store, a->repo);
-    if (*ret_before <= STORE_REPACK_AT)
+    if (!agent_wants_folding(h, a))
         return MEMFS_OK;
     rc = store_repack(h->store, a->repo, err);
+    a->n_loose_kept = store_loose_estimate(h->store, a->repo); /* that no ref reaches */
     if (rc < 0) {
         sweep_half_a_pack(h, a);
         agent_suspect(h, a, err);

@@ -13,6 +13,7 @@
  * told. Nothing is mended here (rebuild does that), with one exception each way: damage fences the
  * agent (F12), and a fence is lifted when there is none.
  */
+#include "sync/loose.h"
 #include "sync/materialise_int.h"
 #include "sync/upkeep_int.h"
 
@@ -296,6 +297,27 @@ static void check_folder(const char *org, const char *name, void *ctx)
     round_finding(s->r, "", "folder-unknown", what, "a repository that is no agent's");
 }
 
+/* Rows of blocks that no agent has, against the state. */
+static memfs_code compare_loose(const block_row *rows, size_t n, void *ctx, memfs_error *err)
+{
+    _cleanup_(mem_freep) const block_row **want = mem_alloc((n + 1) * sizeof(*want));
+    row_check c = { .r = ctx, .id = "", .n = n, .want = want };
+    block_query q = { .agent_id = LOOSE_AGENT, .show_hidden = true, .order = BLOCK_ORDER_PATH };
+    cache_tip cached;
+    memfs_code rc;
+
+    for (size_t i = 0; i < n; i++)
+        want[i] = &rows[i];
+    rc = cache_agent_blocks(c.r->h->cache, &q, &cached, check_row, &c, err);
+    if (rc == MEMFS_ENOTFOUND) { /* as of an agent: they are made in a moment */
+        round_note(c.r, "", "no-rows-yet", "", "blocks of no agent are shown in a moment");
+        return MEMFS_OK;
+    }
+    while (rc == MEMFS_OK && c.at < c.n)
+        row_missing(&c, want[c.at++]);
+    return rc;
+}
+
 static memfs_code verify_rest(upkeep_round *r, const id_list *ids, memfs_error *err)
 {
     _cleanup_(id_list_dispose) id_list nobody = { NULL, 0, 0 };
@@ -308,6 +330,8 @@ static memfs_code verify_rest(upkeep_round *r, const id_list *ids, memfs_error *
         return MEMFS_OK;
     }
     if (round_nobody(r, ids, &nobody, err) < 0)
+        return err->code;
+    if (!atomic_load(&r->h->has_other_rule) && loose_all(r->h, compare_loose, r, err) < 0)
         return err->code;
     for (size_t i = 0; i < nobody.n; i++)
         round_finding(r, nobody.ids[i], "row-of-nobody", "",

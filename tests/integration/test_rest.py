@@ -48,12 +48,13 @@ def test_1_1_unknown_routes_are_404_not_found(mem):
         assert (answer.status, answer.body) == (404, b'{"detail":"Not Found"}'), path
 
 
-def test_1_1_writes_are_405_with_allow(mem):
+def test_1_1_methods_that_a_path_does_not_have_are_405_with_allow(mem):
     block = mem.json(f"/v1/agents/{mem.bob}/core-memory/blocks")[0]["id"]
-    for method, path in [("PATCH", f"/v1/blocks/{block}"), ("DELETE", f"/v1/blocks/{block}"),
-                         ("POST", "/v1/blocks/"), ("POST", f"/v1/agents/{mem.bob}"),
-                         ("PATCH", f"/v1/agents/{mem.bob}/core-memory/blocks/system/human"),
-                         ("PATCH", f"/v1/agents/{mem.bob}/core-memory/blocks/attach/{block}")]:
+    for method, path in [("POST", f"/v1/blocks/{block}"), ("PUT", f"/v1/blocks/{block}"),
+                         ("PATCH", "/v1/blocks/"), ("PATCH", f"/v1/blocks/{block}/agents"),
+                         ("DELETE", f"/v1/agents/{mem.bob}/core-memory/blocks"),
+                         ("PUT", f"/v1/agents/{mem.bob}/core-memory/blocks/system/human"),
+                         ("DELETE", f"/v1/agents/{mem.bob}/core-memory/blocks/attach/{block}")]:
         answer = mem.server.request(method, path, body=b'{"value":"x"}',
                                     headers={"Content-Type": "application/json"})
         assert (answer.status, answer.body) == (405, b'{"detail":"Method Not Allowed"}'), path

@@ -367,6 +367,59 @@ static void check_row(const row_case *c)
 }
 
 /* K1, K6: the row is a function of the file; a field of a wrong type takes its default. */
+static void test_11_an_amendment_changes_what_is_given_and_nothing_else(void **state)
+{
+    static const struct {
+        const char *old;
+        block_changes changes;
+        const char *expected;
+    } rows[] = {
+        { "a", { .has_value = true, .value = { "", 0 } }, "" },
+        { "---\nx: 1 # c\n---\na",
+          { .has_value = true, .value = { "b", 1 } },
+          "---\nx: 1 # c\n---\nb" },
+        { "---\r\nx: 1\r\n---\r\na\rb",
+          { .has_value = true, .value = { "b", 1 } },
+          "---\r\nx: 1\r\n---\r\nb" },
+        { "---\nlimit: 5\nx: [1]\n---\na", { .drops_limit = true }, "---\nx:\n- 1\n---\na" },
+        { "---\nlimit: 5\n---\na", { .drops_limit = true }, "a" },
+        { "a", { .drops_limit = true }, "a" },
+        { "a",
+          { .has_description = true, .description = { "d", 1 } },
+          "---\ndescription: d\n---\na" },
+        { "---\nread_only: yes\n---\na",
+          { .has_read_only = true, .read_only = true },
+          "---\nread_only: yes\n---\na" },
+        { "---\nread_only: yes\n---\na", { .has_read_only = true }, "a" },
+        { "---\nx: [\n---\na", { .has_value = true, .value = { "b", 1 } }, "b" },
+        { "x",
+          { .has_value = true, .value = { "---\na: b\n---\nc", 14 } },
+          "---\ndescription: null\n---\n---\na: b\n---\nc" },
+    };
+
+    (void)state;
+    for (size_t i = 0; i < ARRAY_LEN(rows); i++) {
+        _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(4096);
+        memfs_error err = MEMFS_ERROR_INIT;
+
+        assert_int_equal(block_amend(str_of(rows[i].old), &rows[i].changes, &out, &err), MEMFS_OK);
+        assert_string_equal(out.ptr, rows[i].expected);
+    }
+}
+
+static void test_K5_a_file_that_is_not_utf8_needs_a_new_value(void **state)
+{
+    const block_changes value = { .has_value = true, .value = MEMFS_STR("v") };
+    const block_changes other = { .has_read_only = true, .read_only = true };
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(4096);
+    memfs_error err = MEMFS_ERROR_INIT;
+
+    (void)state;
+    assert_int_equal(block_amend(MEMFS_STR("a\xFF"), &other, &out, &err), MEMFS_EINVALID);
+    assert_int_equal(block_amend(MEMFS_STR("a\xFF"), &value, &out, &err), MEMFS_OK);
+    assert_string_equal(out.ptr, "v");
+}
+
 static void test_K6_rows_follow_the_new_row_table(void **state)
 {
     static const row_case rows[] = {
@@ -450,6 +503,8 @@ int main(void)
         cmocka_unit_test(merges_keep_what_does_not_change),
         cmocka_unit_test(equal_metadata_is_no_change),
         cmocka_unit_test(a_merge_fails_where_the_reference_raises),
+        cmocka_unit_test(test_11_an_amendment_changes_what_is_given_and_nothing_else),
+        cmocka_unit_test(test_K5_a_file_that_is_not_utf8_needs_a_new_value),
         cmocka_unit_test(test_K6_rows_follow_the_new_row_table),
         cmocka_unit_test(test_T27_metadata_that_expands_without_end_is_left_out),
         cmocka_unit_test(a_file_without_front_matter_makes_a_row_with_its_problem),

@@ -565,6 +565,128 @@ static void test_many_threads_write_and_read_all_tables(void **at)
     assert_ok(state_check(s, &f->err));
 }
 
+/* ---- changes ---- */
+
+static memfs_code show_birth(const state_birth *b, void *ctx, memfs_error *err)
+{
+    (void)err;
+    buf_printf(ctx, "%.*s %lld %.*s %.*s %lld %d;", (int)b->label.len, b->label.ptr,
+               (long long)b->created_at_us, (int)b->tags_json.len, b->tags_json.ptr,
+               (int)b->block_id.len, b->block_id.ptr, (long long)b->limit, b->hidden);
+    return MEMFS_OK;
+}
+
+static memfs_code show_doc(const state_doc *d, void *ctx, memfs_error *err)
+{
+    (void)err;
+    buf_printf(ctx, "%.*s %.*s %lld;", (int)d->id.len, d->id.ptr, (int)d->body.len, d->body.ptr,
+               (long long)d->changed);
+    return MEMFS_OK;
+}
+
+static void assert_docs(fixture *f, const char *kind, int64_t after, const char *expected)
+{
+    _cleanup_(buf_dispose) memfs_buf shown = MEMFS_BUF_INIT(4096);
+
+    assert_ok(state_docs(s, str_of(kind), MEMFS_STR(""), after, show_doc, &shown, &f->err));
+    assert_string_equal(shown.ptr, expected);
+}
+
+static void test_K4_a_birth_is_set_as_it_is_given_and_goes(void **at)
+{
+    fixture *f = *at;
+    _cleanup_(buf_dispose) memfs_buf shown = MEMFS_BUF_INIT(4096);
+    state_birth b = { .label = MEMFS_STR("a"),
+                      .created_at_us = 5,
+                      .tags_json = MEMFS_STR("[]"),
+                      .block_id = MEMFS_STR("one"),
+                      .limit = 7,
+                      .hidden = true };
+    state_change change = { .agent_id = MEMFS_STR("agent-1"), .births = &b, .n_births = 1 };
+
+    assert_ok(state_change_apply(s, &change, &f->err));
+    b = (state_birth){ .label = MEMFS_STR("a"),
+                       .created_at_us = 9,
+                       .tags_json = MEMFS_STR("[1]"),
+                       .block_id = MEMFS_STR("two") };
+    assert_ok(state_change_apply(s, &change, &f->err));
+    assert_ok(state_births(s, change.agent_id, MEMFS_STR(""), show_birth, &shown, &f->err));
+    assert_string_equal(shown.ptr, "a 9 [1] two 0 0;");
+    b.created_at_us = 0;
+    assert_ok(state_change_apply(s, &change, &f->err));
+    buf_clear(&shown);
+    assert_ok(state_births(s, change.agent_id, MEMFS_STR(""), show_birth, &shown, &f->err));
+    assert_string_equal(shown.ptr, "");
+}
+
+static void test_documents_have_the_mark_of_their_kind(void **at)
+{
+    fixture *f = *at;
+    state_doc docs[2] = { { MEMFS_STR("loose"), MEMFS_STR("b"), MEMFS_STR("1"), 0 },
+                          { MEMFS_STR("loose"), MEMFS_STR("a"), MEMFS_STR("2"), 0 } };
+    state_change change = { .docs = docs, .n_docs = 2 };
+    int64_t mark;
+
+    assert_ok(state_docs_mark(s, MEMFS_STR("loose"), &mark, &f->err));
+    assert_int_equal(mark, 0);
+    assert_ok(state_change_apply(s, &change, &f->err));
+    assert_docs(f, "loose", 0, "a 2 2;b 1 1;");
+    assert_docs(f, "loose", 1, "a 2 2;");
+    assert_docs(f, "edit", 0, "");
+    docs[0].body = MEMFS_STR("");
+    change.n_docs = 1;
+    assert_ok(state_change_apply(s, &change, &f->err));
+    assert_docs(f, "loose", 0, "a 2 2;");
+    assert_ok(state_docs_mark(s, MEMFS_STR("loose"), &mark, &f->err));
+    assert_int_equal(mark, 3);
+}
+
+static void test_H3_a_document_that_changed_meanwhile_changes_nothing(void **at)
+{
+    fixture *f = *at;
+    state_birth b = { .label = MEMFS_STR("l"), .created_at_us = 1 };
+    state_doc doc = { MEMFS_STR("loose"), MEMFS_STR("a"), MEMFS_STR("1"), 0 };
+    state_change change = { .docs = &doc, .n_docs = 1 };
+    _cleanup_(buf_dispose) memfs_buf shown = MEMFS_BUF_INIT(4096);
+
+    assert_ok(state_change_apply(s, &change, &f->err));
+    doc.body = MEMFS_STR("2");
+    doc.changed = 1;
+    assert_ok(state_change_apply(s, &change, &f->err));
+    doc.body = MEMFS_STR("3");
+    change.agent_id = MEMFS_STR("agent-1");
+    change.births = &b;
+    change.n_births = 1;
+    assert_int_equal(state_change_apply(s, &change, &f->err), MEMFS_ECONFLICT);
+    assert_docs(f, "loose", 0, "a 2 2;");
+    assert_ok(state_births(s, change.agent_id, MEMFS_STR(""), show_birth, &shown, &f->err));
+    assert_string_equal(shown.ptr, ""); /* all of it or nothing */
+}
+
+static void test_D7_a_copy_has_the_documents_and_keeps_its_own(void **at)
+{
+    fixture *f = *at;
+    char path[160], folder[128];
+    state_doc doc = { MEMFS_STR("loose"), MEMFS_STR("a"), MEMFS_STR("mine"), 0 };
+    const state_change change = { .docs = &doc, .n_docs = 1 };
+    state *copy, *kept;
+
+    snprintf(folder, sizeof(folder), "%s/copy", f->root);
+    assert_int_equal(mkdir(folder, 0700), 0);
+    snprintf(path, sizeof(path), "%s/state.db", folder);
+    assert_ok(state_change_apply(s, &change, &f->err));
+    assert_ok(state_copy(s, path, &f->err));
+    doc.body = MEMFS_STR("newer");
+    assert_ok(state_change_apply(s, &change, &f->err));
+    assert_ok(state_open_sqlite(folder, &copy, &f->err));
+    assert_ok(state_copy_into(s, copy, &f->err));
+    kept = s;
+    s = copy;
+    assert_docs(f, "loose", 0, "a mine 1;");
+    s = kept;
+    state_close(copy);
+}
+
 int main(void)
 {
 #define ON_STATE(test) cmocka_unit_test_setup_teardown(test, setup_state, teardown_state)
@@ -587,6 +709,10 @@ int main(void)
         ON_STATE(
             test_K7_a_mirrors_row_comes_back_whole_and_one_that_says_nothing_new_costs_no_write),
         ON_STATE(test_D7_a_copy_is_a_file_that_holds_all_of_it),
+        ON_STATE(test_K4_a_birth_is_set_as_it_is_given_and_goes),
+        ON_STATE(test_documents_have_the_mark_of_their_kind),
+        ON_STATE(test_H3_a_document_that_changed_meanwhile_changes_nothing),
+        ON_STATE(test_D7_a_copy_has_the_documents_and_keeps_its_own),
         ON_STATE(test_many_threads_write_and_read_all_tables),
     };
 

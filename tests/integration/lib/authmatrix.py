@@ -174,6 +174,8 @@ class Matrix:
         for whose, name, target in ids:
             target = target.replace("{label...}", "system/human").replace("{kind}", "gitea")
             target = target.replace("{commit}", GENESIS)    # in the history of every memory
+            if "/attach/" in target or "/detach/" in target:
+                target = target.replace("{id}", w.own_block if "/attach/" in target else w.unknown_block)
             if pattern.endswith("/info/refs"):
                 for service in ("git-upload-pack", "git-receive-pack"):
                     yield whose, name, f"{target}?service={service}"
@@ -186,7 +188,9 @@ class Matrix:
     def ask_one(self, method, target, who):
         last = target.rsplit("/", 1)[-1]
         headers = dict(self.world.headers(who))
-        body = b"" if method in ("POST", "PUT", "PATCH") else None
+        body = {"POST": b"", "PUT": b"", "PATCH": b"{}"}.get(method)
+        if method in ("PATCH", "DELETE"):
+            headers["If-Match"] = '"stale"'     # so what is there is found, and stays
         if last in TYPES and method == "POST":
             headers["Content-Type"] = TYPES[last]
             body = b"0000"      # git's own probe: nothing is fetched or pushed
@@ -285,6 +289,14 @@ class Matrix:
         patterns = {}
         for method, pattern, access in self.routes:
             patterns.setdefault(pattern, {})[method] = access
+        for pattern, known in patterns.items():     # by other methods they are labels and ids like any
+            wider = None
+            if pattern.endswith(("/blocks/attach/{id}", "/blocks/detach/{id}")):
+                wider = pattern.rsplit("/", 2)[0] + "/{label...}"
+            elif pattern == "/v1/blocks/count":
+                wider = "/v1/blocks/{id}"
+            for method, access in patterns.get(wider, {}).items():
+                known.setdefault(method, access)
         for pattern, known in patterns.items():
             for method in METHODS:
                 access = known.get("GET" if method == "HEAD" else method)

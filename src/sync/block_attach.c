@@ -1,0 +1,317 @@
+/*
+ * block_attach.c - which agents have a block, and how it comes to one and goes from one.
+ *
+ * Attach: the block's text becomes a file, its attributes and its id the birth of that label; a
+ * loose block's document goes in the same step of the state (edit_set_doc), and comes back if the
+ * commit fails.  Detach: when the file is gone, the document is there, unless another agent has the
+ * block.
+ */
+#include "sync/block_edit_int.h"
+
+#include "base/clock.h"
+#include "base/mem.h"
+#include "memory/block.h"
+#include "sync/home_int.h"
+#include "sync/loose.h"
+#include "sync/materialise.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+/* ---- holders ---- */
+
+typedef struct finding {
+    home *h;
+    block_holders *to;
+} finding;
+
+static memfs_code add_holder(const block_row *row, void *ctx, memfs_error *err)
+{
+    finding *f = ctx;
+    block_holder *to;
+
+    (void)err;
+    if (row->agent_id.len > IDS_MAX_LEN)
+        return MEMFS_OK;
+    f->to->list = mem_realloc(f->to->list, f->to->n + 1, sizeof(*f->to->list));
+    to = &f->to->list[f->to->n++];
+    snprintf(to->agent_id, sizeof(to->agent_id), "%.*s", (int)row->agent_id.len, row->agent_id.ptr);
+    to->label = mem_strndup(row->label.ptr, row->label.len);
+    return MEMFS_OK;
+}
+
+void block_holders_dispose(block_holders *holders)
+{
+    for (size_t i = 0; i < holders->n; i++)
+        free(holders->list[i].label);
+    free(holders->list);
+    *holders = (block_holders){ NULL, 0 };
+}
+
+static bool is_loose(const block_holder *holder)
+{
+    return str_equal(str_of(holder->agent_id), LOOSE_AGENT);
+}
+
+/* An agent's copy before a loose one, which is only there for the blink of a step; the last written
+ * first. */
+static void put_last_first(home *h, block_holders *holders)
+{
+    int64_t best = INT64_MIN;
+    size_t at = 0;
+
+    for (size_t i = 0; holders->n > 1 && i < holders->n; i++) {
+        memfs_error ignored;
+        cache_tip tip;
+
+        if (is_loose(&holders->list[i]) ||
+            cache_tip_get(h->cache, str_of(holders->list[i].agent_id), &tip, &ignored) < 0 ||
+            tip.generation <= best)
+            continue;
+        best = tip.generation;
+        at = i;
+    }
+    if (at > 0) {
+        block_holder first = holders->list[at];
+
+        holders->list[at] = holders->list[0];
+        holders->list[0] = first;
+    }
+}
+
+memfs_code block_holders_find(home *h, memfs_str block_id, memfs_str agent_id, block_holders *ret,
+                              memfs_error *err)
+{
+    const block_query q = { .id = block_id, .agent_id = agent_id, .show_hidden = true };
+    finding f = { h, ret };
+    memfs_code rc;
+
+    *ret = (block_holders){ NULL, 0 };
+    rc = cache_blocks(h->cache, &q, add_holder, &f, err);
+    if (rc == MEMFS_OK)
+        put_last_first(h, ret);
+    else
+        block_holders_dispose(ret);
+    return rc;
+}
+
+static const block_holder *holder_of(const block_holders *holders, memfs_str agent_id)
+{
+    for (size_t i = 0; i < holders->n; i++)
+        if (str_equal(str_of(holders->list[i].agent_id), agent_id))
+            return &holders->list[i];
+    return NULL;
+}
+
+static memfs_code not_found(memfs_str block_id, memfs_error *err)
+{
+    return memfs_fail(err, MEMFS_ENOTFOUND, "Block with id '%.*s' not found", (int)block_id.len,
+                      block_id.ptr);
+}
+
+/* ---- create ---- */
+
+memfs_code block_edit_create(home *h, const block_row *row, char ret_id[IDS_MAX_LEN + 1],
+                             memfs_error *err)
+{
+    block_row own = *row;
+
+    if (row->value.len > h->options.policy.max_block_bytes)
+        return memfs_fail(err, MEMFS_ELIMIT, "a block may have %llu bytes, and this has %zu",
+                          (unsigned long long)h->options.policy.max_block_bytes, row->value.len);
+    ids_new("block", ret_id);
+    own.id = own.path = str_of(ret_id);
+    own.created_at_us = own.updated_at_us = clock_wall_us();
+    return loose_put(h, own.id, &own, 0, err);
+}
+
+/* ---- attach ---- */
+
+typedef struct attaching {
+    home *h;
+    memfs_str agent_id, block_id;
+    const block_holder *from;
+    const block_by *by;
+    edit *e;
+} attaching;
+
+static memfs_code write_file(const block_row *row, memfs_buf *out, memfs_error *err)
+{
+    _cleanup_(yaml_doc_freep) yaml_doc *doc = yaml_doc_new();
+    block_changes c = { .has_value = true,
+                        .value = row->value,
+                        .has_description = row->has_description && row->description.len > 0,
+                        .description = row->description,
+                        .has_read_only = row->read_only,
+                        .read_only = row->read_only };
+    memfs_code rc = yaml_of_json(row->metadata_json, doc, &c.metadata, err);
+
+    return rc < 0 ? rc : block_amend(MEMFS_STR(""), &c, out, err);
+}
+
+static memfs_code put_row(const attaching *x, const block_row *row, memfs_error *err)
+{
+    _cleanup_(buf_dispose) memfs_buf path = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(x->h->options.policy.max_file_bytes);
+    _cleanup_(buf_dispose) memfs_buf there = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    const state_birth birth = { .label = row->label,
+                                .created_at_us = row->created_at_us,
+                                .tags_json =
+                                    row->tags_json.len > 0 ? row->tags_json : MEMFS_STR("[]"),
+                                .block_id = x->block_id,
+                                .limit = row->limit,
+                                .hidden = row->hidden };
+    memfs_code rc;
+
+    if (block_path(x->h, row->label, &path) < 0)
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "INVALID_ARGUMENT: '%.*s' cannot be the label of an attached block: it "
+                          "names no file",
+                          (int)(row->label.len < 100 ? row->label.len : 100), row->label.ptr);
+    rc = edit_read(x->e, buf_str(&path), &there, NULL, err);
+    if (rc == MEMFS_OK)
+        return memfs_fail(err, MEMFS_EEXISTS,
+                          "CONFLICT: the agent has another block with label '%.*s'",
+                          (int)(row->label.len < 100 ? row->label.len : 100), row->label.ptr);
+    if (rc != MEMFS_ENOTFOUND)
+        return rc;
+    rc = write_file(row, &text, err);
+    if (rc == MEMFS_OK)
+        rc = edit_put(x->e, buf_str(&path), buf_str(&text), err);
+    edit_set_birth(x->e, &birth);
+    block_say(x->e, x->by, "Attach", row->label, "");
+    return rc;
+}
+
+static memfs_code attach_loose(const block_row *row, int64_t changed, void *ctx, memfs_error *err)
+{
+    const attaching *x = ctx;
+    const state_doc gone = { LOOSE_KIND, x->block_id, MEMFS_STR(""), changed };
+
+    edit_set_doc(x->e, &gone);
+    return put_row(x, row, err);
+}
+
+static memfs_code attach_copy(const block_row *row, void *ctx, memfs_error *err)
+{
+    return put_row(ctx, row, err);
+}
+
+static memfs_code plan_attach(edit *e, void *ctx, memfs_error *err)
+{
+    attaching *x = ctx;
+    const block_query q = {
+        .agent_id = str_of(x->from->agent_id), .id = x->block_id, .show_hidden = true, .limit = 1
+    };
+
+    x->e = e;
+    if (is_loose(x->from))
+        return loose_get(x->h, x->block_id, attach_loose, x, err);
+    return cache_blocks(x->h->cache, &q, attach_copy, x, err);
+}
+
+memfs_code block_edit_attach(home *h, memfs_str agent_id, memfs_str block_id, const block_by *by,
+                             edit_result *ret, memfs_error *err)
+{
+    _cleanup_(block_holders_dispose) block_holders all = { NULL, 0 };
+    const edit_options o = { .who = by->who, .read_only = by->read_only, .why = "block attach" };
+    attaching x = { h, agent_id, block_id, NULL, by, NULL };
+    memfs_code rc = MEMFS_ECONFLICT;
+
+    *ret = (edit_result){ .moved = false };
+    for (int n = 0; rc == MEMFS_ECONFLICT && n < 3; n++) { /* it was changed meanwhile */
+        block_holders_dispose(&all);
+        rc = block_holders_find(h, block_id, MEMFS_STR(""), &all, err);
+        if (rc < 0)
+            return rc;
+        if (all.n == 0)
+            return not_found(block_id, err);
+        if (holder_of(&all, agent_id) != NULL)
+            return MEMFS_OK;
+        x.from = &all.list[0];
+        rc = edit_memory(h, agent_id, &o, plan_attach, &x, ret, by->ret_is_unclear, err);
+    }
+    return rc;
+}
+
+/* ---- detach ---- */
+
+typedef struct detaching {
+    home *h;
+    const char *agent_id;
+    memfs_str block_id, label;
+    bool keeps;
+    const block_by *by;
+} detaching;
+
+/* The row as it was, for when no file has it any more. */
+static memfs_code keep_loose(edit *e, const detaching *x, memfs_str path, memfs_str text,
+                             memfs_error *err)
+{
+    _cleanup_(owned_birth_dispose) owned_birth birth = OWNED_BIRTH_INIT;
+    _cleanup_(buf_dispose) memfs_buf scratch = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    _cleanup_(buf_dispose) memfs_buf body = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    state_doc doc = { LOOSE_KIND, x->block_id, MEMFS_STR(""), 0 };
+    memfs_oid none = { { 0 } };
+    block_row row;
+    memfs_code rc = owned_birth_load(x->h, str_of(x->agent_id), x->label, &birth, err);
+
+    if (rc == MEMFS_OK)
+        rc = materialise_row(str_of(x->agent_id), path, x->label, &none, text, &scratch, &row, err);
+    if (rc < 0)
+        return rc;
+    row.created_at_us = birth.birth.created_at_us;
+    row.tags_json = birth.birth.tags_json;
+    row.hidden = birth.birth.hidden;
+    if (row.limit == BLOCK_DEFAULT_LIMIT && birth.birth.limit > 0)
+        row.limit = birth.birth.limit;
+    loose_write(&row, &body);
+    doc.body = buf_str(&body);
+    edit_then_doc(e, &doc);
+    return MEMFS_OK;
+}
+
+static memfs_code plan_detach(edit *e, void *ctx, memfs_error *err)
+{
+    const detaching *x = ctx;
+    _cleanup_(buf_dispose) memfs_buf path = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    memfs_oid blob;
+    memfs_code rc = block_path(x->h, x->label, &path);
+
+    if (rc == MEMFS_OK)
+        rc = edit_read(e, buf_str(&path), &text, &blob, err);
+    if (rc == MEMFS_ENOTFOUND)
+        return not_found(x->block_id, err);
+    if (rc == MEMFS_OK)
+        rc =
+            block_check_expected(x->h, e, x->by, x->agent_id, x->label, buf_str(&path), &blob, err);
+    if (rc == MEMFS_OK)
+        rc = edit_remove(e, buf_str(&path), err);
+    if (rc == MEMFS_OK && x->keeps)
+        rc = keep_loose(e, x, buf_str(&path), buf_str(&text), err);
+    block_retire_label(e, x->label);
+    block_say(e, x->by, x->keeps ? "Detach" : "Delete", x->label, "");
+    return rc;
+}
+
+memfs_code block_edit_detach(home *h, memfs_str agent_id, memfs_str block_id, bool keeps,
+                             const block_by *by, edit_result *ret, memfs_error *err)
+{
+    _cleanup_(block_holders_dispose) block_holders all = { NULL, 0 };
+    const edit_options o = { .who = by->who, .read_only = by->read_only, .why = "block detach" };
+    detaching x = { .h = h, .block_id = block_id, .by = by };
+    const block_holder *own;
+    memfs_code rc = block_holders_find(h, block_id, MEMFS_STR(""), &all, err);
+
+    *ret = (edit_result){ .moved = false };
+    if (rc < 0)
+        return rc;
+    own = holder_of(&all, agent_id);
+    if (own == NULL)
+        return not_found(block_id, err);
+    x.agent_id = own->agent_id;
+    x.label = str_of(own->label);
+    x.keeps = keeps && all.n == 1;
+    return edit_memory(h, agent_id, &o, plan_detach, &x, ret, by->ret_is_unclear, err);
+}

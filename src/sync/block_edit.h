@@ -1,0 +1,86 @@
+/*
+ * block_edit.h - blocks as Letta's API writes them: each change a commit of the agent that has the
+ * block, and its attributes with it (http-api 5, 6, 11).
+ *
+ * A block that is attached to an agent is a file of its memory; one that is attached to nobody is
+ * loose (sync/loose.h).  One id may be attached to several agents, each of which has a file of its
+ * own; a change by that id is a commit in each, written down before the first of them, so that a
+ * crash leaves none out: block_edit_recover() makes up for it, and makes none twice.
+ *
+ * Thread: any; as edit_memory().
+ */
+#ifndef MEMFS_SYNC_BLOCK_EDIT_H
+#define MEMFS_SYNC_BLOCK_EDIT_H
+
+#include "memory/ids.h"
+#include "sync/edit.h"
+
+/* Who changes, and what is said of it in the commit. */
+typedef struct block_by {
+    const store_identity *who;
+    push_read_only read_only; /* MUST_NOT also refuses what git does not carry */
+    const char *reason;       /* one line; "" */
+    /*
+     * What the caller has read (H3): "" for nothing; a commit or a blob in 40 hex digits; or, with
+     * is_tag, the text of the agent's tag, "<commit>-<generation>".  When it is that no longer:
+     * ECONFLICT, with both ids in the message.
+     */
+    memfs_str expected;
+    bool is_tag;
+    bool *ret_is_unclear; /* as in edit_memory(); may be NULL */
+} block_by;
+
+/* What is to change; what is not given stays. */
+typedef struct block_patch {
+    bool has_value, has_description, has_limit, has_read_only, has_hidden;
+    bool read_only, hidden;
+    memfs_str value, description;
+    int64_t limit;
+    memfs_str label, metadata_json, tags_json; /* "": not given; "{}" and "[]" are none */
+} block_patch;
+
+/* ---- who has it ---- */
+
+typedef struct block_holder {
+    char agent_id[IDS_MAX_LEN + 1]; /* LOOSE_AGENT: nobody */
+    char *label;
+} block_holder;
+typedef struct block_holders {
+    block_holder *list; /* the one that was written last comes first */
+    size_t n;
+} block_holders;
+void block_holders_dispose(block_holders *holders);
+/* From the cache.  agent_id empty: of all.  None is no failure. */
+MEMFS_CHECK memfs_code block_holders_find(home *h, memfs_str block_id, memfs_str agent_id,
+                                          block_holders *ret, memfs_error *err);
+
+/* ---- changing ---- */
+
+/* ENOTFOUND: agent or label.  EEXISTS: the new label is taken.  EINVALID: it is no file's. */
+MEMFS_CHECK memfs_code block_edit_patch(home *h, memfs_str agent_id, memfs_str label,
+                                        const block_patch *p, const block_by *by, edit_result *ret,
+                                        memfs_error *err);
+/*
+ * The same of all holders; what `by` expects is asked of the first.  When one of the others fails,
+ * so does the call, and block_edit_recover() goes on with it.
+ */
+MEMFS_CHECK memfs_code block_edit_patch_all(home *h, memfs_str block_id, const block_holders *of,
+                                            const block_patch *p, const block_by *by,
+                                            memfs_error *err);
+/* What edit_recover() ends, and changes of several agents; and loose blocks' rows. */
+MEMFS_CHECK memfs_code block_edit_recover(home *h, memfs_error *err);
+/* The same, once a minute, for a thread of the server's that calls every second or so. */
+void block_edit_step(home *h);
+
+/* A block that is attached to nobody: row says all of it but its id, which is made. */
+MEMFS_CHECK memfs_code block_edit_create(home *h, const block_row *row,
+                                         char ret_id[IDS_MAX_LEN + 1], memfs_error *err);
+/* The file in the agent's memory, and its attributes.  One that has it already stays. */
+MEMFS_CHECK memfs_code block_edit_attach(home *h, memfs_str agent_id, memfs_str block_id,
+                                         const block_by *by, edit_result *ret, memfs_error *err);
+/* The file goes; if no other agent has it, and `keeps`, the block is loose. */
+MEMFS_CHECK memfs_code block_edit_detach(home *h, memfs_str agent_id, memfs_str block_id,
+                                         bool keeps, const block_by *by, edit_result *ret,
+                                         memfs_error *err);
+
+#endif

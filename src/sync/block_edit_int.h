@@ -1,0 +1,40 @@
+/*
+ * block_edit_int.h - what block_edit.c, block_attach.c and block_copies.c share.
+ */
+#ifndef MEMFS_SYNC_BLOCK_EDIT_INT_H
+#define MEMFS_SYNC_BLOCK_EDIT_INT_H
+
+#include "sync/block_edit.h"
+
+/* The birth of a label, with strings of its own; of one that was never seen what it would be. */
+typedef struct owned_birth {
+    state_birth birth;              /* tags_json is never empty; label is the caller's */
+    char block_id[IDS_MAX_LEN + 1]; /* what its row is called */
+    bool has_own_id;
+    memfs_buf tags, id;
+} owned_birth;
+#define OWNED_BIRTH_INIT                                                                           \
+    {                                                                                              \
+        .tags = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED), .id = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED)     \
+    }
+MEMFS_CHECK memfs_code owned_birth_load(home *h, memfs_str agent_id, memfs_str label,
+                                        owned_birth *ret, memfs_error *err);
+void owned_birth_dispose(owned_birth *b);
+
+/* The label's block is elsewhere from then on: the next one there gets an id of its own. */
+void block_retire_label(edit *e, memfs_str label);
+
+/* The file of a label.  ENOTFOUND: none is a block of it. */
+MEMFS_CHECK memfs_code block_path(home *h, memfs_str label, memfs_buf *out);
+MEMFS_CHECK memfs_code block_check_expected(home *h, edit *e, const block_by *by,
+                                            const char *agent_id, memfs_str label, memfs_str path,
+                                            const memfs_oid *blob, memfs_error *err);
+/* "Update system/human block", and the reason below. */
+void block_say(edit *e, const block_by *by, const char *verb, memfs_str label, const char *what);
+
+/* One of several, which are one edit: that it was done since then is no failure. */
+MEMFS_CHECK memfs_code block_patch_as(home *h, memfs_str agent_id, memfs_str label,
+                                      const block_patch *p, const block_by *by, const char *edit_id,
+                                      const memfs_oid *since, edit_result *ret, memfs_error *err);
+
+#endif
