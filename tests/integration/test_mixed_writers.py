@@ -130,7 +130,7 @@ class Writer(threading.Thread):
         agent, text = self.rng.choice(self.world.agents), self.marker()
         done = self.ask("POST", f"/v1/agents/{agent}/memory/commit", {
             "message": f"two files {text}",
-            "files": [{"path": f"rest/{self.me}.md", "content": text}, {"path": f"rest/{self.me}.txt", "content": text}]})
+            "changes": [{"path": f"rest/{self.me}.md", "content": text}, {"path": f"rest/{self.me}.txt", "content": text}]})
         if done is None:
             return False
         self.world.books.text(agent, text)
@@ -167,7 +167,7 @@ class World:
                                                 "tags": ["git-memory-enabled"]})["id"] for i in range(4)]
         for agent in self.agents:
             self.post(f"/v1/agents/{agent}/memory/commit",
-                      {"message": "a log", "files": [{"path": "log.md", "content": ""}]})
+                      {"message": "a log", "changes": [{"path": "log.md", "content": ""}]})
         self.shared_block = self.post("/v1/blocks", {"label": "common", "value": "nothing yet"})["id"]
         for agent in self.agents:
             self.server.request("PATCH", f"/v1/agents/{agent}/core-memory/blocks/attach/{self.shared_block}")

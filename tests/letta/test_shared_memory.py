@@ -84,7 +84,7 @@ def test_8_two_agents_share_notes(memfs, letta_folder, tmp_path, version):
 @pytest.mark.parametrize("version", VERSIONS)
 def test_8_memory_commands_of_the_client(memfs, letta_folder, tmp_path, version):
     """`letta memory` on a memory that was cloned from memfs: status, diff, pull, tokens, backup."""
-    agent = ask(memfs, "POST", "/v1/agents", {"name": "Anna", "memory_blocks": [
+    agent = ask(memfs, "POST", "/v1/agents", {"name": "Anna", "tags": ["git-memory-enabled"], "memory_blocks": [
         {"label": "persona", "value": "I am Anna."}]})["id"]
     anna = User(memfs, letta_folder, version, tmp_path / "anna", agent)
     root = os.path.join(anna.folder, ".letta", "agents", agent)
