@@ -10,11 +10,14 @@
  */
 #include "server/agents.h"
 
+#include "base/mem.h"
 #include "memory/ids.h"
 #include "server/reply.h"
 #include "server/shape.h"
+#include "sync/block_edit.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 /* ---- relations ---- */
 
@@ -310,28 +313,81 @@ void agents_count(http_request *rq, void *ctx)
     reply_count(rq, n, rc, &err);
 }
 
-/* GET /v1/blocks/{id}/agents: here at most one; an unknown block has none. */
+/* ---- GET /v1/blocks/{id}/agents ---- */
+
+typedef struct owner {
+    const char *id;
+    int64_t created_at_us;
+} owner;
+
+static memfs_code note_created(const state_agent *row, void *ctx, memfs_error *err)
+{
+    (void)err;
+    ((owner *)ctx)->created_at_us = row->created_at_us;
+    return MEMFS_OK;
+}
+
+static int compare_owners(const void *a, const void *b)
+{
+    const owner *x = a, *y = b;
+
+    if (x->created_at_us != y->created_at_us)
+        return x->created_at_us < y->created_at_us ? -1 : 1;
+    return strcmp(x->id, y->id);
+}
+
+/* One after the other, in the order of a list: few blocks have more than one agent. */
+static memfs_code write_owners(agent_writer *aw, agents_filter *f, const block_holders *of,
+                               memfs_error *err)
+{
+    owner *list = mem_alloc((of->n + 1) * sizeof(*list));
+    state *st = home_state(aw->app->home);
+    memfs_code rc = MEMFS_OK;
+
+    for (size_t i = 0; rc == MEMFS_OK && i < of->n; i++) {
+        const agent_query q = { .id = str_of(of->list[i].agent_id) };
+
+        list[i].id = of->list[i].agent_id;
+        rc = state_agents(st, &q, note_created, &list[i], err);
+    }
+    qsort(list, of->n, sizeof(*list), compare_owners);
+    for (size_t i = 0; rc == MEMFS_OK && i < of->n; i++) {
+        if (f->q.limit > 0 && aw->n >= (size_t)f->q.limit)
+            break;
+        f->q.id = str_of(list[f->q.descending ? of->n - 1 - i : i].id);
+        rc = state_agents(st, &f->q, write_agent, aw, err); /* none where a cursor leaves it out */
+    }
+    free(list);
+    return rc;
+}
+
 void block_agents(http_request *rq, void *ctx)
 {
     _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
+    _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
     memfs_str block_id = reply_block_id(rq, &p);
     agents_filter f = { .matches_none = false };
     memfs_error err = MEMFS_ERROR_INIT;
-    char owner[IDS_MAX_LEN + 1];
-    unsigned relations;
+    reply_tag tag = { .is_sent = false };
+    app *self = ctx;
+    memfs_code rc;
 
     read_agent_cursors(&p, &f.q);
     params_order_by_created(&p);
-    relations = read_relations(rq, &p, false);
+    _cleanup_(agent_writer_dispose) agent_writer aw =
+        agent_writer_for(rq, self, read_relations(rq, &p, false));
     if (!reply_params_good(rq, &p))
         return;
-    if (reply_block_owner(rq, ctx, block_id, owner, &err) < 0) {
-        http_send_error(rq, &err);
-        return;
-    }
-    f.q.id = str_of(owner);
-    f.matches_none = f.q.id.len == 0;
-    answer_agents(rq, ctx, &f, relations);
+    rc = reply_tag_all(rq, self, &tag, &err);
+    if (rc == MEMFS_OK)
+        rc = block_holders_find(self->home, block_id, app_own_agent(rq), &of, &err);
+    reply_narrow_agents(rq, &f.q);
+    jw_array(&aw.w);
+    if (rc == MEMFS_OK)
+        rc = write_owners(&aw, &f, &of, &err);
+    jw_array_end(&aw.w);
+    http_set_header(rq, "Vary", "User-Agent, X-Stainless-Package-Version");
+    reply_rows(rq, &tag, rc, &err);
 }
 
 /* ---- beside the agent ---- */

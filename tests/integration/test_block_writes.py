@@ -352,6 +352,11 @@ def test_K3_a_shared_block_is_changed_for_all_and_removed_from_one(srv):
         assert srv.block(agent, "team") == {**block, "value": "w", "limit": 5, "description": "of the team"}
         assert srv.log(agent)[:2] == ["Update team block"] * 2
     assert [b["id"] for b in srv.ok("GET", "/v1/blocks?limit=0")].count(block["id"]) == 1
+    agents = f"/v1/blocks/{block['id']}/agents"
+    assert [a["id"] for a in srv.ok("GET", agents + "?order=asc")] == [one, two, three]
+    assert [a["id"] for a in srv.ok("GET", agents + "?limit=2")] == [three, two]
+    assert [a["id"] for a in srv.ok("GET", agents + f"?after={two}")] == [one]
+    assert srv.ok("GET", agents + f"?after={one}") == []
     assert srv.move("detach", one, block["id"]).status == 200
     assert srv.block(two, "team")["value"] == srv.block(three, "team")["value"] == "w"
     assert srv.ask("GET", f"/v1/agents/{one}/core-memory/blocks/team").status == 404

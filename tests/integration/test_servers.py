@@ -1,5 +1,6 @@
 """Several servers over one PostgreSQL database (design 13): main is where they all agreed, whichever
 of them is asked, killed, or away."""
+import concurrent.futures
 import http.server
 import json
 import os
@@ -13,6 +14,7 @@ from lib import wire
 from lib.cluster import Cluster, PATIENCE, cluster, push, restart_without, wait_until  # noqa: F401
 from lib.server import Server, new_agent
 from lib.writer import Memory
+from lib.writes import Writes
 
 pytestmark = pytest.mark.sqlite     # it brings its own PostgreSQL
 
@@ -28,6 +30,40 @@ def test_H1_K1_a_push_to_one_server_is_main_of_all(cluster):
         assert cluster.tips(m.agent) == [m.tip, m.tip]
         assert [s.value(m.agent, "system/human") for s in (one, two)] == [f"text {i}\n"] * 2
     assert cluster.tip(m.agent) == m.tip
+
+
+def test_H3_K1_a_write_over_rest_to_any_server_is_everybodys(cluster):
+    one, two = (Writes(server) for server in cluster.servers)
+    agent = one.agent({"a.md": "0", "b.md": "0"})
+    for i in range(4):
+        assert (one, two)[i % 2].patch(agent, "a", {"value": str(i), "tags": [str(i)]}).status == 200
+        assert one.block(agent, "a") == two.block(agent, "a")
+        assert (one.block(agent, "a")["value"], one.block(agent, "a")["tags"]) == (str(i), [str(i)])
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        asked = pool.map(lambda n: (one, two)[n % 2].patch(agent, "ab"[n // 2 % 2], {"value": f"text {n}"}).status,
+                         range(12))
+        assert set(asked) == {200}
+    assert one.server.tip(agent) == two.server.tip(agent)
+    assert one.block(agent, "a") == two.block(agent, "a")
+    written = one.server.git_dir(agent, "log", "-p", "main").stdout.decode()
+    assert all(f"+text {n}\n" in written for n in range(12)), "each text is in the history"
+    tag = one.ask("GET", f"/v1/agents/{agent}/core-memory/blocks/a").headers["etag"]
+    assert two.patch(agent, "a", {"value": "x"}, If_Match=tag).status == 200
+    assert one.patch(agent, "a", {"value": "y"}, If_Match=tag).status == 409
+
+
+def test_K4_a_block_of_no_agent_is_made_on_one_server_and_attached_on_the_other(cluster):
+    one, two = (Writes(server) for server in cluster.servers)
+    agent = one.agent()
+    block = one.ok("POST", "/v1/blocks", {"label": "team", "value": "v", "description": "d", "tags": ["t"]})
+    assert two.ok("GET", f"/v1/blocks/{block['id']}") == block
+    after = two.ok("PATCH", f"/v1/blocks/{block['id']}", {"value": "w"})
+    assert two.move("attach", agent, block["id"]).status == 200
+    assert one.block(agent, "team") == two.block(agent, "team") == after
+    assert one.move("detach", agent, block["id"]).status == 200
+    assert two.ok("GET", f"/v1/blocks/{block['id']}") == after
+    assert two.ask("DELETE", f"/v1/blocks/{block['id']}").status == 200
+    assert one.ask("GET", f"/v1/blocks/{block['id']}").status == 404
 
 
 def test_a_client_clones_from_a_server_that_never_heard_of_the_agent(cluster, git, folder):
