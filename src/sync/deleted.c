@@ -63,23 +63,13 @@ memfs_code deleted_check(home *h, memfs_str id, memfs_error *err)
                       id.ptr);
 }
 
-static void drop_id(id_list *l, const char *id)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; i < l->n; i++)
-        if (strcmp(l->ids[i], id) != 0)
-            memmove(l->ids[n++], l->ids[i], sizeof(*l->ids));
-    l->n = n;
-}
-
 /* An entry that there is none of yet is looked up in the state when it is made. */
 static void set_deleted(home *h, const char *id, bool is_deleted)
 {
     agent *a;
 
     pthread_rwlock_wrlock(&h->table_lock);
-    drop_id(h->deleted, id);
+    id_list_drop(h->deleted, str_of(id));
     if (is_deleted) {
         id_list_add(h->deleted, str_of(id));
         id_list_sort(h->deleted);
@@ -187,13 +177,15 @@ void deleted_step(home *h)
     memfs_error ignored;
     int64_t mark;
 
-    if (state_deleted_mark(h->state, &mark, &ignored) < 0 || mark == h->deleted_mark ||
-        read_deleted(h, &now, &ignored) < 0)
+    if (state_deleted_mark(h->state, &mark, &ignored) < 0 || mark == h->deleted_mark)
         return; /* the next time is in a second */
-    pthread_rwlock_rdlock(&h->table_lock);
+    pthread_rwlock_rdlock(
+        &h->table_lock); /* first: what this server deletes meanwhile is in neither */
     for (size_t i = 0; i < h->deleted->n; i++)
         id_list_add(&before, str_of(h->deleted->ids[i]));
     pthread_rwlock_unlock(&h->table_lock);
+    if (read_deleted(h, &now, &ignored) < 0)
+        return;
     for (size_t i = 0; i < now.n; i++)
         if (!id_list_has(&before, now.ids[i]))
             learn(h, now.ids[i]);

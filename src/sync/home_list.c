@@ -21,12 +21,22 @@ void id_list_add(id_list *l, memfs_str id)
 {
     if (id.len > IDS_MAX_LEN)
         return;
-    if (l->n == l->cap) {
+    if (l->ids == NULL || l->n == l->cap) {
         l->cap = l->cap == 0 ? 64 : l->cap * 2;
         l->ids = mem_realloc(l->ids, l->cap, sizeof(*l->ids));
     }
     memcpy(l->ids[l->n], id.ptr, id.len);
     l->ids[l->n++][id.len] = '\0';
+}
+
+void id_list_drop(id_list *l, memfs_str id)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; l->ids != NULL && i < l->n; i++)
+        if (!str_equal(str_of(l->ids[i]), id))
+            memmove(l->ids[n++], l->ids[i], sizeof(*l->ids));
+    l->n = n;
 }
 
 static int compare_ids(const void *a, const void *b)
@@ -59,7 +69,7 @@ static void drop_deleted(home *h, id_list *l)
 {
     size_t n = 0;
 
-    for (size_t i = 0; i < l->n; i++)
+    for (size_t i = 0; l->ids != NULL && i < l->n; i++)
         if (!home_is_deleted(h, str_of(l->ids[i])))
             memmove(l->ids[n++], l->ids[i], sizeof(*l->ids));
     l->n = n;

@@ -18,6 +18,7 @@ typedef struct id_list { /* home_int.h names it */
 } id_list;
 void id_list_dispose(id_list *l);
 void id_list_add(id_list *l, memfs_str id); /* one that is too long for an id is left out */
+void id_list_drop(id_list *l, memfs_str id);
 void id_list_sort(id_list *l);
 bool id_list_has(const id_list *l, const char *id); /* of a sorted one */
 
