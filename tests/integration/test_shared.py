@@ -12,9 +12,10 @@ import pytest
 
 from lib import wire
 from lib.authmatrix import Client, bearer
-from lib.cluster import Cluster
+from lib.cluster import Cluster, wait_until
 from lib.gitcli import GIT, git_env
 from lib.server import AUTH, ORG, Server, new_agent
+from lib.postgres import Postgres
 from lib.summary import count
 from lib.upstream import Upstream
 
@@ -212,14 +213,15 @@ def test_8_2_a_files_request_that_does_not_fit_changes_nothing(api, repo):
         (422, "POST", content, {"path": "a.md", "content": "x", "precondition": {"type": "etag"}}, "precondition"),
         (422, "POST", content, {"path": "a.md", "content": "x", "precondition": "x"}, "precondition"),
     ]
-    for bad in ("", "/a.md", "a/", "a//b", "../x", "a/../b", ".git/config", "a/.GIT/x", "x" * 300, "a\nb"):
+    for bad in ("", "/a.md", "a/", "a//b", "../x", "a/../b", ".git/config", "a/.GIT/x", "x" * 300, "a\nb", ".gitmodules"):
         cases.append((422, "POST", files, {"path": bad, "content": "x"}, ""))
         if bad:
             cases.append((422, "POST", content, {"path": "a.md", "new_path": bad}, ""))
     for status, method, target, body, words in cases:
         assert words in api.bad(status, method, target, body), (method, target, body)
         count("shared", refused_requests=1)
-    assert api.ask("POST", files, {"path": "A.MD", "content": "a twin"}).status == 403
+    for whole in ("A.MD", "d/" * 70 + "x"):      # judged as a push is: a twin, and too deep
+        assert api.ask("POST", files, {"path": whole, "content": "x"}).status == 403, whole
     assert api.ask("POST", files, {"path": "a.md/b", "content": "below a file"}).status == 422
     assert api.versions(repo)["commits"][0]["sha"] == tip
     assert api.paths(repo) == [("a.md", "file"), ("b", "directory"), ("b/c.md", "file")]
@@ -757,3 +759,27 @@ def test_8_in_front_of_a_letta_server_its_check_opens_them(servers):
     finally:
         up.stop()
     assert not up.faults, up.faults
+
+
+@pytest.fixture
+def own_pg(folder):
+    with Postgres(folder / "pg") as pg:
+        yield pg
+
+
+def test_F22_without_the_database_they_wait_and_are_never_not_there(own_pg, servers):
+    """Links are in the database, so nobody is let in, or told that there is nothing, while it is away."""
+    server = servers(env={"MEMFS_DATABASE": own_pg.database("memfs")})
+    api, agent = Api(server), new_agent()
+    one = api.create("notes")
+    api.attach(agent, one["id"])
+    api.put(one["id"], "a.md", "x")
+    own_pg.crash()
+    for target in ("/v1/repositories", f"/v1/repositories/{one['id']}", f"/v1/repositories/{one['id']}/files",
+                   f"/v1/git/{agent}/repositories/notes.git/info/refs?service=git-upload-pack"):
+        answer = server.get(target)
+        assert answer.status == 503 and answer.headers["retry-after"], (target, answer)
+    own_pg.start()
+    wait_until(lambda: api.ask("GET", "/v1/repositories").status == 200, "the database is back")
+    api.put(one["id"], "b.md", "y")
+    assert [p for p, _ in api.paths(one["id"])] == ["a.md", "b.md"]
