@@ -692,6 +692,7 @@ def test_H4_one_whose_folder_is_gone_is_503_and_never_begun_anew(servers):
 
 # -- several servers, and a Letta server -----------------------------------------------------------
 
+@pytest.mark.sqlite     # the suite over PostgreSQL has nothing to add to it
 def test_8_several_servers_have_the_same_ones_at_once(memfs_bin, folder):
     """What one server did, the next request to another one sees: names, links, files, and what was taken away."""
     with Cluster(memfs_bin, folder, n=2) as c:
@@ -717,6 +718,7 @@ def test_8_several_servers_have_the_same_ones_at_once(memfs_bin, folder):
         c.finish()
 
 
+@pytest.mark.sqlite     # the suite over PostgreSQL has nothing to add to it
 def test_8_in_front_of_a_letta_server_its_check_opens_them(servers):
     up = Upstream().start()
     try:
@@ -767,6 +769,7 @@ def own_pg(folder):
         yield pg
 
 
+@pytest.mark.sqlite     # the suite over PostgreSQL has nothing to add to it
 def test_F22_without_the_database_they_wait_and_are_never_not_there(own_pg, servers):
     """Links are in the database, so nobody is let in, or told that there is nothing, while it is away."""
     server = servers(env={"MEMFS_DATABASE": own_pg.database("memfs")})
