@@ -143,6 +143,10 @@ def test_8_2_delete_is_soft_and_restore_brings_back_files_and_links(api):
     assert api.links(agent) == []
     assert api.server.get(f"/v1/git/{agent}/repositories/{one['name']}.git/info/refs?service=git-upload-pack").status == 404
     assert api.server.get(f"/v1/git/{one['id']}/state.git/info/refs?service=git-upload-pack").status == 404
+    deleted = api.good("GET", "/v1/repositories?deleted=true&limit=0")["repositories"]
+    (found,) = [r for r in deleted if r["id"] == one["id"]]
+    assert found["name"] == one["name"] and found["updated_at"] > one["updated_at"]
+    assert one["id"] not in [r["id"] for r in api.good("GET", "/v1/repositories?limit=0")["repositories"]]
     other = api.create(one["name"])     # the name is free meanwhile
     assert "delete that one" in api.bad(409, "POST", f"/v1/repositories/{one['id']}/restore")
     api.good("DELETE", f"/v1/repositories/{other['id']}")
@@ -531,11 +535,16 @@ def write_one(api, one):
 
 def test_S1_8_an_agents_token_may_what_its_links_say(rights):
     w = rights
+    gone = w.admin.create("right-gone")
+    w.admin.attach(w.agent, gone["id"])
+    w.admin.good("DELETE", f"/v1/repositories/{gone['id']}")
+    assert gone["id"] in json.dumps(w.admin.good("GET", "/v1/repositories?deleted=true&limit=1"))
     for api in (w.rw, w.ro):
         assert read_all(api, w.shared["read"], w.admin) == [200] * 5
         assert read_all(api, w.shared["read_write"], w.admin) == [200] * 5
         assert read_all(api, w.shared[None], w.admin) == [404] * 5
         assert [r["name"] for r in api.good("GET", "/v1/repositories")["repositories"]] == ["right-read", "right-read_write"]
+        assert api.good("GET", "/v1/repositories?deleted=true") == {"repositories": [], "has_next_page": False}
         page = api.good("GET", "/v1/repositories?limit=1")
         assert len(page["repositories"]) == 1 and page["has_next_page"]
     assert write_one(w.rw, w.shared["read_write"]) == [200] * 3
