@@ -140,6 +140,7 @@ typedef struct listing {
     json_writer w;
     int64_t offset, limit; /* 0: no limit */
     int64_t n;             /* that came by */
+    bool wants_deleted;
     state *state;
     memfs_str agent_id;
 } listing;
@@ -160,6 +161,11 @@ static memfs_code list_repo(const shared_repo *row, void *ctx, memfs_error *err)
     return buf_check(l->w.out, "the answer", err);
 }
 
+static memfs_code list_deleted(const shared_repo *row, void *ctx, memfs_error *err)
+{
+    return row->deleted_at_us != 0 ? list_repo(row, ctx, err) : MEMFS_OK;
+}
+
 static memfs_code list_linked(const shared_link *row, void *ctx, memfs_error *err)
 {
     listing *l = ctx;
@@ -174,6 +180,10 @@ static memfs_code list(const http_request *rq, listing *l, memfs_error *err)
     memfs_str own = app_own_agent(rq);
     shared_query q = { .id = own };
 
+    if (l->wants_deleted) { /* for whoever may bring them back */
+        q.with_deleted = true;
+        return own.len > 0 ? MEMFS_OK : state_shared_repos(l->state, &q, list_deleted, l, err);
+    }
     if (ids_is_agent(own))
         return state_shared_links(l->state, own, list_linked, l, err);
     if (own.len == 0) { /* one more than the page says whether there is another */
@@ -192,6 +202,7 @@ void repositories_list(http_request *rq, void *ctx)
     memfs_error err = MEMFS_ERROR_INIT;
 
     l.limit = params_limit(&p, DEFAULT_LIMIT);
+    l.wants_deleted = params_bool(&p, "deleted", false);
     if (!params_int(&p, "offset", &l.offset) || l.offset < 0)
         l.offset = 0;
     if (!reply_params_good(rq, &p))

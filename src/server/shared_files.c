@@ -9,8 +9,6 @@
 
 #include "base/escape.h"
 #include "base/hash.h"
-#include "base/mem.h"
-#include "memory/policy.h"
 #include "server/author.h"
 #include "server/body.h"
 #include "server/reply.h"
@@ -62,30 +60,11 @@ static memfs_code refuse(change *c, int status, memfs_error *err, const char *fm
     return memfs_fail(err, MEMFS_EINVALID, "%s", text);
 }
 
-/* A name that a push could not bring is the request's fault, and is told before anything is read.
- */
-static memfs_code check_path(change *c, memfs_str path, memfs_error *err)
+/* A name that may not be is the request's fault, and no lack of a right. */
+static memfs_code put(change *c, edit *e, memfs_str path, memfs_str content, memfs_error *err)
 {
-    const policy *p = &home_settings(c->app->home)->policy;
-    policy strict = *p;
-    memfs_str rest = path, name;
-    memfs_code rc = MEMFS_OK;
-    bool is_last = path.len > p->max_path_bytes;
+    memfs_code rc = edit_put(e, path, content, err);
 
-    strict.lenient = false;
-    if (is_last)
-        return refuse(c, 422, err, "a path may have %u bytes", p->max_path_bytes);
-    while (rc == MEMFS_OK && !is_last) {
-        tree_entry e = { .mode = TREE_MODE_FOLDER };
-        memfs_str folder = str_make(path.ptr, (size_t)(rest.ptr - path.ptr));
-
-        is_last = !str_split(rest, '/', &name, &rest);
-        e.name = is_last ? rest : name;
-        e.mode = is_last ? TREE_MODE_FILE : TREE_MODE_FOLDER;
-        if (e.name.len == 0)
-            return refuse(c, 422, err, "a path is names with one '/' between them");
-        rc = policy_entry(&strict, folder, &e, err);
-    }
     if (rc == MEMFS_EDENIED)
         c->status = 422;
     return rc;
@@ -138,14 +117,12 @@ static memfs_code check_expected(change *c, memfs_str old, memfs_error *err)
 
 static memfs_code plan_create(change *c, edit *e, memfs_error *err)
 {
-    memfs_code rc = check_path(c, c->path, err);
+    memfs_code rc = check_free(c, e, c->path, err);
 
-    if (rc == MEMFS_OK)
-        rc = check_free(c, e, c->path, err);
     if (rc == MEMFS_OK)
         rc = check_room(c, e, err);
     if (rc == MEMFS_OK)
-        rc = edit_put(e, c->path, c->content, err);
+        rc = put(c, e, c->path, c->content, err);
     sha_of(c->content, c->sha);
     return rc;
 }
@@ -161,14 +138,12 @@ static memfs_code plan_update(change *c, edit *e, memfs_str old, memfs_error *er
     memfs_code rc = MEMFS_OK;
 
     if (is_moving(c)) {
-        rc = check_path(c, c->new_path, err);
-        if (rc == MEMFS_OK)
-            rc = check_free(c, e, c->new_path, err);
+        rc = check_free(c, e, c->new_path, err);
         if (rc == MEMFS_OK)
             rc = edit_remove(e, c->path, err);
     }
     if (rc == MEMFS_OK && (is_moving(c) || c->has_content))
-        rc = edit_put(e, is_moving(c) ? c->new_path : c->path, content, err);
+        rc = put(c, e, is_moving(c) ? c->new_path : c->path, content, err);
     sha_of(content, c->sha);
     return rc;
 }

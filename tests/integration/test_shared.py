@@ -12,9 +12,10 @@ import pytest
 
 from lib import wire
 from lib.authmatrix import Client, bearer
-from lib.cluster import Cluster
+from lib.cluster import Cluster, wait_until
 from lib.gitcli import GIT, git_env
 from lib.server import AUTH, ORG, Server, new_agent
+from lib.postgres import Postgres
 from lib.summary import count
 from lib.upstream import Upstream
 
@@ -142,6 +143,10 @@ def test_8_2_delete_is_soft_and_restore_brings_back_files_and_links(api):
     assert api.links(agent) == []
     assert api.server.get(f"/v1/git/{agent}/repositories/{one['name']}.git/info/refs?service=git-upload-pack").status == 404
     assert api.server.get(f"/v1/git/{one['id']}/state.git/info/refs?service=git-upload-pack").status == 404
+    deleted = api.good("GET", "/v1/repositories?deleted=true&limit=0")["repositories"]
+    (found,) = [r for r in deleted if r["id"] == one["id"]]
+    assert found["name"] == one["name"] and found["updated_at"] > one["updated_at"]
+    assert one["id"] not in [r["id"] for r in api.good("GET", "/v1/repositories?limit=0")["repositories"]]
     other = api.create(one["name"])     # the name is free meanwhile
     assert "delete that one" in api.bad(409, "POST", f"/v1/repositories/{one['id']}/restore")
     api.good("DELETE", f"/v1/repositories/{other['id']}")
@@ -212,14 +217,15 @@ def test_8_2_a_files_request_that_does_not_fit_changes_nothing(api, repo):
         (422, "POST", content, {"path": "a.md", "content": "x", "precondition": {"type": "etag"}}, "precondition"),
         (422, "POST", content, {"path": "a.md", "content": "x", "precondition": "x"}, "precondition"),
     ]
-    for bad in ("", "/a.md", "a/", "a//b", "../x", "a/../b", ".git/config", "a/.GIT/x", "x" * 300, "a\nb"):
+    for bad in ("", "/a.md", "a/", "a//b", "../x", "a/../b", ".git/config", "a/.GIT/x", "x" * 300, "a\nb", ".gitmodules"):
         cases.append((422, "POST", files, {"path": bad, "content": "x"}, ""))
         if bad:
             cases.append((422, "POST", content, {"path": "a.md", "new_path": bad}, ""))
     for status, method, target, body, words in cases:
         assert words in api.bad(status, method, target, body), (method, target, body)
         count("shared", refused_requests=1)
-    assert api.ask("POST", files, {"path": "A.MD", "content": "a twin"}).status == 403
+    for whole in ("A.MD", "d/" * 70 + "x"):      # judged as a push is: a twin, and too deep
+        assert api.ask("POST", files, {"path": whole, "content": "x"}).status == 403, whole
     assert api.ask("POST", files, {"path": "a.md/b", "content": "below a file"}).status == 422
     assert api.versions(repo)["commits"][0]["sha"] == tip
     assert api.paths(repo) == [("a.md", "file"), ("b", "directory"), ("b/c.md", "file")]
@@ -529,11 +535,16 @@ def write_one(api, one):
 
 def test_S1_8_an_agents_token_may_what_its_links_say(rights):
     w = rights
+    gone = w.admin.create("right-gone")
+    w.admin.attach(w.agent, gone["id"])
+    w.admin.good("DELETE", f"/v1/repositories/{gone['id']}")
+    assert gone["id"] in json.dumps(w.admin.good("GET", "/v1/repositories?deleted=true&limit=1"))
     for api in (w.rw, w.ro):
         assert read_all(api, w.shared["read"], w.admin) == [200] * 5
         assert read_all(api, w.shared["read_write"], w.admin) == [200] * 5
         assert read_all(api, w.shared[None], w.admin) == [404] * 5
         assert [r["name"] for r in api.good("GET", "/v1/repositories")["repositories"]] == ["right-read", "right-read_write"]
+        assert api.good("GET", "/v1/repositories?deleted=true") == {"repositories": [], "has_next_page": False}
         page = api.good("GET", "/v1/repositories?limit=1")
         assert len(page["repositories"]) == 1 and page["has_next_page"]
     assert write_one(w.rw, w.shared["read_write"]) == [200] * 3
@@ -690,6 +701,7 @@ def test_H4_one_whose_folder_is_gone_is_503_and_never_begun_anew(servers):
 
 # -- several servers, and a Letta server -----------------------------------------------------------
 
+@pytest.mark.sqlite     # the suite over PostgreSQL has nothing to add to it
 def test_8_several_servers_have_the_same_ones_at_once(memfs_bin, folder):
     """What one server did, the next request to another one sees: names, links, files, and what was taken away."""
     with Cluster(memfs_bin, folder, n=2) as c:
@@ -715,6 +727,7 @@ def test_8_several_servers_have_the_same_ones_at_once(memfs_bin, folder):
         c.finish()
 
 
+@pytest.mark.sqlite     # the suite over PostgreSQL has nothing to add to it
 def test_8_in_front_of_a_letta_server_its_check_opens_them(servers):
     up = Upstream().start()
     try:
@@ -757,3 +770,28 @@ def test_8_in_front_of_a_letta_server_its_check_opens_them(servers):
     finally:
         up.stop()
     assert not up.faults, up.faults
+
+
+@pytest.fixture
+def own_pg(folder):
+    with Postgres(folder / "pg") as pg:
+        yield pg
+
+
+@pytest.mark.sqlite     # the suite over PostgreSQL has nothing to add to it
+def test_F22_without_the_database_they_wait_and_are_never_not_there(own_pg, servers):
+    """Links are in the database, so nobody is let in, or told that there is nothing, while it is away."""
+    server = servers(env={"MEMFS_DATABASE": own_pg.database("memfs")})
+    api, agent = Api(server), new_agent()
+    one = api.create("notes")
+    api.attach(agent, one["id"])
+    api.put(one["id"], "a.md", "x")
+    own_pg.crash()
+    for target in ("/v1/repositories", f"/v1/repositories/{one['id']}", f"/v1/repositories/{one['id']}/files",
+                   f"/v1/git/{agent}/repositories/notes.git/info/refs?service=git-upload-pack"):
+        answer = server.get(target)
+        assert answer.status == 503 and answer.headers["retry-after"], (target, answer)
+    own_pg.start()
+    wait_until(lambda: api.ask("GET", "/v1/repositories").status == 200, "the database is back")
+    api.put(one["id"], "b.md", "y")
+    assert [p for p, _ in api.paths(one["id"])] == ["a.md", "b.md"]
