@@ -51,7 +51,8 @@ static void put_words(const search_query *q, memfs_buf *out)
     "WHERE b.words @@ $1::tsquery AND NOT t.is_empty AND " IN_PATH("b")
 #define SEARCH_PAST                                                                                \
     "SELECT t.agent_id, v.version_no, v.path, v.commit_id, v.blob FROM versions v "                \
-    "JOIN tips t ON t.agent_no = v.agent_no WHERE v.words @@ $1::tsquery AND " IN_PATH("v")
+    "JOIN tips t ON t.agent_no = v.agent_no "                                                      \
+    "WHERE v.words @@ $1::tsquery AND NOT t.is_empty AND " IN_PATH("v")
 
 static const char *const SEARCHES[] = {
     SEARCH " AND ($7 OR NOT b.hidden)" OF_AGENT("b") " LIMIT $5",

@@ -30,12 +30,25 @@ static bool next_line(memfs_str text, size_t *at, memfs_str *ret)
     return true;
 }
 
-/* A last line without an end is the same line as one that got it. */
-static void line_id(memfs_str line, memfs_oid *ret)
+/*
+ * A line as an id, of this comparison only: no text can be made to collide with a seed that it does
+ * not know, and a digest would cost more than all else here.  A last line without an end is the
+ * same line as one that got it.
+ */
+static void line_id(const uint64_t seeds[2], memfs_str line, memfs_oid *ret)
 {
+    uint64_t h[2] = { seeds[0], seeds[1] };
+
     if (line.len > 0 && line.ptr[line.len - 1] == '\n')
         line.len--;
-    hash_git_blob(line, ret);
+    for (size_t i = 0; i < line.len; i++) {
+        h[0] = (h[0] ^ (unsigned char)line.ptr[i]) * UINT64_C(0x9e3779b97f4a7c15);
+        h[1] = (h[1] ^ (unsigned char)line.ptr[i]) * UINT64_C(0xff51afd7ed558ccd);
+        h[0] ^= h[0] >> 29;
+        h[1] ^= h[1] >> 31;
+    }
+    *ret = (memfs_oid){ { 0 } };
+    memcpy(ret->id, h, sizeof(h));
 }
 
 static void add_span(find_span **list, size_t *n, size_t start, size_t end)
@@ -52,18 +65,20 @@ static void add_span(find_span **list, size_t *n, size_t start, size_t end)
 void past_gone(memfs_str old, memfs_str now, find_span **ret, size_t *ret_n)
 {
     _cleanup_(oidmap_dispose) oidmap has = OIDMAP_INIT;
+    uint64_t seeds[2];
     size_t at = 0;
     memfs_str line;
     memfs_oid id;
 
     *ret = NULL;
     *ret_n = 0;
+    hash_random((uint8_t *)seeds, sizeof(seeds));
     while (next_line(now, &at, &line)) {
-        line_id(line, &id);
+        line_id(seeds, line, &id);
         oidmap_put(&has, &id, 0);
     }
     for (at = 0; next_line(old, &at, &line);) {
-        line_id(line, &id);
+        line_id(seeds, line, &id);
         if (!oidmap_has(&has, &id))
             add_span(ret, ret_n, at - line.len, at);
     }
@@ -294,27 +309,38 @@ static memfs_code look(home *h, memfs_str agent_id, memfs_oid *ret, bool *ret_is
     return rc == MEMFS_ENOTFOUND ? MEMFS_OK : rc;
 }
 
+/* Beside the rows, which may be there without it, the repository; with what other servers took. */
+static memfs_code find_agent(home *h, memfs_str agent_id, agent **ret, memfs_error *err)
+{
+    memfs_code rc = home_agent(h, agent_id, ret, err);
+
+    return rc == MEMFS_OK && home_is_shared(h) ? home_agent_repo(h, agent_id, ret, err) : rc;
+}
+
 memfs_code past_follow(home *h, memfs_str agent_id, memfs_error *err)
 {
     bool is_there = false;
     memfs_oid tip;
-    memfs_code rc;
+    memfs_code rc = MEMFS_OK;
     agent *a;
 
-    rc = home_agent(h, agent_id, &a, err);
     for (int i = 0; rc == MEMFS_OK && i < MAX_ROUNDS; i++) {
-        rc = look(h, agent_id, &tip, &is_there, err);
+        rc = find_agent(h, agent_id, &a, err);
+        if (rc == MEMFS_OK)
+            rc = look(h, agent_id, &tip, &is_there, err);
         if (rc < 0 || is_there)
             return rc;
         rc = follow_to(h, a, &tip, err);
         if (rc == MEMFS_ECONFLICT)
             rc = MEMFS_OK;
+        if (rc == MEMFS_ECORRUPT && home_is_shared(h)) /* a commit that another server took now */
+            rc = MEMFS_OK;
     }
     return rc < 0 ? rc
                   : memfs_fail(err, MEMFS_EUNAVAIL,
-                               "the memory of agent '%s' changes faster than its past can be "
+                               "the memory of agent '%.*s' changes faster than its past can be "
                                "listed: try again",
-                               a->id);
+                               (int)agent_id.len, agent_id.ptr);
 }
 
 /* ---- all agents ---- */

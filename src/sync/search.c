@@ -309,7 +309,7 @@ static memfs_code look_at_lines(looking *l, const candidate *c, const version_ro
 
 static memfs_code look_at_change(looking *l, const candidate *c, memfs_error *err)
 {
-    version_row had;
+    version_row had = { .no = 0 };
     memfs_code rc;
 
     rc = open_agent(l, c->v.agent_id, err);

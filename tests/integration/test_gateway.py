@@ -490,6 +490,23 @@ def test_S1_a_verdict_is_kept_for_the_one_who_asked(server, up):
     assert len(up.seen(f"/v1/agents/{third}")) <= 2     # those who came while it ran shared it
 
 
+def test_S1_a_search_of_all_agents_is_for_memfs_tokens(server, up):
+    """Letta's word is about one agent; an open Letta server must not open a search of every memory."""
+    agent = new_agent()
+    up.agents.add(agent)
+    m = Memory(server, agent)
+    m.must_push({"system/human.md": "a needle\n"})
+    m.close()
+    assert server.get("/v1/search?q=needle").status == 401
+    assert server.get(f"/v1/search?q=needle&agent={agent}").status == 401
+    assert b"system/human.md" in server.cli("search", "needle").stdout
+    for scope in ("admin", f"agent:{agent}:ro"):
+        bearer = {"Authorization": "Bearer " + server.token(scope)["token"]}
+        (hit,) = server.get("/v1/search?q=needle", headers=bearer).json()["results"]
+        assert hit["agent_id"] == agent
+    assert not [r for r in up.requests if "search" in r.path]
+
+
 def test_memfs_tokens_decide_for_themselves_and_stay_here(server, up):
     agent, other = new_agent(), new_agent()
     up.agents.update((agent, other))
