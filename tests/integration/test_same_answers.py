@@ -158,6 +158,25 @@ def pair(memfs_bin, tmp_path_factory):
             own.close()
 
 
+# -- searches --------------------------------------------------------------------------------------
+
+SEARCHES = [*(w for w in WORDS if w), "ada", "tea ada", '"likes tea"', '"tea likes"', "no*", "note*", "n* again",
+            "größe", "GROSSE", "日", "語", "locked", "moved again", "x", "back*", "nothinglikethis", "1 2 3", "_1"]
+
+
+@pytest.mark.parametrize("where", ["current", "history"])
+def test_searches_find_the_same_in_the_same_order(pair, where):
+    n_found = 0
+    for text in SEARCHES:
+        for more in ("", f"&agent={pair.agents[0]}", f"&agent={pair.agents[2]}&show_hidden_blocks=true",
+                     "&path=notes&limit=3"):
+            answer = pair.ask(f"/v1/search?in={where}&limit=100&q={quote(text)}".replace(
+                "limit=100&", "" if "limit" in more else "limit=100&") + more)
+            if answer.status == 200:
+                n_found += len(answer.json()["results"])
+    assert n_found > (200 if where == "current" else 20), n_found
+
+
 # -- fixed questions -------------------------------------------------------------------------------
 
 def test_every_get_route_with_its_plain_form(pair, memfs_bin):

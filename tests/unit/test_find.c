@@ -324,7 +324,7 @@ static void test_K5_any_bytes_are_looked_at_without_harm(void **unused)
     for (size_t round = 0; round < 20; round++) {
         for (size_t i = 0; i < 1 << 16; i++) {
             x = x * 1664525 + 1013904223;
-            bytes[i] = (char)(round % 2 == 0 ? x >> 24 : "ab \xc3\xa9\xff\"c"[x >> 24 & 7]);
+            bytes[i] = round % 2 == 0 ? (char)(x >> 24) : "ab \xc3\xa9\xff\"c"[x >> 24 & 7];
         }
         memcpy(bytes + (x >> 17), " needle ", 8);
         assert_true(look("needle", &t, 1, &hit));

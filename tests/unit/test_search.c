@@ -421,7 +421,9 @@ static memfs_code run_sql(pg_conn *c, void *ctx, memfs_error *err)
 
 static void spoil(fixture *f)
 {
-    assert_ok(pg_work(pg, PG_ONE, run_sql, "UPDATE blocks SET words = '''_1'' ''milk'''", &f->err));
+    char sql[] = "UPDATE blocks SET words = '''_1'' ''milk'''";
+
+    assert_ok(pg_work(pg, PG_ONE, run_sql, sql, &f->err));
 }
 #else
 static void spoil(fixture *f)

@@ -193,11 +193,11 @@ static void test_verify_finds_folders_and_rows_of_nobody(void **state)
     OK(fs_rename(path, aside, &err));
     verify_says(f, ID_A, "folder-missing \n");
     OK(fs_rename(aside, path, &err));
-    sql(f, "INSERT INTO agents VALUES(77, 'agent-44444444-4444-4444-8444-444444444444', "
-           "zeroblob(20), 1);"
+    sql(f, "INSERT INTO agents(agent_no, agent_id, tip, generation) VALUES(77, "
+           "'agent-44444444-4444-4444-8444-444444444444', zeroblob(20), 1);"
            "INSERT INTO blocks SELECT 777, 77, hidden, read_only, char_limit, bytes, created_at, "
-           "updated_at, blob, 'block-0', label, path, metadata, tags, problem, description, value "
-           "FROM blocks WHERE path = 'a.md'");
+           "updated_at, blob, 'block-0', label, path, metadata, tags, problem, description, value, "
+           "'_77' || substr(words, instr(words, ' ')) FROM blocks WHERE path = 'a.md'");
     verify_says(f, MEMFS_STR(""),
                 "folder-unknown \nno-rows-yet \nfolder-unknown some/where\nrow-of-nobody \n");
     OK(upkeep_rebuild(f->h, MEMFS_STR(""), NULL, &result, &err));

@@ -156,6 +156,9 @@ class Matrix:
             if pattern.endswith("/info/refs"):
                 for service in ("git-upload-pack", "git-receive-pack"):
                     yield whose, name, f"{target}?service={service}"
+            elif pattern == "/v1/search":
+                for where in ("current", "history"):    # every memory has these words
+                    yield whose, name, f"{target}?q=of+agent&in={where}"
             else:
                 yield whose, name, target
 
