@@ -29,7 +29,8 @@ STEPS = [
     {"skills/brew/SKILL.md": "---\nname: brew\ndescription: how\n---\nBoil water.\n",
      "raw.bin": b"\x00\x01\x02", "empty.md": ""},
     {"notes/plan.md": None, "notes/idea.md": LONG.replace("line 7 ", "line seven ")},
-    {"raw.bin": b"\x00\x03", "größe/näme.md": "ümläut \"quoted\" \\ back\n"},
+    {"raw.bin": b"\x00\x03", "größe/näme.md": "ümläut \"quoted\" \\ back\n",
+     'so "called".md': "no newline at its end"},
     {"system/human.md": None},
     {"system/human.md": "again\n", "no-end.md": "no newline at its end"},
 ]
