@@ -265,7 +265,9 @@ def test_sync_from_git(pair):
 
 
 def test_the_past_of_a_memory(pair):
-    for agent in pair.agents:
+    *pushed, never = pair.agents
+    assert pair.ask(f"/v1/agents/{never}/memory/history").status == 404
+    for agent in pushed:
         base = f"/v1/agents/{agent}/memory"
         rows = pair.ask(f"{base}/history?limit=0").json()
         assert len(rows) > 1
