@@ -294,27 +294,38 @@ static memfs_code look(home *h, memfs_str agent_id, memfs_oid *ret, bool *ret_is
     return rc == MEMFS_ENOTFOUND ? MEMFS_OK : rc;
 }
 
+/* Beside the rows, which may be there without it, the repository; with what other servers took. */
+static memfs_code find_agent(home *h, memfs_str agent_id, agent **ret, memfs_error *err)
+{
+    memfs_code rc = home_agent(h, agent_id, ret, err);
+
+    return rc == MEMFS_OK && home_is_shared(h) ? home_agent_repo(h, agent_id, ret, err) : rc;
+}
+
 memfs_code past_follow(home *h, memfs_str agent_id, memfs_error *err)
 {
     bool is_there = false;
     memfs_oid tip;
-    memfs_code rc;
+    memfs_code rc = MEMFS_OK;
     agent *a;
 
-    rc = home_agent(h, agent_id, &a, err);
     for (int i = 0; rc == MEMFS_OK && i < MAX_ROUNDS; i++) {
-        rc = look(h, agent_id, &tip, &is_there, err);
+        rc = find_agent(h, agent_id, &a, err);
+        if (rc == MEMFS_OK)
+            rc = look(h, agent_id, &tip, &is_there, err);
         if (rc < 0 || is_there)
             return rc;
         rc = follow_to(h, a, &tip, err);
         if (rc == MEMFS_ECONFLICT)
             rc = MEMFS_OK;
+        if (rc == MEMFS_ECORRUPT && home_is_shared(h)) /* a commit that another server took now */
+            rc = MEMFS_OK;
     }
     return rc < 0 ? rc
                   : memfs_fail(err, MEMFS_EUNAVAIL,
-                               "the memory of agent '%s' changes faster than its past can be "
+                               "the memory of agent '%.*s' changes faster than its past can be "
                                "listed: try again",
-                               a->id);
+                               (int)agent_id.len, agent_id.ptr);
 }
 
 /* ---- all agents ---- */

@@ -50,6 +50,27 @@ def test_blocks_are_read_where_no_repository_is(cluster):
     assert three.tip(m.agent) == m.tip and os.path.isdir(three.repository(m.agent))
 
 
+def test_K1_each_server_finds_what_any_took_and_what_it_took_away(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+
+    def paths(server, q, where):
+        answer = server.get(f"/v1/search?agent={m.agent}&q={q}&in={where}")
+        assert answer.status == 200, answer
+        return [hit["path"] for hit in answer.json()["results"]]
+
+    for i in range(6):
+        server, other = cluster.servers[i % 2], cluster.servers[1 - i % 2]
+        assert push(m, server, {"system/human.md": f"word{i}\n"}).acked
+        for s in (other, server):
+            assert paths(s, f"word{i}", "current") == ["system/human.md"]
+            assert paths(s, f"word{i}", "history") == []
+            assert [paths(s, f"word{k}", "history") for k in range(i)] == [["system/human.md"]] * i
+    three = cluster.add()       # where no repository is
+    assert paths(three, "word4", "history") == ["system/human.md"]
+    assert paths(three, "word5", "current") == ["system/human.md"]
+
+
 def test_H2_of_two_pushes_from_one_commit_one_wins_and_the_other_is_told_to_fetch(cluster):
     one, two = cluster.servers
     m = Memory(one, new_agent())

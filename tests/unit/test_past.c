@@ -256,6 +256,28 @@ static void test_an_agent_that_nobody_knows_is_not_found(void **state)
     FAILS(MEMFS_EINVALID, search_memory(f->h, &q, take_hit, &h, &is_partial, &err));
 }
 
+/* Who asks waits for a while; the background goes on, and only when somebody has asked. */
+static void test_pasts_that_are_not_listed_in_time_are_listed_in_the_background(void **state)
+{
+    fixture *f = *state;
+    bool is_whole = true;
+    memfs_oid past;
+
+    put_file(f->work, "a.md", MEMFS_STR("gone soon\n"));
+    push_work(f, ID_A);
+    put_file(f->work, "a.md", MEMFS_STR("here\n"));
+    push_work(f, ID_A);
+    assert_false(home_past_step(f->h));
+    FAILS(MEMFS_ENOTFOUND, cache_past_tip(home_cache(f->h), ID_A, &past, &err));
+    OK(past_follow_all(f->h, clock_mono_ms() - 1, &is_whole, &err));
+    assert_false(is_whole);
+    while (home_past_step(f->h))
+        ;
+    OK(cache_past_tip(home_cache(f->h), ID_A, &past, &err));
+    OK(past_follow_all(f->h, clock_mono_ms() - 1, &is_whole, &err));
+    assert_true(is_whole);
+}
+
 /* Beyond the bound it is said, and nothing is looked at that would not be told. */
 static void test_L5_more_than_may_be_looked_at_is_partial(void **state)
 {
@@ -288,6 +310,7 @@ int main(void)
         SYNC_TEST(test_T28_what_was_purged_is_not_found_in_the_past),
         SYNC_TEST(test_large_and_binary_files_are_no_text_of_the_past),
         SYNC_TEST(test_an_agent_that_nobody_knows_is_not_found),
+        SYNC_TEST(test_pasts_that_are_not_listed_in_time_are_listed_in_the_background),
         SYNC_TEST(test_L5_more_than_may_be_looked_at_is_partial),
     };
 
