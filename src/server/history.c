@@ -513,8 +513,10 @@ static void revert(http_request *rq, app *self, reverting *r)
     what.what = r->what.ptr;
     what.reason = reason.text;
     rc = timeline_bring_back(self->home, r->agent_id, &what, &o, &result, &is_unclear, &err);
-    if (is_unclear) { /* nobody knows whether it holds, so nothing is said (F05) */
-        http_stream_cut(rq);
+    if (is_unclear) { /* F05 */
+        http_send_detail(rq, 503,
+                         "What became of this revert is not known: read the history before "
+                         "you try again");
     } else if (rc < 0) {
         http_send_error(rq, &err);
     } else {
