@@ -23,6 +23,7 @@
 #include "memory/label.h"
 #include "server/author.h"
 #include "server/body.h"
+#include "server/recompile.h"
 #include "server/reply.h"
 #include "store/compare.h"
 #include "sync/timeline.h"
@@ -428,6 +429,7 @@ void memory_at(http_request *rq, void *ctx)
 typedef struct reverting {
     memfs_str agent_id, commit, expected;
     which file;
+    recompile_when recompile;
     memfs_buf what; /* the subject's middle */
 } reverting;
 
@@ -448,6 +450,19 @@ static void name_what(reverting *r)
     }
     buf_printf(&r->what, "%s'%s'", r->file.label.len > 0 ? "block " : "",
                escape_text(name, shown, sizeof(shown)));
+}
+
+/* The commit that an ETag begins with, of the history or of a block; "": none was given. */
+static memfs_str commit_of_tag(const http_request *rq)
+{
+    const char *header = http_header(rq, "If-Match");
+    memfs_str tag = str_of(header != NULL ? header : ""), commit, rest;
+
+    if (tag.len >= 2 && tag.ptr[0] == '"' && tag.ptr[tag.len - 1] == '"')
+        tag = str_make(tag.ptr + 1, tag.len - 2);
+    if (str_equal(tag, MEMFS_STR("*")))
+        return MEMFS_STR("");
+    return str_split(tag, '-', &commit, &rest) ? commit : tag;
 }
 
 static void read_revert(body *b, reverting *r)
@@ -498,12 +513,16 @@ static void revert(http_request *rq, app *self, reverting *r)
     what.what = r->what.ptr;
     what.reason = reason.text;
     rc = timeline_bring_back(self->home, r->agent_id, &what, &o, &result, &is_unclear, &err);
-    if (is_unclear)
-        http_stream_cut(rq); /* nobody knows whether it holds, so nothing is said (F05) */
-    else if (rc < 0)
+    if (is_unclear) { /* F05 */
+        http_send_detail(rq, 503,
+                         "What became of this revert is not known: read the history before "
+                         "you try again");
+    } else if (rc < 0) {
         http_send_error(rq, &err);
-    else
+    } else {
+        recompile_prompt(self, rq, r->agent_id, r->recompile);
         answer_reverted(rq, self, r, &result);
+    }
 }
 
 void memory_revert(http_request *rq, void *ctx)
@@ -511,7 +530,9 @@ void memory_revert(http_request *rq, void *ctx)
     _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
     _cleanup_(body_dispose) body b = BODY_INIT;
     _cleanup_(reverting_dispose) reverting r = { .agent_id = reply_agent_id(rq, &p),
+                                                 .expected = commit_of_tag(rq),
                                                  .file = WHICH_INIT,
+                                                 .recompile = recompile_read(&p),
                                                  .what = MEMFS_BUF_INIT(1024) };
 
     if (body_read(&b, &p, http_body(rq)))

@@ -129,6 +129,7 @@ typedef struct planner {
     repo *r;
     plan *p;
     bool is_shared; /* a repository of nobody's blocks: its tip is kept like any, and no rows */
+    uint64_t max_bytes; /* in the plan's arena */
     policy strict;
     memfs_buf blob;
     row_maker maker;
@@ -264,9 +265,9 @@ static memfs_code plan_file(planner *pl, const tree_change *c, memfs_str label, 
     }
     if (rc < 0)
         return rc;
-    if (pl->p->arena.n_bytes > 2 * limits->max_tree_bytes)
+    if (pl->p->arena.n_bytes > pl->max_bytes)
         return memfs_fail(err, MEMFS_ELIMIT, "the blocks of this memory are more than %llu bytes",
-                          (unsigned long long)limits->max_tree_bytes);
+                          (unsigned long long)pl->max_bytes);
     if (!m->says_limit)
         row.limit = ROW_LIMIT_UNSAID;
     keep_row(pl->p, &row, m->fault);
@@ -299,14 +300,15 @@ static void planner_dispose(planner *pl)
     plan_free(pl->p);
 }
 
-memfs_code plan_make(home *h, agent *a, repo *r, const memfs_oid *from, const memfs_oid *to,
-                     plan **ret, memfs_error *err)
+static memfs_code make_plan(home *h, agent *a, repo *r, const memfs_oid *from,
+                            const memfs_oid *to, uint64_t max_bytes, plan **ret, memfs_error *err)
 {
     _cleanup_(planner_dispose) planner pl = { .h = h,
                                               .a = a,
                                               .r = r,
                                               .p = mem_alloc(sizeof(plan)),
                                               .is_shared = ids_is_shared(str_of(a->id)),
+                                              .max_bytes = max_bytes,
                                               .strict = h->options.policy,
                                               .blob = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED),
                                               .maker = ROW_MAKER_INIT };
@@ -322,6 +324,18 @@ memfs_code plan_make(home *h, agent *a, repo *r, const memfs_oid *from, const me
         return rc;
     *ret = TAKE_PTR(pl.p);
     return MEMFS_OK;
+}
+
+memfs_code plan_make(home *h, agent *a, repo *r, const memfs_oid *from, const memfs_oid *to,
+                     plan **ret, memfs_error *err)
+{
+    return make_plan(h, a, r, from, to, 2 * h->options.policy.max_tree_bytes, ret, err);
+}
+
+memfs_code plan_make_small(home *h, agent *a, repo *r, const memfs_oid *to, uint64_t max_bytes,
+                           plan **ret, memfs_error *err)
+{
+    return make_plan(h, a, r, NULL, to, max_bytes, ret, err);
 }
 
 /* ---- births ---- */

@@ -16,6 +16,9 @@ typedef struct plan plan;
 /* from NULL: everything that `to` has, in place of whatever the cache holds. */
 MEMFS_CHECK memfs_code plan_make(home *h, agent *a, repo *r, const memfs_oid *from,
                                  const memfs_oid *to, plan **ret, memfs_error *err);
+/* The same of everything that `to` has, of which at most max_bytes are held: else ELIMIT. */
+MEMFS_CHECK memfs_code plan_make_small(home *h, agent *a, repo *r, const memfs_oid *to,
+                                       uint64_t max_bytes, plan **ret, memfs_error *err);
 void plan_free(plan *p);
 void plan_freep(plan **p);
 

@@ -107,7 +107,7 @@ memfs_code timeline_blocks(timeline *p, const memfs_oid *commit, memfs_str label
                            void *ctx, memfs_error *err)
 {
     _cleanup_(plan_freep) plan *rows = NULL;
-    memfs_code rc = plan_make(p->h, p->a, p->r, NULL, commit, &rows, err);
+    memfs_code rc = plan_make_small(p->h, p->a, p->r, commit, TIMELINE_MAX_BYTES, &rows, err);
 
     if (rc == MEMFS_OK)
         rc = plan_births(p->h, p->a, rows, true, err);

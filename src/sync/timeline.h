@@ -25,8 +25,8 @@ void timeline_closep(timeline **p);
 repo *timeline_repo(timeline *p);
 const memfs_oid *timeline_main(const timeline *p);
 /*
- * A read through timeline_repo() failed: damage fences the agent, if fsck agrees (F12).  Keeps *err as
- * it is.
+ * A read through timeline_repo() failed: damage fences the agent, if fsck agrees (F12).  Keeps *err
+ * as it is.
  */
 void timeline_failed(timeline *p, const memfs_error *err);
 /*
@@ -38,8 +38,10 @@ MEMFS_CHECK memfs_code timeline_commit(timeline *p, memfs_str digits, memfs_oid 
                                        memfs_error *err);
 /*
  * Rows as they would be if main were that commit (row.h), with what the state knows of their labels
- * today: ids, tags, limits.  In the order of paths; label "": all.
+ * today: ids, tags, limits.  In the order of paths; label "": all.  ELIMIT: more than
+ * TIMELINE_MAX_BYTES, of all of them.
  */
+#define TIMELINE_MAX_BYTES (64u << 20)
 MEMFS_CHECK memfs_code timeline_blocks(timeline *p, const memfs_oid *commit, memfs_str label,
                                        block_row_fn fn, void *ctx, memfs_error *err);
 

@@ -29,7 +29,8 @@ STEPS = [
     {"skills/brew/SKILL.md": "---\nname: brew\ndescription: how\n---\nBoil water.\n",
      "raw.bin": b"\x00\x01\x02", "empty.md": ""},
     {"notes/plan.md": None, "notes/idea.md": LONG.replace("line 7 ", "line seven ")},
-    {"raw.bin": b"\x00\x03", "größe/näme.md": "ümläut \"quoted\" \\ back\n"},
+    {"raw.bin": b"\x00\x03", "größe/näme.md": "ümläut \"quoted\" \\ back\n",
+     'so "called".md': "no newline at its end"},
     {"system/human.md": None},
     {"system/human.md": "again\n", "no-end.md": "no newline at its end"},
 ]
@@ -460,6 +461,27 @@ def test_H3_a_revert_of_a_stale_version_is_409_with_both_ids(own):
     assert own.reverted({"commit": stale, "path": "system/human.md", "expected_version": blob})["changed"]
     tip = own.server.tip(own.agent)
     assert own.reverted({"commit": current, "expected_version": tip})["changed"]
+
+
+def test_H3_a_revert_may_be_held_to_a_tag(own):
+    tags = [own.ask(t).headers["etag"] for t in ("memory/history", "core-memory/blocks/system/human")]
+    own.push({"other.md": "x\n"})
+    for tag in tags:
+        answer = own.revert({"commit": own.shas[0]}, headers={"If-Match": tag})
+        assert answer.status == 409 and own.shas[1] in answer.detail and own.shas[2] in answer.detail
+    assert own.server.tip(own.agent) == own.shas[2]
+    for target, back in (("memory/history", 0), ("core-memory/blocks/system/human", 1)):
+        tag = own.ask(target).headers["etag"]
+        assert own.reverted({"commit": own.shas[back]}, headers={"If-Match": tag})["changed"]
+    assert own.reverted({"commit": own.shas[0]}, headers={"If-Match": "*"})["changed"]
+
+
+def test_revert_tells_what_came_of_the_prompt(own):
+    path = f"/v1/agents/{own.agent}/memory/revert?recompile="
+    body = json.dumps({"commit": own.shas[0]}).encode()
+    answer = own.server.request("POST", path + "true", body)
+    assert (answer.status, answer.headers["x-memfs-recompile"]) == (200, "none")
+    assert own.server.request("POST", path + "maybe", body).status == 422
 
 
 def test_H2_reverts_that_come_at_once_all_hold(shared_server):

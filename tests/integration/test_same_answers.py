@@ -264,6 +264,20 @@ def test_sync_from_git(pair):
         pair.ask(f"/v1/agents/{agent}/memory/sync-from-git?recompile=auto", "POST")
 
 
+def test_the_past_of_a_memory(pair):
+    *pushed, never = pair.agents
+    assert pair.ask(f"/v1/agents/{never}/memory/history").status == 404
+    for agent in pushed:
+        base = f"/v1/agents/{agent}/memory"
+        rows = pair.ask(f"{base}/history?limit=0").json()
+        assert len(rows) > 1
+        for row in rows[:4]:
+            for path in row["files_changed"][:4]:
+                pair.ask(target_of(f"{base}/history", [("path", path)]))
+            pair.ask(f"{base}/diff?to={row['sha']}")
+            pair.ask(f"{base}/at/{row['sha']}/blocks")
+
+
 # -- random questions ------------------------------------------------------------------------------
 
 def some(rng, rows):
