@@ -15,7 +15,7 @@
 #define MAX_ASKED 8        /* servers, for one commit */
 #define FETCH_MS 30000     /* until then another one is asked */
 #define ANSWER_MS 10000    /* to a question; one that does not answer is not fetched from */
-#define HUNG_MS 20000 /* one that let somebody wait for so long is given less for a while: */
+#define HUNG_MS 20000      /* one that let somebody wait for so long is given less for a while: */
 #define LESS_MS 1000
 #define TRANSFER_MS 600000 /* of a whole history; git ends one that stands still for 30 s */
 #define NEWS_MS 5000       /* until every server has heard of one that joined */
@@ -459,8 +459,8 @@ static bool wait_for_news(int64_t until_ms)
 
 /*
  * Does it have the repository, and does it answer at all?  The status, as of ask().  Of many agents
- * that a server has which hangs, each would be waited for as long as the first one otherwise, by all
- * who ask for any of them: clients, the mirror, those who follow (L3).
+ * that a server has which hangs, each would be waited for as long as the first one otherwise, by
+ * all who ask for any of them: clients, the mirror, those who follow (L3).
  */
 static int knock(const cluster *c, const char *repository, bool has_hung)
 {

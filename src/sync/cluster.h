@@ -74,8 +74,9 @@ size_t cluster_copy(cluster *c, memfs_str agent_id, const memfs_oid *commit, siz
  * Brings commit `want` (NULL: main) of the agent into f from a server that has it: the holder
  * first, then others.  ENOTFOUND: those that answered have it not, and all answered.  EUNAVAIL:
  * some did not answer.  On a worker or a thread of the server's, under the agent's lock.  A server
- * that does not answer costs 10 s, and for 20 s then 1 s each; 30 s go by at most before the last one
- * is asked; what comes may take as long as it flows, up to ten minutes.  Ended by process_end_of().
+ * that does not answer costs 10 s, and for 20 s then 1 s each; 30 s go by at most before the last
+ * one is asked; what comes may take as long as it flows, up to ten minutes.  Ended by
+ * process_end_of().
  */
 MEMFS_CHECK memfs_code cluster_fetch(cluster *c, memfs_str agent_id, int64_t holder, fetched *f,
                                      const memfs_oid *want, memfs_oid *ret, memfs_error *err);

@@ -34,8 +34,10 @@ static memfs_code read_file(const char *home_path, char **ret_name, char **ret_u
         return rc;
     if (!str_split(buf_str(&text), '\n', &name, &rest) || !str_split(rest, '\n', &url, &rest) ||
         name.len != 2 * NAME_BYTES || url.len == 0)
-        return memfs_fail(err, MEMFS_ECORRUPT, "'%s' is damaged: remove it, and start this server "
-                                               "with --cluster-url again", path);
+        return memfs_fail(err, MEMFS_ECORRUPT,
+                          "'%s' is damaged: remove it, and start this server "
+                          "with --cluster-url again",
+                          path);
     *ret_name = mem_strndup(name.ptr, name.len);
     *ret_url = mem_strndup(url.ptr, url.len);
     return MEMFS_OK;
@@ -65,8 +67,9 @@ memfs_code cluster_url(const char *home_path, const char *given, char **ret, mem
     if (rc < 0)
         return rc;
     if (given != NULL && !is_url(given))
-        return memfs_fail(err, MEMFS_EINVALID, "--cluster-url is where the other servers reach this "
-                                               "one, like http://10.0.0.5:8285");
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "--cluster-url is where the other servers reach this "
+                          "one, like http://10.0.0.5:8285");
     *ret = given != NULL ? mem_strdup(given) : TAKE_PTR(url);
     return MEMFS_OK;
 }

@@ -155,7 +155,9 @@ static memfs_code fail_out_of_reach(following *x, int64_t began_ms, memfs_error 
     if (agent_alarm_is_due(x->a))
         home_alarm(x->h, x->a, "tip_out_of_reach",
                    "commit %.10s is on server %lld, and no server that answers has it: start that "
-                   "one; nothing is made up in its place", hex, (long long)x->head.holder);
+                   "one, or give it up if its disk is lost (DELETE FROM memfs.servers WHERE "
+                   "server_no = %lld); nothing is made up in its place",
+                   hex, (long long)x->head.holder, (long long)x->head.holder);
     return memfs_fail(err, MEMFS_EUNAVAIL,
                       "the newest commit of agent '%s' is on a server that does not answer", x->a->id);
 }

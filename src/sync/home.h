@@ -92,12 +92,12 @@ bool home_is_shared(const home *h);
 /* Is that how the others call this server?  Two rows may name one address, where a disk was lost. */
 bool home_is_named(const home *h, memfs_str name);
 /*
- * Another server (by its number `from`; 0: it did not say) asks whether a commit is on the disk here,
- * before it acknowledges it: fetched if it is not, from that one before all others.  EUNAVAIL: it
- * could not be.
+ * Another server (by its number `from`; 0: it did not say) asks whether a commit is on the disk
+ * here, before it acknowledges it: fetched if it is not, from that one before all others. EUNAVAIL:
+ * it could not be.
  */
-MEMFS_CHECK memfs_code home_agent_keeps(home *h, memfs_str id, const memfs_oid *commit, int64_t from,
-                                        memfs_error *err);
+MEMFS_CHECK memfs_code home_agent_keeps(home *h, memfs_str id, const memfs_oid *commit,
+                                        int64_t from, memfs_error *err);
 /* Of another server, or this one: the SHA-256 (32 bytes) of what it shows. */
 bool home_knows_peer(home *h, const uint8_t *token_hash);
 

@@ -159,7 +159,7 @@ bool home_has_copies(home *h, agent *a, const memfs_oid *commit)
 /* ---- following ---- */
 
 #define LATE_PAUSE_MS 5000
-#define SLOW_MS 500 /* who lets us wait for so long, and then has nothing, is slow */
+#define SLOW_MS 500  /* who lets us wait for so long, and then has nothing, is slow */
 #define STEP_MS 1000 /* of fetching; then it is time to hear what else was moved */
 #define N_SLOW 16    /* servers */
 
