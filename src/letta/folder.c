@@ -475,7 +475,7 @@ memfs_code letta_own(const letta_owner *o, const char *path, memfs_error *err)
 
 memfs_code letta_own_made(const letta_owner *o, const char *path, memfs_error *err)
 {
-    return give_fd(o, open(path, GIVE_FLAGS), path, err);
+    return give_fd(o, open(path, GIVE_FLAGS), strrchr(path, '/') + 1, err);
 }
 
 /* ---- held ---- */

@@ -123,7 +123,7 @@ static memfs_code make_folders(const char *repo, memfs_error *err)
         _cleanup_(mem_freep) char *path = mem_printf("%s%s", repo, below[i]);
 
         if (mkdir(path, 0755) < 0)
-            return memfs_fail_errno(err, "could not make '%s'", path);
+            return memfs_fail_errno(err, "could not make 'repo.git%s'", below[i]);
     }
     return MEMFS_OK;
 }

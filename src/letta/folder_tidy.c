@@ -105,15 +105,17 @@ static char *own_path(const char *agent)
 memfs_code letta_note_pack(const char *agent, const char *pack, memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = own_path(agent), *line = mem_printf("pack-%s\n", pack);
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+    /* a pipe in the place of a file would hold us up until somebody reads */
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
     ssize_t n;
 
     if (fd < 0)
-        return memfs_fail_errno(err, "could not write '%s'", path);
+        return memfs_fail_errno(err, "could not write '.memfs-own' beside the repository");
     n = write(fd, line, strlen(line));
     close(fd);
-    return n == (ssize_t)strlen(line) ? MEMFS_OK
-                                      : memfs_fail_errno(err, "could not write '%s'", path);
+    return n == (ssize_t)strlen(line)
+               ? MEMFS_OK
+               : memfs_fail_errno(err, "could not write '.memfs-own' beside the repository");
 }
 
 static void read_own(const char *agent, memfs_buf *ret)

@@ -3,6 +3,7 @@
 The server truncates and writes `main` with no lock, so its write may land in the file that memfs is
 just replacing.  strace holds memfs there; `held` is the file as the server has opened it.
 """
+import hashlib
 import os
 import shutil
 import signal
@@ -267,3 +268,47 @@ def test_F25_a_write_that_has_just_begun_is_waited_for_by_whatever_clock(served,
         held.write(theirs + "\n")
     s.cli("mirror", "retry", "--agent", a, "--remote", "letta")
     wait_joined(s, root, a, theirs)
+
+
+def test_L3_a_pipe_in_the_place_of_a_list_holds_nobody(one, root):
+    """Opened to be written, it would wait for a reader, with the agent and one of four that work for all remotes."""
+    s, a, c = one
+    own = os.path.join(os.path.dirname(root.repository(a)), ".memfs-own")
+    os.unlink(own)
+    os.mkfifo(own)
+    c.write("b.md", "b\n")
+    c.run("add", "-A")
+    c.run("commit", "-q", "-m", "b")
+    said = c.run("push", "origin", "HEAD:main").stderr.decode()
+    assert "could not write '.memfs-own'" in said
+    os.unlink(own)
+    s.cli("mirror", "retry", "--agent", a, "--remote", "letta")
+    assert root.tip(a) == s.tip(a) == c.text("rev-parse", "HEAD")
+
+
+def test_H2_what_git_derived_of_the_objects_is_not_believed(one, root):
+    """A commit-graph that says of a commit that it has no parent, as one of before a rewrite, or one that was cut,
+    may: a fetch that believes it lacks the rest at every try."""
+    s, a, _ = one
+    repo = root.repository(a)
+    tree = in_folder(root, a, "rev-parse", "main^{tree}")
+    tip = in_folder(root, a, "rev-parse", "main")
+    who = ["-c", "user.name=x", "-c", "user.email=x@y"]
+    for i in range(3):
+        tip = in_folder(root, a, *who, "commit-tree", tree, "-p", tip, "-m", str(i))
+    in_folder(root, a, "update-ref", "refs/memfs-test", tip)
+    in_folder(root, a, "commit-graph", "write", "--reachable")
+    path = repo + "/objects/info/commit-graph"
+    with open(path, "rb") as f:
+        graph = bytearray(f.read())
+    at = graph.find(bytes.fromhex(tree))
+    while at >= 0:                                  # tree, first parent, second parent, dates
+        graph[at + 20:at + 24] = b"\x70\0\0\0"
+        at = graph.find(bytes.fromhex(tree), at + 1)
+    graph[-20:] = hashlib.sha1(graph[:-20]).digest()
+    os.unlink(path)
+    with open(path, "wb") as f:
+        f.write(graph)
+    with open(repo + "/" + MAIN, "w", encoding="ascii") as f:
+        f.write(tip + "\n")
+    wait(lambda: s.tip(a) == tip, "what the server wrote is taken in")
