@@ -33,8 +33,8 @@ struct agent {
     int64_t told_move; /* generation of the last move by another server that was told; its thread */
     /* away.c: its rows are not tried before; the last pause; guarded by the home's upkeep_mutex */
     int64_t behind_until_ms, behind_pause_ms;
-    bool is_queued;    /* for upkeep; the same */
-    bool is_waiting;   /* for its rows (away.c); the same */
+    bool is_queued;  /* for upkeep; the same */
+    bool is_waiting; /* for its rows (away.c); the same */
     bool is_settled; /* what the folders say is on the disk, as of this process; the agent lock */
 
     pthread_mutex_t mutex; /* guards all below; held for a few instructions only */
@@ -48,8 +48,8 @@ struct agent {
     memfs_oid tip;  /* of main, as we know it */
     memfs_oid moving_to;
     memfs_oid synced;
-    uint64_t epoch;       /* of the cache, when synced was true */
-    int64_t checked_ms;   /* when tip was last compared with the folder */
+    uint64_t epoch;             /* of the cache, when synced was true */
+    int64_t checked_ms;         /* when tip was last compared with the folder */
     int64_t unreached_until_ms; /* shared: `unreached`, a tip, is not asked for before this */
     memfs_oid unreached;
     int64_t rows_ms;       /* shared: when the database last said that it has its rows; 0 */
@@ -82,14 +82,15 @@ struct home {
     store *store;
     cache *cache;
     state *state;
-    struct cluster *cluster;   /* cluster.h; NULL: this home shares its database with nobody */
+    struct cluster *cluster;    /* cluster.h; NULL: this home shares its database with nobody */
     atomic_bool has_other_rule; /* than its database: it writes no rows, and judges none */
-    _Atomic(letta_db *) letta; /* NULL: no tables mode, or its database is away since the start */
+    _Atomic(letta_db *) letta;  /* NULL: no tables mode, or its database is away since the start */
     char *letta_after;    /* where the look at all rows goes on; that thread only; NULL: first */
     int64_t letta_due_ms; /* the next look at its rows; the thread of home_letta_step only */
     bool letta_told;      /* that it is away; the same */
+    atomic_bool letta_is_doubted;           /* is what we made there there still? */
     atomic_int_fast64_t letta_meet_told_ms; /* when a meeting that failed was last told; 0: never */
-    atomic_uint_fast64_t epoch;        /* counts the caches that this home has had */
+    atomic_uint_fast64_t epoch;             /* counts the caches that this home has had */
     atomic_int_fast64_t cache_seen_ms; /* when somebody last looked whether the cache is there */
 
     pthread_rwlock_t table_lock;

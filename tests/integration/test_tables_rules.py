@@ -240,6 +240,20 @@ def test_F22_a_migration_of_lettas_under_a_running_memfs(serving, letta):
     assert eventually(lambda: file_at(m.server, agent, "a.md").endswith("by Letta\n")), m.server.log_tail()
 
 
+def test_F22_the_schema_of_ours_may_be_dropped_under_a_running_memfs(serving, letta):
+    agent = letta.agent()
+    m = memory(serving(), agent)
+    m.must_push({"a.md": "a\n"})
+    assert eventually(lambda: settled(letta, m))
+    letta.sql("DROP SCHEMA memfs_letta CASCADE")
+    letta.edit(agent, "a", "by Letta\n")
+    report = m.push({"b.md": "b\n"})
+    assert report.acked, report
+    assert eventually(lambda: letta.values(agent).get("b") == "b\n"), m.server.log_tail()
+    assert eventually(lambda: "by Letta\n" in file_at(m.server, agent, "a.md")), m.server.log_tail()
+    assert settled(letta, m)
+
+
 # -- what is nobody's ------------------------------------------------------------------------------------
 
 
