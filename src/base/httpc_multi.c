@@ -51,6 +51,7 @@ struct httpc_transfer {
     char *method, *url, *target;
     struct curl_slist *headers;
     int64_t body_bytes, timeout_ms;
+    bool is_own;
     const httpc_transfer_ops *ops;
     void *ctx;
     /* the thread's */
@@ -101,6 +102,7 @@ httpc_transfer *httpc_transfer_new(httpc_multi *m, const httpc_plan *plan)
     t->target = mem_strdup(plan->target);
     t->body_bytes = plan->body_bytes;
     t->timeout_ms = plan->timeout_ms;
+    t->is_own = plan->is_own;
     t->ops = plan->ops;
     t->ctx = plan->ctx;
     t->head = (memfs_buf)MEMFS_BUF_INIT(HTTPC_MAX_HEAD_BYTES);
@@ -260,7 +262,6 @@ static void set_options(httpc_multi *m, httpc_transfer *t)
     const curl_library *lib = m->lib;
     CURL *curl = t->curl;
     bool is_head = strcmp(t->method, "HEAD") == 0;
-    bool may_repeat = is_head || strcmp(t->method, "GET") == 0;
 
     httpc_set_safety(lib, curl, NULL);
     lib->easy_setopt(curl, CURLOPT_URL, t->url);
@@ -272,7 +273,8 @@ static void set_options(httpc_multi *m, httpc_transfer *t)
     lib->easy_setopt(curl, CURLOPT_TCP_KEEPIDLE, KEEPALIVE_IDLE_S);
     lib->easy_setopt(curl, CURLOPT_TCP_KEEPINTVL, KEEPALIVE_INTERVAL_S);
     lib->easy_setopt(curl, CURLOPT_MAXAGE_CONN, KEPT_FOR_S);
-    lib->easy_setopt(curl, CURLOPT_FRESH_CONNECT, may_repeat && t->ops->read == NULL ? 0L : 1L);
+    lib->easy_setopt(curl, CURLOPT_FRESH_CONNECT, t->is_own ? 0L : 1L);
+    lib->easy_setopt(curl, CURLOPT_FORBID_REUSE, t->is_own ? 0L : 1L);
     lib->easy_setopt(curl, CURLOPT_PRIVATE, t);
     lib->easy_setopt(curl, CURLOPT_ERRORBUFFER, t->said);
     lib->easy_setopt(curl, CURLOPT_WRITEFUNCTION, on_data);

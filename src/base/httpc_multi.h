@@ -12,9 +12,10 @@
  * framing (Content-Length or chunked, by body_bytes), no "Expect: 100-continue", no Accept-Encoding
  * and no decompression, no redirect, no cookies, no proxy.  The framing of the answer is taken off
  * (1xx heads and trailers with it) and what is left comes as it is; an answer that ends before its
- * framing does is HTTPC_CUT.  Connections are kept for some seconds and used again, but only by
- * requests that may be repeated: on such a connection libcurl sends a request again when the other
- * side closed it meanwhile.
+ * framing does is HTTPC_CUT.  A connection has one request, so what the other side sends behind an
+ * answer is nobody's (T19: libcurl before 8 takes it for the answer to the next request).  Those
+ * whose plan says is_own keep theirs for some seconds, among themselves: on such a connection
+ * libcurl sends a request again when the other side closed it meanwhile.
  *
  * Order of calls for each transfer, all on the multi's thread, where nothing may block:
  *     read *   head   data *   end        (read goes on beside the answer; end comes always, once)
@@ -64,6 +65,7 @@ typedef struct httpc_plan {
     const char *const *headers; /* "Name: value", or "Name;" for an empty value; NULL-terminated */
     int64_t body_bytes;         /* -1: chunked; looked at when ops->read is there */
     int64_t timeout_ms;         /* 0: none */
+    bool is_own;                /* ours from head to end, without a body, and may be sent twice */
     const httpc_transfer_ops *ops;
     void *ctx;
 } httpc_plan;

@@ -4,6 +4,12 @@
 
 #include <stdlib.h>
 
+/*
+ * Its writers hold a row for milliseconds.  What is held longer (a migration, somebody's open
+ * transaction) is nothing that a push waits for: its rows follow.
+ */
+#define LOCK_MS 2000
+
 static void close_letta(letta_db *db)
 {
     pg_db_close(db->pg);
@@ -26,7 +32,7 @@ memfs_code letta_pg_open(const char *url, letta_db **ret, memfs_error *err)
     memfs_code rc;
 
     db->backend = &POSTGRESQL;
-    rc = pg_db_open_as_is(url, &db->pg, err);
+    rc = pg_db_open_as_is(url, LOCK_MS, &db->pg, err);
     if (rc == MEMFS_OK)
         rc = letta_schema_check(db, err);
     if (rc < 0) {

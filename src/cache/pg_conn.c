@@ -42,7 +42,13 @@ static memfs_code fail_with(memfs_error *err, memfs_code code, const char *what,
     return memfs_fail(err, code, "%s: %s", what, n > 0 ? line : "the connection was lost");
 }
 
-/* The rows are tried from the first to the last; a state is five characters. */
+/*
+ * The rows are tried from the first to the last; a state is five characters.
+ *
+ * 0A000 and 26000: a statement that was prepared is of a table whose columns have other types since
+ * (Letta's own migrations do that under us), or somebody dropped it (DISCARD, a pooler).  Each
+ * connection of the pool has its own, so all of them are as good as broken.
+ */
 static const struct {
     const char *begins;
     memfs_code code;
@@ -52,6 +58,8 @@ static const struct {
     { "40P01", MEMFS_EUNAVAIL, PG_COLLIDED },
     { "08", MEMFS_EUNAVAIL, PG_BROKEN },
     { "57P0", MEMFS_EUNAVAIL, PG_BROKEN },
+    { "0A000", MEMFS_EUNAVAIL, PG_BROKEN },
+    { "26000", MEMFS_EUNAVAIL, PG_BROKEN },
     { "25006", MEMFS_EUNAVAIL, PG_STANDBY },
     { "53100", MEMFS_ENOSPACE, PG_FINE },
     { "53", MEMFS_EUNAVAIL, PG_FINE },

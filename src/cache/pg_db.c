@@ -24,7 +24,8 @@
 
 struct pg_db {
     char *url;
-    pg_owner *owner; /* NULL: others may work on it, too */
+    int lock_ms;      /* of pg_db_open_as_is */
+    pg_owner *owner;  /* NULL: others may work on it, too */
     unsigned n_users; /* guarded by mutex, as is all below */
 
     pthread_mutex_t mutex;
@@ -128,8 +129,8 @@ static void tell_back(pg_db *db)
 }
 
 /* *ret_others: it failed, and there are others to wait for. */
-static memfs_code made(pg_db *db, pg_conn *c, uint64_t generation, memfs_code rc,
-                       memfs_error *err, bool *ret_others)
+static memfs_code made(pg_db *db, pg_conn *c, uint64_t generation, memfs_code rc, memfs_error *err,
+                       bool *ret_others)
 {
     pthread_mutex_lock(&db->mutex);
     db->is_trying = false;
@@ -151,12 +152,29 @@ static memfs_code made(pg_db *db, pg_conn *c, uint64_t generation, memfs_code rc
     return rc;
 }
 
+static memfs_code set_lock_ms(pg_conn *c, int lock_ms, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    char sql[64];
+
+    snprintf(sql, sizeof(sql), "SET lock_timeout = %d", lock_ms);
+    return lock_ms > 0 ? pg_exec(c, sql, &r, err) : MEMFS_OK;
+}
+
 /* Without the lock on the database no connection of the pool is of use. */
 static memfs_code open_conn(pg_db *db, uint64_t generation, pg_conn **ret, memfs_error *err)
 {
     memfs_code rc = db->owner != NULL ? pg_owner_keep(db->owner, generation, err) : MEMFS_OK;
 
-    return rc < 0 ? rc : pg_conn_open(db->url, ret, err);
+    if (rc == MEMFS_OK)
+        rc = pg_conn_open(db->url, ret, err);
+    if (rc == MEMFS_OK)
+        rc = set_lock_ms(*ret, db->lock_ms, err);
+    if (rc < 0) {
+        pg_conn_close(*ret);
+        *ret = NULL;
+    }
+    return rc;
 }
 
 static memfs_code acquire(pg_db *db, pg_conn **ret, memfs_error *err)
@@ -350,10 +368,11 @@ static memfs_code migrate(pg_conn *c, void *ctx, memfs_error *err)
     if (rc == MEMFS_OK)
         rc = read_version(c, &version, err);
     if (rc == MEMFS_OK && version > newest_version())
-        return memfs_fail(err, MEMFS_ECORRUPT,
-                          "the database was made by a newer memfs (schema %lld, this one knows %d): "
-                          "install that one again",
-                          (long long)version, (int)newest_version());
+        return memfs_fail(
+            err, MEMFS_ECORRUPT,
+            "the database was made by a newer memfs (schema %lld, this one knows %d): "
+            "install that one again",
+            (long long)version, (int)newest_version());
     for (; rc == MEMFS_OK && version < newest_version(); version++) {
         rc = pg_exec(c, PG_MIGRATIONS[version], &r, err);
         if (rc == MEMFS_OK)
@@ -427,9 +446,13 @@ const char *pg_db_url(const pg_db *db)
     return db->url;
 }
 
-memfs_code pg_db_open_as_is(const char *url, pg_db **ret, memfs_error *err)
+memfs_code pg_db_open_as_is(const char *url, int lock_ms, pg_db **ret, memfs_error *err)
 {
-    return new_db(url, SERVE_NOBODY, ret, err);
+    memfs_code rc = new_db(url, SERVE_NOBODY, ret, err);
+
+    if (rc == MEMFS_OK)
+        (*ret)->lock_ms = lock_ms;
+    return rc;
 }
 
 pg_db *pg_db_share(pg_db *db)

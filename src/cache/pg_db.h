@@ -13,7 +13,7 @@
  *
  * What a failure becomes, by SQLSTATE:
  *   40001, 40P01            begun again, with a random pause, up to 8 times; then EUNAVAIL
- *   08*, 57P01 to 57P03, the connection broke
+ *   08*, 57P01 to 57P03, the connection broke; 0A000, 26000: what it has prepared is of no use
  *                           the work is begun again once on a new connection; then EUNAVAIL
  *   25006                   the server takes no writes (a standby): the pool is emptied, so that
  *                           the next try finds the new primary among the hosts; EUNAVAIL
@@ -35,9 +35,9 @@
 typedef struct pg_db pg_db;
 typedef struct pg_conn pg_conn;
 
-#define PG_N_CONNECTIONS 16     /* of a pool, at most; made when they are needed */
-#define PG_WAIT_MS 5000         /* for a free connection; then EUNAVAIL */
-#define PG_WORK_MS 60000        /* a work is done by then, or EUNAVAIL */
+#define PG_N_CONNECTIONS 16 /* of a pool, at most; made when they are needed */
+#define PG_WAIT_MS 5000     /* for a free connection; then EUNAVAIL */
+#define PG_WORK_MS 60000    /* a work is done by then, or EUNAVAIL */
 
 /* life cycle */
 /*
@@ -54,8 +54,12 @@ MEMFS_CHECK memfs_code pg_db_open(const char *url, pg_db **ret, memfs_error *err
  */
 MEMFS_CHECK memfs_code pg_db_open_serving(const char *url, bool is_shared, pg_db **ret,
                                           memfs_error *err);
-/* Another program's database: nothing of ours is looked for in it or made. */
-MEMFS_CHECK memfs_code pg_db_open_as_is(const char *url, pg_db **ret, memfs_error *err);
+/*
+ * Another program's database: nothing of ours is looked for in it or made.  lock_ms: for a lock of
+ * its own a statement waits that long, then EUNAVAIL; 0: as in ours.
+ */
+MEMFS_CHECK memfs_code pg_db_open_as_is(const char *url, int lock_ms, pg_db **ret,
+                                        memfs_error *err);
 void pg_db_close(pg_db *db); /* NULL is fine */
 /* One more user of the same pool; each is ended by pg_db_close. */
 pg_db *pg_db_share(pg_db *db);
@@ -75,8 +79,7 @@ typedef enum pg_mode {
  * writes must come to the same when it is there already.  Calls must not nest.
  */
 typedef memfs_code (*pg_work_fn)(pg_conn *c, void *ctx, memfs_error *err);
-MEMFS_CHECK memfs_code pg_work(pg_db *db, pg_mode mode, pg_work_fn fn, void *ctx,
-                               memfs_error *err);
+MEMFS_CHECK memfs_code pg_work(pg_db *db, pg_mode mode, pg_work_fn fn, void *ctx, memfs_error *err);
 
 /*
  * The same as PG_ONE for what may be left undone: on a connection that is idle now, within max_ms,

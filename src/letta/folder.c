@@ -1,5 +1,6 @@
 #include "letta/folder_int.h"
 
+#include "base/clock.h"
 #include "base/fs.h"
 #include "base/mem.h"
 #include "memory/ids.h"
@@ -15,18 +16,25 @@
 #include <unistd.h>
 
 #define MAX_TOLD 4096
+#define MAX_SEEN 256
 
 typedef struct told {
     char agent[IDS_MAX_LEN + 1], org[IDS_MAX_LEN + 1];
 } told;
 
+typedef struct seen {
+    uint64_t key;
+    int64_t first_ms, last_ms; /* 0: free */
+} seen;
+
 struct letta_folder {
-    char *root, *orgs;          /* orgs: root/repository */
-    pthread_mutex_t mutex;      /* guards what follows; a leaf */
-    told *told;                 /* NULL until something is */
-    size_t n_told, next;        /* next: whose place is taken when all are */
-    char seen[IDS_MAX_LEN + 1]; /* the organization of all that were found so far; "" */
-    bool has_several;           /* they are of more than one */
+    char *root, *orgs;              /* orgs: root/repository */
+    pthread_mutex_t mutex;          /* guards what follows; a leaf */
+    told *told;                     /* NULL until something is */
+    size_t n_told, next;            /* next: whose place is taken when all are */
+    char seen_org[IDS_MAX_LEN + 1]; /* the organization of all that were found so far; "" */
+    bool has_several;               /* they are of more than one */
+    seen seen[MAX_SEEN];
 };
 
 /* ---- life cycle ---- */
@@ -108,6 +116,26 @@ static bool was_told(letta_folder *f, const char *agent_id, char org[IDS_MAX_LEN
     return t != NULL;
 }
 
+/* ---- what was left there ---- */
+
+int64_t letta_seen_for_s(letta_folder *f, uint64_t key)
+{
+    int64_t now_ms = clock_mono_ms(), first_ms;
+    seen *at;
+
+    pthread_mutex_lock(&f->mutex);
+    at = &f->seen[0];
+    for (size_t i = 0; i < MAX_SEEN && (at->key != key || at->last_ms == 0); i++)
+        if (f->seen[i].key == key || f->seen[i].last_ms < at->last_ms)
+            at = &f->seen[i];
+    if (at->key != key || at->last_ms == 0)
+        *at = (seen){ .key = key, .first_ms = now_ms };
+    at->last_ms = now_ms;
+    first_ms = at->first_ms;
+    pthread_mutex_unlock(&f->mutex);
+    return (now_ms - first_ms) / 1000;
+}
+
 /* ---- where it is ---- */
 
 /* A link may lead anywhere, to our own repositories, too (T01): none is followed below root. */
@@ -129,8 +157,8 @@ static char *repo_of(const letta_folder *f, const char *org, const char *agent_i
 static void note_seen(letta_folder *f, const char *org)
 {
     pthread_mutex_lock(&f->mutex);
-    f->has_several |= f->seen[0] != '\0' && strcmp(f->seen, org) != 0;
-    snprintf(f->seen, sizeof(f->seen), "%.*s", IDS_MAX_LEN, org);
+    f->has_several |= f->seen_org[0] != '\0' && strcmp(f->seen_org, org) != 0;
+    snprintf(f->seen_org, sizeof(f->seen_org), "%.*s", IDS_MAX_LEN, org);
     pthread_mutex_unlock(&f->mutex);
 }
 
@@ -141,7 +169,7 @@ char *letta_folder_guess(letta_folder *f, const char *agent_id)
     if (!was_told(f, agent_id, org)) {
         pthread_mutex_lock(&f->mutex);
         if (!f->has_several)
-            memcpy(org, f->seen, sizeof(org));
+            memcpy(org, f->seen_org, sizeof(org));
         pthread_mutex_unlock(&f->mutex);
     }
     return org[0] != '\0' ? repo_of(f, org, agent_id) : NULL;
@@ -468,4 +496,31 @@ static memfs_code give_fd(const letta_owner *o, int fd, const char *path, memfs_
 memfs_code letta_own(const letta_owner *o, const char *path, memfs_error *err)
 {
     return give_fd(o, letta_open(o->folder, path, GIVE_FLAGS), path, err);
+}
+
+memfs_code letta_own_made(const letta_owner *o, const char *path, memfs_error *err)
+{
+    return give_fd(o, open(path, GIVE_FLAGS), strrchr(path, '/') + 1, err);
+}
+
+/* ---- held ---- */
+
+memfs_code letta_hold(int fd, letta_held *ret, memfs_error *err)
+{
+    struct stat st;
+
+    ret->fd = fd;
+    if (fd < 0)
+        return memfs_fail_errno(err, "could not open a folder of the Letta server's");
+    snprintf(ret->path, sizeof(ret->path), "/proc/self/fd/%d", fd);
+    return stat(ret->path, &st) == 0
+               ? MEMFS_OK
+               : memfs_fail_errno(err, "could not work in the Letta server's folder: mount /proc");
+}
+
+void letta_held_dispose(letta_held *h)
+{
+    if (h->fd >= 0)
+        close(h->fd);
+    h->fd = -1;
 }

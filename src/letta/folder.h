@@ -91,9 +91,9 @@ MEMFS_CHECK memfs_code letta_folder_publish(letta_folder *f, store *s, const cha
 
 /*
  * What a publish that was killed, failed, or met a write left beside the repository: the commits
- * that main may have named before (zero: none can be read, yet or ever), how long ago that was,
- * and the folder that has it.  true: it is part of what the caller has, and the folder may go, if
- * all in it could be read.  Before each look, and alone with the agent.
+ * that main may have named before (zero: none can be read, yet or ever), for how long it was met so
+ * by this process, and the folder that has it.  true: it is part of what the caller has, and the
+ * folder may go, if all in it could be read.  Before each look, and alone with the agent.
  */
 typedef bool (*letta_left_fn)(const memfs_oid *id, int64_t age_s, const char *stage, void *ctx);
 void letta_folder_each_left(letta_folder *f, const char *agent_id, letta_left_fn fn, void *ctx);

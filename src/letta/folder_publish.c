@@ -37,14 +37,22 @@ typedef struct publishing {
     const memfs_oid *expected, *tip;
     letta_owner owner;
     char *repo, *agent, *stage; /* paths */
-    bool may_hold, is_moved;    /* letta_swap_main */
+    letta_held in_agent, in_stage;
+    bool may_hold, is_moved; /* letta_swap_main */
 } publishing;
 
 static void publishing_dispose(publishing *p)
 {
+    letta_held_dispose(&p->in_agent);
+    letta_held_dispose(&p->in_stage);
     free(p->repo);
     free(p->agent);
     free(p->stage);
+}
+
+static letta_places places_of(const publishing *p)
+{
+    return (letta_places){ p->in_agent.path, p->in_stage.path, p->repo, &p->owner };
 }
 
 static memfs_code fail_written(memfs_error *err)
@@ -115,7 +123,7 @@ static memfs_code make_folders(const char *repo, memfs_error *err)
         _cleanup_(mem_freep) char *path = mem_printf("%s%s", repo, below[i]);
 
         if (mkdir(path, 0755) < 0)
-            return memfs_fail_errno(err, "could not make '%s'", path);
+            return memfs_fail_errno(err, "could not make 'repo.git%s'", below[i]);
     }
     return MEMFS_OK;
 }
@@ -141,87 +149,110 @@ static memfs_code fill_repository(const publishing *p, const char *repo,
     if (rc == MEMFS_OK)
         rc = write_ref(heads, p->tip, err);
     if (rc == MEMFS_OK)
-        rc = letta_own(&p->owner, repo, err);
+        rc = letta_own_made(&p->owner, repo, err);
     return rc == MEMFS_OK ? fs_sync_tree(repo, err) : rc;
 }
 
 static memfs_code make_repository(publishing *p, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *made = mem_printf("%s/repo.git", p->stage);
+    _cleanup_(mem_freep) char *made = mem_printf("%s/repo.git", p->in_stage.path);
     char pack[MEMFS_OID_HEX + 1];
     memfs_code rc = fill_repository(p, made, pack, err);
 
     if (rc < 0)
         return rc;
-    rc = letta_note_pack(p->repo, pack, err);
+    rc = letta_note_pack(p->in_agent.path, pack, err);
     if (rc < 0)
         return rc;
-    if (rename(made, p->repo) < 0)
+    if (renameat(p->in_stage.fd, "repo.git", p->in_agent.fd, "repo.git") < 0)
         return errno == ENOTEMPTY || errno == EEXIST
                    ? fail_written(err)
                    : memfs_fail_errno(err, "could not put '%s' in place", p->repo);
     p->is_moved = true;
-    return fs_sync_dir(p->agent, err);
+    return fs_sync_dir(p->in_agent.path, err);
 }
 
 /* ---- one that is there ---- */
 
-memfs_code letta_move_pack(const char *from, const char *repo, const char *pack,
-                           const letta_owner *o, memfs_error *err)
+/* objects/pack, which a server that never packed has not. */
+static memfs_code open_packs(const letta_places *at, int *ret, memfs_error *err)
 {
-    static const char *const suffixes[] = { "pack", "idx" };
-    _cleanup_(mem_freep) char *to = mem_printf("%s/objects/pack", repo);
-    _cleanup_(letta_close) int fd = -1;
-    memfs_code rc = letta_note_pack(repo, pack, err);
+    _cleanup_(mem_freep) char *objects = mem_printf("%s/objects", at->repo);
+    _cleanup_(mem_freep) char *packs = mem_printf("%s/pack", objects);
+    _cleanup_(letta_close) int fd = letta_open(at->owner->folder, objects, O_RDONLY | O_DIRECTORY);
+    memfs_code rc = MEMFS_OK;
 
-    if (rc == MEMFS_OK)
-        rc = letta_own(o, from, err);
-    if (rc == MEMFS_OK && mkdir(to, 0755) == 0)
-        rc = letta_own(o, to, err);
+    if (fd >= 0 && mkdirat(fd, "pack", 0755) == 0)
+        rc = letta_own(at->owner, packs, err);
     if (rc < 0)
         return rc;
-    fd = letta_open(o->folder, to, O_RDONLY | O_DIRECTORY);
-    if (fd < 0)
-        return memfs_fail_errno(err, "could not open '%s'", to);
+    *ret = letta_open(at->owner->folder, packs, O_RDONLY | O_DIRECTORY);
+    return *ret >= 0 ? MEMFS_OK : memfs_fail_errno(err, "could not open '%s'", packs);
+}
+
+memfs_code letta_move_pack(const letta_places *at, const char *from, const char *pack,
+                           memfs_error *err)
+{
+    static const char *const suffixes[] = { "pack", "idx" };
+    _cleanup_(letta_close) int fd = -1;
+    memfs_code rc = letta_note_pack(at->agent, pack, err);
+
+    if (rc == MEMFS_OK)
+        rc = letta_own_made(at->owner, from, err);
+    if (rc == MEMFS_OK)
+        rc = open_packs(at, &fd, err);
+    if (rc < 0)
+        return rc;
     for (size_t i = 0; i < ARRAY_LEN(suffixes); i++) {
         _cleanup_(mem_freep) char *name = mem_printf("pack-%s.%s", pack, suffixes[i]);
         _cleanup_(mem_freep) char *old = mem_printf("%s/%s", from, name);
 
         if (renameat(AT_FDCWD, old, fd, name) < 0)
-            return memfs_fail_errno(err, "could not put a pack into '%s'", to);
+            return memfs_fail_errno(err, "could not put a pack into '%s'", at->repo);
     }
-    return fsync(fd) == 0 ? MEMFS_OK : memfs_fail_errno(err, "could not write '%s' to disk", to);
+    return fsync(fd) == 0 ? MEMFS_OK
+                          : memfs_fail_errno(err, "could not write '%s' to disk", at->repo);
 }
 
 static memfs_code bring_objects(const publishing *p, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *packs = mem_printf("%s/pack", p->stage);
+    _cleanup_(mem_freep) char *packs = mem_printf("%s/pack", p->in_stage.path);
+    const letta_places at = places_of(p);
     const struct timespec moment = { 0, MOMENT_NS };
     char pack[MEMFS_OID_HEX + 1];
     memfs_code rc = outgoing_pack(p->s, p->name, p->tip, p->expected, packs, pack, err);
 
     if (rc < 0 || pack[0] == '\0')
         return rc;
-    rc = letta_move_pack(packs, p->repo, pack, &p->owner, err);
+    rc = letta_move_pack(&at, packs, pack, err);
     if (rc == MEMFS_OK)
         nanosleep(&moment, NULL);
     return rc;
+}
+
+static memfs_code put_head(const publishing *p, memfs_error *err)
+{
+    _cleanup_(letta_close) int repo = letta_open(p->f, p->repo, O_RDONLY | O_DIRECTORY);
+
+    if (repo < 0 || renameat(p->in_stage.fd, "HEAD", repo, "HEAD") < 0 || fsync(repo) < 0)
+        return memfs_fail_errno(err, "could not put HEAD into '%s'", p->repo);
+    return MEMFS_OK;
 }
 
 /* HEAD names main; whoever made it name another branch has no reader any more. */
 static memfs_code mend_head(const publishing *p, memfs_error *err)
 {
     _cleanup_(mem_freep) char *head = mem_printf("%s/HEAD", p->repo);
-    _cleanup_(mem_freep) char *made = mem_printf("%s/HEAD", p->stage);
+    _cleanup_(mem_freep) char *made = mem_printf("%s/HEAD", p->in_stage.path);
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(4096);
     memfs_code rc = fs_read(head, &text, err);
 
     if (rc == MEMFS_OK && str_equal(buf_str(&text), MEMFS_STR("ref: " STORE_MAIN "\n")))
         return rc;
-    rc = write_file(p->stage, "HEAD", "ref: " STORE_MAIN "\n", err);
+    rc = write_file(p->in_stage.path, "HEAD", "ref: " STORE_MAIN "\n", err);
     if (rc == MEMFS_OK)
-        rc = letta_own(&p->owner, made, err);
-    return rc == MEMFS_OK ? fs_rename(made, head, err) : rc;
+        rc = letta_own_made(&p->owner, made, err);
+    return rc == MEMFS_OK ? put_head(p, err) : rc;
 }
 
 /* What is renamed into, listed or removed from is this agent's own, whoever writes the volume. */
@@ -237,7 +268,8 @@ static memfs_code check_below(const publishing *p, const char *below, memfs_erro
 
 static memfs_code advance(publishing *p, memfs_error *err)
 {
-    const letta_swap swap = { p->repo, p->stage, p->expected, p->tip, &p->owner };
+    const letta_swap swap = { p->repo, p->in_stage.path, p->expected, p->tip, &p->owner };
+    const letta_places at = places_of(p);
     memfs_code rc = check_below(p, "objects/pack", err);
 
     if (rc == MEMFS_OK)
@@ -249,32 +281,66 @@ static memfs_code advance(publishing *p, memfs_error *err)
     if (rc == MEMFS_OK)
         rc = letta_swap_main(&swap, &p->may_hold, &p->is_moved, err);
     if (rc == MEMFS_OK)
-        letta_folder_tidy(p->s, p->name, p->tip, p->repo, p->stage, &p->owner);
+        letta_folder_tidy(p->s, p->name, p->tip, &at);
     return rc;
 }
 
 /* ---- both ---- */
 
+/*
+ * Did we make the folder that we have just made, or did somebody put his own in its place?  Where a
+ * filesystem has owners of its own mind, they are those of what else we make.
+ */
+static bool is_ours(int fd)
+{
+    _cleanup_(letta_close) int probe = -1;
+    struct stat folder, file;
+
+    if (fstat(fd, &folder) < 0)
+        return false;
+    if (folder.st_uid == geteuid())
+        return true;
+    probe = openat(fd, "owner", O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+    return probe >= 0 && fstat(probe, &file) == 0 && file.st_uid == folder.st_uid &&
+           unlinkat(fd, "owner", 0) == 0;
+}
+
 static memfs_code make_stage(publishing *p, memfs_error *err)
 {
     uint8_t bytes[STAGE_RANDOM];
     char hex[2 * STAGE_RANDOM + 1];
+    const char *name;
+    memfs_code rc;
 
+    rc = letta_hold(letta_open(p->f, p->agent, O_RDONLY | O_DIRECTORY), &p->in_agent, err);
+    if (rc < 0)
+        return rc;
     hash_random(bytes, sizeof(bytes));
     hash_hex(bytes, sizeof(bytes), hex);
     p->stage = mem_printf("%s/.memfs-%s", p->agent, hex);
-    if (mkdir(p->stage, 0700) < 0)
+    name = p->stage + strlen(p->agent) + 1;
+    if (mkdirat(p->in_agent.fd, name, 0700) < 0)
         return memfs_fail_errno(err, "could not write to '%s'", p->agent);
-    return MEMFS_OK;
+    rc = letta_hold(openat(p->in_agent.fd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
+                    &p->in_stage, err);
+    if (rc == MEMFS_OK && !is_ours(p->in_stage.fd))
+        rc = memfs_fail(err, MEMFS_ECORRUPT, "somebody put something else in the place of '%s'",
+                        p->stage);
+    return rc;
 }
 
 memfs_code letta_folder_publish(letta_folder *f, store *s, const char *name, const char *agent_id,
                                 const memfs_oid *expected, const memfs_oid *tip, bool *ret_is_moved,
                                 memfs_error *err)
 {
-    _cleanup_(publishing_dispose) publishing p = {
-        .f = f, .s = s, .name = name, .agent_id = agent_id, .expected = expected, .tip = tip
-    };
+    _cleanup_(publishing_dispose) publishing p = { .f = f,
+                                                   .s = s,
+                                                   .name = name,
+                                                   .agent_id = agent_id,
+                                                   .expected = expected,
+                                                   .tip = tip,
+                                                   .in_agent = LETTA_HELD_INIT,
+                                                   .in_stage = LETTA_HELD_INIT };
     memfs_error ignored;
     letta_place place;
     memfs_code rc = letta_owner_of(f, &p.owner, err);

@@ -1,13 +1,13 @@
 #include "letta/folder_int.h"
 
 #include "base/fs.h"
+#include "base/hash.h"
 #include "base/mem.h"
 
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <time.h>
 
 /*
  * A compare-and-swap of a file that somebody else truncates and writes, with no lock:
@@ -119,7 +119,7 @@ static memfs_code make_ref(const letta_swap *s, const char *made, memfs_error *e
 
     letta_ref_line(s->tip, line);
     rc = fs_write_atomic(made, str_of(line), 0644, err);
-    return rc == MEMFS_OK ? letta_own(s->owner, made, err) : rc;
+    return rc == MEMFS_OK ? letta_own_made(s->owner, made, err) : rc;
 }
 
 memfs_code letta_swap_main(const letta_swap *s, bool *ret_may_hold, bool *ret_is_moved,
@@ -156,8 +156,22 @@ memfs_code letta_swap_main(const letta_swap *s, bool *ret_may_hold, bool *ret_is
 
 /* ---- what was left ---- */
 
+/* One that was written to is another one. */
+static uint64_t key_of(const char *path, const struct stat *st)
+{
+    _cleanup_(mem_freep) char *text =
+        mem_printf("%s %llu %lld %lld.%09ld", path, (unsigned long long)st->st_ino,
+                   (long long)st->st_size, (long long)st->st_ctim.tv_sec, st->st_ctim.tv_nsec);
+    uint8_t sum[HASH_SHA256];
+    uint64_t key;
+
+    hash_sha256(str_of(text), sum);
+    memcpy(&key, sum, sizeof(key));
+    return key;
+}
+
 /* Has the caller all of what the stage has?  What cannot be read it has not. */
-static bool is_settled(const char *stage, letta_left_fn fn, void *ctx)
+static bool is_settled(letta_folder *f, const char *stage, letta_left_fn fn, void *ctx)
 {
     static const char *const names[] = { "main", "before" };
     bool is = true;
@@ -175,7 +189,7 @@ static bool is_settled(const char *stage, letta_left_fn fn, void *ctx)
         if (!S_ISREG(st.st_mode))
             continue;
         is_read = read_ref(path, &id);
-        is = fn(&id, (int64_t)(time(NULL) - st.st_ctime), stage, ctx) && is_read && is;
+        is = fn(&id, letta_seen_for_s(f, key_of(path, &st)), stage, ctx) && is_read && is;
     }
     return is;
 }
@@ -201,6 +215,7 @@ static void each_stage(letta_folder *f, const char *agent_id, stage_fn fn, void 
 }
 
 typedef struct taking {
+    letta_folder *f;
     letta_left_fn fn;
     void *ctx;
 } taking;
@@ -211,12 +226,12 @@ static bool take_stage(const char *stage, void *ctx)
     memfs_error ignored;
 
     /* one that cannot be removed is met by the next look */
-    return !is_settled(stage, t->fn, t->ctx) || fs_remove_tree(stage, &ignored) == MEMFS_OK;
+    return !is_settled(t->f, stage, t->fn, t->ctx) || fs_remove_tree(stage, &ignored) == MEMFS_OK;
 }
 
 void letta_folder_each_left(letta_folder *f, const char *agent_id, letta_left_fn fn, void *ctx)
 {
-    taking t = { fn, ctx };
+    taking t = { f, fn, ctx };
 
     each_stage(f, agent_id, take_stage, &t);
 }

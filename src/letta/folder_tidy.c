@@ -97,28 +97,30 @@ static void remove_old(const letta_folder *f, const char *list, const char *fold
     unlink(list);
 }
 
-static char *own_path(const char *repo)
+static char *own_path(const char *agent)
 {
-    return mem_printf("%.*s/.memfs-own", (int)(strrchr(repo, '/') - repo), repo);
+    return mem_printf("%s/.memfs-own", agent);
 }
 
-memfs_code letta_note_pack(const char *repo, const char *pack, memfs_error *err)
+memfs_code letta_note_pack(const char *agent, const char *pack, memfs_error *err)
 {
-    _cleanup_(mem_freep) char *path = own_path(repo), *line = mem_printf("pack-%s\n", pack);
-    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_CLOEXEC, 0600);
+    _cleanup_(mem_freep) char *path = own_path(agent), *line = mem_printf("pack-%s\n", pack);
+    /* a pipe in the place of a file would hold us up until somebody reads */
+    int fd = open(path, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
     ssize_t n;
 
     if (fd < 0)
-        return memfs_fail_errno(err, "could not write '%s'", path);
+        return memfs_fail_errno(err, "could not write '.memfs-own' beside the repository");
     n = write(fd, line, strlen(line));
     close(fd);
-    return n == (ssize_t)strlen(line) ? MEMFS_OK
-                                      : memfs_fail_errno(err, "could not write '%s'", path);
+    return n == (ssize_t)strlen(line)
+               ? MEMFS_OK
+               : memfs_fail_errno(err, "could not write '.memfs-own' beside the repository");
 }
 
-static void read_own(const char *repo, memfs_buf *ret)
+static void read_own(const char *agent, memfs_buf *ret)
 {
-    _cleanup_(mem_freep) char *path = own_path(repo);
+    _cleanup_(mem_freep) char *path = own_path(agent);
     memfs_error ignored;
     struct stat st;
 
@@ -126,43 +128,41 @@ static void read_own(const char *repo, memfs_buf *ret)
         buf_truncate(ret, 0); /* then nothing is ours, and all stays */
 }
 
-static void fold(store *s, const char *name, const memfs_oid *tip, const char *repo,
-                 const char *stage, const letta_owner *o, const char *list, const char *folder,
-                 memfs_str own)
+static void fold(store *s, const char *name, const memfs_oid *tip, const letta_places *at,
+                 const char *list, const char *folder, memfs_str own)
 {
-    _cleanup_(mem_freep) char *packs = mem_printf("%s/all", stage);
+    _cleanup_(mem_freep) char *packs = mem_printf("%s/all", at->stage);
     _cleanup_(buf_dispose) memfs_buf names = MEMFS_BUF_INIT(1u << 20);
-    _cleanup_(mem_freep) char *now = own_path(repo);
+    _cleanup_(mem_freep) char *now = own_path(at->agent);
     static const memfs_oid none;
     char pack[MEMFS_OID_HEX + 1];
     memfs_error ignored;
     size_t n;
 
     if (outgoing_pack(s, name, tip, &none, packs, pack, &ignored) < 0 || pack[0] == '\0' ||
-        letta_move_pack(packs, repo, pack, o, &ignored) < 0)
+        letta_move_pack(at, packs, pack, &ignored) < 0)
         return;
-    list_packs(o->folder, folder, own, pack, &names, &n);
+    list_packs(at->owner->folder, folder, own, pack, &names, &n);
     if (fs_write_atomic(list, buf_str(&names), 0600, &ignored) < 0)
         return; /* they are found again when they are too many again */
     buf_printf(&names, "pack-%s\n", pack);
     (void)!fs_write_atomic(now, buf_str(&names), 0600, &ignored); /* it only grows otherwise */
 }
 
-void letta_folder_tidy(store *s, const char *name, const memfs_oid *tip, const char *repo,
-                       const char *stage, const letta_owner *o)
+void letta_folder_tidy(store *s, const char *name, const memfs_oid *tip, const letta_places *at)
 {
-    _cleanup_(mem_freep) char *agent = mem_strndup(stage, (size_t)(strrchr(stage, '/') - stage));
-    _cleanup_(mem_freep) char *list = mem_printf("%s/.memfs-old", agent);
-    _cleanup_(mem_freep) char *folder = mem_printf("%s/objects/pack", repo);
+    _cleanup_(mem_freep) char *list = mem_printf("%s/.memfs-old", at->agent);
+    _cleanup_(mem_freep) char *folder = mem_printf("%s/objects/pack", at->repo);
     _cleanup_(buf_dispose) memfs_buf names = MEMFS_BUF_INIT(1u << 20);
     _cleanup_(buf_dispose) memfs_buf own = MEMFS_BUF_INIT(1u << 20);
+    const letta_folder *f = at->owner->folder;
     size_t n;
 
-    remove_old(o->folder, list, folder);
+    remove_old(f, list, folder);
     if (fs_exists(list))
-        return;           /* one at a time */
-    read_own(repo, &own); /* before the fold is made: what comes later is not in it */
-    list_packs(o->folder, folder, buf_str(&own), "none", &names, &n);
+        return;                /* one at a time */
+    read_own(at->agent, &own); /* before the fold is made: what comes later is not in it */
+    list_packs(f, folder, buf_str(&own), "none", &names, &n);
     if (n > LETTA_FOLD_AT)
-        fold(s, name, tip, repo, stage, o, list, folder, buf_str(&own));
+        fold(s, name, tip, at, list, folder, buf_str(&own));
 }

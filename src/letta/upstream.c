@@ -393,6 +393,7 @@ static question *question_new(upstream *u, bool is_health, const char *target,
                               .target = target,
                               .headers = (const char *const *)headers->at,
                               .timeout_ms = is_health ? HEALTH_TIMEOUT_MS : ASK_TIMEOUT_MS,
+                              .is_own = true,
                               .ops = &ops,
                               .ctx = q };
 

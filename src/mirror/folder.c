@@ -22,7 +22,7 @@
  *
  * Before each look comes what an earlier publish left (letta_folder_each_left): a write of the
  * server's that it met, which no ref names, is taken in by its id like any other.  One that cannot
- * be read or fetched is waited for, LEFT_WAIT_S since it was written; then its writer has most
+ * be read or fetched is waited for, LEFT_WAIT_S since it was met first; then its writer has most
  * likely died half-way, and it keeps nobody any more; it is tried again with each look.  So is one
  * that the policy refuses, and the note says which folder to remove.
  */

@@ -15,12 +15,23 @@
  * A repository that others write to is fetched from through another one, made for that fetch: our
  * configuration, main as it is read now, and their objects alone.  So nothing of theirs that git
  * acts upon (config, hooks, a promisor, links among the refs) is ever read by it, whatever its
- * version (CVE-2024-32004 and its like), and whoever owns their folder is no matter.
+ * version (CVE-2024-32004 and its like), and whoever owns their folder is no matter.  Nor is what
+ * their git has derived of the objects, to be quicker: it may be of other objects than those that
+ * are there, half-written among them, and then a fetch lacks some for good.
  *
  *     {git_dir}/memfs-shared/HEAD, config, refs/heads/main, objects/info/alternates
  *
  * It lasts as long as one fetch, so nothing is synced.
  */
+
+static const char CONFIG[] = "[core]\n"
+                             "\trepositoryformatversion = 0\n"
+                             "\tbare = true\n"
+                             "\tcommitGraph = false\n"
+                             "\tmultiPackIndex = false\n"
+                             "[pack]\n"
+                             "\tuseBitmaps = false\n"
+                             "\treadReverseIndex = false\n";
 
 static memfs_code put(const char *folder, const char *name, const char *text, memfs_error *err)
 {
@@ -65,7 +76,7 @@ memfs_code transport_shared_begin(const char *git_dir, const char *repo, char **
     if (rc == MEMFS_OK)
         rc = put(view, "HEAD", "ref: " STORE_MAIN "\n", err);
     if (rc == MEMFS_OK)
-        rc = put(view, "config", "[core]\n\trepositoryformatversion = 0\n\tbare = true\n", err);
+        rc = put(view, "config", CONFIG, err);
     if (rc == MEMFS_OK)
         rc = put(view, "objects/info/alternates", objects, err);
     oid_hex(&tip, line);

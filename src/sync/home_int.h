@@ -62,8 +62,8 @@ struct agent {
     memfs_oid tip;  /* of main, as we know it */
     memfs_oid moving_to;
     memfs_oid synced;
-    uint64_t epoch;       /* of the cache, when synced was true */
-    int64_t checked_ms;   /* when tip was last compared with the folder */
+    uint64_t epoch;             /* of the cache, when synced was true */
+    int64_t checked_ms;         /* when tip was last compared with the folder */
     int64_t unreached_until_ms; /* shared: `unreached`, a tip, is not asked for before this */
     memfs_oid unreached;
     int64_t rows_ms;       /* shared: when the database last said that it has its rows; 0 */
@@ -104,6 +104,7 @@ struct home {
     char *letta_after;    /* where the look at all rows goes on; that thread only; NULL: first */
     int64_t letta_due_ms; /* the next look at its rows; the thread of home_letta_step only */
     bool letta_told;      /* that it is away; the same */
+    atomic_bool letta_is_doubted;           /* is what we made there there still? */
     atomic_int_fast64_t letta_meet_told_ms; /* when a meeting that failed was last told; 0: never */
     atomic_uint_fast64_t epoch;             /* counts the caches that this home has had */
     atomic_int_fast64_t cache_seen_ms; /* when somebody last looked whether the cache is there */

@@ -193,6 +193,8 @@ static memfs_code settle(home *h, agent *a, const memfs_oid *guess, bool was_pur
     }
     if (rc == MEMFS_OK && !is_done)
         rc = memfs_fail(err, MEMFS_EUNAVAIL, "its blocks are changed in Letta all the time");
+    if (rc == MEMFS_EINTERNAL)
+        atomic_store(&h->letta_is_doubted, true);
     keep_mark(&w, is_done, mark);
     if (is_done)
         tables_tell(&w);
@@ -371,6 +373,18 @@ static memfs_code look_at_all(home *h, bool *ret_is_cut, memfs_error *err)
     return l.is_cut ? MEMFS_OK : rc;
 }
 
+/* Whoever dropped the schema memfs_letta, or played a dump back without it, need not stop us. */
+static memfs_code make_sure(home *h, memfs_error *err)
+{
+    memfs_code rc = MEMFS_OK;
+
+    if (atomic_exchange(&h->letta_is_doubted, false))
+        rc = letta_db_prepare(h->letta, err);
+    if (rc < 0)
+        atomic_store(&h->letta_is_doubted, true);
+    return rc;
+}
+
 void home_letta_step(home *h)
 {
     int64_t began_ms = clock_mono_ms(), pause_ms;
@@ -383,7 +397,9 @@ void home_letta_step(home *h)
     if (atomic_load(&h->letta) == NULL)
         rc = tables_open(h, &err);
     if (rc == MEMFS_OK && atomic_load(&h->letta) != NULL) {
-        rc = look_at_all(h, &is_cut, &err);
+        rc = make_sure(h, &err);
+        if (rc == MEMFS_OK)
+            rc = look_at_all(h, &is_cut, &err);
         h->letta_told = h->letta_told && rc < 0;
     }
     if (rc < 0)

@@ -265,6 +265,34 @@ def test_T19_an_answer_that_is_none_becomes_502(server, up, name):
     assert str(up.port) not in answer.detail
 
 
+@pytest.mark.parametrize("first", [b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok", b"HTTP/1.1 204 No Content\r\n\r\n"],
+                         ids=["length", "no-content"])
+def test_T19_what_comes_behind_an_answer_answers_nobody(server, up, first):
+    """Whoever makes the server say more than its answer would say it to the next who asks, and to memfs' own
+    question whose agent that is."""
+    agent, answered, said = new_agent(), threading.Event(), threading.Event()
+    theirs = b'{"id": "%s"}' % agent.encode()
+
+    def more(connection, request):
+        connection.read_body(request)
+        connection.send(first)
+        answered.wait(WAIT)                         # the client has it, and the connection is idle
+        try:
+            connection.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n%s"
+                            % (len(theirs), theirs))
+        except OSError:
+            pass                                    # nobody hears it
+        said.set()
+        return not connection.wait_closed()
+
+    up.handlers["/more"] = more
+    assert server.get("/more").status in (200, 204)
+    answered.set()
+    assert said.wait(WAIT)
+    assert server.get(f"/v1/agents/{agent}/secrets").status == 404
+    assert echo(server.get("/echo"))["line"] == "GET /echo HTTP/1.1"
+
+
 def test_T20_fields_of_the_server_cannot_make_others(server, up):
     up.answers["/inject"] = (b"HTTP/1.1 200 OK\r\nX-A: a\rSet-Cookie: x=1\r\nX B: 1\r\nX-\x01: 1\r\nX-C: \x1b[31m\r\n"
                              b"X-Good: yes\r\nContent-Length: 2\r\n\r\nok")

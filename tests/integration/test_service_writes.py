@@ -3,19 +3,24 @@
 The server truncates and writes `main` with no lock, so its write may land in the file that memfs is
 just replacing.  strace holds memfs there; `held` is the file as the server has opened it.
 """
+import hashlib
 import os
 import shutil
 import signal
 import subprocess
+import threading
 
 import pytest
 
 from lib.gitcli import GIT
+from lib.machines import Machine
 from lib.patience import wait
 from lib.server import is_ancestor
 from lib.service import (MAIN, checkout, client, in_folder, letta, letta_row, one, root,  # noqa: F401
                          save, served, settle)
 from lib.trace import Trace
+
+from test_service import tree_of
 
 NO_EXCHANGE = "inject=renameat2:error=EINVAL"       # as on NFS
 
@@ -208,3 +213,102 @@ def test_H2_where_nothing_can_be_kept_nothing_is_replaced(one, root, folder):
         assert root.tip(a) == before
     s.cli("mirror", "retry", "--agent", a, "--remote", "letta")
     wait_joined(s, root, a, ours)
+
+
+class Swapping(threading.Thread):
+    """The volume's writer: as soon as memfs has made a folder beside the repository, a link stands in its place."""
+
+    def __init__(self, beside, target):
+        super().__init__(daemon=True)
+        self.beside, self.target, self.swapped, self.is_over = beside, target, None, False
+
+    def run(self):
+        while not self.is_over and self.swapped is None:
+            for name in os.listdir(self.beside):
+                path = os.path.join(self.beside, name)
+                if name.startswith(".memfs-") and os.path.isdir(path):
+                    os.rename(path, os.path.join(self.beside, "was"))
+                    os.symlink(self.target, path)
+                    self.swapped = path
+
+
+def test_T01_a_link_in_the_place_of_what_is_being_made_leads_nowhere(one, git, agent, root, folder):
+    """memfs writes main beside the repository before it renames it in; by such a link it would write into, and move
+    the main of, another agent's repository of its own."""
+    s, a, c = one
+    victim = agent()
+    secret = save(git.clone(s.git_url(victim), folder / "v"), {"secret.md": "s\n"})
+    theirs = s.git_dir(victim, "rev-parse", "--absolute-git-dir").stdout.decode().strip()
+    before = tree_of(theirs)
+    swapping = Swapping(os.path.dirname(root.repository(a)), theirs + "/refs/heads")
+    with Trace(s.pid, folder / "trace", "-e", "trace=fsync", "-e", "inject=fsync:delay_exit=50000"):
+        swapping.start()
+        tip = save(c, {"a.md": "a\n"})
+        wait(lambda: swapping.swapped, "it was swapped")
+        s.cli("mirror", "retry", "--agent", a, "--remote", "letta", check=False)
+    swapping.is_over = True
+    assert tree_of(theirs) == before and s.tip(victim) == secret
+    assert not os.path.lexists(swapping.swapped) or os.path.islink(swapping.swapped)
+    wait(lambda: root.tip(a) == tip, "what was made is in place all the same")
+
+
+def test_F25_a_write_that_has_just_begun_is_waited_for_by_whatever_clock(served, client, root, agent, folder):
+    """A clock two hours before the volume's: by what its files say, their writer would be long dead."""
+    s, a = served(start=False), agent()
+    s.extra_env.update(Machine.clock("+2h", s.binary), NO_FAKE_STAT="1")
+    s.start()
+    c = checkout(client, s, a, folder / "c")
+    save(c, {"system/human.md": "Likes tea.\n"})
+    theirs = begin_write(root, a, {"system/human.md": "Likes coffee.\n"})
+    stage = os.path.join(os.path.dirname(root.repository(a)), ".memfs-0123456789ab")
+    os.mkdir(stage)
+    with open(stage + "/main", "w", encoding="ascii") as held:      # truncated; its commit comes now
+        s.cli("mirror", "retry", "--agent", a, "--remote", "letta", check=False)
+        assert os.path.exists(stage + "/main")
+        held.write(theirs + "\n")
+    s.cli("mirror", "retry", "--agent", a, "--remote", "letta")
+    wait_joined(s, root, a, theirs)
+
+
+def test_L3_a_pipe_in_the_place_of_a_list_holds_nobody(one, root):
+    """Opened to be written, it would wait for a reader, with the agent and one of four that work for all remotes."""
+    s, a, c = one
+    own = os.path.join(os.path.dirname(root.repository(a)), ".memfs-own")
+    os.unlink(own)
+    os.mkfifo(own)
+    c.write("b.md", "b\n")
+    c.run("add", "-A")
+    c.run("commit", "-q", "-m", "b")
+    said = c.run("push", "origin", "HEAD:main").stderr.decode()
+    assert "could not write '.memfs-own'" in said
+    os.unlink(own)
+    s.cli("mirror", "retry", "--agent", a, "--remote", "letta")
+    assert root.tip(a) == s.tip(a) == c.text("rev-parse", "HEAD")
+
+
+def test_H2_what_git_derived_of_the_objects_is_not_believed(one, root):
+    """A commit-graph that says of a commit that it has no parent, as one of before a rewrite, or one that was cut,
+    may: a fetch that believes it lacks the rest at every try."""
+    s, a, _ = one
+    repo = root.repository(a)
+    tree = in_folder(root, a, "rev-parse", "main^{tree}")
+    tip = in_folder(root, a, "rev-parse", "main")
+    who = ["-c", "user.name=x", "-c", "user.email=x@y"]
+    for i in range(3):
+        tip = in_folder(root, a, *who, "commit-tree", tree, "-p", tip, "-m", str(i))
+    in_folder(root, a, "update-ref", "refs/memfs-test", tip)
+    in_folder(root, a, "commit-graph", "write", "--reachable")
+    path = repo + "/objects/info/commit-graph"
+    with open(path, "rb") as f:
+        graph = bytearray(f.read())
+    at = graph.find(bytes.fromhex(tree))
+    while at >= 0:                                  # tree, first parent, second parent, dates
+        graph[at + 20:at + 24] = b"\x70\0\0\0"
+        at = graph.find(bytes.fromhex(tree), at + 1)
+    graph[-20:] = hashlib.sha1(graph[:-20]).digest()
+    os.unlink(path)
+    with open(path, "wb") as f:
+        f.write(graph)
+    with open(repo + "/" + MAIN, "w", encoding="ascii") as f:
+        f.write(tip + "\n")
+    wait(lambda: s.tip(a) == tip, "what the server wrote is taken in")

@@ -225,6 +225,35 @@ def test_F22_a_database_that_answers_nothing_loses_no_push(serving, letta):
     assert eventually(lambda: letta.values(agent) == {"a": "b\n"}), m.server.log_tail()
 
 
+def test_F22_a_migration_of_lettas_under_a_running_memfs(serving, letta):
+    """Its columns get another type: what memfs has prepared on its connections is of no use any more."""
+    agent = letta.agent()
+    m = memory(serving(), agent)
+    m.must_push({"a.md": "a\n"})
+    assert eventually(lambda: settled(letta, m))
+    for column in ("value", "label", "description"):
+        letta.sql(f"ALTER TABLE block ALTER COLUMN {column} TYPE text")
+    report = m.push({"a.md": "b\n"})
+    assert report.acked and "will follow" not in report.talk, report
+    assert letta.values(agent) == {"a": "b\n"}
+    letta.edit(agent, "a", "by Letta\n")
+    assert eventually(lambda: file_at(m.server, agent, "a.md").endswith("by Letta\n")), m.server.log_tail()
+
+
+def test_F22_the_schema_of_ours_may_be_dropped_under_a_running_memfs(serving, letta):
+    agent = letta.agent()
+    m = memory(serving(), agent)
+    m.must_push({"a.md": "a\n"})
+    assert eventually(lambda: settled(letta, m))
+    letta.sql("DROP SCHEMA memfs_letta CASCADE")
+    letta.edit(agent, "a", "by Letta\n")
+    report = m.push({"b.md": "b\n"})
+    assert report.acked, report
+    assert eventually(lambda: letta.values(agent).get("b") == "b\n"), m.server.log_tail()
+    assert eventually(lambda: "by Letta\n" in file_at(m.server, agent, "a.md")), m.server.log_tail()
+    assert settled(letta, m)
+
+
 # -- what is nobody's ------------------------------------------------------------------------------------
 
 

@@ -88,7 +88,7 @@ UNUSED static fixture *letta_fixture(const char *name)
 {
     fixture *f = fixture_new(name);
 
-    assert_ok(pg_db_open_as_is(pg_url(), &pg, &f->err));
+    assert_ok(pg_db_open_as_is(pg_url(), 0, &pg, &f->err));
     ask(f, "DROP SCHEMA IF EXISTS public CASCADE; DROP SCHEMA IF EXISTS memfs_letta CASCADE; "
            "CREATE SCHEMA public");
     run_file(f, LETTA_SCHEMA);

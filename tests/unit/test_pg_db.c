@@ -171,6 +171,7 @@ static void test_F22_a_failure_is_judged_by_its_state(void **at)
         { "53200", "EUNAVAIL", 1 },  { "53300", "EUNAVAIL", 1 },  { "55P03", "EUNAVAIL", 1 },
         { "57014", "EUNAVAIL", 1 },  { "23505", "EEXISTS", 1 },   { "42501", "EDENIED", 1 },
         { "22012", "EINTERNAL", 1 }, { "40002", "EINTERNAL", 1 }, { "P0001", "EINTERNAL", 1 },
+        { "0A000", "EUNAVAIL", 2 },  { "26000", "EUNAVAIL", 2 },
     };
     static const pg_mode modes[] = { PG_ONE, PG_WRITE };
     fixture *f = *at;
@@ -190,6 +191,14 @@ static void test_F22_a_failure_is_judged_by_its_state(void **at)
         assert_null(strstr(f->err.msg, "secret"));
         assert_int_equal(number_of(f, "SELECT 7"), 7); /* no work pays for the one before */
     }
+}
+
+static memfs_code read_prepared(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+
+    (void)ctx;
+    return pg_query(c, 7 << 16, "SELECT n FROM x", NULL, &r, err);
 }
 
 static void make_row(fixture *f)
@@ -293,6 +302,41 @@ static void test_F22_what_takes_too_long_or_is_there_already(void **at)
     pthread_join(held.thread, NULL);
     pthread_barrier_destroy(&held.met);
     assert_int_equal(number_of(f, "SELECT n FROM x WHERE id = 1"), 1);
+}
+
+/* A migration under us, and a pooler that lends our session to others meanwhile. */
+static void test_F22_what_was_prepared_is_prepared_anew(void **at)
+{
+    static const char *const spoilt[] = { "ALTER TABLE x ALTER COLUMN n TYPE text", "DEALLOCATE ALL" };
+    fixture *f = *at;
+
+    make_row(f);
+    for (size_t i = 0; i < ARRAY_LEN(spoilt); i++) {
+        _cleanup_(mem_freep) char *sql = mem_printf("%s; SELECT 1", spoilt[i]);
+
+        assert_ok(pg_work(db, PG_READ, read_prepared, NULL, &f->err));
+        assert_int_equal(number_of(f, sql), 1); /* the last connection of the pool is the first */
+        assert_ok(pg_work(db, PG_READ, read_prepared, NULL, &f->err));
+    }
+}
+
+static void test_L3_for_another_programs_locks_it_waits_as_long_as_it_was_told(void **at)
+{
+    static const char sql[] = "SELECT setting FROM pg_settings WHERE name = 'lock_timeout'";
+    static const struct {
+        int lock_ms, is;
+    } cases[] = { { 0, 10000 }, { 1234, 1234 } };
+    fixture *f = *at;
+
+    for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
+        number x = { sql, -1 };
+        pg_db *other;
+
+        assert_ok(pg_db_open_as_is(pg_url(), cases[i].lock_ms, &other, &f->err));
+        assert_ok(pg_work(other, PG_ONE, read_number, &x, &f->err));
+        pg_db_close(other);
+        assert_int_equal(x.n, cases[i].is);
+    }
 }
 
 /* ---- connections that break ---- */
@@ -649,6 +693,8 @@ int main(void)
         ON_DB(test_F22_a_work_that_collided_is_begun_again),
         ON_DB(test_F22_a_deadlock_is_nobodys_business),
         ON_DB(test_F22_what_takes_too_long_or_is_there_already),
+        ON_DB(test_F22_what_was_prepared_is_prepared_anew),
+        ON_DB(test_L3_for_another_programs_locks_it_waits_as_long_as_it_was_told),
         ON_DB(test_more_threads_than_connections_are_all_served),
         ON_DB(test_F22_after_all_connections_broke_the_next_work_succeeds),
         ON_DB(test_F22_a_work_whose_connection_breaks_is_begun_again_once),
