@@ -309,6 +309,8 @@ static memfs_code compare_loose(const block_row *rows, size_t n, void *ctx, memf
     for (size_t i = 0; i < n; i++)
         want[i] = &rows[i];
     rc = cache_agent_blocks(c.r->h->cache, &q, &cached, check_row, &c, err);
+    if (rc == MEMFS_ENOTFOUND && n == 0)
+        return MEMFS_OK;
     if (rc == MEMFS_ENOTFOUND) { /* as of an agent: they are made in a moment */
         round_note(c.r, "", "no-rows-yet", "", "blocks of no agent are shown in a moment");
         return MEMFS_OK;

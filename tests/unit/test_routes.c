@@ -121,11 +121,7 @@ static void writes_are_known_paths_with_other_methods(void **state)
         unsigned method;
         const char *path;
     } table[] = {
-        { HTTP_PATCH, "/v1/agents/" AGENT "/core-memory/blocks/system/human" },
-        { HTTP_PATCH, "/v1/agents/" AGENT "/core-memory/blocks/attach/" BLOCK },
-        { HTTP_POST, "/v1/blocks/" },
-        { HTTP_PATCH, "/v1/blocks/" BLOCK },
-        { HTTP_DELETE, "/v1/blocks/" BLOCK },
+        { HTTP_PATCH, "/v1/blocks/" BLOCK "/agents" },
     };
 
     (void)state;
