@@ -24,6 +24,7 @@
 #define ROUND_MS 1000  /* calls in between see only what is newest */
 #define MAX_MOVES 1000
 #define ALIVE_MS 15000 /* seen within this: it is there */
+#define BEGIN_MS 3000 /* one that ends may be seen for so long after the next one began */
 #define GONE_MS 600000 /* not seen for so long: its address may be somebody else's by now */
 #define SHUN_MS 2000   /* one that did not answer is asked last for so long */
 #define MAX_FETCH_BYTES ((uint64_t)16 << 30)
@@ -72,7 +73,7 @@ struct reading {
 
 /*
  * Read before this server says anew where it is: what stands in its row now, it wrote itself.  The
- * row of a home that was lost has its address, too, but is soon seen no more.
+ * row of a home that was lost has its address, too, but was not seen since this one began.
  */
 static cluster_twin twin_of(const cluster *c, const state_server *s)
 {
@@ -80,8 +81,7 @@ static cluster_twin twin_of(const cluster *c, const state_server *s)
 
     if (is_name && !is_url && cluster_no(c) != 0)
         return CLUSTER_TWIN_NAME;
-    return !is_name && is_url && s->age_ms < ALIVE_MS &&
-                   clock_mono_ms() - c->began_ms > 2 * ALIVE_MS
+    return !is_name && is_url && s->age_ms + BEGIN_MS < clock_mono_ms() - c->began_ms
                ? CLUSTER_TWIN_URL
                : CLUSTER_ALONE;
 }

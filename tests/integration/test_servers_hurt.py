@@ -178,7 +178,7 @@ def test_D1_H2_after_a_failover_to_a_database_that_lagged_all_is_as_it_was(clust
 
 # -- a home that was copied -----------------------------------------------------------------------------
 
-def test_a_copy_of_a_running_servers_home_is_told_of(cluster, memfs_bin, folder):
+def test_a_copy_of_a_running_servers_home_or_address_is_told_of(cluster, memfs_bin, folder):
     """As from an image of its machine: both would take the other one for themselves."""
     one, two = cluster.servers
     three = cluster.add(start=False)
@@ -191,9 +191,15 @@ def test_a_copy_of_a_running_servers_home_is_told_of(cluster, memfs_bin, folder)
         wait_until(lambda: "event=server_twin" in s.log(), "it is told of")
     assert "event=server_twin" not in two.log()
     three.stop()
+    own = three.args[1]
     os.remove(os.path.join(three.home, "server"))
     os.remove(os.path.join(three.home, "secrets", "server"))
+    three.args[1] = two.args[1]
+    three.start()
+    wait_until(lambda: "event=server_twin" in two.log(), "so are two of one address")
+    three.stop()
+    three.args[1] = own
     three.start()
     m = Memory(three, new_agent())
     m.must_push({"a.md": "1\n"})
-    assert cluster.tips(m.agent) == [m.tip] * 3
+    wait_until(lambda: cluster.tips(m.agent) == [m.tip] * 3, "all know where it is by now")
