@@ -5,15 +5,21 @@
  */
 #include "state_fixture.h"
 
+#include "cache/search.h"
+
 /* Enough rows that an index is worth it, as the planner sees it. */
 static const char FILL[] =
     "INSERT INTO tips(agent_id, tip, generation) SELECT 'agent-' || n, decode(repeat('00', 20), "
     "'hex'), n FROM generate_series(1, 3000) n;"
     "INSERT INTO blocks(agent_no, char_limit, bytes, created_at, updated_at, hidden, read_only, "
-    "blob, id, label, path, metadata, tags, problem, description, value) "
+    "blob, id, label, path, metadata, tags, problem, description, value, words) "
     "SELECT agent_no, 1, 1, agent_no * 10 + n, 1, n = 9, false, decode(repeat('00', 20), 'hex'), "
     "'block-' || agent_no || '-' || n, ('label-' || n)::bytea, ('path-' || n)::bytea, '{}', '[]', "
-    "'', NULL, repeat('x', 200)::bytea FROM tips, generate_series(1, 10) n;"
+    "'', NULL, repeat('x', 200)::bytea, array_to_tsvector(ARRAY['_' || agent_no, 'common', "
+    "'w' || agent_no % 100]) FROM tips, generate_series(1, 10) n;"
+    "INSERT INTO versions(agent_no, path, commit_id, blob, words) SELECT agent_no, "
+    "('path-' || n)::bytea, decode(repeat('00', 20), 'hex'), decode(repeat('00', 20), 'hex'), "
+    "array_to_tsvector(ARRAY['_' || agent_no, 'common']) FROM tips, generate_series(1, 10) n;"
     "INSERT INTO agents SELECT 'agent-' || n, 'org', ('agent-' || n)::bytea, '[]', CASE n % 500 "
     "WHEN 0 THEN ARRAY['red'::bytea] ELSE '{}' END, n, 1 FROM generate_series(1, 20000) n;"
     "INSERT INTO births SELECT agent_id, ('label-' || n)::bytea, 1 FROM tips, "
@@ -91,7 +97,7 @@ static bool reads_a_table(memfs_str plan)
 {
     static const char *const scans[] = {
         "Seq Scan on tips",   "Seq Scan on blocks", "Seq Scan on agents",  "Seq Scan on births",
-        "Seq Scan on banned", "Seq Scan on tokens", "Seq Scan on mirrors",
+        "Seq Scan on banned", "Seq Scan on tokens", "Seq Scan on mirrors", "Seq Scan on versions",
     };
 
     for (size_t i = 0; i < ARRAY_LEN(scans); i++)
@@ -100,10 +106,10 @@ static bool reads_a_table(memfs_str plan)
     return false;
 }
 
-/* A page of one agent's rows may sort them; a page of all may not. */
+/* A page of one agent's rows may sort them, and so may a search what it found; a page of all may not. */
 static void judge(plans *p, memfs_str sql, memfs_str plan)
 {
-    bool is_page = has(sql, "LIMIT") && !has(sql, "t.agent_id = ");
+    bool is_page = has(sql, "LIMIT") && !has(sql, "t.agent_id = ") && !has(sql, "WITH found");
 
     p->n++;
     if ((reads_a_table(plan) && !reads_all(sql)) || (is_page && has(plan, "Sort")))
@@ -190,6 +196,37 @@ static void test_reading_blocks_does_not_grow_with_the_number_of_agents(void **a
     assert_plans(f, ARRAY_LEN(queries) + 2);
 }
 
+static memfs_code ignore_version(const version_row *row, void *ctx, memfs_error *err)
+{
+    (void)row;
+    (void)err;
+    *(unsigned *)ctx += 1;
+    return MEMFS_OK;
+}
+
+static void test_searching_does_not_grow_with_the_number_of_agents(void **at)
+{
+    static find_query find; /* does not move */
+    fixture *f = *at;
+    memfs_str agent = MEMFS_STR("agent-7");
+    search_query q = { .agent_id = agent, .find = &find, .limit = 50 };
+    unsigned n_rows = 0, n_versions = 0;
+
+    assert_ok(find_parse(MEMFS_STR("common w7*"), &find, &f->err));
+    assert_ok(cache_search(f->cache, &q, ignore_block, &n_rows, &f->err));
+    assert_int_equal(n_rows, 9); /* one is hidden */
+    q.agent_id = MEMFS_STR("");
+    assert_ok(cache_search(f->cache, &q, ignore_block, &n_rows, &f->err));
+    assert_int_equal(n_rows, 59);
+    assert_ok(cache_versions(f->cache, agent, MEMFS_STR("path-3"), 0, 7, ignore_version,
+                             &n_versions, &f->err));
+    assert_int_equal(n_versions, 1);
+    q.agent_id = agent;
+    assert_ok(cache_search_past(f->cache, &q, ignore_version, &n_versions, &f->err));
+    assert_int_equal(n_versions, 1); /* the words of versions are others */
+    assert_plans(f, 4);
+}
+
 static void test_changing_blocks_does_not_grow_with_the_number_of_agents(void **at)
 {
     fixture *f = *at;
@@ -266,6 +303,7 @@ int main(void)
 #define ON_MANY(test) cmocka_unit_test_setup_teardown(test, setup_filled, teardown_filled)
     const struct CMUnitTest tests[] = {
         ON_MANY(test_reading_blocks_does_not_grow_with_the_number_of_agents),
+        ON_MANY(test_searching_does_not_grow_with_the_number_of_agents),
         ON_MANY(test_changing_blocks_does_not_grow_with_the_number_of_agents),
         ON_MANY(test_the_state_does_not_slow_with_the_number_of_agents),
     };
