@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+struct backoff;
 struct service;
 struct gateway;
 struct webhooks;
@@ -23,6 +24,7 @@ typedef struct app {
     home *home;
     mirror *mirror; /* also without a remote */
     auth *auth;
+    struct backoff *backoff; /* backoff.h; NULL: no refusal is late */
     struct webhooks *webhooks; /* webhooks.h */
     struct service *service;   /* service.h; NULL: no Letta server hands requests on to us */
     struct gateway *gateway;   /* gateway.h; NULL: no Letta server stands behind */
