@@ -82,6 +82,9 @@ void agent_secrets(http_request *rq, void *app);
 void agent_repositories(http_request *rq, void *app);
 void sync_from_git(http_request *rq, void *app);
 
+/* openapi.c: the route table for programs (route_doc.h) */
+void openapi_get(http_request *rq, void *app);
+
 /* health.c */
 void health_get(http_request *rq, void *app);
 void healthz_get(http_request *rq, void *app);

@@ -1,0 +1,169 @@
+/*
+ * route_schema.c - the objects that are answered, field by field, in the order in which they are
+ * written (shape.c and its neighbours).
+ */
+#include "server/route_doc.h"
+
+const char DOC_NEEDED[] = "needed", DOC_MAYBE[] = "maybe";
+
+#define END                                                                                        \
+    {                                                                                              \
+        NULL, NULL, NULL, NULL                                                                     \
+    }
+
+static const doc_field ERROR[] = {
+    { "detail", "text", NULL, "what is wrong, for people" },
+    END,
+};
+
+static const doc_field VALIDATION_ERROR[] = {
+    { "trace_id", "text", NULL, "always empty" },
+    { "detail", "text", NULL, "the list of errors as Python prints it, as Letta's server does" },
+    { "examples", "text[]", DOC_MAYBE, "when an id in the path is bad: a good one" },
+    END,
+};
+
+static const doc_field BLOCK[] = {
+    { "value", "text", NULL, "the text of the file, without its front matter" },
+    { "limit", "int", NULL, "characters; told, not enforced" },
+    { "project_id", "text?", NULL, "always null" },
+    { "template_name", "text?", NULL, "always null" },
+    { "is_template", "bool", NULL, "always false" },
+    { "template_id", "text?", NULL, "always null" },
+    { "base_template_id", "text?", NULL, "always null" },
+    { "deployment_id", "text?", NULL, "always null" },
+    { "entity_id", "text?", NULL, "always null" },
+    { "preserve_on_migration", "bool?", NULL, "always false" },
+    { "label", "text", NULL, "the file's path without `.md`" },
+    { "read_only", "bool", NULL, "agents' tokens may not change it" },
+    { "description", "text?", NULL, "of the front matter" },
+    { "metadata", "object?", NULL, "of the front matter" },
+    { "hidden", "bool?", NULL, "true: left out of lists over all agents" },
+    { "id", "block_id", NULL, "the same after a rebuild and on every machine" },
+    { "created_by_id", "text?", NULL, "always null" },
+    { "last_updated_by_id", "text?", NULL, "always null" },
+    { "tags", "text[]", NULL, "in an agent's object always empty" },
+    END,
+};
+
+static const doc_field MEMORY[] = {
+    { "agent_type", "text", NULL, "as of the agent" },
+    { "git_enabled", "bool", NULL, "always true" },
+    { "blocks", "Block[]", NULL, "by id" },
+    { "file_blocks", "any[]", NULL, "always empty" },
+    { "prompt_template", "text", NULL, "always empty" },
+    END,
+};
+
+static const doc_field AGENT_STATE[] = {
+    { "created_by_id", "text?", NULL, "always null" },
+    { "last_updated_by_id", "text?", NULL, "always null" },
+    { "created_at", "time", NULL, "when memfs first knew it" },
+    { "updated_at", "time", NULL, "when it last changed, but for its memory" },
+    { "id", "agent_id", NULL, "" },
+    { "name", "text", NULL, "its id where it has none" },
+    { "tool_rules", "any[]", NULL, "" },
+    { "message_ids", "any[]", NULL, "" },
+    { "system", "text", NULL, "" },
+    { "agent_type", "text", NULL, "" },
+    { "llm_config", "object?", NULL, "" },
+    { "embedding_config", "object?", NULL, "" },
+    { "model", "text?", NULL, "" },
+    { "embedding", "text?", NULL, "" },
+    { "model_settings", "object?", NULL, "" },
+    { "compaction_settings", "object?", NULL, "" },
+    { "response_format", "object?", NULL, "" },
+    { "description", "text?", NULL, "" },
+    { "metadata", "object?", NULL, "" },
+    { "memory", "Memory", NULL, "with the same blocks" },
+    { "blocks", "Block[]", NULL, "empty unless that relation is asked for" },
+    { "tools", "any[]", NULL, "" },
+    { "sources", "any[]", NULL, "" },
+    { "tags", "text[]", NULL,
+      "with `git-memory-enabled`; empty unless that relation is asked for" },
+    { "tool_exec_environment_variables", "any[]", NULL, "" },
+    { "secrets", "any[]", NULL, "" },
+    { "project_id", "text?", NULL, "" },
+    { "template_id", "text?", NULL, "" },
+    { "base_template_id", "text?", NULL, "" },
+    { "deployment_id", "text?", NULL, "" },
+    { "entity_id", "text?", NULL, "" },
+    { "identity_ids", "any[]", NULL, "" },
+    { "identities", "any[]", NULL, "" },
+    { "pending_approval", "object?", NULL, "" },
+    { "message_buffer_autoclear", "bool", NULL, "" },
+    { "enable_sleeptime", "bool?", NULL, "" },
+    { "multi_agent_group", "object?", NULL, "" },
+    { "managed_group", "object?", NULL, "" },
+    { "last_run_completion", "time?", NULL, "" },
+    { "last_run_duration_ms", "int?", NULL, "" },
+    { "last_stop_reason", "text?", NULL, "" },
+    { "timezone", "text?", NULL, "" },
+    { "max_files_open", "int?", NULL, "" },
+    { "per_file_view_window_char_limit", "int?", NULL, "" },
+    { "hidden", "bool?", NULL, "" },
+    END,
+};
+
+static const doc_field REPOSITORY_LINK[] = {
+    { "id", "text", NULL, "`repo-…`" },
+    { "name", "text", NULL, "`memory` is the agent's own" },
+    { "is_primary", "bool", NULL, "is it the agent's own memory?" },
+    { "permissions", "'read'|'read_write'", NULL, "" },
+    END,
+};
+
+static const doc_field REPOSITORY_LINKS[] = {
+    { "repositories", "RepositoryLink[]", NULL, "" },
+    END,
+};
+
+static const doc_field HEALTH[] = {
+    { "version", "text", NULL, "of memfs" },
+    { "status", "'ok'|'starting'", NULL, "" },
+    { "upstream", "UpstreamHealth", DOC_MAYBE, "in front of a Letta server: how that one is" },
+    END,
+};
+
+static const doc_field UPSTREAM_HEALTH[] = {
+    { "version", "text", DOC_MAYBE, "when it said one" },
+    { "status", "'ok'|'unavailable'", NULL, "" },
+    { "reason", "text", DOC_MAYBE, "when it is unavailable" },
+    END,
+};
+
+static const doc_field ACCEPTED[] = {
+    { "accepted", "bool", NULL, "always true" },
+    END,
+};
+
+static const doc_field STATUS[] = {
+    { "status", "'ok'|'starting'", NULL, "" },
+    END,
+};
+
+const doc_schema DOC_SCHEMAS[] = {
+    { "Error", "Any refusal but a 422.", ERROR },
+    { "ValidationError", "A 422: everything that is wrong with a request at once.",
+      VALIDATION_ERROR },
+    { "Block", "One file of a memory.", BLOCK },
+    { "Memory", "The memory object of an agent.", MEMORY },
+    { "AgentState",
+      "An agent in the shape of Letta's; what a server of memories cannot know is neutral.",
+      AGENT_STATE },
+    { "RepositoryLink", "A repository as an agent sees it.", REPOSITORY_LINK },
+    { "RepositoryLinks", "The repositories of an agent.", REPOSITORY_LINKS },
+    { "Accepted", "The body of a webhook has proven itself.", ACCEPTED },
+    { "Health", "How the server is.", HEALTH },
+    { "UpstreamHealth", "How the Letta server behind it is.", UPSTREAM_HEALTH },
+    { "Status", "Whether the server is ready.", STATUS },
+    { NULL, NULL, NULL },
+};
+
+const doc_schema *doc_schema_find(memfs_str name)
+{
+    for (const doc_schema *s = DOC_SCHEMAS; s->name != NULL; s++)
+        if (str_equal(name, str_of(s->name)))
+            return s;
+    return NULL;
+}
