@@ -13,6 +13,7 @@ import pytest
 
 from lib import openapi
 from lib.authmatrix import owner_post
+from lib.openapi import Samples, answers_of, json_routes
 from lib.restmem import CURL, error_list, mem  # noqa: F401
 from lib.server import new_agent
 
@@ -79,32 +80,9 @@ def test_docs_the_page_is_made_of_the_same_rows(memfs_bin):
 
 # -- answers ---------------------------------------------------------------------------------------
 
-def answers_of(operation):
-    """The schema of its good answer, None if it is not JSON, and its status."""
-    status = min(operation["responses"])
-    content = operation["responses"][status].get("content", {})
-    return content.get("application/json", {}).get("schema"), int(status)
-
-
-def json_routes(document, method):
-    return [(path, o) for m, path, o in openapi.operations(document)
-            if m == method and answers_of(o)[0] is not None and o["x-memfs-access"] not in ("hook", "peer", "owner")]
-
-
-class Samples:
-    """Something to ask for each variable."""
-
-    def __init__(self, mem):
-        self.block = mem.json(f"/v1/agents/{mem.ada}/core-memory/blocks/system/human")["id"]
-        self.values = {"agent": mem.ada, "id": self.block, "label": "system/human"}
-
-    def target(self, path):
-        return re.sub(r"{(\w+)}", lambda m: quote(self.values[m[1]], safe=""), path)
-
-
 @pytest.fixture(scope="module")
 def samples(mem):
-    return Samples(mem)
+    return Samples(mem, mem.ada)
 
 
 def test_openapi_every_get_answers_what_it_says(mem, document, samples):
@@ -140,11 +118,11 @@ STEPS = [
 
 
 def test_openapi_whatever_else_is_asked_answers_what_it_says(mem, document):
-    steps, asked = Samples(mem), set()
+    steps, asked = Samples(mem, mem.ada), set()
     known = {(m, p): o for m, p, o in openapi.operations(document)}
     for method, path, body, kept in STEPS:
         schema, status = answers_of(known[method, path])
-        answer = mem.server.request(method, steps.target(path), json.dumps(body) if body is not None else None)
+        answer = mem.server.request(method, steps.target(path), None if body is None else steps.body(body))
         assert answer.status == status, (method, path, answer)
         faults = list(openapi.mismatches(document, schema, answer.json(), f"{method} {path}"))
         assert not faults, faults[:10]

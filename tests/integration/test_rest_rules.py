@@ -5,7 +5,6 @@ import base64
 import json
 import re
 import uuid
-from urllib.parse import quote
 
 import pytest
 
@@ -19,12 +18,8 @@ TIME = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d(\.\d{6})?Z"
 @pytest.fixture(scope="module")
 def reads(mem):
     """(path, target) of every GET that answers JSON to whoever may ask; the targets are real."""
-    block = mem.json(f"/v1/agents/{mem.bob}/core-memory/blocks/system/human")["id"]
-    values, found = {"agent": mem.bob, "id": block, "label": "system/human"}, []
-    for method, path, operation in openapi.operations(mem.json("/openapi.json")):
-        good = operation["responses"]["200"] if "200" in operation["responses"] else {}
-        if method == "GET" and "application/json" in good.get("content", {}):
-            found.append((path, re.sub(r"{(\w+)}", lambda m: quote(values[m[1]], safe=""), path)))
+    samples = openapi.Samples(mem, mem.bob)
+    found = [(path, samples.target(path)) for path, _ in openapi.json_routes(mem.json("/openapi.json"), "GET")]
     assert len(found) > 12
     return found
 

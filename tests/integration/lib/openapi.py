@@ -7,7 +7,9 @@ Both know what memfs writes, and call everything else a fault: a document that s
 would pass unread.
 """
 import datetime
+import json
 import re
+from urllib.parse import quote
 
 METHODS = {"get", "put", "post", "delete", "patch"}
 KEYWORDS = {"type", "properties", "required", "items", "enum", "anyOf", "$ref", "pattern", "format", "default",
@@ -27,6 +29,37 @@ def resolve(document, schema):
         name = schema["$ref"].removeprefix("#/components/schemas/")
         schema = document["components"]["schemas"][name]
     return schema
+
+
+class Samples:
+    """Something to ask for each variable of a path: an agent, and what it has."""
+
+    def __init__(self, mem, agent):
+        block = mem.json(f"/v1/agents/{agent}/core-memory/blocks/system/human")["id"]
+        self.values = {"agent": agent, "id": block, "label": "system/human"}
+
+    def target(self, path):
+        return re.sub(r"{(\w+)}", lambda m: quote(self.values[m[1]], safe=""), path)
+
+    def body(self, value):
+        """As JSON, its "{variables}" filled in."""
+        text = json.dumps(value)
+        for name, sample in self.values.items():
+            text = text.replace("{" + name + "}", sample)
+        return text
+
+
+def answers_of(operation):
+    """The schema of its good answer, None if it is not JSON, and its status."""
+    status = min(operation["responses"])
+    content = operation["responses"][status].get("content", {})
+    return content.get("application/json", {}).get("schema"), int(status)
+
+
+def json_routes(document, method):
+    """(path, operation) of what clients ask that way, and is answered with JSON."""
+    return [(path, o) for m, path, o in operations(document)
+            if m == method and answers_of(o)[0] is not None and o["x-memfs-access"] not in ("hook", "peer", "owner")]
 
 
 # -- the document ----------------------------------------------------------------------------------
