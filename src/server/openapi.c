@@ -278,8 +278,8 @@ static bool is_of_git(const route_doc *d)
 /* What can be answered besides the good: by who may ask, by what is read, and by the row itself. */
 static bool may_answer(const http_route *r, const route_doc *d, int status)
 {
-    bool has_gate = r->access == HTTP_ACCESS_AGENT || r->access == HTTP_ACCESS_ALL ||
-                    r->access == HTTP_ACCESS_ADMIN;
+    bool has_gate = r->access != HTTP_ACCESS_OPEN && r->access != HTTP_ACCESS_HOOK &&
+                    r->access != HTTP_ACCESS_PEER && r->access != HTTP_ACCESS_OWNER;
     bool reads = strchr(d->pattern, '{') != NULL || d->query[0] != NULL || d->body != NULL;
 
     if (names(d->errors, status))
@@ -289,7 +289,7 @@ static bool may_answer(const http_route *r, const route_doc *d, int status)
     case 400: return reads;
     case 401: return has_gate || r->access == HTTP_ACCESS_PEER;
     case 403: return has_gate;
-    case 404: return r->access == HTTP_ACCESS_AGENT;
+    case 404: return has_gate && r->access != HTTP_ACCESS_ALL && strchr(d->pattern, '{') != NULL;
     case 413: return has_gate && !is_of_git(d);
     case 422:
         return reads && r->access != HTTP_ACCESS_OWNER && r->access != HTTP_ACCESS_HOOK &&

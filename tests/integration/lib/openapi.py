@@ -41,6 +41,12 @@ class Samples:
     def target(self, path):
         return re.sub(r"{(\w+)}", lambda m: quote(self.values[m[1]], safe=""), path)
 
+    def url(self, path, operation):
+        """With those of its parameters that are needed."""
+        needed = [p["name"] for p in operation["parameters"] if p["in"] == "query" and p.get("required")]
+        query = "&".join(f"{name}={quote(self.values[name])}" for name in needed)
+        return self.target(path) + ("?" + query if query else "")
+
     def body(self, value):
         """As JSON, its "{variables}" filled in."""
         text = json.dumps(value)
