@@ -7,13 +7,12 @@
 #define GET HTTP_GET
 #define POST HTTP_POST
 
-#define GIT "git"
 #define PEERS "peers"
 #define WEBHOOKS "webhooks"
 #define HEALTH "health"
 #define UPKEEP "upkeep"
 
-const char *const DOC_SECTIONS[] = { GIT,      PEERS,  DOC_AGENTS, DOC_BLOCKS,
+const char *const DOC_SECTIONS[] = { DOC_GIT,  PEERS,  DOC_AGENTS, DOC_BLOCKS,
                                      WEBHOOKS, HEALTH, UPKEEP,     NULL };
 
 /* ---- what is in paths ---- */
@@ -58,7 +57,7 @@ const doc_field DOC_KNOWN[] = {
 
 /* ---- git ---- */
 
-static const doc_field SERVICE[] = {
+const doc_field DOC_SERVICE[] = {
     { "service", "'git-upload-pack'|'git-receive-pack'", DOC_NEEDED, "what it is asked for" },
     END,
 };
@@ -67,7 +66,7 @@ static const doc_field UPLOAD_SERVICE[] = {
     END,
 };
 
-static const doc_field PROTOCOL[] = {
+const doc_field DOC_PROTOCOL[] = {
     { "Git-Protocol", "text", NULL, "`version=2`; anything else is version 0" },
     END,
 };
@@ -176,30 +175,6 @@ static const doc_field TOKEN_REVOKE[] = {
 /* ---- the routes ---- */
 
 #define LINES "application/x-ndjson"
-#define FETCH_TYPE(what) "application/x-git-upload-pack-" what
-#define PUSH_TYPE(what) "application/x-git-receive-pack-" what
-
-#define GIT_DOCS(base)                                                                             \
-    { GET,                                                                                         \
-      base "/info/refs",                                                                           \
-      GIT,                                                                                         \
-      FETCH_TYPE("advertisement"),                                                                 \
-      .more = "An agent that nobody knows yet has one empty commit, the same for everyone.",       \
-      .query = { SERVICE },                                                                        \
-      .headers = PROTOCOL },                                                                       \
-        { POST,                                                                                    \
-          base "/git-upload-pack",                                                                 \
-          GIT,                                                                                     \
-          FETCH_TYPE("result"),                                                                    \
-          .headers = PROTOCOL,                                                                     \
-          .body_type = FETCH_TYPE("request"),                                                      \
-          .errors = "413 415" },                                                                   \
-    {                                                                                              \
-        POST, base "/git-receive-pack", GIT, PUSH_TYPE("result"),                                  \
-            .more = "When it has ended, the blocks are there.", .body_type = PUSH_TYPE("request"), \
-            .errors = "413 415 507"                                                                \
-    }
-
 #define OWNED(path, fields)                                                                        \
     {                                                                                              \
         POST, path, UPKEEP, LINES, .body = (fields)                                                \
@@ -212,9 +187,9 @@ static const route_doc OTHERS[] = {
     GIT_DOCS("/git/{agent}"),
 
     { GET, "/peer/git/{agent}/state.git/info/refs", PEERS, FETCH_TYPE("advertisement"),
-      .query = { UPLOAD_SERVICE }, .headers = PROTOCOL },
+      .query = { UPLOAD_SERVICE }, .headers = DOC_PROTOCOL },
     { POST, "/peer/git/{agent}/state.git/git-upload-pack", PEERS, FETCH_TYPE("result"),
-      .headers = PROTOCOL, .body_type = FETCH_TYPE("request"), .errors = "413 415" },
+      .headers = DOC_PROTOCOL, .body_type = FETCH_TYPE("request"), .errors = "413 415" },
     { POST, "/peer/keep/{server}/{agent}/{id}", PEERS, "Error",
       .more = "421: this server has another name.", .errors = "421" },
 

@@ -22,6 +22,33 @@
 /* "before" and "after"; If-None-Match. */
 extern const doc_field DOC_CURSORS[], DOC_KNOWN[];
 
+/* ---- the four requests of git, below one address ---- */
+
+extern const doc_field DOC_SERVICE[], DOC_PROTOCOL[];
+
+#define DOC_GIT "git"
+#define FETCH_TYPE(what) "application/x-git-upload-pack-" what
+#define PUSH_TYPE(what) "application/x-git-receive-pack-" what
+
+#define GIT_DOCS(base)                                                                             \
+    { HTTP_GET,                                                                                    \
+      base "/info/refs",                                                                           \
+      DOC_GIT,                                                                                     \
+      FETCH_TYPE("advertisement"),                                                                 \
+      .query = { DOC_SERVICE },                                                                    \
+      .headers = DOC_PROTOCOL },                                                                   \
+        { HTTP_POST,                                                                               \
+          base "/git-upload-pack",                                                                 \
+          DOC_GIT,                                                                                 \
+          FETCH_TYPE("result"),                                                                    \
+          .headers = DOC_PROTOCOL,                                                                 \
+          .body_type = FETCH_TYPE("request"),                                                      \
+          .errors = "413 415" },                                                                   \
+    {                                                                                              \
+        HTTP_POST, base "/git-receive-pack", DOC_GIT, PUSH_TYPE("result"),                         \
+            .body_type = PUSH_TYPE("request"), .errors = "413 415 507"                             \
+    }
+
 /* Each ends with a NULL pattern. */
 extern const route_doc LETTA_DOCS[];
 

@@ -41,7 +41,7 @@ def test_1_1_a_trailing_slash_is_free_on_every_route_and_nothing_redirects(mem, 
     for method in ("POST", "PUT", "PATCH", "DELETE"):   # no 307 for writing either
         for path, target in reads:
             if not path.endswith("/{label}") and path != "/openapi.json":
-                bad = target.replace(mem.bob, "agent-1")
+                bad = re.sub(r"[a-z]+-[0-9a-f-]{36}", "x", target)
                 one, two = (mem.server.request(method, t, body=b"") for t in (bad, bad + "/"))
                 assert (one.status, one.body) == (two.status, two.body), (method, path)
                 assert one.status >= 400, (method, path)
