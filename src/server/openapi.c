@@ -216,13 +216,11 @@ static void put_body(json_writer *w, const route_doc *d)
     jw_object_end(w);
 }
 
-static void put_answer(json_writer *w, int status, const char *meaning, const char *answer)
+static void put_answer(json_writer *w, const char *status, const char *meaning, const char *answer)
 {
     bool is_media = strchr(answer, '/') != NULL;
-    char code[8];
 
-    snprintf(code, sizeof(code), "%d", status);
-    jw_key(w, code);
+    jw_key(w, status);
     jw_object(w);
     jw_key_text(w, "description", meaning);
     if (answer[0] != '\0') {
@@ -302,17 +300,21 @@ static bool may_answer(const http_route *r, const route_doc *d, int status)
 
 static void put_answers(json_writer *w, const http_route *r, const route_doc *d)
 {
+    char code[8];
+
     jw_key(w, "responses");
     jw_object(w);
-    put_answer(w, d->status != 0 ? d->status : 200, "done", d->answer);
+    put_answer(w, d->status != NULL ? d->status : "200", "done", d->answer);
     for (size_t i = 0; i < ARRAY_LEN(REFUSALS); i++) {
         int status = REFUSALS[i].status;
         const char *body = status == 304 ? "" : status == 422 ? "ValidationError" : "Error";
 
         if (status == 503 && r->access == HTTP_ACCESS_OPEN) /* not ready: as when it is */
             body = d->answer;
-        if (may_answer(r, d, status))
-            put_answer(w, status, REFUSALS[i].meaning, body);
+        if (!may_answer(r, d, status))
+            continue;
+        snprintf(code, sizeof(code), "%d", status);
+        put_answer(w, code, REFUSALS[i].meaning, body);
     }
     jw_object_end(w);
 }

@@ -193,10 +193,10 @@ static const route_doc OTHERS[] = {
     { POST, "/peer/keep/{server}/{agent}/{id}", PEERS, "Error",
       .more = "421: this server has another name.", .errors = "421" },
 
-    { POST, "/webhooks", WEBHOOKS, "Accepted", .body_type = "application/json", .status = 202,
+    { POST, "/webhooks", WEBHOOKS, "Accepted", .body_type = "application/json", .status = "202",
       .errors = "400 401 403 413 503" },
     { POST, "/webhooks/{kind}", WEBHOOKS, "Accepted", .body_type = "application/json",
-      .status = 202, .errors = "400 401 403 404 413 503" },
+      .status = "202", .errors = "400 401 403 404 413 503" },
 
     { GET, "/v1/health", HEALTH, "Health" },
     { GET, "/v1/ready", HEALTH, "Health", .errors = "503" },

@@ -57,7 +57,7 @@ typedef struct route_doc {
     /* The fields of a JSON body; NULL: there is no body, or body_type says what it is. */
     const doc_field *body;
     const char *body_type; /* a media type; NULL */
-    int status;            /* of a good answer; 0: 200 */
+    const char *status;    /* of a good answer; NULL: "200" */
     /* "409 412": statuses beyond those that follow from its access and from what it reads; NULL */
     const char *errors;
 } route_doc;
