@@ -152,8 +152,8 @@ void policy_name_key(memfs_str name, memfs_buf *out)
 
     buf_clear(out);
     if (!is_ascii(name)) {
-        folded = mapped(name, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_CASEFOLD |
-                                  UTF8PROC_IGNORE, &len);
+        folded = mapped(
+            name, UTF8PROC_STABLE | UTF8PROC_COMPOSE | UTF8PROC_CASEFOLD | UTF8PROC_IGNORE, &len);
         if (folded != NULL) {
             buf_add(out, folded, len);
             return;
@@ -176,6 +176,21 @@ static bool is_dot_git(memfs_str name)
         buf_truncate(&key, key.len - 1);
     return str_equal(buf_str(&key), MEMFS_STR(".git")) ||
            str_equal(buf_str(&key), MEMFS_STR("git~1"));
+}
+
+/* NTFS shortens .gitmodules to gitmod~1 or, when that is taken, to a hash (git's is_ntfs_dotgit).
+ */
+bool policy_is_git_file(memfs_str name)
+{
+    static const char *const begins[] = { ".gitmodules", ".gitattributes", "gitmod~",
+                                          "gitatt~",     "gi7eb",          "gi7d2" };
+    _cleanup_(buf_dispose) memfs_buf key = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+
+    policy_name_key(name, &key);
+    for (size_t i = 0; i < ARRAY_LEN(begins); i++)
+        if (str_starts_with(buf_str(&key), str_of(begins[i])))
+            return true;
+    return false;
 }
 
 /* Holds under any policy. */

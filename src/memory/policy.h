@@ -23,7 +23,9 @@ typedef struct policy {
     bool strict_frontmatter;  /* refuse files whose front matter does not parse */
 } policy;
 #define POLICY_INIT                                                                                \
-    { 10u << 20, 1u << 20, 256u << 20, 100000, 64, 255, 1024, false, false }
+    {                                                                                              \
+        10u << 20, 1u << 20, 256u << 20, 100000, 64, 255, 1024, false, false                       \
+    }
 
 /* One entry of a raw git tree object; name borrows from it. */
 typedef struct tree_entry {
@@ -57,6 +59,11 @@ MEMFS_CHECK memfs_code policy_siblings(const policy *p, memfs_str folder, memfs_
  * out.
  */
 void policy_name_key(memfs_str name, memfs_buf *out);
+/*
+ * Does git read this file, under any of its names, and call one with bad content damage?  A push's
+ * is judged by git itself.
+ */
+bool policy_is_git_file(memfs_str name);
 MEMFS_CHECK memfs_code policy_file_size(const policy *p, memfs_str path, uint64_t bytes,
                                         memfs_error *err);
 MEMFS_CHECK memfs_code policy_totals(const policy *p, uint64_t n_entries, uint64_t bytes,

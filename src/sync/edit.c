@@ -19,6 +19,7 @@
 #include "store/vet.h"
 #include "sync/advance.h"
 #include "sync/away.h"
+#include "sync/materialise_int.h"
 #include "sync/read_only.h"
 
 #include <stdarg.h>
@@ -83,6 +84,22 @@ static memfs_code check_path(memfs_str path, memfs_error *err)
                       escape_text(path, shown, sizeof(shown)));
 }
 
+/* Before an object is written that git would call damaged, and under a lenient policy, too. */
+static memfs_code check_names(const edit *e, memfs_str path, memfs_error *err)
+{
+    policy strict = e->h->options.policy;
+    memfs_str rest = path, name;
+    bool is_last;
+
+    do {
+        is_last = !str_split(rest, '/', &name, &rest);
+        if (policy_is_git_file(is_last ? rest : name))
+            return policy_refuse(err, MEMFS_STR(""), path, "git itself reads it; push it with git");
+    } while (!is_last);
+    strict.lenient = false;
+    return path_names(&strict, path, err);
+}
+
 static memfs_code add_wish(edit *e, memfs_str path, char *content, size_t len, memfs_error *err)
 {
     wish *w = find_wish(e, path);
@@ -130,9 +147,11 @@ memfs_code edit_put(edit *e, memfs_str path, memfs_str content, memfs_error *err
     memfs_code rc = check_path(path, err);
 
     if (rc == MEMFS_OK)
-        rc = policy_file_size(&e->h->options.policy, path, content.len, err);
+        rc = check_names(e, path, err);
     if (rc < 0)
-        return rc == MEMFS_EDENIED ? err->code = MEMFS_ELIMIT : rc;
+        return rc;
+    if (policy_file_size(&e->h->options.policy, path, content.len, err) < 0)
+        return err->code = MEMFS_ELIMIT;
     copy = mem_strndup(content.ptr, content.len);
     rc = add_wish(e, path, copy, content.len, err);
     if (rc == MEMFS_OK)

@@ -42,7 +42,7 @@ MEMFS_CHECK memfs_code edit_read(edit *e, memfs_str path, memfs_buf *out, memfs_
                                  memfs_error *err);
 /*
  * The last word about a path counts.  EINVALID: no path of a file, relative, '/' between names, or
- * one that holds NUL.  ELIMIT: more than a file may have.
+ * one that holds NUL.  EDENIED: a name that no push may bring.  ELIMIT: more than a file may have.
  */
 MEMFS_CHECK memfs_code edit_put(edit *e, memfs_str path, memfs_str content, memfs_error *err);
 /* One that is not there is fine. */

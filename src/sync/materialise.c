@@ -1,12 +1,12 @@
 /*
- * materialise.c - f, the function from a tree to rows (row.h: of one file), and the way its values get
- * into the cache.
+ * materialise.c - f, the function from a tree to rows (row.h: of one file), and the way its values
+ * get into the cache.
  *
  * A row depends on agent id, path, blob, and on what the state knows of its label, as git does not:
  * when it was first seen, and what came with it from a Letta server (state_birth).  It depends on
  * no clock, no other file and no history; so a cache that is deleted comes back to the byte (D5),
- * and `verify` can compute what must be there.  For the same reason updated_at is the birth as well:
- * git has no time of change that is a function of the tree.
+ * and `verify` can compute what must be there.  For the same reason updated_at is the birth as
+ * well: git has no time of change that is a function of the tree.
  *
  * Which files are rows: regular files whose path gives a label (memory/label.h, with the configured
  * prefixes), is UTF-8, and passes the strict naming policy, whatever policy the server runs under.
@@ -174,26 +174,32 @@ static bool is_file(uint32_t mode)
     return mode == TREE_MODE_FILE || mode == TREE_MODE_EXEC;
 }
 
-bool path_has_good_names(const policy *strict, memfs_str path)
+memfs_code path_names(const policy *strict, memfs_str path, memfs_error *err)
 {
     tree_entry entry = { .mode = TREE_MODE_FOLDER };
     memfs_str rest = path;
-    memfs_error ignored;
     bool is_last;
+    memfs_code rc;
 
     if (str_utf8_valid_prefix(path) != path.len)
-        return false;
+        return memfs_fail(err, MEMFS_EDENIED, "the path of a file is not UTF-8");
     do {
         is_last = !str_split(rest, '/', &entry.name, &rest);
         if (is_last) {
             entry.name = rest;
             entry.mode = TREE_MODE_FILE;
         }
-        if (policy_entry(strict, str_make(path.ptr, (size_t)(entry.name.ptr - path.ptr)), &entry,
-                         &ignored) < 0)
-            return false;
-    } while (!is_last);
-    return true;
+        rc = policy_entry(strict, str_make(path.ptr, (size_t)(entry.name.ptr - path.ptr)), &entry,
+                          err);
+    } while (rc == MEMFS_OK && !is_last);
+    return rc;
+}
+
+bool path_has_good_names(const policy *strict, memfs_str path)
+{
+    memfs_error ignored;
+
+    return path_names(strict, path, &ignored) == MEMFS_OK;
 }
 
 static bool has_label(planner *pl, memfs_str path, memfs_str *ret)
@@ -516,8 +522,8 @@ static memfs_code plan_from(home *h, agent *a, const memfs_oid *from, const memf
 
 typedef enum anew_kind { ANEW_NOT, ANEW, ANEW_OVERRULING } anew_kind;
 
-static memfs_code step(home *h, agent *a, const memfs_oid *tip, anew_kind anew, materialise_result *ret,
-                       memfs_error *err)
+static memfs_code step(home *h, agent *a, const memfs_oid *tip, anew_kind anew,
+                       materialise_result *ret, memfs_error *err)
 {
     _cleanup_(plan_freep) plan *p = NULL;
     uint64_t epoch = atomic_load(&h->epoch);
@@ -565,7 +571,8 @@ static memfs_code shared_step(home *h, agent *a, const memfs_oid *tip, anew_kind
 }
 
 /* A damaged cache is set aside and begun anew, and the step tried once more (F23). */
-static memfs_code steps(home *h, agent *a, anew_kind anew, materialise_result *ret, memfs_error *err)
+static memfs_code steps(home *h, agent *a, anew_kind anew, materialise_result *ret,
+                        memfs_error *err)
 {
     memfs_oid tip;
     memfs_code rc;

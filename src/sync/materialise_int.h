@@ -31,6 +31,8 @@ const block_row *plan_row(const plan *p, size_t i, row_fault *ret_fault);
 
 /* Is it UTF-8, and does the strict policy take each of its names?  Others are no rows. */
 bool path_has_good_names(const policy *strict, memfs_str path);
+/* The same; EDENIED says which name it is, and why. */
+MEMFS_CHECK memfs_code path_names(const policy *strict, memfs_str path, memfs_error *err);
 
 /* Does a file at this path become a block, and of which label? */
 bool plan_label(home *h, memfs_str path, memfs_str *ret_label);

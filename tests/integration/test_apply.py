@@ -465,7 +465,7 @@ CALLS = ["openat", "rename,renameat,renameat2", "unlink,unlinkat,rmdir", "mkdir,
 def test_F01_killed_at_every_call_the_next_apply_finishes(memfs_bin, folder, remote, agent, scale,
                                                          calls, what):
     """SIGKILL as the N-th such call begins, N = 1, 2, … until an apply goes through untouched."""
-    step = {"openat": scale(9, 1)}.get(calls, scale(2, 1))
+    step = {"openat": scale(14, 1)}.get(calls, scale(4, 1))
     kills, n = 0, 1
     while n < 2000:
         id, home = agent(), letta_home(memfs_bin, folder, remote)

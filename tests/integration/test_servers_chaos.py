@@ -5,6 +5,7 @@ CHAOS_SECONDS (90; 600 with SOAK=1) is how long each of the two goes on; CHAOS_S
 far as processes let themselves be repeated.  Times are printed; they are judged only in the long run of a build
 without sanitizers, on a machine that has nothing else to do.
 """
+import faulthandler
 import http.client
 import math
 import os
@@ -183,6 +184,7 @@ def check_all(cluster, writers):
 def test_F01_F22_H1_H2_K1_servers_and_database_killed_at_random_lose_nothing(memfs_bin, folder, n_servers):
     seed = int(os.environ.get("CHAOS_SEED", random.randrange(1 << 30)))
     print(f"CHAOS_SEED={seed}")
+    faulthandler.cancel_dump_traceback_later()  # of pytest, after five minutes: Python may crash in it while threads run
     rng = random.Random(seed)
     n_kills = n_crashes = 0
     with Cluster(memfs_bin, folder, n=n_servers) as c:
