@@ -55,6 +55,11 @@ const doc_field DOC_KNOWN[] = {
     END,
 };
 
+const doc_field DOC_REASON[] = {
+    { "X-Memfs-Reason", "text", NULL, "why, for the commit's message; at most 200 bytes of it" },
+    END,
+};
+
 /* ---- git ---- */
 
 const doc_field DOC_SERVICE[] = {

@@ -19,8 +19,8 @@
 #define DOC_AGENTS "agents"
 #define DOC_BLOCKS "blocks"
 
-/* "before" and "after"; If-None-Match. */
-extern const doc_field DOC_CURSORS[], DOC_KNOWN[];
+/* "before" and "after"; If-None-Match; X-Memfs-Reason. */
+extern const doc_field DOC_CURSORS[], DOC_KNOWN[], DOC_REASON[];
 
 /* ---- the four requests of git, below one address ---- */
 

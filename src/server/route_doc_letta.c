@@ -3,6 +3,8 @@
 
 #define GET HTTP_GET
 #define POST HTTP_POST
+#define PATCH HTTP_PATCH
+#define DELETE HTTP_DELETE
 
 /* ---- queries ---- */
 
@@ -23,7 +25,7 @@ static const doc_field AGENT_PAGE[] = {
     LIMIT("50"),
     ORDER("desc"),
     { "order_by", "'created_at'|'updated_at'|'last_run_completion'", "\"created_at\"",
-      "agents do not change: one order for all three" },
+      "no agent ran here, so the last of them is the first" },
     END,
 };
 
@@ -45,7 +47,8 @@ static const doc_field AGENT_FILTERS[] = {
     { "query_text", "text", NULL, "part of the name, in any case" },
     { "tags", "text[]", NULL, "any of them; every agent has `git-memory-enabled`" },
     { "match_all_tags", "bool", "false", "all of them" },
-    { "show_hidden_agents", "bool", "false", "accepted; none is hidden" },
+    { "show_hidden_agents", "bool", "false", "also hidden ones; a count counts them in any case" },
+    { "deleted", "bool", "false", "those that were deleted, and can be brought back" },
     { "project_id", "text", NULL, NOBODY_HAS },
     { "template_id", "text", NULL, NOBODY_HAS },
     { "base_template_id", "text", NULL, NOBODY_HAS },
@@ -103,6 +106,49 @@ static const doc_field SYNC[] = {
     END,
 };
 
+static const doc_field RECOMPILE[] = {
+    { "update_timestamp", "bool", "false",
+      "say that the memory was last changed now, not when it was" },
+    { "dry_run", "bool", "false", "do not have a Letta server make its own anew" },
+    END,
+};
+
+/* ---- bodies ---- */
+
+/* What is kept and answered as it was told. */
+#define KEPT_FIELDS                                                                                \
+    { "tags", "text[]", NULL, "the whole set; the git tag stays in any case" },                    \
+        { "description", "text", NULL, "" }, { "metadata", "object", NULL, "" },                   \
+        { "system", "text", NULL, "the prompt into which the memory is put" },                     \
+        { "agent_type", "text", NULL, "" }, { "model", "text", NULL, "" },                         \
+        { "embedding", "text", NULL, "" }, { "llm_config", "object", NULL, "" },                   \
+        { "embedding_config", "object", NULL, "" }, { "model_settings", "object", NULL, "" },      \
+        { "compaction_settings", "object", NULL, "" }, { "response_format", "object", NULL, "" },  \
+        { "tool_rules", "any[]", NULL, "" }, { "project_id", "text", NULL, "" },                   \
+        { "template_id", "text", NULL, "" }, { "base_template_id", "text", NULL, "" },             \
+        { "message_buffer_autoclear", "bool", NULL, "" },                                          \
+        { "enable_sleeptime", "bool", NULL, "" }, { "timezone", "text", NULL, "" },                \
+        { "max_files_open", "int", NULL, "" },                                                     \
+        { "per_file_view_window_char_limit", "int", NULL, "" },                                    \
+    {                                                                                              \
+        "hidden", "bool", NULL, "left out of lists"                                                \
+    }
+
+static const doc_field NEW_AGENT[] = {
+    { "name", "text", NULL, "letters, digits, blanks, `_`, `-`, `'`; without it, its id" },
+    { "memory_blocks", "CreateBlock[]", NULL,
+      "its first memory, one commit; with the git tag, labels get `system/` before them" },
+    { "id", "agent_id", NULL, "which id it is to have" },
+    KEPT_FIELDS,
+    END,
+};
+
+static const doc_field CHANGED_AGENT[] = {
+    { "name", "text", NULL, "1 to 256 bytes" },
+    KEPT_FIELDS,
+    END,
+};
+
 /* ---- the routes ---- */
 
 const route_doc LETTA_DOCS[] = {
@@ -111,6 +157,16 @@ const route_doc LETTA_DOCS[] = {
     { GET, "/v1/agents/count", DOC_AGENTS, "int", .query = { AGENT_FILTERS } },
     { GET, "/v1/agents/{agent}", DOC_AGENTS, "AgentState", .query = { RELATIONS },
       .headers = DOC_KNOWN },
+    { POST, "/v1/agents", DOC_AGENTS, "AgentState", .headers = DOC_REASON, .body = NEW_AGENT,
+      .errors = "409 507" },
+    { PATCH, "/v1/agents/{agent}", DOC_AGENTS, "AgentState",
+      .more = "What is null or absent stays as it is.", .body = CHANGED_AGENT, .errors = "409" },
+    { DELETE, "/v1/agents/{agent}", DOC_AGENTS, "Message",
+      .more = "Git and REST answer 404 from then on." },
+    { POST, "/v1/agents/{agent}/restore", DOC_AGENTS, "AgentState" },
+    { POST, "/v1/agents/{agent}/recompile", DOC_AGENTS, "text", .query = { RECOMPILE } },
+    { POST, "/v1/agents/{agent}/system-prompt/recompile", DOC_AGENTS, "text",
+      .query = { RECOMPILE } },
     { GET, "/v1/agents/{agent}/core-memory", DOC_AGENTS, "Memory", .headers = DOC_KNOWN },
     { GET, "/v1/agents/{agent}/core-memory/blocks", DOC_AGENTS, "Block[]",
       .query = { DOC_CURSORS, BLOCKS_OF_AGENT_PAGE }, .headers = DOC_KNOWN },

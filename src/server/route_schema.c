@@ -105,6 +105,23 @@ static const doc_field AGENT_STATE[] = {
     END,
 };
 
+static const doc_field CREATE_BLOCK[] = {
+    { "label", "text", NULL, "needed: the file's path without `.md`" },
+    { "value", "text?", DOC_MAYBE, "empty without it" },
+    { "description", "text?", DOC_MAYBE, "" },
+    { "limit", "int?", DOC_MAYBE, "" },
+    { "read_only", "bool?", DOC_MAYBE, "" },
+    { "metadata", "object?", DOC_MAYBE, "" },
+    { "tags", "text[]?", DOC_MAYBE, "" },
+    { "hidden", "bool?", DOC_MAYBE, "" },
+    END,
+};
+
+static const doc_field MESSAGE[] = {
+    { "message", "text", NULL, "what was done, for people" },
+    END,
+};
+
 static const doc_field REPOSITORY_LINK[] = {
     { "id", "text", NULL, "`repo-…`" },
     { "name", "text", NULL, "`memory` is the agent's own" },
@@ -151,6 +168,8 @@ const doc_schema DOC_SCHEMAS[] = {
     { "AgentState",
       "An agent in the shape of Letta's; what a server of memories cannot know is neutral.",
       AGENT_STATE },
+    { "CreateBlock", "A block that a new agent begins with.", CREATE_BLOCK },
+    { "Message", "That it is done.", MESSAGE },
     { "RepositoryLink", "A repository as an agent sees it.", REPOSITORY_LINK },
     { "RepositoryLinks", "The repositories of an agent.", REPOSITORY_LINKS },
     { "Accepted", "The body of a webhook has proven itself.", ACCEPTED },

@@ -114,6 +114,14 @@ def test_openapi_the_judge_of_answers_is_strict(mem, document):
 # targets are which keys of its answer.
 STEPS = [
     ("POST", "/v1/agents/{agent}/memory/sync-from-git", None, {}),
+    ("POST", "/v1/agents", {"name": "made", "memory_blocks": [{"label": "system/human", "value": "x", "tags": ["t"]}],
+                            "metadata": {"a": 1}, "hidden": False}, {"agent": "id"}),
+    ("PATCH", "/v1/agents/{agent}", {"description": "changed", "tags": ["a"], "nobody-knows-it": 1}, {}),
+    ("POST", "/v1/agents/{agent}/recompile", None, {}),
+    ("POST", "/v1/agents/{agent}/system-prompt/recompile", None, {}),
+    ("DELETE", "/v1/agents/{agent}", None, {}),
+    ("POST", "/v1/agents/{agent}/restore", None, {}),
+    ("DELETE", "/v1/agents/{agent}", None, {}),
 ]
 
 
@@ -183,6 +191,35 @@ def test_openapi_defaults_are_those_that_count(mem, document, samples):
         if given:
             mark = "&" if "?" in target else "?"
             assert mem.get(target + mark + given, **CURL).body == mem.get(target, **CURL).body, path
+
+
+def wrong_value(document, schema):
+    """A value of a body's field that it is not; None: anything will do."""
+    schema = openapi.resolve(document, schema)
+    if "type" not in schema:
+        return None
+    return [] if schema["type"] == "object" else {"no": "such"}
+
+
+def test_openapi_every_field_of_a_body_is_read(mem, document, samples):
+    """By the refusal of one that has the wrong type; those that are needed, by their absence."""
+    n = 0
+    for method in ("POST", "PUT", "PATCH", "DELETE"):
+        for path, operation in json_routes(document, method):
+            content = operation.get("requestBody", {}).get("content", {}).get("application/json", {})
+            schema = content.get("schema", {"properties": {}})
+            body = {name: wrong_value(document, s) for name, s in schema["properties"].items()}
+            body = {name: value for name, value in body.items() if value is not None}
+            if not body:
+                continue
+            errors = error_list(mem.server.request(method, samples.target(path), json.dumps(body)))
+            told = {e["loc"][1] for e in errors if e["loc"][0] == "body"}
+            assert told == set(body), (method, path, told ^ set(body))
+            if needed := schema.get("required"):
+                errors = error_list(mem.server.request(method, samples.target(path), "{}"))
+                assert {e["loc"][1] for e in errors if e["type"] == "missing"} == set(needed), (method, path)
+            n += len(body)
+    assert n > 40
 
 
 READS = re.compile(r"\b(?:params|body|teller)_(?:text|int|ints|bool|ruled|id|texts|choice|choices|given|flag|list|map)"
