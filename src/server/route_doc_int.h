@@ -18,6 +18,7 @@
 /* Sections with rows in a file of their own. */
 #define DOC_AGENTS "agents"
 #define DOC_BLOCKS "blocks"
+#define DOC_MEMORY "memory"
 
 /* "before" and "after"; If-None-Match; X-Memfs-Reason. */
 extern const doc_field DOC_CURSORS[], DOC_KNOWN[], DOC_REASON[];
@@ -50,6 +51,6 @@ extern const doc_field DOC_SERVICE[], DOC_PROTOCOL[];
     }
 
 /* Each ends with a NULL pattern. */
-extern const route_doc LETTA_DOCS[];
+extern const route_doc LETTA_DOCS[], MEMORY_DOCS[];
 
 #endif

@@ -135,6 +135,52 @@ static const doc_field REPOSITORY_LINKS[] = {
     END,
 };
 
+static const doc_field COMMIT[] = {
+    { "sha", "commit", NULL, "" },
+    { "parent_sha", "commit?", NULL, "its first parent" },
+    { "message", "text", NULL, "" },
+    { "author_type", "'agent'|'user'|'system'", NULL,
+      "by the e-mail, which whoever pushes may choose" },
+    { "author_id", "text", NULL, "empty where the e-mail has none" },
+    { "author_name", "text", NULL, "" },
+    { "timestamp", "time", NULL, "the author's" },
+    { "files_changed", "text[]", NULL, "those in which it differs from each of its parents" },
+    { "additions", "int", NULL, "lines, against the first parent" },
+    { "deletions", "int", NULL, "lines" },
+    END,
+};
+
+static const doc_field DIFF[] = {
+    { "from", "commit?", NULL, "null: nothing" },
+    { "to", "commit", NULL, "" },
+    { "files", "FileDiff[]", NULL, "" },
+    { "additions", "int", NULL, "lines" },
+    { "deletions", "int", NULL, "lines" },
+    { "truncated", "bool", NULL, "a file is named without its lines" },
+    END,
+};
+
+static const doc_field FILE_DIFF[] = {
+    { "status", "'added'|'modified'|'deleted'|'renamed'", NULL, "" },
+    { "path", "text", NULL, "" },
+    { "old_path", "text?", NULL, "where it was, if it was renamed" },
+    { "blob", "commit?", NULL, "its id; null: deleted" },
+    { "old_blob", "commit?", NULL, "null: added" },
+    { "binary", "bool", NULL, "" },
+    { "additions", "int", NULL, "lines" },
+    { "deletions", "int", NULL, "lines" },
+    { "patch", "text?", NULL, "what `git apply` takes" },
+    { "truncated", "bool", NULL, "too large for lines and patch" },
+    END,
+};
+
+static const doc_field REVERTED[] = {
+    { "changed", "bool", NULL, "false: it was like that already" },
+    { "previous_sha", "commit", NULL, "main before" },
+    { "commit", "Commit", NULL, "main now" },
+    END,
+};
+
 static const doc_field HEALTH[] = {
     { "version", "text", NULL, "of memfs" },
     { "status", "'ok'|'starting'", NULL, "" },
@@ -172,6 +218,10 @@ const doc_schema DOC_SCHEMAS[] = {
     { "Message", "That it is done.", MESSAGE },
     { "RepositoryLink", "A repository as an agent sees it.", REPOSITORY_LINK },
     { "RepositoryLinks", "The repositories of an agent.", REPOSITORY_LINKS },
+    { "Commit", "A commit of a memory.", COMMIT },
+    { "Diff", "What differs between two commits.", DIFF },
+    { "FileDiff", "What differs in one file.", FILE_DIFF },
+    { "Reverted", "What was brought back.", REVERTED },
     { "Accepted", "The body of a webhook has proven itself.", ACCEPTED },
     { "Health", "How the server is.", HEALTH },
     { "UpstreamHealth", "How the Letta server behind it is.", UPSTREAM_HEALTH },

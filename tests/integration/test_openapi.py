@@ -114,6 +114,7 @@ def test_openapi_the_judge_of_answers_is_strict(mem, document):
 # targets are which keys of its answer.
 STEPS = [
     ("POST", "/v1/agents/{agent}/memory/sync-from-git", None, {}),
+    ("POST", "/v1/agents/{agent}/memory/revert", {"commit": "{commit}"}, {}),
     ("POST", "/v1/agents", {"name": "made", "memory_blocks": [{"label": "system/human", "value": "x", "tags": ["t"]}],
                             "metadata": {"a": 1}, "hidden": False}, {"agent": "id"}),
     ("PATCH", "/v1/agents/{agent}", {"description": "changed", "tags": ["a"], "nobody-knows-it": 1}, {}),

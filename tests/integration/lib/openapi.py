@@ -36,7 +36,8 @@ class Samples:
 
     def __init__(self, mem, agent):
         block = mem.json(f"/v1/agents/{agent}/core-memory/blocks/system/human")["id"]
-        self.values = {"agent": agent, "id": block, "label": "system/human"}
+        head = mem.json(f"/v1/agents/{agent}/memory/history?limit=1")[0]["sha"]
+        self.values = {"agent": agent, "id": block, "label": "system/human", "commit": head}
 
     def target(self, path):
         return re.sub(r"{(\w+)}", lambda m: quote(self.values[m[1]], safe=""), path)

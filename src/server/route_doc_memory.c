@@ -1,0 +1,49 @@
+/* route_doc_memory.c - the rows of a memory as a whole, which Letta's API does not have. */
+#include "server/route_doc_int.h"
+
+#define GET HTTP_GET
+#define POST HTTP_POST
+
+#define WHICH                                                                                      \
+    { "label", "text", NULL, "the file in which a block of that label is" },                       \
+    {                                                                                              \
+        "path", "text", NULL, "this or `label`"                                                    \
+    }
+
+static const doc_field HISTORY[] = {
+    WHICH,
+    { "before", "text", NULL, "a commit: the list goes on after it" },
+    { "limit", "int", "50", "at most so many; 0, and what is larger: 1,000" },
+    END,
+};
+
+static const doc_field DIFF[] = {
+    { "from", "text", NULL, "a commit; without it, the first parent of `to`" },
+    { "to", "text", NULL, "a commit; without it, main" },
+    WHICH,
+    { "patch", "bool", "true", "with the patches" },
+    END,
+};
+
+static const doc_field AT[] = {
+    { "label", "text", NULL, "that block alone" },
+    END,
+};
+
+static const doc_field REVERT[] = {
+    { "commit", "text", DOC_NEEDED, "what to bring back is as that commit has it" },
+    WHICH,
+    { "expected_version", "text", NULL,
+      "main's commit or the file's blob, as the caller knows it" },
+    END,
+};
+
+const route_doc MEMORY_DOCS[] = {
+    { GET, "/v1/agents/{agent}/memory/history", DOC_MEMORY, "Commit[]", .query = { HISTORY },
+      .headers = DOC_KNOWN },
+    { GET, "/v1/agents/{agent}/memory/diff", DOC_MEMORY, "Diff", .query = { DIFF } },
+    { GET, "/v1/agents/{agent}/memory/at/{commit}/blocks", DOC_MEMORY, "Block[]", .query = { AT } },
+    { POST, "/v1/agents/{agent}/memory/revert", DOC_MEMORY, "Reverted", .headers = DOC_REASON,
+      .body = REVERT, .errors = "409 507" },
+    { .pattern = NULL },
+};
