@@ -12,8 +12,8 @@
 #define HEALTH "health"
 #define UPKEEP "upkeep"
 
-const char *const DOC_SECTIONS[] = { DOC_GIT,  PEERS,  DOC_AGENTS, DOC_BLOCKS, DOC_MEMORY,
-                                     WEBHOOKS, HEALTH, UPKEEP,     NULL };
+const char *const DOC_SECTIONS[] = { DOC_GIT,    PEERS,    DOC_AGENTS, DOC_BLOCKS, DOC_REPOSITORIES,
+                                     DOC_MEMORY, WEBHOOKS, HEALTH,     UPKEEP,     NULL };
 
 /* ---- what is in paths ---- */
 
@@ -28,6 +28,10 @@ static const struct {
       { "label", "text", NULL,
         "the rest of the path: a label with its slashes as they are or as `%2F`" } },
     { "/", { "commit", "text", NULL, "40 hex digits, or the first 7 or more" } },
+    { "/", { "repository", "repo_id", NULL, "`repo-<uuid4>`" } },
+    { "/", { "name", "text", NULL, "of a shared repository, with `.git` behind it" } },
+    { "/v1/repositories/",
+      { "id", "text", NULL, "a commit: 40 hex digits, or the first of them" } },
     { "/v1/blocks/", { "id", "block_id", NULL, "`block-<uuid4>`, in lower case" } },
     { "/webhooks/", { "kind", "'gitea'|'forgejo'|'github'|'gitlab'", NULL, "of the git host" } },
     { "/peer/", { "server", "text", NULL, "the name of the server that is meant" } },
@@ -234,7 +238,7 @@ static const route_doc OTHERS[] = {
     { .pattern = NULL },
 };
 
-const route_doc *const ROUTE_DOCS[] = { OTHERS, LETTA_DOCS, MEMORY_DOCS, NULL };
+const route_doc *const ROUTE_DOCS[] = { OTHERS, LETTA_DOCS, SHARED_DOCS, MEMORY_DOCS, NULL };
 
 const route_doc *route_doc_find(const http_route *route)
 {

@@ -18,6 +18,7 @@
 /* Sections with rows in a file of their own. */
 #define DOC_AGENTS "agents"
 #define DOC_BLOCKS "blocks"
+#define DOC_REPOSITORIES "repositories"
 #define DOC_MEMORY "memory"
 
 /* "before" and "after"; If-None-Match; X-Memfs-Reason. */
@@ -51,6 +52,6 @@ extern const doc_field DOC_SERVICE[], DOC_PROTOCOL[];
     }
 
 /* Each ends with a NULL pattern. */
-extern const route_doc LETTA_DOCS[], MEMORY_DOCS[];
+extern const route_doc SHARED_DOCS[], LETTA_DOCS[], MEMORY_DOCS[];
 
 #endif

@@ -12,6 +12,7 @@ const char DOC_NEEDED[] = "needed", DOC_MAYBE[] = "maybe";
     }
 
 static const doc_field ERROR[] = {
+    { "message", "text", DOC_MAYBE, "of shared repositories: the same" },
     { "detail", "text", NULL, "what is wrong, for people" },
     END,
 };
@@ -181,6 +182,97 @@ static const doc_field REVERTED[] = {
     END,
 };
 
+static const doc_field LINKED[] = {
+    { "success", "bool", NULL, "always true" },
+    { "repository", "RepositoryLink", NULL, "" },
+    END,
+};
+
+static const doc_field SUCCESS[] = {
+    { "success", "bool", NULL, "always true" },
+    END,
+};
+
+static const doc_field REPOSITORY[] = {
+    { "id", "repo_id", NULL, "" },
+    { "name", "text", NULL, "" },
+    { "created_at", "time", NULL, "" },
+    { "updated_at", "time", NULL, "" },
+    END,
+};
+
+static const doc_field REPOSITORIES[] = {
+    { "repositories", "Repository[]", NULL, "" },
+    { "has_next_page", "bool", NULL, "are there more behind these?" },
+    END,
+};
+
+static const doc_field FILES[] = {
+    { "files", "FileEntry[]", NULL, "a folder before what is in it" },
+    { "ref", "commit", NULL, "which commit has them" },
+    END,
+};
+
+static const doc_field FILE_ENTRY[] = {
+    { "path", "text", NULL, "" },
+    { "type", "'file'|'directory'", NULL, "" },
+    END,
+};
+
+#define SHA256_OF_CONTENT                                                                          \
+    {                                                                                              \
+        "content_sha256", "text", NULL, "of its bytes, 64 hex digits"                              \
+    }
+
+static const doc_field COMMITTED[] = {
+    { "path", "text", NULL, "where it is now" },
+    SHA256_OF_CONTENT,
+    { "commit_sha", "commit", NULL, "main now" },
+    END,
+};
+
+static const doc_field REMOVED[] = {
+    { "success", "bool", NULL, "always true" },
+    { "commit_sha", "commit", NULL, "main now" },
+    END,
+};
+
+static const doc_field ONE_FILE[] = {
+    { "path", "text", NULL, "" },
+    { "content", "text", NULL, "" },
+    SHA256_OF_CONTENT,
+    { "ref", "commit", NULL, "which commit has it" },
+    END,
+};
+
+static const doc_field FILE_VERSION[] = {
+    { "path", "text", NULL, "" },
+    { "content", "text", NULL, "" },
+    SHA256_OF_CONTENT,
+    { "sha", "commit", NULL, "which commit has it" },
+    END,
+};
+
+static const doc_field VERSIONS[] = {
+    { "path", "text", DOC_MAYBE, "where it was asked for" },
+    { "commits", "Version[]", NULL, "newest first" },
+    END,
+};
+
+static const doc_field VERSION[] = {
+    { "sha", "commit", NULL, "" },
+    { "message", "text", NULL, "" },
+    { "timestamp", "time", NULL, "the author's" },
+    { "author_name", "text", NULL, "" },
+    END,
+};
+
+static const doc_field PRECONDITION[] = {
+    { "type", "'content_sha256'", NULL, "" },
+    SHA256_OF_CONTENT,
+    END,
+};
+
 static const doc_field HEALTH[] = {
     { "version", "text", NULL, "of memfs" },
     { "status", "'ok'|'starting'", NULL, "" },
@@ -222,6 +314,19 @@ const doc_schema DOC_SCHEMAS[] = {
     { "Diff", "What differs between two commits.", DIFF },
     { "FileDiff", "What differs in one file.", FILE_DIFF },
     { "Reverted", "What was brought back.", REVERTED },
+    { "Repository", "A shared repository.", REPOSITORY },
+    { "Repositories", "A page of them.", REPOSITORIES },
+    { "Linked", "A link was made, or changed.", LINKED },
+    { "Success", "It is done.", SUCCESS },
+    { "Files", "What is in a repository.", FILES },
+    { "FileEntry", "A file or folder.", FILE_ENTRY },
+    { "File", "A file.", ONE_FILE },
+    { "FileVersion", "A file as a commit has it.", FILE_VERSION },
+    { "Committed", "A file was written.", COMMITTED },
+    { "Removed", "A file was deleted.", REMOVED },
+    { "Versions", "Commits of a repository.", VERSIONS },
+    { "Version", "One of them.", VERSION },
+    { "Precondition", "What the caller believes to be there.", PRECONDITION },
     { "Accepted", "The body of a webhook has proven itself.", ACCEPTED },
     { "Health", "How the server is.", HEALTH },
     { "UpstreamHealth", "How the Letta server behind it is.", UPSTREAM_HEALTH },

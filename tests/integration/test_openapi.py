@@ -114,6 +114,17 @@ def test_openapi_the_judge_of_answers_is_strict(mem, document):
 # targets are which keys of its answer.
 STEPS = [
     ("POST", "/v1/agents/{agent}/memory/sync-from-git", None, {}),
+    ("POST", "/v1/repositories", {"name": "steps"}, {"repository": "id"}),
+    ("POST", "/v1/repositories/{repository}/files", {"path": "a.md", "content": "x"}, {"sha": "content_sha256"}),
+    ("POST", "/v1/repositories/{repository}/files/content", {
+        "path": "a.md", "content": "y", "new_path": "b.md",
+        "precondition": {"type": "content_sha256", "content_sha256": "{sha}"}}, {}),
+    ("DELETE", "/v1/repositories/{repository}/files/content", {"path": "b.md"}, {}),
+    ("POST", "/v1/agents/{agent}/repositories", {"repository_id": "{repository}", "permissions": "read"}, {}),
+    ("DELETE", "/v1/agents/{agent}/repositories/{repository}", None, {}),
+    ("DELETE", "/v1/repositories/{repository}", None, {}),
+    ("POST", "/v1/repositories/{repository}/restore", None, {}),
+    ("DELETE", "/v1/repositories/{repository}", None, {}),
     ("POST", "/v1/agents/{agent}/memory/revert", {"commit": "{commit}"}, {}),
     ("POST", "/v1/agents", {"name": "made", "memory_blocks": [{"label": "system/human", "value": "x", "tags": ["t"]}],
                             "metadata": {"a": 1}, "hidden": False}, {"agent": "id"}),

@@ -9,6 +9,7 @@ would pass unread.
 import datetime
 import json
 import re
+import uuid
 from urllib.parse import quote
 
 METHODS = {"get", "put", "post", "delete", "patch"}
@@ -38,9 +39,20 @@ class Samples:
         block = mem.json(f"/v1/agents/{agent}/core-memory/blocks/system/human")["id"]
         head = mem.json(f"/v1/agents/{agent}/memory/history?limit=1")[0]["sha"]
         self.values = {"agent": agent, "id": block, "label": "system/human", "commit": head}
+        self.values.update(path="a/b.md")
+        self.of_repositories = self.make_repository(mem)
+
+    def make_repository(self, mem):
+        """A shared repository with one file -> what its paths have."""
+        made = mem.server.request("POST", "/v1/repositories", json.dumps({"name": f"r-{uuid.uuid4()}"})).json()
+        done = mem.server.request("POST", f"/v1/repositories/{made['id']}/files", json.dumps(
+            {"path": self.values["path"], "content": "text"}))
+        self.values["repository"] = made["id"]
+        return {"id": done.json()["commit_sha"]}
 
     def target(self, path):
-        return re.sub(r"{(\w+)}", lambda m: quote(self.values[m[1]], safe=""), path)
+        values = {**self.values, **(self.of_repositories if path.startswith("/v1/repositories/") else {})}
+        return re.sub(r"{(\w+)}", lambda m: quote(values[m[1]], safe=""), path)
 
     def url(self, path, operation):
         """With those of its parameters that are needed."""
