@@ -27,6 +27,7 @@ static const struct {
 } PLAIN[] = {
     { "text", "\"type\":\"string\"" },
     { "int", "\"type\":\"integer\"" },
+    { "number", "\"type\":\"number\"" },
     { "bool", "\"type\":\"boolean\"" },
     { "time", "\"type\":\"string\",\"format\":\"date-time\"" },
     { "object", "\"type\":\"object\"" },

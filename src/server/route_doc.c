@@ -12,8 +12,9 @@
 #define HEALTH "health"
 #define UPKEEP "upkeep"
 
-const char *const DOC_SECTIONS[] = { DOC_GIT,    PEERS,    DOC_AGENTS, DOC_BLOCKS, DOC_REPOSITORIES,
-                                     DOC_MEMORY, WEBHOOKS, HEALTH,     UPKEEP,     NULL };
+const char *const DOC_SECTIONS[] = { DOC_GIT,          PEERS,      DOC_AGENTS, DOC_BLOCKS,
+                                     DOC_REPOSITORIES, DOC_MEMORY, DOC_SEARCH, WEBHOOKS,
+                                     HEALTH,           UPKEEP,     NULL };
 
 /* ---- what is in paths ---- */
 

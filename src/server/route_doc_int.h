@@ -20,6 +20,7 @@
 #define DOC_BLOCKS "blocks"
 #define DOC_REPOSITORIES "repositories"
 #define DOC_MEMORY "memory"
+#define DOC_SEARCH "search"
 
 /* "before" and "after"; If-None-Match; X-Memfs-Reason. */
 extern const doc_field DOC_CURSORS[], DOC_KNOWN[], DOC_REASON[];

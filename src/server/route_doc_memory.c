@@ -38,6 +38,16 @@ static const doc_field REVERT[] = {
     END,
 };
 
+static const doc_field SEARCH[] = {
+    { "q", "text", DOC_NEEDED, "words, all of them; `\"a phrase\"`; `begin*`" },
+    { "agent", "agent_id", NULL, "in that memory alone" },
+    { "path", "text", NULL, "a file, or a folder" },
+    { "in", "'current'|'history'", "\"current\"", "also what was changed or deleted" },
+    { "show_hidden_blocks", "bool", "false", "also in hidden blocks" },
+    { "limit", "int", "20", "at most so many; 0: as many as it answers" },
+    END,
+};
+
 const route_doc MEMORY_DOCS[] = {
     { GET, "/v1/agents/{agent}/memory/history", DOC_MEMORY, "Commit[]", .query = { HISTORY },
       .headers = DOC_KNOWN },
@@ -45,5 +55,6 @@ const route_doc MEMORY_DOCS[] = {
     { GET, "/v1/agents/{agent}/memory/at/{commit}/blocks", DOC_MEMORY, "Block[]", .query = { AT } },
     { POST, "/v1/agents/{agent}/memory/revert", DOC_MEMORY, "Reverted", .headers = DOC_REASON,
       .body = REVERT, .errors = "409 507" },
+    { GET, "/v1/search", DOC_SEARCH, "Found", .query = { SEARCH } },
     { .pattern = NULL },
 };

@@ -273,6 +273,35 @@ static const doc_field PRECONDITION[] = {
     END,
 };
 
+static const doc_field FOUND[] = {
+    { "results", "Hit[]", NULL, "the best first" },
+    { "is_partial", "bool", NULL, "not everything was looked at yet" },
+    END,
+};
+
+static const doc_field HIT[] = {
+    { "agent_id", "text", NULL, "whose memory" },
+    { "path", "text", NULL, "" },
+    { "label", "text?", NULL, "of the block, if it is one" },
+    { "block_id", "block_id?", NULL, "" },
+    { "score", "number", NULL, "higher is better" },
+    { "field", "'label'|'description'|'value'|'file'", NULL, "where it was found" },
+    { "snippet", "text", NULL, "a piece of it" },
+    { "snippet_start", "int", NULL, "the byte of the field at which the snippet begins" },
+    { "matches", "Match[]", NULL, "what in the field was looked for" },
+    { "blob", "commit?", NULL, "the file's id" },
+    { "commit", "commit?", NULL, "of history: which commit wrote it" },
+    { "gone_by", "commit?", NULL, "of history: which commit took it away" },
+    { "updated_at", "time?", NULL, "" },
+    END,
+};
+
+static const doc_field MATCH[] = {
+    { "start", "int", NULL, "bytes of the field" },
+    { "end", "int", NULL, "" },
+    END,
+};
+
 static const doc_field HEALTH[] = {
     { "version", "text", NULL, "of memfs" },
     { "status", "'ok'|'starting'", NULL, "" },
@@ -327,6 +356,9 @@ const doc_schema DOC_SCHEMAS[] = {
     { "Versions", "Commits of a repository.", VERSIONS },
     { "Version", "One of them.", VERSION },
     { "Precondition", "What the caller believes to be there.", PRECONDITION },
+    { "Found", "What was found.", FOUND },
+    { "Hit", "A text that was found.", HIT },
+    { "Match", "Where in a field.", MATCH },
     { "Accepted", "The body of a webhook has proven itself.", ACCEPTED },
     { "Health", "How the server is.", HEALTH },
     { "UpstreamHealth", "How the Letta server behind it is.", UPSTREAM_HEALTH },

@@ -15,7 +15,7 @@ from urllib.parse import quote
 METHODS = {"get", "put", "post", "delete", "patch"}
 KEYWORDS = {"type", "properties", "required", "items", "enum", "anyOf", "$ref", "pattern", "format", "default",
             "description"}
-TYPES = {"string": str, "integer": int, "boolean": bool, "object": dict, "array": list, "null": type(None)}
+TYPES = {"string": str, "integer": int, "number": (int, float), "boolean": bool, "object": dict, "array": list, "null": type(None)}
 
 
 def operations(document):
@@ -39,7 +39,7 @@ class Samples:
         block = mem.json(f"/v1/agents/{agent}/core-memory/blocks/system/human")["id"]
         head = mem.json(f"/v1/agents/{agent}/memory/history?limit=1")[0]["sha"]
         self.values = {"agent": agent, "id": block, "label": "system/human", "commit": head}
-        self.values.update(path="a/b.md")
+        self.values.update(path="a/b.md", q="tea")
         self.of_repositories = self.make_repository(mem)
 
     def make_repository(self, mem):
@@ -178,8 +178,8 @@ def faults(document):
 # -- values ----------------------------------------------------------------------------------------
 
 def is_of_type(value, name):
-    if name == "integer":
-        return isinstance(value, int) and not isinstance(value, bool)
+    if name in ("integer", "number"):
+        return isinstance(value, TYPES[name]) and not isinstance(value, bool)
     return isinstance(value, TYPES[name])
 
 
