@@ -31,6 +31,7 @@ static const struct {
     { "bool", "\"type\":\"boolean\"" },
     { "time", "\"type\":\"string\",\"format\":\"date-time\"" },
     { "object", "\"type\":\"object\"" },
+    { "null", "\"type\":\"null\"" },
     { "any", NULL },
     { "agent_id", "\"type\":\"string\",\"pattern\":\"^agent-(local-)?[0-9a-f-]{36}$\"" },
     { "block_id", "\"type\":\"string\",\"pattern\":\"^block-[0-9a-f-]{36}$\"" },

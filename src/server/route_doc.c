@@ -33,6 +33,7 @@ static const struct {
     { "/", { "name", "text", NULL, "of a shared repository, with `.git` behind it" } },
     { "/v1/repositories/",
       { "id", "text", NULL, "a commit: 40 hex digits, or the first of them" } },
+    { "/v1/agents/", { "id", "block_id", NULL, "`block-<uuid4>`, in lower case" } },
     { "/v1/blocks/", { "id", "block_id", NULL, "`block-<uuid4>`, in lower case" } },
     { "/webhooks/", { "kind", "'gitea'|'forgejo'|'github'|'gitlab'", NULL, "of the git host" } },
     { "/peer/", { "server", "text", NULL, "the name of the server that is meant" } },
@@ -62,6 +63,12 @@ const doc_field DOC_KNOWN[] = {
 };
 
 const doc_field DOC_REASON[] = {
+    { "X-Memfs-Reason", "text", NULL, "why, for the commit's message; at most 200 bytes of it" },
+    END,
+};
+
+const doc_field DOC_CHANGE[] = {
+    { "If-Match", "text", NULL, "an `ETag` that a GET of it had: 409 if it is another by now" },
     { "X-Memfs-Reason", "text", NULL, "why, for the commit's message; at most 200 bytes of it" },
     END,
 };

@@ -9,7 +9,7 @@
  *
  * Types are short texts:
  *
- *     text int number bool time object any agent_id block_id commit      time: ISO 8601 in UTC
+ *     text int number bool time object null any agent_id block_id commit      time: ISO 8601 in UTC
  *     'asc'|'desc'                                                one of these texts
  *     Block                                                       the schema of that name
  *     T[]   T?                                                    many of T; T or null

@@ -22,8 +22,8 @@
 #define DOC_MEMORY "memory"
 #define DOC_SEARCH "search"
 
-/* "before" and "after"; If-None-Match; X-Memfs-Reason. */
-extern const doc_field DOC_CURSORS[], DOC_KNOWN[], DOC_REASON[];
+/* "before" and "after"; If-None-Match; X-Memfs-Reason; the same and If-Match. */
+extern const doc_field DOC_CURSORS[], DOC_KNOWN[], DOC_REASON[], DOC_CHANGE[];
 
 /* ---- the four requests of git, below one address ---- */
 

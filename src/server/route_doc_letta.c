@@ -149,6 +149,29 @@ static const doc_field CHANGED_AGENT[] = {
     END,
 };
 
+#define BLOCK_FIELDS                                                                               \
+    { "value", "text", NULL, "the text; empty is a value, null is none" },                         \
+        { "description", "text", NULL, "" }, { "limit", "int", NULL, "characters" },               \
+        { "read_only", "bool", NULL, "agents' tokens may not change it" },                         \
+        { "metadata", "object", NULL, "" }, { "tags", "text[]", NULL, "the whole set" },           \
+        { "hidden", "bool", NULL, "left out of lists over all agents" },                           \
+    {                                                                                              \
+        "is_template", "bool", NULL, "accepted; there are no templates"                            \
+    }
+
+static const doc_field NEW_BLOCK[] = {
+    { "label", "text", DOC_NEEDED, "the file's path without `.md`, once it is attached" },
+    BLOCK_FIELDS,
+    END,
+};
+
+static const doc_field CHANGED_BLOCK[] = {
+    { "label", "text", NULL, "another renames the file; id and attributes stay" },
+    BLOCK_FIELDS,
+    { "expected_version", "text", NULL, "a commit or blob id: 409 if it is another by now" },
+    END,
+};
+
 /* ---- the routes ---- */
 
 const route_doc LETTA_DOCS[] = {
@@ -172,6 +195,13 @@ const route_doc LETTA_DOCS[] = {
       .query = { DOC_CURSORS, BLOCKS_OF_AGENT_PAGE }, .headers = DOC_KNOWN },
     { GET, "/v1/agents/{agent}/core-memory/blocks/{label...}", DOC_AGENTS, "Block",
       .more = "Labels match exactly.", .headers = DOC_KNOWN },
+    { PATCH, "/v1/agents/{agent}/core-memory/blocks/attach/{id}", DOC_AGENTS, "AgentState",
+      .query = { SYNC }, .headers = DOC_CHANGE, .errors = "409 507" },
+    { PATCH, "/v1/agents/{agent}/core-memory/blocks/detach/{id}", DOC_AGENTS, "AgentState",
+      .query = { SYNC }, .headers = DOC_CHANGE, .errors = "409 507" },
+    { PATCH, "/v1/agents/{agent}/core-memory/blocks/{label...}", DOC_AGENTS, "Block",
+      .more = "What is null or absent stays as it is.", .query = { SYNC }, .headers = DOC_CHANGE,
+      .body = CHANGED_BLOCK, .errors = "409 507" },
     { GET, "/v1/agents/{agent}/secrets", DOC_AGENTS, "any[]",
       .more = "Also of an agent that nobody knows yet: clients ask before the first push." },
     { GET, "/v1/agents/{agent}/repositories", DOC_AGENTS, "RepositoryLinks",
@@ -182,6 +212,12 @@ const route_doc LETTA_DOCS[] = {
     { GET, "/v1/blocks", DOC_BLOCKS, "Block[]",
       .query = { COUNTED_BLOCK_FILTERS, BLOCK_FILTERS, DOC_CURSORS, BLOCK_PAGE },
       .headers = DOC_KNOWN },
+    { POST, "/v1/blocks", DOC_BLOCKS, "Block", .body = NEW_BLOCK },
+    { PATCH, "/v1/blocks/{id}", DOC_BLOCKS, "Block",
+      .more = "What is null or absent stays as it is.", .query = { SYNC }, .headers = DOC_CHANGE,
+      .body = CHANGED_BLOCK, .errors = "404 409 507" },
+    { DELETE, "/v1/blocks/{id}", DOC_BLOCKS, "null", .headers = DOC_CHANGE,
+      .errors = "404 409 507" },
     { GET, "/v1/blocks/count", DOC_BLOCKS, "int", .more = "Hidden ones are counted.",
       .query = { COUNTED_BLOCK_FILTERS } },
     { GET, "/v1/blocks/{id}", DOC_BLOCKS, "Block", .headers = DOC_KNOWN, .errors = "404" },

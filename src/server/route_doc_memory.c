@@ -48,7 +48,17 @@ static const doc_field SEARCH[] = {
     END,
 };
 
+static const doc_field COMMIT[] = {
+    { "changes", "FileChange[]", DOC_NEEDED, "at most 2,000: all of them or none" },
+    { "message", "text", NULL, "at most 2,000 bytes" },
+    { "expected_version", "text", NULL, "main's commit as the caller knows it" },
+    END,
+};
+
 const route_doc MEMORY_DOCS[] = {
+    { POST, "/v1/agents/{agent}/memory/commit", DOC_MEMORY, "Commit",
+      .more = "Main as it is, where nothing was to be changed.", .headers = DOC_REASON,
+      .body = COMMIT, .errors = "409 507" },
     { GET, "/v1/agents/{agent}/memory/history", DOC_MEMORY, "Commit[]", .query = { HISTORY },
       .headers = DOC_KNOWN },
     { GET, "/v1/agents/{agent}/memory/diff", DOC_MEMORY, "Diff", .query = { DIFF } },

@@ -302,6 +302,14 @@ static const doc_field MATCH[] = {
     END,
 };
 
+static const doc_field FILE_CHANGE[] = {
+    { "path", "text", NULL, "needed" },
+    { "content", "text?", DOC_MAYBE, "null, or without it: the file goes" },
+    { "change_type", "'add'|'modify'|'delete'", DOC_MAYBE,
+      "`modify` without it; `add`: 409 where another file is" },
+    END,
+};
+
 static const doc_field HEALTH[] = {
     { "version", "text", NULL, "of memfs" },
     { "status", "'ok'|'starting'", NULL, "" },
@@ -359,6 +367,7 @@ const doc_schema DOC_SCHEMAS[] = {
     { "Found", "What was found.", FOUND },
     { "Hit", "A text that was found.", HIT },
     { "Match", "Where in a field.", MATCH },
+    { "FileChange", "What becomes of one file.", FILE_CHANGE },
     { "Accepted", "The body of a webhook has proven itself.", ACCEPTED },
     { "Health", "How the server is.", HEALTH },
     { "UpstreamHealth", "How the Letta server behind it is.", UPSTREAM_HEALTH },

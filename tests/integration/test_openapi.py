@@ -114,6 +114,13 @@ def test_openapi_the_judge_of_answers_is_strict(mem, document):
 # targets are which keys of its answer.
 STEPS = [
     ("POST", "/v1/agents/{agent}/memory/sync-from-git", None, {}),
+    ("POST", "/v1/agents/{agent}/memory/commit", {"changes": [{"path": "c.md", "content": "x"}]}, {}),
+    ("PATCH", "/v1/agents/{agent}/core-memory/blocks/{label}", {"value": "z"}, {}),
+    ("POST", "/v1/blocks", {"label": "loose", "value": "x"}, {"id": "id"}),
+    ("PATCH", "/v1/blocks/{id}", {"value": "y", "tags": ["a"], "metadata": {"a": 1}, "nobody-knows-it": 1}, {}),
+    ("PATCH", "/v1/agents/{agent}/core-memory/blocks/attach/{id}", None, {}),
+    ("PATCH", "/v1/agents/{agent}/core-memory/blocks/detach/{id}", None, {}),
+    ("DELETE", "/v1/blocks/{id}", None, {}),
     ("POST", "/v1/repositories", {"name": "steps"}, {"repository": "id"}),
     ("POST", "/v1/repositories/{repository}/files", {"path": "a.md", "content": "x"}, {"sha": "content_sha256"}),
     ("POST", "/v1/repositories/{repository}/files/content", {
