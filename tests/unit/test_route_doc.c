@@ -55,9 +55,10 @@ static void every_variable_of_a_path_is_documented(void **state)
 
 static bool is_plain(memfs_str type)
 {
-    static const char *const names[] = { "null",     "text",    "int",   "bool",
-                                         "time",     "object",  "any",   "agent_id",
-                                         "block_id", "repo_id", "commit" };
+    static const char *const names[] = {
+        "text", "int", "number",   "bool",     "time",    "object",
+        "null", "any", "agent_id", "block_id", "repo_id", "commit"
+    };
 
     for (size_t i = 0; i < ARRAY_LEN(names); i++)
         if (str_equal(type, str_of(names[i])))
