@@ -10,6 +10,7 @@
 static const doc_field PAGE[] = {
     { "limit", "int", "50", "at most so many; 0: all" },
     { "offset", "int", "0", "so many are left out before them" },
+    { "deleted", "bool", "false", "those that were deleted, and can be brought back" },
     END,
 };
 
