@@ -278,8 +278,8 @@ SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:log_path=stderr",
 
 # The integration tests.  The parts of a phase may run beside each other.
 SERVER = [["auth", "crash", "durability", "faults"], ["gateway", "gateway_stream", "service", "service_writes", "shared"],
-          ["attacks", "deploy", "git_http", "http_front", "main_job", "owner", "policy", "rest", "rest_agents",
-           "rest_blocks", "search", "tls", "vectors", "history", "agents_api", "block_writes"]]
+          ["attacks", "deploy", "git_http", "http_front", "main_job", "openapi", "owner", "policy", "rest", "rest_agents",
+           "rest_blocks", "rest_rules", "search", "tls", "vectors", "history", "agents_api", "block_writes"]]
 
 # Those of the mirror: remotes, webhooks, fleets.
 MIRROR = [["fleet", "hosts", "webhooks"], ["mirror", "mirror_faults", "proving_ground", "rebuild"]]
@@ -287,7 +287,8 @@ MIRROR = [["fleet", "hosts", "webhooks"], ["mirror", "mirror_faults", "proving_g
 # Those that bring a PostgreSQL of their own; and what a client sees, which must not depend on the
 # database, once more over PostgreSQL.
 POSTGRES = [["frozen_database", "postgres", "same_answers"], ["import_letta", "tables"],
-            ["auth", "git_http", "owner", "policy", "rest", "rest_agents", "rest_blocks", "search", "vectors", "history", "agents_api", "block_writes", "shared"]]
+            ["auth", "git_http", "openapi", "owner", "policy", "rest", "rest_agents", "rest_blocks", "rest_rules", "search",
+             "vectors", "history", "agents_api", "block_writes", "shared"]]
 
 # Several servers over a PostgreSQL that each test brings, to kill it.
 SERVERS = [["servers_chaos"], ["servers", "servers_upkeep"], ["servers_at_odds", "servers_hurt"]]

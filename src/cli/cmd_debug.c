@@ -1,6 +1,7 @@
 #include "cli/cli.h"
 #include "cli/vectors.h"
 #include "server/app.h"
+#include "server/route_doc.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -38,11 +39,30 @@ static cli_exit answer_lines(const char *set)
     return cli_finish(status);
 }
 
+static void write_openapi(memfs_buf *out)
+{
+    openapi_write(out, MEMFS_VERSION, true);
+    buf_putc(out, '\n');
+}
+
+static cli_exit print_text(void (*write)(memfs_buf *out))
+{
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(MAX_ANSWER);
+
+    write(&out);
+    fwrite(out.ptr, 1, out.len, stdout);
+    return cli_finish(EXIT_GOOD);
+}
+
 int cmd_debug(int argc, char **argv)
 {
     const cli_usage usage = {
-        "debug (routes | vectors SET)",
+        "debug (routes | openapi | http-api | vectors SET)",
         "routes prints the route table: methods, pattern, access and summary, between tabs.\n"
+        "openapi prints it as OpenAPI 3.1, with the routes that only the home's socket has; "
+        "http-api as "
+        "the\n"
+        "generated parts of docs/http-api.md.\n"
         "vectors answers compatibility vectors: JSON lines {\"name\", \"in\"} on stdin, {\"name\", "
         "\"out\"} on\n"
         "stdout.  SET is parse, serialize, merge, path_to_label, block_id or precommit.",
@@ -58,8 +78,13 @@ int cmd_debug(int argc, char **argv)
         app_print_routes(stdout);
         return cli_finish(EXIT_GOOD);
     }
+    if (n_rest == 1 && strcmp(rest[0], "openapi") == 0)
+        return print_text(write_openapi);
+    if (n_rest == 1 && strcmp(rest[0], "http-api") == 0)
+        return print_text(route_docs_markdown);
     if (n_rest != 2 || strcmp(rest[0], "vectors") != 0)
-        return cli_usage_error(&usage, "expected 'routes', or 'vectors' and the name of a set");
+        return cli_usage_error(&usage, "expected 'routes', 'openapi', 'http-api', or 'vectors' "
+                                       "and the name of a set");
     if (!vectors_has_set(rest[1]))
         return cli_usage_error(&usage, "there is no set '%s'", rest[1]);
     return answer_lines(rest[1]);

@@ -15,6 +15,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 
+struct backoff;
 struct service;
 struct gateway;
 struct webhooks;
@@ -23,6 +24,7 @@ typedef struct app {
     home *home;
     mirror *mirror; /* also without a remote */
     auth *auth;
+    struct backoff *backoff; /* backoff.h; NULL: no refusal is late */
     struct webhooks *webhooks; /* webhooks.h */
     struct service *service;   /* service.h; NULL: no Letta server hands requests on to us */
     struct gateway *gateway;   /* gateway.h; NULL: no Letta server stands behind */
@@ -119,6 +121,8 @@ void repository_file_change(http_request *rq, void *app);
 void repository_file_delete(http_request *rq, void *app);
 void repository_versions(http_request *rq, void *app);
 void repository_version(http_request *rq, void *app);
+/* openapi.c: the route table for programs (route_doc.h) */
+void openapi_get(http_request *rq, void *app);
 
 /* health.c */
 void health_get(http_request *rq, void *app);

@@ -32,6 +32,14 @@
 #define MAX_CREDENTIAL 512
 #define MAX_SOURCES 64
 #define TELL_EVERY_MS 60000
+/* T04: guesses that are free, how often one more is, and what the others cost */
+#define FREE_GUESSES 20
+#define FORGIVE_MS 1000
+#define FIRST_WAIT_MS 500
+#define DOUBLE_AFTER 10 /* guesses */
+#define N_DOUBLINGS 4
+#define MAX_GUESSES (FREE_GUESSES + (N_DOUBLINGS + 1) * DOUBLE_AFTER)
+#define N_REMEMBERED 16
 
 static_assert(sizeof(PREFIX) - 1 + RANDOM_CHARS == AUTH_TOKEN_LEN, "a token's parts");
 static_assert(HASH_SHA256 == STATE_TOKEN_HASH, "tokens are stored as SHA-256");
@@ -54,6 +62,10 @@ typedef struct failing_source {
     char address[HTTP_PEER_LEN]; /* "": free */
     uint64_t n;                  /* not told yet */
     int64_t told_ms;
+    int n_guesses; /* that are not forgiven yet */
+    int64_t forgiven_ms;
+    uint64_t seen[N_REMEMBERED]; /* of the last bad credentials, a part of their hash */
+    size_t n_seen;               /* ever */
 } failing_source;
 
 struct auth {
@@ -377,9 +389,50 @@ static void log_failures(const char *address, uint64_t n)
     log_event(LOG_WARN, "auth_failed", "source", address, "count", count, NULL);
 }
 
-/* The first is told at once; from then on what comes is told a minute later, as one number. */
-void auth_count_failure(auth *a, const char *address)
+/* Time forgives one guess after the other. */
+static void forgive(failing_source *s, int64_t now_ms)
 {
+    int64_t n = (now_ms - s->forgiven_ms) / FORGIVE_MS;
+
+    if (n >= s->n_guesses) {
+        s->n_guesses = 0;
+        s->forgiven_ms = now_ms;
+    } else if (n > 0) {
+        s->n_guesses -= (int)n;
+        s->forgiven_ms += n * FORGIVE_MS;
+    }
+}
+
+/* A credential that this source did not show lately?  It is remembered from now on. */
+static bool is_new_guess(failing_source *s, const uint8_t hash[HASH_SHA256])
+{
+    uint64_t part;
+
+    memcpy(&part, hash, sizeof(part));
+    for (size_t i = 0; i < s->n_seen && i < N_REMEMBERED; i++)
+        if (s->seen[i] == part)
+            return false;
+    s->seen[s->n_seen++ % N_REMEMBERED] = part;
+    return true;
+}
+
+static int64_t wait_of(failing_source *s, const uint8_t *hash, int64_t now_ms)
+{
+    int over;
+
+    forgive(s, now_ms);
+    if (hash == NULL || !is_new_guess(s, hash))
+        return 0;
+    if (s->n_guesses < MAX_GUESSES - 1)
+        s->n_guesses++;
+    over = s->n_guesses - FREE_GUESSES;
+    return over > 0 ? FIRST_WAIT_MS << (over / DOUBLE_AFTER) : 0;
+}
+
+/* The first is told at once; from then on what comes is told a minute later, as one number. */
+static int64_t count_failure(auth *a, const char *address, const uint8_t *hash, int64_t now_ms)
+{
+    int64_t wait_ms;
     bool is_first;
     failing_source *s;
 
@@ -387,12 +440,23 @@ void auth_count_failure(auth *a, const char *address)
     s = source_of(a, address);
     is_first = s->told_ms == 0;
     if (is_first)
-        s->told_ms = clock_mono_ms();
+        s->told_ms = now_ms;
     else
         s->n++;
+    wait_ms = wait_of(s, hash, now_ms);
     pthread_mutex_unlock(&a->failures.mutex);
     if (is_first)
         log_failures(address, 1);
+    return wait_ms;
+}
+
+/* What is no credential at all can open nothing, so it is no guess. */
+int64_t auth_count_failure(auth *a, const char *source, const char *header, int64_t now_ms)
+{
+    uint8_t hash[HASH_SHA256];
+    bool is_guess = hash_credential(str_of(header), hash);
+
+    return count_failure(a, source, is_guess ? hash : NULL, now_ms);
 }
 
 void auth_tell_failures(auth *a, int64_t now_ms)
@@ -404,7 +468,8 @@ void auth_tell_failures(auth *a, int64_t now_ms)
         if (s->address[0] != '\0' && now_ms - s->told_ms >= TELL_EVERY_MS) {
             told = *s;
             s->told_ms = now_ms;
-            if (s->n == 0) /* a quiet minute: its place is free */
+            forgive(s, now_ms);
+            if (s->n == 0 && s->n_guesses == 0) /* a quiet minute: its place is free */
                 memset(s, 0, sizeof(*s));
             s->n = 0;
         }
@@ -416,16 +481,21 @@ void auth_tell_failures(auth *a, int64_t now_ms)
 
 /* ---- the decision ---- */
 
+static bool has_source(const auth_question *q)
+{
+    return q->source != NULL && q->source[0] != '\0';
+}
+
 static void identify(auth *a, const auth_question *q, auth_principal *ret)
 {
     uint8_t hash[HASH_SHA256];
 
     if (q->header == NULL)
         return;
-    if (!hash_credential(str_of(q->header), hash) || !find_token(a, hash, ret)) {
-        if (!q->is_vouched && q->source != NULL && q->source[0] != '\0')
-            auth_count_failure(a, q->source);
-    }
+    if (hash_credential(str_of(q->header), hash) && find_token(a, hash, ret))
+        return;
+    if (!q->is_vouched && has_source(q))
+        ret->wait_ms = auth_count_failure(a, q->source, q->header, clock_mono_ms());
 }
 
 static auth_verdict judge_peer(auth *a, const auth_question *q, auth_principal *ret)
@@ -437,8 +507,8 @@ static auth_verdict judge_peer(auth *a, const auth_question *q, auth_principal *
         ret->level = AUTH_PEER;
         return AUTH_SERVE;
     }
-    if (q->header != NULL && q->source != NULL && q->source[0] != '\0')
-        auth_count_failure(a, q->source);
+    if (q->header != NULL && has_source(q))
+        ret->wait_ms = auth_count_failure(a, q->source, q->header, clock_mono_ms());
     return AUTH_401;
 }
 

@@ -37,8 +37,13 @@
  *
  * Authentication is on when there is a token (also a revoked one: revoking the last opens nothing),
  * or the server listens beyond loopback.  Tokens are held in memory and looked up by hash;
- * auth_reload() after a change.  A source that fails often is told so in the log, once a minute
- * (T04); good clients are never locked out by it.
+ * auth_reload() after a change.
+ *
+ * Guessing (T04): a good credential is served whatever else its source sent.  A bad one is counted
+ * for its source; 20 different ones are free, and one a second from then on, which is more than a
+ * client that is set up wrongly ever has.  The refusal of each beyond that is to be kept back, longer
+ * and longer up to 8 s (gate.c does it).  The same bad one again tells nothing new, and is no guess.
+ * A source that fails is told of in the log, once a minute.
  *
  * Thread: any.
  */
@@ -64,6 +69,7 @@ typedef struct auth_principal {
     auth_level level;
     char token_id[16];              /* for log and reflog; "" without a token */
     char agent_id[IDS_MAX_LEN + 1]; /* of an agent's token, or a shared repository's; "" */
+    int64_t wait_ms;                /* of nobody who guesses: the refusal is to be so late */
 } auth_principal;
 
 /* life cycle */
@@ -99,8 +105,11 @@ typedef struct auth_question {
 } auth_question;
 auth_verdict auth_judge(auth *a, const auth_question *q, auth_principal *ret);
 
-/* One more that failed, for a decision that was made elsewhere. */
-void auth_count_failure(auth *a, const char *source);
+/*
+ * One more that failed, for a decision that was made elsewhere.  Returns how late its refusal is to
+ * be, 0 for most.  now_ms: clock_mono_ms().
+ */
+int64_t auth_count_failure(auth *a, const char *source, const char *header, int64_t now_ms);
 /* Is this credential one that only memfs may judge: a token that begins as ours do? */
 bool auth_is_own(const char *header);
 

@@ -7,19 +7,29 @@
  *     401   WWW-Authenticate: Basic on git's routes, so that plain git asks its credential helper,
  *           Bearer on others.  No token, a token that never was, one that is revoked or expired:
  *           the same bytes
- *     403   the token is good, and not for this
- *     404   another agent's: what an agent that does not exist is answered, there or not
+ *     429   too many different ones that are no good came from there (auth.h).  It is late, and git
+ * is answered 401 instead, as late, since it gives up on all else 403   the token is good, and not
+ * for this 404   another agent's: what an agent that does not exist is answered, there or not
  *
- * In front of a Letta server (gateway.h) the routes of an agent are opened by that server's yes; then
- * whoever asks is nobody we have a name for, as where there are no tokens.
+ * In front of a Letta server (gateway.h) the routes of an agent are opened by that server's yes;
+ * then whoever asks is nobody we have a name for, as where there are no tokens.
  *
  * Runs on an event thread, before any of the body is read; it looks at the head and at what was
  * matched, never at an agent.
  */
 #include "server/app.h"
+#include "server/backoff.h"
 #include "server/gateway.h"
 #include "server/service.h"
 #include "server/shared.h"
+
+#include "base/clock.h"
+
+#include <stdio.h>
+
+/* What a request is told whose refusal was kept back for so many ms: nothing that upstreams tell.
+ */
+#define GATE_LATE 0x100000
 
 static bool is_git(const http_route *route)
 {
@@ -66,6 +76,28 @@ static bool is_vouched(app *self, const http_request *rq, const http_route *rout
     return is_git(route) && service_vouches(self->service, rq, http_param(rq, "agent"));
 }
 
+static http_entry refuse_late(http_request *rq, int64_t wait_ms)
+{
+    char seconds[24];
+
+    if (is_git(http_matched(rq))) {
+        refuse(rq, AUTH_401, http_param(rq, "agent"));
+        return HTTP_ENTRY_REFUSED;
+    }
+    snprintf(seconds, sizeof(seconds), "%lld", (long long)(wait_ms + 999) / 1000);
+    http_set_header(rq, "Retry-After", seconds);
+    http_send_detail(rq, 429, "Too many tokens that are no good came from this address");
+    return HTTP_ENTRY_REFUSED;
+}
+
+/* Whoever guesses waits for the answer; where nobody can hold it any more, it comes at once. */
+static http_entry refuse_guess(http_request *rq, app *self, int64_t wait_ms)
+{
+    if (self->backoff != NULL && backoff_hold(self->backoff, rq, wait_ms, GATE_LATE | (int)wait_ms))
+        return HTTP_ENTRY_LATER;
+    return refuse_late(rq, wait_ms);
+}
+
 static http_entry enter(http_request *rq, auth_verdict verdict)
 {
     if (verdict == AUTH_SERVE)
@@ -74,16 +106,24 @@ static http_entry enter(http_request *rq, auth_verdict verdict)
     return HTTP_ENTRY_REFUSED;
 }
 
+/* A credential that the Letta server does not know. */
+static http_entry refuse_unknown(http_request *rq, app *self, const char *source)
+{
+    const char *header = http_header(rq, "Authorization");
+    int64_t wait_ms = 0;
+
+    if (header != NULL && source[0] != '\0')
+        wait_ms = auth_count_failure(self->auth, source, header, clock_mono_ms());
+    return wait_ms > 0 ? refuse_guess(rq, self, wait_ms) : enter(rq, AUTH_401);
+}
+
 /* What the Letta server says of the caller; a failure to ask it is never a yes. */
 static http_entry ask_upstream(http_request *rq, app *self, const char *source, auth_principal *p)
 {
     switch (gateway_judge(self->gateway, rq)) {
     case UPSTREAM_NOT_ASKED: return HTTP_ENTRY_LATER;
     case UPSTREAM_YES: p->level = AUTH_ADMIN; return HTTP_ENTRY_GRANTED;
-    case UPSTREAM_UNKNOWN:
-        if (http_header(rq, "Authorization") != NULL && source[0] != '\0')
-            auth_count_failure(self->auth, source);
-        return enter(rq, AUTH_401);
+    case UPSTREAM_UNKNOWN: return refuse_unknown(rq, self, source);
     case UPSTREAM_FORBIDDEN: return enter(rq, AUTH_403);
     case UPSTREAM_NO_AGENT: return enter(rq, AUTH_404);
     case UPSTREAM_AWAY: break;
@@ -109,12 +149,16 @@ http_entry app_gate(http_request *rq, void *ctx, void *principal)
     auth_principal *p = principal;
     auth_verdict verdict;
 
+    if (http_gate_told(rq) & GATE_LATE)
+        return refuse_late(rq, http_gate_told(rq) & ~GATE_LATE);
     http_peer(rq, source);
     if (route->handler == health_get && !gateway_knows_health(self->gateway, rq))
         return HTTP_ENTRY_LATER;
     verdict = auth_judge(self->auth, &q, p);
     if (p->token_id[0] != '\0')
         http_note_token(rq, p->token_id);
+    if (verdict == AUTH_401 && p->wait_ms > 0)
+        return refuse_guess(rq, self, p->wait_ms);
     return verdict == AUTH_ASK ? ask_upstream(rq, self, source, p) : enter(rq, verdict);
 }
 

@@ -302,6 +302,8 @@ static bool is_theirs(const http_route *r)
         str_starts_with(pattern, MEMFS_STR("/v1/agents/{agent}/repositories")) ||
         str_starts_with(pattern, MEMFS_STR("/v1/agents/{agent}/memory/")))
         return false;
+    if (r->handler == openapi_get) /* most of what a client finds at this address is the server's */
+        return true;
     return str_starts_with(pattern, MEMFS_STR("/v1/agents")) ||
            str_starts_with(pattern, MEMFS_STR("/v1/blocks"));
 }

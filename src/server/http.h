@@ -58,10 +58,11 @@ typedef bool (*http_quick)(http_request *rq, void *app);
  * principal (zeroed, aligned) who is asking, for http_principal().  What a credential is, this front
  * does not know.
  *
- * LATER: somebody else has to be asked, for whom the gate calls http_gate_hold() first, and who then
- * calls http_gate_tell() once, from any thread; the gate is asked again, on the event thread, and http_gate_told() is what was said.  Meanwhile the
- * client is told "100 Continue" if it waits for that (the library knows no other time), and its
- * bytes gather in the body's pipe; no worker is taken.
+ * LATER: somebody else has to be asked, or the answer is to be late.  The gate calls http_gate_hold()
+ * first, and that somebody then http_gate_tell() once, from any thread; the gate is asked again, on the
+ * event thread, and http_gate_told() is what was said.  It may say LATER again.  Meanwhile the client
+ * is told "100 Continue" if it waits for that (the library knows no other time), and its bytes gather
+ * in the body's pipe; no worker is taken.
  */
 #define HTTP_PRINCIPAL_BYTES 192
 typedef enum http_entry {

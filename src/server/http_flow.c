@@ -86,7 +86,6 @@ void http_ask_gate_again(http_request *rq)
         return;
     }
     take_verdict(rq, o->gate(rq, o->app, rq->principal));
-    assert(!rq->is_gating);
     if (rq->is_refused && rq->drain_bytes > rq->n_body + DRAIN_BYTES)
         rq->drain_bytes = rq->n_body + DRAIN_BYTES;
 }

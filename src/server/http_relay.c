@@ -237,6 +237,9 @@ void http_relay_release(http_request *rq)
 void http_gate_hold(http_request *rq)
 {
     http_request_ref(rq);
+    pthread_mutex_lock(&rq->mutex);
+    rq->gate_told = 0;
+    pthread_mutex_unlock(&rq->mutex);
 }
 
 void http_gate_tell(http_request *rq, int what)

@@ -2,9 +2,11 @@
  * routes.c - everything that can be asked, in one table.
  *
  * The first row that matches a path and method is served, so fixed names stand before variables.  A
- * path that some row knows under another method is 405 with Allow.  docs/http-api.md has one line for each row; a test compares the two.
+ * path that some row knows under another method is 405 with Allow.  What a route takes and answers
+ * is in route_doc.c, a row for each of these; docs/http-api.md and /openapi.json are made of both.
  */
 #include "server/app.h"
+#include "server/route_doc.h"
 
 #define KIB(n) ((uint64_t)(n) << 10)
 #define MIB(n) ((uint64_t)(n) << 20)
@@ -146,6 +148,8 @@ const http_route APP_ROUTES[] = {
     { GET, "/healthz", HTTP_FAST, OPEN, healthz_get, 0, "200 as long as the process answers" },
     { GET, "/readyz", HTTP_FAST, OPEN, readyz_get, 0,
       "200 once all repositories were looked at, else 503" },
+    { GET, "/openapi.json", HTTP_BODY, OPEN, openapi_get, 0,
+      "this page for programs: OpenAPI 3.1" },
 
     { POST, "/owner/verify", HTTP_STREAM, OWNER, owner_verify, KIB(256),
       "compares rows with git, both ways, and runs fsck" },
@@ -190,7 +194,7 @@ const http_route APP_ROUTES[] = {
 };
 const size_t APP_N_ROUTES = ARRAY_LEN(APP_ROUTES);
 
-static const char *access_name(http_access access)
+const char *route_access_name(http_access access)
 {
     switch (access) {
     case HTTP_ACCESS_OPEN: return "open";
@@ -205,7 +209,7 @@ static const char *access_name(http_access access)
     return "?";
 }
 
-static const char *method_name(unsigned methods)
+const char *route_method_name(unsigned methods)
 {
     switch (methods) {
     case HTTP_GET: return "GET";
@@ -222,7 +226,7 @@ void app_print_routes(FILE *to)
     for (size_t i = 0; i < APP_N_ROUTES; i++) {
         const http_route *r = &APP_ROUTES[i];
 
-        fprintf(to, "%s\t%s\t%s\t%s\n", method_name(r->methods), r->pattern,
-                access_name(r->access), r->summary);
+        fprintf(to, "%s\t%s\t%s\t%s\n", route_method_name(r->methods), r->pattern,
+                route_access_name(r->access), r->summary);
     }
 }

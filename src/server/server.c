@@ -23,6 +23,7 @@
 #include "base/process.h"
 #include "server/app.h"
 #include "server/background.h"
+#include "server/backoff.h"
 #include "server/gateway.h"
 #include "server/service.h"
 #include "server/webhooks.h"
@@ -333,6 +334,7 @@ static void server_free(server *s)
 {
     service_close(s->app.service);
     gateway_close(s->app.gateway);
+    backoff_close(s->app.backoff);
     auth_close(s->app.auth);
     webhooks_free(s->app.webhooks);
     home_close(s->app.home);
@@ -437,6 +439,8 @@ static memfs_code start_parts(server *s, const server_options *options, memfs_er
     if (rc == MEMFS_OK && s->app.service != NULL)
         rc = service_start(s->app.service, s->app.home, s->app.mirror, err);
     if (rc == MEMFS_OK)
+        rc = backoff_open(&s->app.backoff, err);
+    if (rc == MEMFS_OK)
         rc = start_http(s, options, err);
     if (rc == MEMFS_OK && !s->is_transient)
         rc = home_serves(s->app.home, err);
@@ -453,6 +457,7 @@ memfs_code server_start(const server_options *options, server **ret, memfs_error
     rc = start_parts(s, options, err);
     if (rc < 0) {
         gateway_stop(s->app.gateway);
+        backoff_stop(s->app.backoff);
         if (s->http != NULL)
             http_stop(s->http, 0, NULL);
         if (service_stop(s->app.service) && stop_mirror(s, 0))
@@ -480,6 +485,7 @@ size_t server_stop(server *s)
     bool is_stuck;
     size_t n_cut;
 
+    backoff_stop(s->app.backoff);
     if (s->app.gateway != NULL) {
         http_drain(s->http, RELAY_GRACE_MS);
         gateway_stop(s->app.gateway);

@@ -7,16 +7,19 @@ import json
 import os
 import pathlib
 import re
+import select
 import shutil
 import socket
 import subprocess
+import threading
 import uuid
 from http.client import HTTPConnection
 
 import pytest
 
 from lib import http, wire
-from lib.authmatrix import Client, Matrix, World, basic, bearer, owner_post
+from lib.authmatrix import BASIC, Client, Matrix, World, basic, bearer, owner_post
+from lib.patience import wait
 from lib.server import new_agent
 from lib.summary import count
 
@@ -439,8 +442,9 @@ def test_T02_two_credentials_are_refused(world):
         assert status == 400 and closed
 
 
-def test_T04_ten_thousand_guesses(server, scale):
-    """Uniform bytes, no lock-out of who comes from the same address, a log that stays short."""
+def test_T04_ten_thousand_failures(server, scale):
+    """Of clients that are set up wrongly: uniform bytes, no lock-out of who comes from the same address, a log that
+    stays short, and nobody waits, as they send the same few tokens again and again."""
     made = server.token()
     n, seen, client = scale(10000, 100000), set(), Client(server)
     lines_before = server.log().count("event=auth_failed")
@@ -449,7 +453,7 @@ def test_T04_ten_thousand_guesses(server, scale):
         for first in range(0, n, 100):
             sock.sendall(b"".join(
                 b"GET /v1/agents/ HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer memfs_%043d\r\n\r\n"
-                % i for i in range(first, first + 100)))
+                % (i % 15) for i in range(first, first + 100)))
             for _ in range(100):
                 seen.add(read_one(reader))
             if first % 1000 == 0:
@@ -458,7 +462,54 @@ def test_T04_ten_thousand_guesses(server, scale):
     told = server.log().count("event=auth_failed") - lines_before
     assert 1 <= told <= 10, told
     assert "source=127.0.0.1" in server.log()
-    count("auth", guesses=n)
+    count("auth", failures=n)
+
+
+class Guesser:
+    """A connection that asks with a token that nobody sent before."""
+    n = 0
+
+    def __init__(self, server, target="/v1/agents/"):
+        Guesser.n += 1
+        self.token = "memfs_%043d" % (10 ** 9 + Guesser.n)
+        self.sock = http.connect(server.port)
+        self.sock.sendall(f"GET {target} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {self.token}\r\n\r\n".encode())
+
+    def is_waiting(self):
+        return not select.select([self.sock], [], [], 0)[0]
+
+    def answer(self):
+        with self.sock:
+            return http.read_response(self.sock)
+
+
+def test_T04_who_guesses_waits_and_a_good_token_does_not(server, agent):
+    good, refs = bearer(server.token()["token"]), f"/v1/git/{agent()}/info/refs?service=git-upload-pack"
+    free = [Guesser(server).answer() for _ in range(20)]
+    assert {a.status for a in free} == {401}
+    late = Guesser(server)
+    answer = late.answer()
+    assert (answer.status, answer.headers["retry-after"]) == (429, "1"), answer
+    assert answer.json() == {"detail": "Too many tokens that are no good came from this address"}
+    assert "www-authenticate" not in answer.headers
+    again = server.get("/v1/agents/", bearer(late.token))
+    assert (again.status, again.body) == (401, free[0].body), "the same token again is no guess"
+    for _ in range(60):
+        Guesser(server).sock.close()        # from here on each of them waits as long as there is
+
+    def is_served_meanwhile():
+        guessers = Guesser(server), Guesser(server, refs)
+        assert server.get("/v1/agents/", good).status == 200
+        assert http.request(server.port, "GET", "/v1/agents/").status == 401    # git asks so first: no guess
+        return guessers if all(g.is_waiting() for g in guessers) else None
+
+    rest, git = wait(is_served_meanwhile, "a good token is served while a guess waits")
+    stopping = threading.Thread(target=server.stop)     # nobody waits longer than the server runs
+    stopping.start()
+    answer = git.answer()
+    assert answer.status == 401 and answer.headers["www-authenticate"] == BASIC, "git gives up on a 429"
+    assert rest.answer().status == 429
+    stopping.join()
 
 
 def read_one(reader):

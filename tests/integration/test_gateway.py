@@ -535,6 +535,25 @@ def test_S1_a_search_of_all_agents_is_for_memfs_tokens(server, up):
     assert not [r for r in up.requests if "search" in r.path]
 
 
+def test_T04_guessing_the_servers_password_costs_time_too(server, up):
+    """The refusal waits once more, after the server was asked; who has the password does not wait."""
+    agent = new_agent()
+    up.agents.add(agent)
+    up.password = "p"
+    secrets, refs = f"/v1/agents/{agent}/secrets", f"/v1/git/{agent}/state.git/info/refs?service=git-upload-pack"
+
+    def ask(target, password):
+        return http.request(server.port, "GET", target, headers={"Authorization": "Bearer " + password})
+
+    assert {ask(secrets, f"guess-{i}").status for i in range(20)} == {401}
+    late = ask(secrets, "guess-20")
+    assert (late.status, late.headers.get("retry-after")) == (429, "1"), late
+    assert ask(refs, "guess-21").headers["www-authenticate"].startswith("Basic realm=")
+    assert ask(secrets, "guess-20").status == 401, "the same again is no guess"
+    assert ask(secrets, "p").status == 200 and ask(refs, "p").status == 200
+    assert len([r for r in up.requests if "guess-21" in r.one("Authorization")]) == 1
+
+
 def test_memfs_tokens_decide_for_themselves_and_stay_here(server, up):
     agent, other = new_agent(), new_agent()
     up.agents.update((agent, other))

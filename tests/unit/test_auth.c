@@ -502,6 +502,85 @@ static void T04_guesses_are_told_once_a_minute_and_lock_nobody_out(void **arg)
     assert_int_equal(count_lines(x, a_minute_later, "auth_failed"), 0);
 }
 
+/* ---- T04: what guessing costs ---- */
+
+static int64_t guess_once(fix *x, int i, const char *source, int64_t now_ms)
+{
+    char header[64];
+
+    snprintf(header, sizeof(header), "Bearer memfs_%043d", i);
+    return auth_count_failure(x->a, source, header, now_ms);
+}
+
+static void T04_twenty_guesses_are_free_and_the_next_wait_longer_and_longer(void **arg)
+{
+    fix *x = *arg;
+    int64_t wait_ms = 0, longest = 0;
+
+    for (int i = 0; i < 20; i++)
+        assert_int_equal(guess_once(x, i, "192.0.2.1", 1000), 0);
+    assert_int_equal(guess_once(x, 20, "192.0.2.1", 1000), 500);
+    for (int i = 21; i < 10000; i++) {
+        wait_ms = guess_once(x, i, "192.0.2.1", 1000);
+        assert_true(wait_ms >= longest);
+        longest = wait_ms;
+    }
+    assert_int_equal(longest, 8000);
+    assert_int_equal(guess_once(x, 0, "192.0.2.2", 1000), 0); /* another source */
+}
+
+static void T04_a_client_that_repeats_one_bad_token_never_waits(void **arg)
+{
+    fix *x = *arg;
+
+    for (int i = 0; i < 200; i++)
+        assert_int_equal(guess_once(x, i % 4, "192.0.2.1", 1000), 0);
+    for (int i = 0; i < 200; i++) /* nor does what is no credential at all */
+        assert_int_equal(auth_count_failure(x->a, "192.0.2.1", "Digest x", 1000), 0);
+    for (int i = 0; i < 16; i++)
+        assert_int_equal(guess_once(x, 100 + i, "192.0.2.1", 1000), 0);
+    assert_int_equal(guess_once(x, 116, "192.0.2.1", 1000), 500);
+}
+
+static void T04_time_forgives_one_guess_a_second(void **arg)
+{
+    fix *x = *arg;
+
+    for (int i = 0; i < 5000; i++)
+        (void)guess_once(x, i, "192.0.2.1", 1000);
+    assert_int_equal(guess_once(x, 5000, "192.0.2.1", 1000 + 5000), 8000);
+    for (int i = 0; i < 100; i++) /* who asks once a second pays no more than at the beginning */
+        assert_int_equal(guess_once(x, 6000 + i, "192.0.2.1", 100000 + i * 1000), 0);
+    auth_tell_failures(x->a, 300000);
+    auth_tell_failures(x->a, 400000);
+    assert_int_equal(guess_once(x, 1, "192.0.2.1", 400000), 0);
+}
+
+static void T04_only_who_guesses_is_to_wait(void **arg)
+{
+    fix *x = *arg;
+    token t = make(x, "admin", 0);
+    auth_question q = { .access = HTTP_ACCESS_ALL, .source = "192.0.2.1" };
+    char header[64];
+    auth_principal p;
+
+    for (int i = 0; i < 60; i++) {
+        snprintf(header, sizeof(header), "Bearer memfs_%043d", i);
+        q.header = header;
+        assert_int_equal(auth_judge(x->a, &q, &p), AUTH_401);
+    }
+    assert_true(p.wait_ms > 0);
+    assert_int_equal(auth_judge(x->a, &q, &p), AUTH_401); /* the same once more */
+    assert_int_equal(p.wait_ms, 0);
+    q.header = NULL;
+    assert_int_equal(auth_judge(x->a, &q, &p), AUTH_401);
+    assert_int_equal(p.wait_ms, 0);
+    q.header = t.bearer;
+    assert_int_equal(auth_judge(x->a, &q, &p), AUTH_SERVE);
+    assert_int_equal(p.level, AUTH_ADMIN);
+    assert_int_equal(p.wait_ms, 0);
+}
+
 static void T04_many_sources_fill_neither_log_nor_memory(void **arg)
 {
     fix *x = *arg;
@@ -584,6 +663,10 @@ int main(void)
         ROW(an_agents_token_says_whose_it_is),
         ROW(the_socket_is_the_owners),
         ROW(T04_guesses_are_told_once_a_minute_and_lock_nobody_out),
+        ROW(T04_twenty_guesses_are_free_and_the_next_wait_longer_and_longer),
+        ROW(T04_a_client_that_repeats_one_bad_token_never_waits),
+        ROW(T04_time_forgives_one_guess_a_second),
+        ROW(T04_only_who_guesses_is_to_wait),
         ROW(T04_many_sources_fill_neither_log_nor_memory),
         ROW(gits_first_try_is_not_counted),
         ROW(tokens_change_under_load),
