@@ -247,9 +247,10 @@ static void answer_repo(http_request *rq, app *self, memfs_str id)
 
 void repository_get(http_request *rq, void *ctx)
 {
+    _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
     shared_target repo;
 
-    if (shared_find(rq, ctx, &repo))
+    if (reply_params_good(rq, &p) && shared_find(rq, ctx, &repo))
         answer_repo(rq, ctx, str_of(repo.id));
 }
 
@@ -291,11 +292,12 @@ void repository_create(http_request *rq, void *ctx)
 
 void repository_delete(http_request *rq, void *ctx)
 {
+    _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
     memfs_error err = MEMFS_ERROR_INIT;
     shared_target repo;
     app *self = ctx;
 
-    if (!shared_find(rq, self, &repo))
+    if (!reply_params_good(rq, &p) || !shared_find(rq, self, &repo))
         return;
     if (state_shared_mark(home_state(self->home), str_of(repo.id), true, clock_wall_us(), &err) ==
             MEMFS_OK ||
@@ -309,11 +311,14 @@ void repository_delete(http_request *rq, void *ctx)
 
 void repository_restore(http_request *rq, void *ctx)
 {
+    _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
     memfs_str id = http_param(rq, "repository");
     memfs_error err = MEMFS_ERROR_INIT;
     app *self = ctx;
     memfs_code rc = MEMFS_ENOTFOUND;
 
+    if (!reply_params_good(rq, &p))
+        return;
     if (ids_is_shared(id))
         rc = state_shared_mark(home_state(self->home), id, false, clock_wall_us(), &err);
     if (rc == MEMFS_OK)

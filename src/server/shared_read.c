@@ -209,8 +209,9 @@ static memfs_code read_text(reading *x, memfs_str path, memfs_buf *out)
     return rc;
 }
 
-/* commit_key: what the commit is called in this answer. */
-static void answer_file(http_request *rq, app *self, memfs_str ref, const char *commit_key)
+/* version: which commit, NULL: "ref" says it; commit_key: what it is called in this answer. */
+static void answer_file(http_request *rq, app *self, const memfs_str *version,
+                        const char *commit_key)
 {
     _cleanup_(reading_dispose) reading x = { .rq = rq, .app = self, .err = MEMFS_ERROR_INIT };
     _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
@@ -218,9 +219,11 @@ static void answer_file(http_request *rq, app *self, memfs_str ref, const char *
     json_writer w = JSON_WRITER_INIT(http_out(rq));
     char sha[2 * HASH_SHA256 + 1];
     uint8_t hash[HASH_SHA256];
-    memfs_str path = MEMFS_STR("");
+    memfs_str path = MEMFS_STR(""), ref = version != NULL ? *version : MEMFS_STR("");
 
     (void)params_text(&p, "path", &path);
+    if (version == NULL)
+        (void)params_text(&p, "ref", &ref);
     if (!shared_find(rq, self, &x.target) || !reply_params_good(rq, &p))
         return;
     if (path.len == 0) {
@@ -246,15 +249,14 @@ static void answer_file(http_request *rq, app *self, memfs_str ref, const char *
 
 void repository_file_get(http_request *rq, void *ctx)
 {
-    memfs_str ref = MEMFS_STR("");
-
-    (void)http_query(rq, "ref", &ref);
-    answer_file(rq, ctx, ref, "ref");
+    answer_file(rq, ctx, NULL, "ref");
 }
 
 void repository_version(http_request *rq, void *ctx)
 {
-    answer_file(rq, ctx, http_param(rq, "id"), "sha");
+    const memfs_str version = http_param(rq, "id");
+
+    answer_file(rq, ctx, &version, "sha");
 }
 
 /* ---- GET .../versions ---- */
