@@ -35,7 +35,7 @@ MEMFS_CHECK memfs_code pg_fetch_run(state *s, pg_fetch *f, memfs_error *err);
 
 enum {
     KEY_LIST = PG_KEYS_STATE, /* + enum list_bits */
-    KEY_LIST_END = KEY_LIST + (1 << 13),
+    KEY_LIST_END = KEY_LIST + (1 << 14),
     KEY_AGENT_PLACE,
     KEY_AGENT_COUNT,
     KEY_AGENTS_VERSION,
