@@ -3,6 +3,7 @@
 #include "base/httpc.h"
 #include "base/mem.h"
 #include "cli/owner.h"
+#include "memory/ids.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -40,9 +41,13 @@ static void print_hit(const json_t *hit)
 {
     memfs_str gone_by = text_of(hit, "gone_by"), commit = text_of(hit, "commit");
 
-    cli_print_safe(text_of(hit, "agent_id"));
+    bool is_nobodys = json_is_null(json_object_get(hit, "agent_id"));
+
+    cli_print_safe(is_nobodys ? text_of(hit, "block_id") : text_of(hit, "agent_id"));
     fputs("  ", stdout);
-    cli_print_safe(text_of(hit, "path"));
+    cli_print_safe(text_of(hit, is_nobodys ? "label" : "path"));
+    if (is_nobodys)
+        fputs("  attached to nobody", stdout);
     if (gone_by.len >= 10)
         printf("  until %.10s, gone with %.10s", commit.ptr, gone_by.ptr);
     putchar('\n');
@@ -122,6 +127,8 @@ int cmd_search(int argc, char **argv)
         return status;
     if (n_rest == 0)
         return cli_usage_error(&usage, "search for what?");
+    if (agent != NULL && !ids_is_agent(str_of(agent)))
+        return cli_usage_error(&usage, "--agent needs the id of an agent, not '%s'", agent);
     for (size_t i = 0; i < n_rest; i++) {
         buf_puts(&text, i > 0 ? " " : "");
         buf_puts(&text, rest[i]);
