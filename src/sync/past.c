@@ -7,7 +7,6 @@
 #include "store/oidmap.h"
 #include "store/versions.h"
 #include "sync/home_list.h"
-#include "sync/loose.h"
 
 #include <stdlib.h>
 
@@ -346,12 +345,10 @@ memfs_code past_follow(home *h, memfs_str agent_id, memfs_error *err)
 
 /* ---- all agents ---- */
 
-/* Blocks of nobody (loose.h) have rows and a tip like everybody's, but no history to read. */
 static memfs_code keep_id(memfs_str id, void *ctx, memfs_error *err)
 {
     (void)err;
-    if (!str_equal(id, LOOSE_AGENT))
-        id_list_add(ctx, id);
+    id_list_add(ctx, id);
     return MEMFS_OK;
 }
 
