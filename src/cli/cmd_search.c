@@ -23,14 +23,17 @@ static void print_snippet(memfs_str snippet)
 {
     _cleanup_(buf_dispose) memfs_buf line = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
 
+    bool is_after_blank = false;
+
     for (size_t i = 0; i < snippet.len; i++) {
         char c = snippet.ptr[i];
         bool is_blank = c == ' ' || c == '\n' || c == '\r' || c == '\t';
 
+        if (!is_blank && is_after_blank && line.len > 0)
+            buf_putc(&line, ' ');
         if (!is_blank)
             buf_putc(&line, c);
-        else if (line.len > 0 && line.ptr[line.len - 1] != ' ')
-            buf_putc(&line, ' ');
+        is_after_blank = is_blank;
     }
     fputs("    ", stdout);
     cli_print_safe(buf_str(&line));

@@ -190,7 +190,7 @@ def test_the_command_line_says_the_same(world):
     answer = json.loads(world.server.cli("search", "--json", "green", "tea").stdout)
     assert answer == world.ask("green tea")
     text = world.server.cli("search", '"green tea"').stdout.decode()
-    assert f"{world.ada}  system/human.md\n" in text and "Likes green tea." in text
+    assert f"{world.ada}  system/human.md\n    Likes green tea. Lives in Größenau.\n" in text
     text = world.server.cli("search", "--history", "zebedee", "--agent", world.ada).stdout.decode()
     assert "until" in text and "gone with" in text and "Met Zebedee in Rome." in text
     nothing = world.server.cli("search", "nothinglikethis")
