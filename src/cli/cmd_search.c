@@ -63,6 +63,12 @@ static void put_parameter(memfs_buf *path, const char *key, memfs_str value)
     httpc_escape(path, value);
 }
 
+static const char *hint_of(const memfs_error *err)
+{
+    return err->code == MEMFS_ENOTFOUND ? "'memfs agents list' shows the agents that are here"
+                                        : NULL;
+}
+
 static cli_exit print_hits(owner *o, const char *path)
 {
     memfs_error err = MEMFS_ERROR_INIT;
@@ -70,7 +76,7 @@ static cli_exit print_hits(owner *o, const char *path)
     size_t i;
 
     if (owner_get(o, path, &answer, &err) < 0)
-        return cli_fail(&err, "'memfs agents list' shows the agents that are here");
+        return cli_fail(&err, hint_of(&err));
     hits = json_object_get(answer, "results");
     json_array_foreach(hits, i, hit) print_hit(hit);
     if (json_array_size(hits) == 0)
@@ -87,7 +93,7 @@ static cli_exit print_answer(owner *o, const char *path)
     memfs_error err = MEMFS_ERROR_INIT;
 
     if (owner_get_text(o, path, &text, &err) < 0)
-        return cli_fail(&err, "'memfs agents list' shows the agents that are here");
+        return cli_fail(&err, hint_of(&err));
     fwrite(text.ptr, 1, text.len, stdout);
     putchar('\n');
     return cli_finish(EXIT_GOOD);

@@ -332,7 +332,8 @@ void agents_create(http_request *rq, void *ctx)
         return;
     author_reason_of(rq, &c.reason);
     if (home_is_deleted(c.app->home, c.row.id))
-        memfs_fail(&err, MEMFS_EEXISTS, "agent '%s' is deleted: it can be brought back", c.id);
+        memfs_fail(&err, MEMFS_EEXISTS, "agent '%s' is deleted: restore it, or choose another id",
+                   c.id);
     if (err.code == MEMFS_OK && make(&c, &is_unclear, &err) == MEMFS_OK) {
         http_note(rq, "made %s", c.id);
         agents_answer(rq, ctx, c.row.id, SHAPE_ALL);

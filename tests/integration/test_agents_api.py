@@ -433,3 +433,10 @@ def test_agents_command_makes_lists_deletes_and_restores(world):
     for wrong in (["delete"], ["restore", "agent-1"], ["list", "--name", "x"], ["delete", chosen, "--deleted"],
                   ["nonsense"]):
         assert s.cli("agents", *wrong, check=False).returncode == 2, wrong
+
+
+def test_agents_command_says_in_words_what_the_server_refuses(world):
+    for name, words in (("", b"memfs: name: a name has 1 to 256 bytes\n"),
+                        ("a/b", b"memfs: name: a name has letters, digits, blanks, _, - and ' only\n")):
+        refused = world.server.cli("agents", "create", "--name", name, check=False)
+        assert refused.stdout == b"" and refused.stderr.startswith(words), refused

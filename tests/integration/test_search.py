@@ -196,6 +196,8 @@ def test_the_command_line_says_the_same(world):
     nothing = world.server.cli("search", "nothinglikethis")
     assert nothing.stdout == b"" and b"nothing was found" in nothing.stderr
     assert world.server.cli("search", check=False).returncode == 2
+    assert world.server.cli("search", "***", check=False).stderr == \
+        b"memfs: there is no word to search for: give letters or digits\n"
     assert world.server.cli("search", "tea", "--agent", new_agent(), check=False).returncode == 1
     for command in (["search", "tea"], ["blocks", "list"]):
         for bad in ("", "ada", "agent-1"):
