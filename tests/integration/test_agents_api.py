@@ -309,7 +309,7 @@ def test_7_delete_shuts_every_door_and_keeps_the_memory(world):
     assert block not in [b["id"] for b in world.ok("GET", "/v1/blocks/?limit=0")]
     assert world.ids("deleted=true").count(agent) == 1
     taken = world.ask("POST", "/v1/agents", {"id": agent, "name": "again"})
-    assert taken.status == 409 and "brought back" in taken.json()["detail"]
+    assert taken.status == 409 and "restore it" in taken.json()["detail"]
 
     back = world.ok("POST", f"/v1/agents/{agent}/restore")
     assert {**back, "updated_at": 0} == {**made, "updated_at": 0}
