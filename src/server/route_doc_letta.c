@@ -107,8 +107,7 @@ static const doc_field SYNC[] = {
 };
 
 static const doc_field RECOMPILE[] = {
-    { "update_timestamp", "bool", "false",
-      "date it now, not when its newest block was made" },
+    { "update_timestamp", "bool", "false", "date it now, not when its newest block was made" },
     { "dry_run", "bool", "false", "do not have a Letta server make its own anew" },
     END,
 };
