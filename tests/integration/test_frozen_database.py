@@ -112,13 +112,12 @@ def test_L3_who_waits_for_the_database_keeps_nobody_from_an_answer(server, pg, f
 
 
 def test_L3_agents_at_hand_are_answered_without_the_database(server, pg):
-    """Two routes that show nothing of the database, and refs: no thread at all waits for them."""
+    """A route that shows nothing of the database, and refs: no thread at all waits for them."""
     memories = fill(server, 2)
     touch(server, memories)
     pg.freeze()
     try:
         for m in memories:
-            assert server.get(f"/v1/agents/{m.agent}/repositories", timeout=TIMEOUT).status == 200
             assert server.get(f"/v1/agents/{m.agent}/secrets", timeout=TIMEOUT).body == b"[]"
             assert server.tip(m.agent) == m.tip
     finally:
