@@ -99,6 +99,7 @@ struct home {
     struct cluster *cluster; /* cluster.h; NULL: this home shares its database with nobody */
     int64_t twin_told_ms;    /* when server_twin was last told; 0; of home_cluster_step's thread */
     atomic_bool wants_past;  /* past.h: somebody asked for all agents', and not all was there */
+    char past_after[IDS_MAX_LEN + 1]; /* home_past_step: where it goes on; that thread only */
     atomic_bool has_other_rule; /* than its database: it writes no rows, and judges none */
     _Atomic(letta_db *) letta;  /* NULL: no tables mode, or its database is away since the start */
     char *letta_after;    /* where the look at all rows goes on; that thread only; NULL: first */
