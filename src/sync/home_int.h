@@ -116,8 +116,10 @@ struct home {
     struct id_list *deleted; /* deleted.h; sorted; guarded by table_lock */
     int64_t deleted_mark;    /* of the state, when it was read; the thread of deleted_step() */
     uint64_t hash_seed;
-    int64_t opened_at_us; /* wall clock */
-    int64_t edits_due_ms; /* block_edit_step; that thread only */
+    char run[IDS_MAX_LEN + 1]; /* of this home_open(): no other has it */
+    int64_t edits_due_ms;      /* block_edit_step; that thread only */
+    struct edit_seen *edits_seen; /* edit_left.c; the same */
+    size_t n_edits_seen;
 
     pthread_mutex_t upkeep_mutex;
     agent **upkeep; /* a ring would be no shorter: this rarely holds more than a few */

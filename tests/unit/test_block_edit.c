@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "sync/block_edit.h"
+#include "sync/home_int.h"
 #include "sync/loose.h"
 
 #include <signal.h>
@@ -235,6 +236,25 @@ static void test_K4_a_rename_that_is_killed_leaves_the_block_in_one_place(void *
     kill_everywhere(*at, rename_it, one_place);
 }
 
+/* A client asks again at once, before anything is made up for. */
+static void again_in_one_place(fixture *f)
+{
+    _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
+    memfs_error done_already;
+
+    (void)!rename_it(f, &done_already);
+    assert_settled(f);
+    OK(block_holders_find(f->h, str_of(block_id), MEMFS_STR(""), &of, &err));
+    assert_int_equal(of.n, 1);
+    assert_string_equal(of.list[0].label, "new/name");
+}
+
+static void test_D4_K4_a_rename_that_is_killed_and_made_again_keeps_the_id(void **at)
+{
+    make_attached(*at);
+    kill_everywhere(*at, rename_it, again_in_one_place);
+}
+
 static void test_K4_tags_that_are_killed_leave_rows_that_are_what_the_state_says(void **at)
 {
     make_attached(*at);
@@ -257,6 +277,96 @@ static void test_K3_a_change_of_two_agents_that_is_killed_is_made_up_for_once(vo
 {
     make_shared(*at);
     kill_everywhere(*at, change_both, both_or_none);
+}
+
+/* ---- who ends what ---- */
+
+static void put_journal(fixture *f, const char *run, const char *body)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(4096);
+    state_doc doc = { MEMFS_STR("edit"), MEMFS_STR("edit-1"), MEMFS_STR(""), 0 };
+    const state_change change = { .docs = &doc, .n_docs = 1 };
+
+    if (body != NULL)
+        buf_printf(&text, "{\"run\":\"%s\",\"agent\":\"%s\",%s}", run, AGENT_A, body);
+    doc.body = buf_str(&text);
+    OK(state_change_apply(home_state(f->h), &change, &err));
+}
+
+static void put_limit(fixture *f, int64_t limit)
+{
+    const block_patch p = { .has_limit = true, .limit = limit };
+    edit_result result;
+
+    OK(block_edit_patch(f->h, ID_A, MEMFS_STR("team"), &p, &BY, &result, &err));
+}
+
+static memfs_code take_limit(const state_birth *birth, void *ctx, memfs_error *err)
+{
+    (void)err;
+    *(int64_t *)ctx = birth->limit;
+    return MEMFS_OK;
+}
+
+static int64_t limit_now(fixture *f)
+{
+    int64_t limit = -1;
+
+    OK(state_births(home_state(f->h), ID_A, MEMFS_STR("team"), take_limit, &limit, &err));
+    return limit;
+}
+
+#define UNDO_TO_5(now)                                                                             \
+    "\"before\":\"" ZERO_HEX "\",\"has_commit\":false,\"now\":[" now "],\"undo\":[],"              \
+    "\"then\":[{\"label\":\"team\",\"created_at\":1,\"tags\":\"[]\",\"id\":\"\",\"limit\":5}]"
+#define ZERO_HEX "0000000000000000000000000000000000000000"
+
+/* No clock says whose it is: who wrote it does. */
+static void test_H7_a_change_that_this_process_is_at_is_nobody_elses_to_end(void **at)
+{
+    fixture *f = *at;
+
+    make_attached(f);
+    put_limit(f, 9);
+    put_journal(f, f->h->run, UNDO_TO_5(""));
+    OK(block_edit_recover(f->h, &err));
+    assert_int_equal(limit_now(f), 9);
+    put_journal(f, "run-another", UNDO_TO_5(""));
+    OK(block_edit_recover(f->h, &err));
+    assert_int_equal(limit_now(f), 5);
+}
+
+static void *recover_aside(void *ctx)
+{
+    fixture *f = ctx;
+
+    OK(block_edit_recover(f->h, &err));
+    return NULL;
+}
+
+/* It was ended, and the block changed again, while somebody waited to end it. */
+static void test_K4_a_change_is_ended_once(void **at)
+{
+    fixture *f = *at;
+    bool is_waited_for = false;
+    pthread_t thread;
+    agent *a;
+
+    make_attached(f);
+    put_limit(f, 9);
+    put_journal(f, "run-another", UNDO_TO_5(""));
+    OK(home_agent(f->h, ID_A, &a, &err));
+    agent_lock(a);
+    assert_int_equal(pthread_create(&thread, NULL, recover_aside, f), 0);
+    while (!is_waited_for) {
+        pthread_mutex_lock(&a->mutex);
+        is_waited_for = a->first != NULL;
+        pthread_mutex_unlock(&a->mutex);
+    }
+    put_journal(f, "", NULL);
+    agent_unlock(a);
+    pthread_join(thread, NULL);
+    assert_int_equal(limit_now(f), 9);
 }
 
 /* ---- upkeep ---- */
@@ -303,10 +413,13 @@ int main(void)
 #define ON_HOME(test) cmocka_unit_test_setup_teardown(test, fixture_begin, fixture_end)
     const struct CMUnitTest tests[] = {
         ON_HOME(test_K4_a_rename_that_is_killed_leaves_the_block_in_one_place),
+        ON_HOME(test_D4_K4_a_rename_that_is_killed_and_made_again_keeps_the_id),
         ON_HOME(test_K4_tags_that_are_killed_leave_rows_that_are_what_the_state_says),
         ON_HOME(test_K4_an_attachment_that_is_killed_leaves_the_block_in_one_place),
         ON_HOME(test_K4_a_detachment_that_is_killed_leaves_the_block_in_one_place),
         ON_HOME(test_K3_a_change_of_two_agents_that_is_killed_is_made_up_for_once),
+        ON_HOME(test_H7_a_change_that_this_process_is_at_is_nobody_elses_to_end),
+        ON_HOME(test_K4_a_change_is_ended_once),
         ON_HOME(test_objects_that_lie_by_themselves_are_folded),
     };
 
