@@ -323,22 +323,10 @@ void block_create(http_request *rq, void *ctx)
 static memfs_code delete_all(writing *x, memfs_str id, memfs_error *err)
 {
     _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
-    block_by by = by_of(x);
-    edit_result result;
+    const block_by by = by_of(x);
     memfs_code rc = find_copies(x, id, &of, err);
 
-    if (rc == MEMFS_OK && of.n == 0)
-        rc =
-            memfs_fail(err, MEMFS_ENOTFOUND, "Block with id '%.*s' not found", (int)id.len, id.ptr);
-    for (size_t i = 0; rc == MEMFS_OK && i < of.n; i++) {
-        if (str_equal(str_of(of.list[i].agent_id), LOOSE_AGENT))
-            rc = loose_put(x->app->home, id, NULL, 0, err);
-        else
-            rc = block_edit_detach(x->app->home, str_of(of.list[i].agent_id), id, false, &by,
-                                   &result, err);
-        by.expected = MEMFS_STR("");
-    }
-    return rc;
+    return rc < 0 ? rc : block_edit_delete(x->app->home, id, &of, &by, err);
 }
 
 void block_delete(http_request *rq, void *ctx)

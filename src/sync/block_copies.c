@@ -24,12 +24,23 @@ typedef struct changing {
     const block_by *by;
 } changing;
 
+/* Of the document at hand, which is written on the condition that it still is that one (H3). */
+static memfs_code check_loose(const changing *x, int64_t changed, memfs_error *err)
+{
+    memfs_str expected = x->by->expected;
+
+    return expected.len == 0 ? MEMFS_OK : loose_check_read(expected, changed, err);
+}
+
 static memfs_code patch_row(const block_row *row, int64_t changed, void *ctx, memfs_error *err)
 {
     const changing *x = ctx;
     const block_patch *p = x->p;
     block_row now = *row;
+    memfs_code rc = check_loose(x, changed, err);
 
+    if (rc < 0)
+        return rc;
     if (x->by->read_only == PUSH_READ_ONLY_MUST_NOT && row->read_only)
         return memfs_fail(err, MEMFS_EDENIED,
                           "the block is read_only; an admin token may change it");
@@ -48,40 +59,21 @@ static memfs_code patch_row(const block_row *row, int64_t changed, void *ctx, me
     return loose_put(x->h, row->id, &now, changed, err);
 }
 
-static memfs_code check_loose_tag(home *h, const block_by *by, memfs_error *err)
+/* It is there no more for anybody. */
+static memfs_code drop_row(const block_row *row, int64_t changed, void *ctx, memfs_error *err)
 {
-    char now[MEMFS_OID_HEX + 24];
-    cache_tip tip;
-    memfs_code rc;
+    const changing *x = ctx;
+    memfs_code rc = check_loose(x, changed, err);
 
-    if (by->expected.len == 0)
-        return MEMFS_OK;
-    rc = cache_tip_get(h->cache, LOOSE_AGENT, &tip, err);
-    if (rc < 0)
-        return rc;
-    oid_hex(&tip.commit, now);
-    snprintf(now + MEMFS_OID_HEX, sizeof(now) - MEMFS_OID_HEX, "-%lld", (long long)tip.generation);
-    if (by->is_tag && str_equal(by->expected, str_of(now)))
-        return MEMFS_OK;
-    return memfs_fail(err, MEMFS_ECONFLICT,
-                      "CONFLICT: the block was expected at %.*s and is at %s: read it again and "
-                      "repeat the change",
-                      (int)(by->expected.len < 80 ? by->expected.len : 80), by->expected.ptr, now);
+    return rc < 0 ? rc : loose_put(x->h, row->id, NULL, changed, err);
 }
 
-static memfs_code patch_loose(home *h, memfs_str id, const block_patch *p, const block_by *by,
-                              memfs_error *err)
+static memfs_code change_loose(changing *x, memfs_str id, loose_fn fn, memfs_error *err)
 {
-    changing x = { h, p, by };
-    memfs_code rc = check_loose_tag(h, by, err);
+    memfs_code rc = MEMFS_ECONFLICT;
 
-    if (rc < 0)
-        return rc;
-    for (int n = 0; n < 5; n++) { /* on the newest text */
-        rc = loose_get(h, id, patch_row, &x, err);
-        if (rc != MEMFS_ECONFLICT)
-            return rc;
-    }
+    for (int n = 0; rc == MEMFS_ECONFLICT && n < 5; n++) /* on the newest text */
+        rc = loose_get(x->h, id, fn, x, err);
     return rc;
 }
 
@@ -237,15 +229,15 @@ static memfs_code patch_parts(home *h, const block_holders *of, const block_patc
 memfs_code block_edit_patch_all(home *h, memfs_str block_id, const block_holders *of,
                                 const block_patch *p, const block_by *by, memfs_error *err)
 {
+    changing loose = { h, p, by };
     part *parts;
     edit_result result;
     memfs_code rc;
 
     if (of->n == 0)
-        return memfs_fail(err, MEMFS_ENOTFOUND, "Block with id '%.*s' not found", (int)block_id.len,
-                          block_id.ptr);
-    if (str_equal(str_of(of->list[0].agent_id), LOOSE_AGENT))
-        return patch_loose(h, block_id, p, by, err);
+        return block_not_found(block_id, err);
+    if (block_is_loose(&of->list[0]))
+        return change_loose(&loose, block_id, patch_row, err);
     if (of->n == 1)
         return block_edit_patch(h, str_of(of->list[0].agent_id), str_of(of->list[0].label), p, by,
                                 &result, err);
@@ -254,6 +246,31 @@ memfs_code block_edit_patch_all(home *h, memfs_str block_id, const block_holders
     if (rc == MEMFS_OK)
         rc = patch_parts(h, of, p, by, parts, err);
     parts_dispose(parts, of->n);
+    return rc;
+}
+
+memfs_code block_edit_delete(home *h, memfs_str block_id, const block_holders *of,
+                             const block_by *by, memfs_error *err)
+{
+    block_by now = *by;
+    changing loose = { h, NULL, &now };
+    edit_result result;
+    memfs_code rc = MEMFS_OK;
+
+    if (of->n == 0)
+        return block_not_found(block_id, err);
+    for (size_t i = 0; rc == MEMFS_OK && i < of->n; i++) {
+        const block_holder *one = &of->list[i];
+
+        rc = block_is_loose(one)
+                 ? change_loose(&loose, block_id, drop_row, err)
+                 : block_edit_detach(h, str_of(one->agent_id), block_id, false, &now, &result, err);
+        now.expected = MEMFS_STR("");
+    }
+    if (rc == MEMFS_OK && !block_is_loose(&of->list[0])) { /* what a race has left (holders) */
+        rc = change_loose(&loose, block_id, drop_row, err);
+        rc = rc == MEMFS_ENOTFOUND ? MEMFS_OK : rc;
+    }
     return rc;
 }
 

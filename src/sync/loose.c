@@ -127,20 +127,28 @@ memfs_code loose_get(home *h, memfs_str id, loose_fn fn, void *ctx, memfs_error 
     return rc;
 }
 
-memfs_code loose_put(home *h, memfs_str id, const block_row *row, int64_t changed, memfs_error *err)
+static memfs_code put_doc(home *h, const state_doc *doc, memfs_error *err)
 {
-    _cleanup_(buf_dispose) memfs_buf body = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
-    state_doc doc = { LOOSE_KIND, id, MEMFS_STR(""), changed };
-    const state_change change = { .docs = &doc, .n_docs = 1 };
-    memfs_code rc;
+    const state_change change = { .docs = doc, .n_docs = 1 };
+    memfs_code rc = state_change_apply(h->state, &change, err);
 
-    if (row != NULL)
-        loose_write(row, &body);
-    doc.body = buf_str(&body);
-    rc = state_change_apply(h->state, &change, err);
     if (rc == MEMFS_OK)
         loose_follow(h);
     return rc;
+}
+
+memfs_code loose_put_text(home *h, memfs_str id, memfs_str text, memfs_error *err)
+{
+    return put_doc(h, &(state_doc){ LOOSE_KIND, id, text, 0 }, err);
+}
+
+memfs_code loose_put(home *h, memfs_str id, const block_row *row, int64_t changed, memfs_error *err)
+{
+    _cleanup_(buf_dispose) memfs_buf body = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+
+    if (row != NULL)
+        loose_write(row, &body);
+    return put_doc(h, &(state_doc){ LOOSE_KIND, id, buf_str(&body), changed }, err);
 }
 
 /* ---- the rows ---- */
@@ -208,6 +216,22 @@ static int64_t mark_of(const memfs_oid *tip)
     for (size_t i = 12; i < 20; i++)
         mark = mark << 8 | tip->id[i];
     return (int64_t)mark;
+}
+
+memfs_code loose_check_read(memfs_str version, int64_t changed, memfs_error *err)
+{
+    char hex[MEMFS_OID_HEX + 1];
+    memfs_oid tip, now;
+
+    if (version.len >= MEMFS_OID_HEX && oid_parse(str_make(version.ptr, MEMFS_OID_HEX), &tip) &&
+        tip.id[0] == 'L' && mark_of(&tip) >= changed)
+        return MEMFS_OK;
+    put_mark(changed, &now);
+    oid_hex(&now, hex);
+    return memfs_fail(err, MEMFS_ECONFLICT,
+                      "CONFLICT: the block was expected at %.*s and is at %s: read it again and "
+                      "repeat the change",
+                      (int)(version.len < 80 ? version.len : 80), version.ptr, hex);
 }
 
 static memfs_code apply(home *h, following *f, const memfs_oid *from, bool is_whole,

@@ -279,6 +279,107 @@ static void test_K3_a_change_of_two_agents_that_is_killed_is_made_up_for_once(vo
     kill_everywhere(*at, change_both, both_or_none);
 }
 
+/* ---- at once ---- */
+
+static void wait_for_waiter(agent *a)
+{
+    bool is_waited_for = false;
+
+    while (!is_waited_for) {
+        pthread_mutex_lock(&a->mutex);
+        is_waited_for = a->first != NULL;
+        pthread_mutex_unlock(&a->mutex);
+    }
+}
+
+static void *detach_aside(void *ctx)
+{
+    fixture *f = ctx;
+    edit_result result;
+
+    OK(block_edit_detach(f->h, ID_A, str_of(block_id), true, &BY, &result, &err));
+    return NULL;
+}
+
+/* Each sees the other's copy, and none is left. */
+static void test_K4_a_block_that_two_agents_let_go_of_at_once_is_loose(void **at)
+{
+    _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
+    fixture *f = *at;
+    edit_result result;
+    pthread_t thread;
+    agent *a;
+
+    make_shared(f);
+    OK(home_agent(f->h, ID_A, &a, &err));
+    agent_lock(a);
+    assert_int_equal(pthread_create(&thread, NULL, detach_aside, f), 0);
+    wait_for_waiter(a);
+    OK(block_edit_detach(f->h, ID_B, str_of(block_id), true, &BY, &result, &err));
+    agent_unlock(a);
+    pthread_join(thread, NULL);
+    OK(block_holders_find(f->h, str_of(block_id), MEMFS_STR(""), &of, &err));
+    assert_int_equal(of.n, 1);
+    assert_string_equal(of.list[0].agent_id, "loose");
+    assert_settled(f);
+}
+
+/* What was left of a detachment beside an agent's copy. */
+static void test_K4_a_loose_text_beside_a_copy_is_in_nobodys_way(void **at)
+{
+    const block_row old = { .label = MEMFS_STR("team"), .value = MEMFS_STR("old") };
+    _cleanup_(buf_dispose) memfs_buf value = MEMFS_BUF_INIT(4096);
+    _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
+    fixture *f = *at;
+
+    make_attached(f);
+    OK(loose_put(f->h, str_of(block_id), &old, 0, &err));
+    assert_int_equal(n_holders(f), 1);
+    OK(change_both(f, &err));
+    assert_string_equal(value_of(f, ID_A, "team", &value), "changed");
+    OK(block_holders_find(f->h, str_of(block_id), MEMFS_STR(""), &of, &err));
+    OK(block_edit_delete(f->h, str_of(block_id), &of, &BY, &err));
+    assert_int_equal(n_holders(f), 0);
+}
+
+/* The tag that a GET of a loose block has now. */
+static char *loose_tag(fixture *f)
+{
+    char hex[MEMFS_OID_HEX + 1];
+    cache_tip tip;
+
+    OK(cache_tip_get(home_cache(f->h), LOOSE_AGENT, &tip, &err));
+    oid_hex(&tip.commit, hex);
+    return mem_printf("%s-%lld", hex, (long long)tip.generation);
+}
+
+static void test_H3_what_was_read_of_a_loose_block_is_of_that_block(void **at)
+{
+    const block_patch p = { .has_value = true, .value = MEMFS_STR("second") };
+    const block_row other = { .label = MEMFS_STR("other"), .value = MEMFS_STR("x") };
+    _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
+    fixture *f = *at;
+    block_by by = BY;
+    memfs_error stale;
+    char id[IDS_MAX_LEN + 1], *tag;
+
+    make_loose(f);
+    tag = loose_tag(f);
+    by.expected = str_of(tag);
+    by.is_tag = true;
+    OK(block_edit_create(f->h, &other, id, &err));
+    OK(block_holders_find(f->h, str_of(block_id), MEMFS_STR(""), &of, &err));
+    OK(block_edit_patch_all(f->h, str_of(block_id), &of, &p, &by, &err));
+    FAILS(MEMFS_ECONFLICT, block_edit_patch_all(f->h, str_of(block_id), &of, &p, &by, &err));
+    assert_int_equal(block_edit_delete(f->h, str_of(block_id), &of, &by, &stale), MEMFS_ECONFLICT);
+    assert_non_null(strstr(stale.msg, "is at "));
+    by.expected = str_make(strstr(stale.msg, "is at ") + strlen("is at "), MEMFS_OID_HEX);
+    by.is_tag = false;
+    OK(block_edit_delete(f->h, str_of(block_id), &of, &by, &err));
+    assert_int_equal(n_holders(f), 0);
+    free(tag);
+}
+
 /* ---- who ends what ---- */
 
 static void put_journal(fixture *f, const char *run, const char *body)
@@ -348,7 +449,6 @@ static void *recover_aside(void *ctx)
 static void test_K4_a_change_is_ended_once(void **at)
 {
     fixture *f = *at;
-    bool is_waited_for = false;
     pthread_t thread;
     agent *a;
 
@@ -358,11 +458,7 @@ static void test_K4_a_change_is_ended_once(void **at)
     OK(home_agent(f->h, ID_A, &a, &err));
     agent_lock(a);
     assert_int_equal(pthread_create(&thread, NULL, recover_aside, f), 0);
-    while (!is_waited_for) {
-        pthread_mutex_lock(&a->mutex);
-        is_waited_for = a->first != NULL;
-        pthread_mutex_unlock(&a->mutex);
-    }
+    wait_for_waiter(a);
     put_journal(f, "", NULL);
     agent_unlock(a);
     pthread_join(thread, NULL);
@@ -418,6 +514,9 @@ int main(void)
         ON_HOME(test_K4_an_attachment_that_is_killed_leaves_the_block_in_one_place),
         ON_HOME(test_K4_a_detachment_that_is_killed_leaves_the_block_in_one_place),
         ON_HOME(test_K3_a_change_of_two_agents_that_is_killed_is_made_up_for_once),
+        ON_HOME(test_K4_a_block_that_two_agents_let_go_of_at_once_is_loose),
+        ON_HOME(test_K4_a_loose_text_beside_a_copy_is_in_nobodys_way),
+        ON_HOME(test_H3_what_was_read_of_a_loose_block_is_of_that_block),
         ON_HOME(test_H7_a_change_that_this_process_is_at_is_nobody_elses_to_end),
         ON_HOME(test_K4_a_change_is_ended_once),
         ON_HOME(test_objects_that_lie_by_themselves_are_folded),
