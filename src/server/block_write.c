@@ -5,9 +5,9 @@
  * the answer is what a GET says then.
  *
  *     If-Match, or "expected_version" in the body   409 with both ids when it is another by now; of
- *                                                   a body a commit or blob id, of the header an
- * ETag X-Memfs-Reason                                stands in the commit's message ?recompile= as
- * for sync-from-git
+ *                                                   a body a commit or blob id, of the header an ETag
+ *     X-Memfs-Reason                                stands in the commit's message
+ *     ?recompile=                                   as for sync-from-git
  *
  * An agent's token sees and changes its own agent's copy of a block, nobody else's (S1); a block
  * that no agent has is not there for it.
