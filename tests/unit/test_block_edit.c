@@ -380,6 +380,49 @@ static void test_H3_what_was_read_of_a_loose_block_is_of_that_block(void **at)
     free(tag);
 }
 
+/* Whose row was made anew has its text again; whose was not has what is written here. */
+static void mark_row(fixture *f, const char *id)
+{
+    const block_row row = { .agent_id = LOOSE_AGENT,
+                            .id = str_of(id),
+                            .path = str_of(id),
+                            .label = MEMFS_STR("other"),
+                            .value = MEMFS_STR("untouched"),
+                            .metadata_json = MEMFS_STR("{}"),
+                            .tags_json = MEMFS_STR("[]") };
+    cache_update u = { .agent_id = LOOSE_AGENT, .n_changes = 1 };
+    const cache_change change = { str_of(id), &row };
+    cache_tip tip;
+
+    OK(cache_tip_get(home_cache(f->h), LOOSE_AGENT, &tip, &err));
+    u.from = &tip.commit;
+    u.to = tip.commit;
+    u.changes = &change;
+    OK(cache_apply(home_cache(f->h), &u, &err));
+}
+
+static void test_a_loose_block_that_goes_touches_no_other_row(void **at)
+{
+    const block_row other = { .label = MEMFS_STR("other"), .value = MEMFS_STR("x") };
+    _cleanup_(buf_dispose) memfs_buf value = MEMFS_BUF_INIT(4096);
+    fixture *f = *at;
+    char id[IDS_MAX_LEN + 1];
+    edit_result result;
+
+    make_loose(f);
+    OK(block_edit_create(f->h, &other, id, &err));
+    mark_row(f, id);
+    OK(block_edit_attach(f->h, ID_A, str_of(block_id), &BY, &result, &err));
+    assert_int_equal(n_holders(f), 1);
+    assert_string_equal(value_of(f, LOOSE_AGENT, "other", &value), "untouched");
+    OK(block_edit_detach(f->h, ID_A, str_of(block_id), true, &BY, &result, &err));
+    assert_int_equal(n_holders(f), 1);
+    OK(loose_put(f->h, str_of(block_id), NULL, 0, &err));
+    assert_int_equal(n_holders(f), 0);
+    buf_clear(&value);
+    assert_string_equal(value_of(f, LOOSE_AGENT, "other", &value), "untouched");
+}
+
 /* ---- who ends what ---- */
 
 static void put_journal(fixture *f, const char *run, const char *body)
@@ -517,6 +560,7 @@ int main(void)
         ON_HOME(test_K4_a_block_that_two_agents_let_go_of_at_once_is_loose),
         ON_HOME(test_K4_a_loose_text_beside_a_copy_is_in_nobodys_way),
         ON_HOME(test_H3_what_was_read_of_a_loose_block_is_of_that_block),
+        ON_HOME(test_a_loose_block_that_goes_touches_no_other_row),
         ON_HOME(test_H7_a_change_that_this_process_is_at_is_nobody_elses_to_end),
         ON_HOME(test_K4_a_change_is_ended_once),
         ON_HOME(test_objects_that_lie_by_themselves_are_folded),
