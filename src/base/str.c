@@ -26,6 +26,13 @@ bool str_ends_with(memfs_str s, memfs_str suffix)
            str_equal(str_make(s.ptr + (s.len - suffix.len), suffix.len), suffix);
 }
 
+memfs_str str_without_last_newlines(memfs_str s)
+{
+    while (s.len > 0 && s.ptr[s.len - 1] == '\n')
+        s.len--;
+    return s;
+}
+
 memfs_str str_from(memfs_str s, size_t from)
 {
     if (from > s.len)

@@ -32,6 +32,7 @@ int str_compare(memfs_str a, memfs_str b); /* by bytes, as git sorts */
 bool str_starts_with(memfs_str s, memfs_str prefix);
 bool str_ends_with(memfs_str s, memfs_str suffix);
 /* The slice from `from` to the end (empty when from is past it). */
+memfs_str str_without_last_newlines(memfs_str s);
 memfs_str str_from(memfs_str s, size_t from);
 /* Splits at the first c: *head is what is before it, *rest what is after.  False: c is absent. */
 bool str_split(memfs_str s, char c, memfs_str *head, memfs_str *rest);

@@ -26,10 +26,10 @@ enum list_bits {
     LIST_DELETED = 1 << 11, /* neither: those that are there */
     LIST_BOTH = 1 << 12,
     LIST_AGENTS_ALONE = 1 << 13,
-    LIST_END = 1 << 14,
+    LIST_BITS_END = 1 << 14,
 };
-/* Else the text of one query would stand for another's. */
-_Static_assert(LIST_END == 1 << PG_LIST_BITS, "a shape for each set of bits");
+_Static_assert((int)KEY_LIST + (int)LIST_BITS_END <= (int)KEY_LIST_END,
+               "a statement a form of the list");
 
 /* ---- the list ---- */
 

@@ -33,10 +33,9 @@ typedef struct pg_fetch {
 void pg_fetch_dispose(pg_fetch *f);
 MEMFS_CHECK memfs_code pg_fetch_run(state *s, pg_fetch *f, memfs_error *err);
 
-#define PG_LIST_BITS 14
 enum {
-    KEY_LIST = PG_KEYS_STATE, /* + enum list_bits, which are PG_LIST_BITS */
-    KEY_LIST_END = KEY_LIST + (1 << PG_LIST_BITS),
+    KEY_LIST = PG_KEYS_STATE, /* + enum list_bits */
+    KEY_LIST_END = KEY_LIST + (1 << 14),
     KEY_AGENT_PLACE,
     KEY_AGENT_COUNT,
     KEY_AGENTS_VERSION,

@@ -3,6 +3,7 @@
 #include "base/httpc.h"
 #include "base/mem.h"
 #include "cli/owner.h"
+#include "memory/ids.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -52,8 +53,7 @@ static cli_exit list(owner *o, const char *agent, bool as_json)
         return print_answer(o, path.ptr);
     if (owner_get(o, path.ptr, &blocks, &err) < 0)
         return cli_fail(&err, "'memfs agents list' shows the agents that are here");
-    json_array_foreach(blocks, i, block)
-        print_row(block);
+    json_array_foreach(blocks, i, block) print_row(block);
     json_decref(blocks);
     return cli_finish(EXIT_GOOD);
 }
@@ -110,6 +110,8 @@ int cmd_blocks(int argc, char **argv)
     agent = cli_agent(agent);
     if (agent == NULL)
         return cli_usage_error(&usage, "whose blocks? (--agent ID)");
+    if (!ids_is_agent(str_of(agent)))
+        return cli_usage_error(&usage, "--agent needs the id of an agent, not '%s'", agent);
     home_path = cli_home(home);
     if (owner_connect(home_path, &o, &err) < 0)
         return cli_fail(&err, "name the data folder with --home or $MEMFS_HOME");

@@ -3,6 +3,7 @@
 #include "base/httpc.h"
 #include "base/mem.h"
 #include "cli/owner.h"
+#include "memory/ids.h"
 
 #include <stdio.h>
 #include <string.h>
@@ -22,14 +23,17 @@ static void print_snippet(memfs_str snippet)
 {
     _cleanup_(buf_dispose) memfs_buf line = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
 
+    bool is_after_blank = false;
+
     for (size_t i = 0; i < snippet.len; i++) {
         char c = snippet.ptr[i];
         bool is_blank = c == ' ' || c == '\n' || c == '\r' || c == '\t';
 
+        if (!is_blank && is_after_blank && line.len > 0)
+            buf_putc(&line, ' ');
         if (!is_blank)
             buf_putc(&line, c);
-        else if (line.len > 0 && line.ptr[line.len - 1] != ' ')
-            buf_putc(&line, ' ');
+        is_after_blank = is_blank;
     }
     fputs("    ", stdout);
     cli_print_safe(buf_str(&line));
@@ -40,9 +44,13 @@ static void print_hit(const json_t *hit)
 {
     memfs_str gone_by = text_of(hit, "gone_by"), commit = text_of(hit, "commit");
 
-    cli_print_safe(text_of(hit, "agent_id"));
+    bool is_nobodys = json_is_null(json_object_get(hit, "agent_id"));
+
+    cli_print_safe(is_nobodys ? text_of(hit, "block_id") : text_of(hit, "agent_id"));
     fputs("  ", stdout);
-    cli_print_safe(text_of(hit, "path"));
+    cli_print_safe(text_of(hit, is_nobodys ? "label" : "path"));
+    if (is_nobodys)
+        fputs("  attached to nobody", stdout);
     if (gone_by.len >= 10)
         printf("  until %.10s, gone with %.10s", commit.ptr, gone_by.ptr);
     putchar('\n');
@@ -55,6 +63,12 @@ static void put_parameter(memfs_buf *path, const char *key, memfs_str value)
     httpc_escape(path, value);
 }
 
+static const char *hint_of(const memfs_error *err)
+{
+    return err->code == MEMFS_ENOTFOUND ? "'memfs agents list' shows the agents that are here"
+                                        : NULL;
+}
+
 static cli_exit print_hits(owner *o, const char *path)
 {
     memfs_error err = MEMFS_ERROR_INIT;
@@ -62,7 +76,7 @@ static cli_exit print_hits(owner *o, const char *path)
     size_t i;
 
     if (owner_get(o, path, &answer, &err) < 0)
-        return cli_fail(&err, "'memfs agents list' shows the agents that are here");
+        return cli_fail(&err, hint_of(&err));
     hits = json_object_get(answer, "results");
     json_array_foreach(hits, i, hit) print_hit(hit);
     if (json_array_size(hits) == 0)
@@ -79,7 +93,7 @@ static cli_exit print_answer(owner *o, const char *path)
     memfs_error err = MEMFS_ERROR_INIT;
 
     if (owner_get_text(o, path, &text, &err) < 0)
-        return cli_fail(&err, "'memfs agents list' shows the agents that are here");
+        return cli_fail(&err, hint_of(&err));
     fwrite(text.ptr, 1, text.len, stdout);
     putchar('\n');
     return cli_finish(EXIT_GOOD);
@@ -122,6 +136,8 @@ int cmd_search(int argc, char **argv)
         return status;
     if (n_rest == 0)
         return cli_usage_error(&usage, "search for what?");
+    if (agent != NULL && !ids_is_agent(str_of(agent)))
+        return cli_usage_error(&usage, "--agent needs the id of an agent, not '%s'", agent);
     for (size_t i = 0; i < n_rest; i++) {
         buf_puts(&text, i > 0 ? " " : "");
         buf_puts(&text, rest[i]);

@@ -71,9 +71,9 @@ memfs_code owner_connect(const char *home_path, owner **ret, memfs_error *err)
     options.home.block_prefixes = str_of(getenv("LETTA_MEMFS_BLOCK_PATH_PREFIXES"));
     options.is_transient = true;
     /* the folder is one of the remotes; what is wrong with its options is told by serve */
-    options.letta = (service_options){ said.text[SERVER_LETTA_ROOT], said.text[SERVER_LETTA_PROXY],
-                                       said.text[SERVER_LETTA_URL],
-                                       said.text[SERVER_LETTA_TOKEN_FILE], true };
+    options.letta =
+        (service_options){ said.text[SERVER_LETTA_ROOT], said.text[SERVER_LETTA_PROXY],
+                           said.text[SERVER_LETTA_URL], said.text[SERVER_LETTA_TOKEN_FILE], true };
     if (letta_options_check(&options, &ignored) < 0)
         options.letta = (service_options){ .root = NULL };
     for (;;) {
@@ -130,12 +130,42 @@ static memfs_code code_of_status(int status)
     }
 }
 
+/* What stands in quotes behind key; empty: nothing does. */
+static memfs_str quoted_behind(const char *text, const char *key)
+{
+    const char *at = strstr(text, key), *end = NULL;
+
+    if (at != NULL)
+        at += strlen(key);
+    if (at != NULL && (*at == '\'' || *at == '"'))
+        end = strchr(at + 1, *at);
+    return end != NULL ? str_make(at + 1, (size_t)(end - at - 1)) : MEMFS_STR("");
+}
+
+/* The words of a 422, which is a list as Python prints it: those of the first error in it. */
+static memfs_code fail_invalid(const char *detail, memfs_error *err)
+{
+    static const char VALUE[] = "Value error, ";
+    memfs_str msg = quoted_behind(detail, "'msg': ");
+    memfs_str where = quoted_behind(detail, "'loc': ('body', ");
+
+    if (str_starts_with(msg, str_of(VALUE)))
+        msg = str_from(msg, sizeof(VALUE) - 1);
+    if (msg.len == 0)
+        return memfs_fail(err, MEMFS_EINVALID, "%s", detail);
+    return memfs_fail(err, MEMFS_EINVALID, "%.*s%s%.*s", (int)where.len, where.ptr,
+                      where.len > 0 ? ": " : "", (int)msg.len, msg.ptr);
+}
+
 static memfs_code fail_status(int status, const memfs_buf *body, memfs_error *err)
 {
     json_t *answer = json_loadb(body->ptr, body->len, 0, NULL);
     const char *detail = json_string_value(json_object_get(answer, "detail"));
-    memfs_code rc = memfs_fail(err, code_of_status(status), "%s",
-                               detail != NULL ? detail : "the server refused without a reason");
+    memfs_code rc =
+        status == 422 && detail != NULL
+            ? fail_invalid(detail, err)
+            : memfs_fail(err, code_of_status(status), "%s",
+                         detail != NULL ? detail : "the server refused without a reason");
 
     json_decref(answer);
     return rc;

@@ -286,7 +286,7 @@ static memfs_code put_blocks(edit *e, void *ctx, memfs_error *err)
     return rc;
 }
 
-static memfs_code make(creation *c, memfs_error *err)
+static memfs_code make(creation *c, bool *ret_is_unclear, memfs_error *err)
 {
     author room;
     store_identity who = author_of(c->rq, &room);
@@ -298,7 +298,8 @@ static memfs_code make(creation *c, memfs_error *err)
     memfs_code rc = announce(c, err);
 
     if (rc == MEMFS_OK)
-        rc = edit_memory(c->app->home, c->row.id, &options, put_blocks, c, &result, NULL, err);
+        rc = edit_memory(c->app->home, c->row.id, &options, put_blocks, c, &result, ret_is_unclear,
+                         err);
     return rc;
 }
 
@@ -312,6 +313,7 @@ void agents_create(http_request *rq, void *ctx)
                                                .tags = MEMFS_BUF_INIT(BODY_MAX_BYTES),
                                                .fields_text = MEMFS_BUF_INIT(2 * BODY_MAX_BYTES) };
     memfs_error err = MEMFS_ERROR_INIT;
+    bool is_unclear = false;
 
     if (body_read(&b, &p, http_body(rq)))
         read_agent(&c, &b);
@@ -319,10 +321,16 @@ void agents_create(http_request *rq, void *ctx)
         return;
     author_reason_of(rq, &c.reason);
     if (home_is_deleted(c.app->home, c.row.id))
-        memfs_fail(&err, MEMFS_EEXISTS, "agent '%s' is deleted: it can be brought back", c.id);
-    if (err.code == MEMFS_OK && make(&c, &err) == MEMFS_OK) {
+        memfs_fail(&err, MEMFS_EEXISTS, "agent '%s' is deleted: restore it, or choose another id",
+                   c.id);
+    if (err.code == MEMFS_OK && make(&c, &is_unclear, &err) == MEMFS_OK) {
         http_note(rq, "made %s", c.id);
         agents_answer(rq, ctx, c.row.id, SHAPE_ALL);
+    } else if (is_unclear) {
+        http_send_detail(rq, 503,
+                         "What became of agent %s is not known: ask for it before you "
+                         "try again",
+                         c.id);
     } else {
         http_send_error(rq, &err);
     }

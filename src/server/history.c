@@ -176,13 +176,6 @@ static memfs_code count_lines(commit_writer *cw, const versions_commit *c, int64
     return rc;
 }
 
-static memfs_str without_last_newlines(memfs_str text)
-{
-    while (text.len > 0 && text.ptr[text.len - 1] == '\n')
-        text.len--;
-    return text;
-}
-
 static memfs_code write_commit(const versions_commit *c, void *ctx, memfs_error *err)
 {
     commit_writer *cw = ctx;
@@ -197,7 +190,7 @@ static memfs_code write_commit(const versions_commit *c, void *ctx, memfs_error 
     jw_object(w);
     write_id(w, "sha", &c->id);
     write_id(w, "parent_sha", c->info->n_parents > 0 ? &c->info->parents[0] : NULL);
-    jw_key_str(w, "message", without_last_newlines(c->info->message));
+    jw_key_str(w, "message", str_without_last_newlines(c->info->message));
     write_author(w, c->info);
     jw_key_text(w, "timestamp", time);
     jw_key(w, "files_changed");

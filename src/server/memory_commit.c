@@ -190,7 +190,7 @@ static void answer(committing *x, bool moved)
     if (x->commit.n_parents > 0)
         oid_hex(&x->commit.parents[0], hex);
     jw_key_text(&w, "parent_sha", x->commit.n_parents > 0 ? hex : NULL);
-    jw_key_str(&w, "message", x->commit.message);
+    jw_key_str(&w, "message", str_without_last_newlines(x->commit.message));
     jw_key_text(&w, "author_type", is_agent ? "agent" : "user");
     jw_key_str(&w, "author_id", x->agent_id);
     jw_key_str(&w, "author_name", x->commit.author_name);

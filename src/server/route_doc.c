@@ -179,7 +179,8 @@ static const doc_field WEBHOOK_TEST[] = {
 };
 
 static const doc_field TOKEN_CREATE[] = {
-    { "scope", "text", DOC_NEEDED, "`admin`, `agent:ID:rw` or `agent:ID:ro`" },
+    { "scope", "text", DOC_NEEDED,
+      "`admin`, `agent:ID:rw`, `agent:ID:ro`, `repo:ID:rw` or `repo:ID:ro`" },
     { "name", "text", "\"\"", "for people; at most 100 bytes" },
     { "expires_in_s", "int", NULL, "seconds from now; without it, never" },
     END,

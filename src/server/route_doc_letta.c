@@ -107,8 +107,7 @@ static const doc_field SYNC[] = {
 };
 
 static const doc_field RECOMPILE[] = {
-    { "update_timestamp", "bool", "false",
-      "say that the memory was last changed now, not when it was" },
+    { "update_timestamp", "bool", "false", "date it now, not when its newest block was made" },
     { "dry_run", "bool", "false", "do not have a Letta server make its own anew" },
     END,
 };

@@ -280,8 +280,8 @@ static const doc_field FOUND[] = {
 };
 
 static const doc_field HIT[] = {
-    { "agent_id", "text", NULL, "whose memory" },
-    { "path", "text", NULL, "" },
+    { "agent_id", "text?", NULL, "whose memory; null: of a block that is attached to nobody" },
+    { "path", "text?", NULL, "" },
     { "label", "text?", NULL, "of the block, if it is one" },
     { "block_id", "block_id?", NULL, "" },
     { "score", "number", NULL, "higher is better" },
@@ -292,7 +292,7 @@ static const doc_field HIT[] = {
     { "blob", "commit?", NULL, "the file's id" },
     { "commit", "commit?", NULL, "of history: which commit wrote it" },
     { "gone_by", "commit?", NULL, "of history: which commit took it away" },
-    { "updated_at", "time?", NULL, "" },
+    { "created_at", "time?", NULL, "when the block was made" },
     END,
 };
 

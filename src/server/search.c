@@ -70,8 +70,8 @@ static memfs_code write_hit(const search_hit *hit, void *ctx, memfs_error *err)
     char time[CLOCK_ISO_LEN];
 
     jw_object(w);
-    jw_key_str(w, "agent_id", hit->agent_id);
-    jw_key_str(w, "path", hit->path);
+    write_text_or_null(w, "agent_id", hit->agent_id);
+    write_text_or_null(w, "path", hit->agent_id.len > 0 ? hit->path : MEMFS_STR(""));
     write_text_or_null(w, "label", hit->label);
     write_text_or_null(w, "block_id", hit->block_id);
     write_score(w, hit->where.score);
@@ -82,9 +82,9 @@ static memfs_code write_hit(const search_hit *hit, void *ctx, memfs_error *err)
     write_oid(w, "blob", &hit->blob);
     write_oid(w, "commit", &hit->commit);
     write_oid(w, "gone_by", &hit->gone_by);
-    if (hit->updated_at_us != 0)
-        clock_iso(hit->updated_at_us, time);
-    jw_key_text(w, "updated_at", hit->updated_at_us != 0 ? time : NULL);
+    if (hit->created_at_us != 0)
+        clock_iso(hit->created_at_us, time);
+    jw_key_text(w, "created_at", hit->created_at_us != 0 ? time : NULL);
     jw_object_end(w);
     return buf_check(w->out, "the answer", err);
 }

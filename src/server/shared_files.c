@@ -217,7 +217,8 @@ static void carry_out(change *c, const shared_target *repo)
     author_reason_of(c->rq, &c->reason);
     rc = edit_memory(c->app->home, str_of(repo->id), &o, plan, c, &result, &is_unclear, &err);
     if (is_unclear)
-        http_stream_cut(c->rq);
+        shared_send(c->rq, 503,
+                    "What became of this change is not known: read the file before you try again");
     else if (rc == MEMFS_OK)
         answer(c, &result);
     else if (c->status != 0)

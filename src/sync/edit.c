@@ -358,6 +358,18 @@ static memfs_code attempts(edit *e, edit_plan_fn plan, void *ctx, edit_result *r
     }
 }
 
+/*
+ * Who reports an edit has it on as many disks as a push that is reported (D1).  Also where nothing
+ * was to be changed: it may be the same request again, after one that had too few.
+ */
+static memfs_code check_copies(edit *e, const memfs_oid *tip, memfs_error *err)
+{
+    if (oid_equal(tip, &STORE_GENESIS) || home_has_copies(e->h, e->v.a, tip))
+        return MEMFS_OK;
+    e->v.unclear = true;
+    return memfs_fail(err, MEMFS_EUNAVAIL, "too few servers have this change");
+}
+
 memfs_code edit_memory(home *h, memfs_str agent_id, const edit_options *o, edit_plan_fn plan,
                        void *ctx, edit_result *ret, bool *ret_is_unclear, memfs_error *err)
 {
@@ -377,6 +389,8 @@ memfs_code edit_memory(home *h, memfs_str agent_id, const edit_options *o, edit_
         rc = attempts(&e, plan, ctx, ret, err);
         agent_unlock(e.v.a);
     }
+    if (rc == MEMFS_OK && ret_is_unclear != NULL)
+        rc = check_copies(&e, &ret->tip, err);
     if (ret_is_unclear != NULL)
         *ret_is_unclear = e.v.unclear;
     free(e.wishes);

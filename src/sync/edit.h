@@ -101,8 +101,9 @@ typedef struct edit_result {
 /*
  * ENOTFOUND: nobody knows the agent.  EDENIED: the rules refuse, named by path.  EUNAVAIL: busy,
  * its folder is gone, or other servers were first too often.  ECORRUPT: fenced; when the outcome is
- * not known (F05), *ret_is_unclear (may be NULL) is true, and the caller must not report either
- * way.  ENOSPACE. What the plan returns.
+ * not known (F05), or too few servers have it by HOME_COPY_MS, *ret_is_unclear is true, and the
+ * caller must not report either way.  NULL: the caller reports to nobody, and no copy is waited
+ * for. ENOSPACE. What the plan returns.
  */
 MEMFS_CHECK memfs_code edit_memory(home *h, memfs_str agent_id, const edit_options *o,
                                    edit_plan_fn plan, void *ctx, edit_result *ret,

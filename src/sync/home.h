@@ -53,7 +53,8 @@ typedef struct home_options {
     void *moved_ctx;
     /*
      * A push is acknowledged when so many servers have it, this one too, or a remote (D1); else its
-     * connection ends without a report, within HOME_COPY_MS.  copied asks the remotes, and may be NULL.
+     * connection ends without a report, within HOME_COPY_MS; a write over REST is 503 (edit.h).
+     * copied asks the remotes, and may be NULL.
      */
     unsigned n_replicas;
     bool (*copied)(const char *agent_id, int64_t deadline_ms, void *ctx);

@@ -4,6 +4,7 @@
 #include "base/mem.h"
 #include "cache/search.h"
 #include "sync/home_int.h"
+#include "sync/loose.h"
 #include "sync/past.h"
 
 #include <stdlib.h>
@@ -111,12 +112,13 @@ static memfs_code look_at_block(const block_row *row, void *ctx, memfs_error *er
                                  .weight = WEIGHT_DESCRIPTION },
         [SEARCH_VALUE] = { .text = row->value, .weight = WEIGHT_VALUE },
     };
-    search_hit hit = { .agent_id = row->agent_id,
+    bool is_loose = str_equal(row->agent_id, LOOSE_AGENT);
+    search_hit hit = { .agent_id = is_loose ? MEMFS_STR("") : row->agent_id,
                        .path = row->path,
                        .label = row->label,
                        .block_id = row->id,
                        .blob = row->blob,
-                       .updated_at_us = row->updated_at_us };
+                       .created_at_us = row->created_at_us };
     searching *s = ctx;
 
     (void)err;

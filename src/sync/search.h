@@ -41,13 +41,14 @@ typedef enum search_field {
 
 /* Slices are valid during the call. */
 typedef struct search_hit {
-    memfs_str agent_id, path;
+    memfs_str agent_id,
+        path; /* no agent: a block that is attached to nobody, its path is no file */
     memfs_str label, block_id; /* of the past empty */
     search_field field;        /* which text the snippet is of; offsets are bytes of it */
     memfs_str snippet;
     find_hit where;
     memfs_oid blob;            /* that the text is of */
-    int64_t updated_at_us;     /* of the past 0 */
+    int64_t created_at_us;     /* of the past 0 */
     memfs_oid commit, gone_by; /* of the past: the version that had it, and the one that did not */
 } search_hit;
 typedef memfs_code (*search_hit_fn)(const search_hit *hit, void *ctx, memfs_error *err);

@@ -314,7 +314,7 @@ def test_7_delete_shuts_every_door_and_keeps_the_memory(world):
     assert block not in [b["id"] for b in world.ok("GET", "/v1/blocks/?limit=0")]
     assert world.ids("deleted=true").count(agent) == 1
     taken = world.ask("POST", "/v1/agents", {"id": agent, "name": "again"})
-    assert taken.status == 409 and "brought back" in taken.json()["detail"]
+    assert taken.status == 409 and "restore it" in taken.json()["detail"]
 
     back = world.ok("POST", f"/v1/agents/{agent}/restore")
     assert {**back, "updated_at": 0} == {**made, "updated_at": 0}
@@ -438,3 +438,10 @@ def test_agents_command_makes_lists_deletes_and_restores(world):
     for wrong in (["delete"], ["restore", "agent-1"], ["list", "--name", "x"], ["delete", chosen, "--deleted"],
                   ["nonsense"]):
         assert s.cli("agents", *wrong, check=False).returncode == 2, wrong
+
+
+def test_agents_command_says_in_words_what_the_server_refuses(world):
+    for name, words in (("", b"memfs: name: a name has 1 to 256 bytes\n"),
+                        ("a/b", b"memfs: name: a name has letters, digits, blanks, _, - and ' only\n")):
+        refused = world.server.cli("agents", "create", "--name", name, check=False)
+        assert refused.stdout == b"" and refused.stderr.startswith(words), refused

@@ -376,7 +376,7 @@ def test_10_several_files_are_one_commit(srv):
     assert list(made) == ["sha", "parent_sha", "message", "author_type", "author_id", "author_name",
                           "timestamp", "files_changed", "additions", "deletions"]
     assert (made["author_type"], made["author_id"], made["author_name"]) == ("user", agent, LETTA_USER)
-    assert (made["additions"], made["deletions"]) == (3, 2)
+    assert (made["additions"], made["deletions"], made["message"]) == (3, 2, "tidy up")
     assert srv.files(agent) == {"a.md", "docs/b.txt"} and srv.log(agent)[0] == "tidy up"
     assert srv.server.value(agent, "a") == "22"
 

@@ -474,17 +474,64 @@ def test_every_name_in_a_compose_file_is_known_to_the_program(files, serve_optio
                 assert service["image"] == "memfs:" + (ROOT / "VERSION").read_text().strip()
 
 
-def test_nginx_takes_the_balancers_configuration(folder):
+def free_port():
+    with socket.create_server(("127.0.0.1", 0)) as s:
+        return s.getsockname()[1]
+
+
+def balancer(folder, listen, ports):
+    """nginx' arguments, for the configuration with these two servers behind it."""
     text = (DEPLOY / "nginx.conf").read_text()
     names = set(yaml.safe_load((DEPLOY / "compose.postgres.yml").read_text())["services"])
-    servers = re.findall(r"server (\w+):8285 ", text)
-    assert set(servers) <= names and len(servers) == 2
-    text = re.sub(r"server \w+:8285 ", "server 127.0.0.1:8285 ", text)
+    assert set(re.findall(r"server (\w+):8285 ", text)) < names
+    for port in ports:
+        text, n = re.subn(r"server \w+:8285 ", f"server 127.0.0.1:{port} ", text, count=1)
+        assert n == 1
+    text = text.replace("listen 8285;", f"listen 127.0.0.1:{listen};")
     (folder / "nginx.conf").write_text(f"pid {folder}/pid; error_log stderr;\n" + text)
-    done = subprocess.run(["nginx", "-t", "-q", "-p", str(folder), "-c", str(folder / "nginx.conf")],
-                          capture_output=True, text=True, timeout=PATIENCE,
-                          env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"})
-    assert (done.returncode, done.stderr) == (0, "")
+    return ["nginx", "-p", str(folder), "-c", str(folder / "nginx.conf")], {
+        "env": {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}, "stderr": subprocess.PIPE}
+
+
+def test_nginx_takes_the_balancers_configuration(folder):
+    args, more = balancer(folder, 8285, [8285, 8285])
+    done = subprocess.run([*args, "-t", "-q"], timeout=PATIENCE, **more)
+    assert (done.returncode, done.stderr) == (0, b"")
+
+
+class OneAgentsTrouble(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        if self.path == "/cut":             # a push that too few servers have
+            self.close_connection = True
+            return
+        self.send_response(503 if self.path == "/busy" else 200)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
+
+    def log_message(self, *args):
+        pass
+
+
+def test_F22_the_balancer_leaves_no_server_out_for_one_agents_trouble(folder):
+    """Also when the other one is away: who runs is asked by everybody."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), OneAgentsTrouble) as only:
+        threading.Thread(target=only.serve_forever, daemon=True).start()
+        port = free_port()
+        args, more = balancer(folder, port, [free_port(), only.server_port])
+        nginx = subprocess.Popen([*args, "-g", "daemon off;"], **more)
+        try:
+            def asked(path):
+                try:
+                    return web.request(port, "GET", path).status
+                except ConnectionRefusedError:
+                    return None
+            until("the balancer", lambda: asked("/") == 200)
+            for path, status in [("/busy", 503), ("/", 200), ("/cut", 502), ("/", 200), ("/", 200)]:
+                assert asked(path) == status, path
+        finally:
+            nginx.terminate()
+            nginx.communicate(timeout=PATIENCE)
+            only.shutdown()
 
 
 def stages():

@@ -68,7 +68,7 @@ def test_a_hit_has_every_field_and_its_bytes(world):
     (hit,) = world.hits("teapot green", agent=world.ada)
     block = world.server.blocks(world.ada)["other"]
     assert list(hit) == ["agent_id", "path", "label", "block_id", "score", "field", "snippet", "snippet_start",
-                         "matches", "blob", "commit", "gone_by", "updated_at"]
+                         "matches", "blob", "commit", "gone_by", "created_at"]
     assert (hit["agent_id"], hit["path"], hit["label"]) == (world.ada, "other.md", "other")
     assert hit["block_id"] == block["id"] and hit["field"] == "value"
     assert hit["commit"] is None and hit["gone_by"] is None
@@ -141,7 +141,7 @@ def test_deleted_text_is_found_with_who_had_it_and_who_took_it(world):
     (hit,) = world.hits('"zebedee in rome"', **{"in": "history"})
     assert (hit["agent_id"], hit["path"], hit["field"]) == (world.ada, "diary.md", "file")
     assert (hit["commit"], hit["gone_by"]) == (had, gone) and had != before
-    assert hit["label"] is None and hit["block_id"] is None and hit["updated_at"] is None
+    assert hit["label"] is None and hit["block_id"] is None and hit["created_at"] is None
     text = world.server.git_dir(world.ada, "cat-file", "blob", hit["blob"]).stdout
     assert [text[m["start"]:m["end"]].lower() for m in hit["matches"]] == [b"zebedee in rome"]
     assert hit["snippet"] == "Met Zebedee in Rome.\n"
@@ -190,13 +190,30 @@ def test_the_command_line_says_the_same(world):
     answer = json.loads(world.server.cli("search", "--json", "green", "tea").stdout)
     assert answer == world.ask("green tea")
     text = world.server.cli("search", '"green tea"').stdout.decode()
-    assert f"{world.ada}  system/human.md\n" in text and "Likes green tea." in text
+    assert f"{world.ada}  system/human.md\n    Likes green tea. Lives in Größenau.\n" in text
     text = world.server.cli("search", "--history", "zebedee", "--agent", world.ada).stdout.decode()
     assert "until" in text and "gone with" in text and "Met Zebedee in Rome." in text
     nothing = world.server.cli("search", "nothinglikethis")
     assert nothing.stdout == b"" and b"nothing was found" in nothing.stderr
     assert world.server.cli("search", check=False).returncode == 2
+    assert world.server.cli("search", "***", check=False).stderr == \
+        b"memfs: there is no word to search for: give letters or digits\n"
     assert world.server.cli("search", "tea", "--agent", new_agent(), check=False).returncode == 1
+    for command in (["search", "tea"], ["blocks", "list"]):
+        for bad in ("", "ada", "agent-1"):
+            answer = world.server.cli(*command, "--agent", bad, check=False)
+            assert answer.returncode == 2, answer
+            assert b"--agent needs the id of an agent" in answer.stderr or bad == "", answer
+
+
+def test_a_block_of_nobody_is_found_and_names_no_agent(world):
+    block = json.loads(world.server.request("POST", "/v1/blocks", body=json.dumps(
+        {"label": "notes/whale", "value": "A drifting whale."}).encode()).body)
+    (hit,) = world.hits("whale")
+    assert (hit["agent_id"], hit["path"], hit["block_id"], hit["label"]) == (
+        None, None, block["id"], "notes/whale")
+    text = world.server.cli("search", "whale").stdout.decode()
+    assert text.startswith(f"{block['id']}  notes/whale  attached to nobody\n")
 
 
 # The last one: from here on requests need tokens.

@@ -484,6 +484,32 @@ def test_D2_D4_with_too_few_servers_a_push_has_no_report_and_is_acknowledged_whe
         assert two.has_object(m.agent, commit) and c.tips(m.agent) == [commit] * 2
 
 
+def test_D1_with_replicas_a_write_over_rest_is_kept_by_two_or_is_503(memfs_bin, folder):
+    with Cluster(memfs_bin, folder, args=["--replicas", "2"]) as c:
+        one, two = c.servers
+        w, there = Writes(one), Writes(two)
+        agents = [w.agent({"a.md": "0\n"}) for _ in range(3)]
+        repo = w.ok("POST", "/v1/repositories", {"name": "team"})["id"]
+        born = new_agent()
+        writes = [("PATCH", f"/v1/agents/{agents[0]}/core-memory/blocks/a", {"value": "1"}),
+                  ("POST", f"/v1/agents/{agents[1]}/memory/commit",
+                   {"changes": [{"path": "a.md", "content": "1\n"}]}),
+                  ("POST", f"/v1/agents/{agents[2]}/memory/revert", {"commit": wire.GENESIS}),
+                  ("POST", f"/v1/repositories/{repo}/files", {"path": "a.md", "content": "1\n"}),
+                  ("POST", "/v1/agents", {"id": born, "memory_blocks": [{"label": "a", "value": "1"}]})]
+        two.kill()
+        with concurrent.futures.ThreadPoolExecutor(len(writes)) as pool:    # each waits for a copy
+            told = list(pool.map(lambda write: w.ask(*write), writes))
+        assert [(a.status, b"is not known" in a.body) for a in told] == [(503, True)] * len(writes)
+        two.start()
+        for write in writes[:3]:                        # the same again changes nothing, and needs a copy too
+            wait_until(lambda: w.ask(*write).status == 200, "a write that two have is acknowledged")
+        assert there.block(agents[0], "a")["value"] == "1"
+        assert two.tip(agents[0]) == w.main(agents[0]) == there.main(agents[0])
+        assert w.ok("POST", f"/v1/repositories/{repo}/files", {"path": "b.md", "content": "1\n"})
+        assert there.block(born, "a")["value"] == "1"
+
+
 def test_D1_a_server_is_no_copy_of_itself_after_its_disk_was_lost(memfs_bin, folder):
     """Its old row has the same address, and seems to be another server."""
     with Cluster(memfs_bin, folder, args=["--replicas", "2"]) as c:
