@@ -45,7 +45,8 @@ typedef struct cache_backend {
     memfs_code (*search)(cache *c, const search_query *q, block_row_fn fn, void *ctx,
                          memfs_error *err);
     memfs_code (*past_tip)(cache *c, memfs_str agent_id, memfs_oid *ret, memfs_error *err);
-    memfs_code (*past_behind)(cache *c, int64_t max, agent_id_fn fn, void *ctx, memfs_error *err);
+    memfs_code (*past_behind)(cache *c, memfs_str after, int64_t max, agent_id_fn fn, void *ctx,
+                              memfs_error *err);
     memfs_code (*versions)(cache *c, memfs_str agent_id, memfs_str path, int64_t before,
                            int64_t limit, version_row_fn fn, void *ctx, memfs_error *err);
     memfs_code (*search_past)(cache *c, const search_query *q, version_row_fn fn, void *ctx,

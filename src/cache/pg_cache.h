@@ -33,8 +33,8 @@ MEMFS_CHECK memfs_code pg_scrub(cache *c, memfs_error *err);
 MEMFS_CHECK memfs_code pg_search(cache *c, const search_query *q, block_row_fn fn, void *ctx,
                                  memfs_error *err);
 MEMFS_CHECK memfs_code pg_past_tip(cache *c, memfs_str agent_id, memfs_oid *ret, memfs_error *err);
-MEMFS_CHECK memfs_code pg_past_behind(cache *c, int64_t max, agent_id_fn fn, void *ctx,
-                                      memfs_error *err);
+MEMFS_CHECK memfs_code pg_past_behind(cache *c, memfs_str after, int64_t max, agent_id_fn fn,
+                                      void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code pg_versions(cache *c, memfs_str agent_id, memfs_str path, int64_t before,
                                    int64_t limit, version_row_fn fn, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code pg_search_past(cache *c, const search_query *q, version_row_fn fn, void *ctx,

@@ -229,13 +229,16 @@ static memfs_code pass_id(const pg_result *r, int row, const void *fn, void *ctx
     return (*(const agent_id_fn *)fn)(pg_col_str(r, row, 0), ctx, err);
 }
 
-memfs_code pg_past_behind(cache *base, int64_t max, agent_id_fn fn, void *ctx, memfs_error *err)
+memfs_code pg_past_behind(cache *base, memfs_str after, int64_t max, agent_id_fn fn, void *ctx,
+                          memfs_error *err)
 {
     _cleanup_(asking_dispose) asking a = ASKING_INIT;
 
     pg_arg_int(&a.args, max);
+    pg_arg_text(&a.args, after);
     a.key = KEY_BEHIND;
-    a.sql = "SELECT agent_id FROM tips WHERE past IS DISTINCT FROM tip AND NOT is_empty LIMIT $1";
+    a.sql = "SELECT agent_id FROM tips WHERE past IS DISTINCT FROM tip AND NOT is_empty "
+            "AND agent_id > $2 ORDER BY agent_id LIMIT $1";
     a.pass = pass_id;
     a.fn = &fn;
     a.ctx = ctx;

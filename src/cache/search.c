@@ -33,9 +33,10 @@ memfs_code cache_past_tip(cache *c, memfs_str agent_id, memfs_oid *ret, memfs_er
     return c->backend->past_tip(c, agent_id, ret, err);
 }
 
-memfs_code cache_past_behind(cache *c, int64_t max, agent_id_fn fn, void *ctx, memfs_error *err)
+memfs_code cache_past_behind(cache *c, memfs_str after, int64_t max, agent_id_fn fn, void *ctx,
+                             memfs_error *err)
 {
-    return c->backend->past_behind(c, max, fn, ctx, err);
+    return c->backend->past_behind(c, after, max, fn, ctx, err);
 }
 
 memfs_code cache_versions(cache *c, memfs_str agent_id, memfs_str path, int64_t before,

@@ -48,7 +48,8 @@ static const char *const TEXTS[] = {
         "SELECT ?1, v.version_no, v.path, v.commit_id, v.blob FROM versions v WHERE v.agent_no = "
         "(SELECT agent_no FROM agents WHERE agent_id = ?1) AND v.path = ?2 "
         "AND v.version_no < ?3 ORDER BY v.version_no DESC LIMIT ?4",
-    [KEY_BEHIND - SQLITE_KEY_SEARCH] = "SELECT agent_id FROM agents WHERE past IS NOT tip LIMIT ?1",
+    [KEY_BEHIND - SQLITE_KEY_SEARCH] = "SELECT agent_id FROM agents WHERE past IS NOT tip AND "
+                                       "agent_id > ?2 ORDER BY agent_id LIMIT ?1",
     [KEY_PAST_SET - SQLITE_KEY_SEARCH] = "UPDATE agents SET past = ?2 WHERE agent_no = ?1",
     [KEY_VERSION_ADD - SQLITE_KEY_SEARCH] =
         "INSERT INTO versions(agent_no, path, commit_id, blob, words) VALUES(?1, ?2, ?3, ?4, ?5)",
@@ -256,7 +257,8 @@ static memfs_code pass_id(const sqlite_query *s, const void *fn, void *ctx, memf
     return (*(const agent_id_fn *)fn)(sqlite_col_str(s, 0), ctx, err);
 }
 
-memfs_code sqlite_past_behind(cache *base, int64_t max, agent_id_fn fn, void *ctx, memfs_error *err)
+memfs_code sqlite_past_behind(cache *base, memfs_str after, int64_t max, agent_id_fn fn, void *ctx,
+                              memfs_error *err)
 {
     _cleanup_(sqlite_read_endp) sqlite_conn *c = NULL;
     _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
@@ -268,6 +270,7 @@ memfs_code sqlite_past_behind(cache *base, int64_t max, agent_id_fn fn, void *ct
     if (rc < 0)
         return rc;
     sqlite_bind_int(&s, 1, max);
+    sqlite_bind_str(&s, 2, after);
     return pass_rows(&s, pass_id, &fn, ctx, err);
 }
 

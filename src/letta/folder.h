@@ -11,9 +11,10 @@
  *     a repository appears whole                     with its first commit, by one rename
  *     objects, a moment, then the ref                the pack, its index, and only then main, loose
  *     what the server wrote is never written over    what was main keeps a name until it was seen
- * to be what was expected; else it is taken in it can read and write all of it                files
- * have the owner of root, as far as we may say so, and its group's rights packs that others hold
- * too are removed late    LETTA_OLD_S after one that has all of it came
+ *                                                    to be what was expected; else it is taken in
+ *     it can read and write all of it                files have the owner of root, as far as we may
+ *                                                    say so, and its group's rights
+ *     packs that others hold too are removed late    LETTA_OLD_S after one that has all of it came
  *
  * An agent's organization is the one that has its folder.  Of an agent without one it is what the
  * server itself said (letta_folder_told); without that nothing is made for it, as the server does

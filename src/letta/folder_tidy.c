@@ -21,7 +21,7 @@
  *
  *     .../{agent}/.memfs-old      a line for each pack that was replaced when it was written
  *     .../{agent}/.memfs-own      a line for each pack that we brought: no other is ever replaced,
- * as what the server packed (its gc) may be newer than what we know
+ *                                 as what the server packed (its gc) may be newer than what we know
  */
 
 static bool is_pack(memfs_str name)

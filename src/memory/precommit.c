@@ -3,12 +3,13 @@
  * different ways.  Both ways are kept, since they decide what passes:
  *
  *   new text    first line "---", then lines up to the next "---".  Key: what stands before the
- * first
- *               ':', all spaces removed.  Value: the rest, spaces trimmed.  A line without ':' is
- * its own key and value.  Empty lines and lines that begin with a blank are skipped. read_only   of
- * HEAD, and of the new text when its removal is looked for: every line up to "---" that begins with
- * "read_only:" (the first line is skipped unseen), the values joined by newlines and trailing
- * newlines dropped.  So two "read_only: true" lines lock nothing.
+ *               first ':', all spaces removed.  Value: the rest, spaces trimmed.  A line without
+ *               ':' is its own key and value.  Empty lines and lines that begin with a blank are
+ *               skipped.
+ *   read_only   of HEAD, and of the new text when its removal is looked for: every line up to "---"
+ *               that begins with "read_only:" (the first line is skipped unseen), the values joined
+ *               by newlines and trailing newlines dropped.  So two "read_only: true" lines lock
+ *               nothing.
  *
  * All trailing newlines of a text are dropped first, and a text that is then empty counts as none.
  */

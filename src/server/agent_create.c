@@ -111,34 +111,23 @@ static void read_label(creation *c, body *item, first_block *ret)
         body_refuse(item, "label", "value_error", "Value error, no file can have this label");
 }
 
-/* Without NUL bytes (http-api 4). */
-static void read_value(body *item, memfs_buf *ret)
-{
-    memfs_str value = MEMFS_STR("");
-
-    (void)body_text(item, "value", BODY_NULLABLE, &value);
-    for (size_t i = 0; i < value.len; i++)
-        if (value.ptr[i] != '\0')
-            buf_putc(ret, value.ptr[i]);
-}
-
-static void read_content(body *item, first_block *ret)
+static void read_content(const creation *c, body *item, first_block *ret)
 {
     _cleanup_(buf_dispose) memfs_buf value = MEMFS_BUF_INIT(BODY_MAX_BYTES);
     _cleanup_(buf_dispose) memfs_buf metadata = MEMFS_BUF_INIT(BODY_MAX_BYTES);
     _cleanup_(yaml_doc_freep) yaml_doc *doc = yaml_doc_new();
     memfs_error err = MEMFS_ERROR_INIT;
-    block_fields fields = { .read_only = false };
+    block_fields fields = { .value = MEMFS_STR("") };
 
-    read_value(item, &value);
-    fields.value = buf_str(&value);
+    (void)body_clean_text(item, "value", BODY_NULLABLE, &value, &fields.value);
     fields.has_description = body_text(item, "description", BODY_NULLABLE, &fields.description);
     (void)body_bool(item, "read_only", BODY_NULLABLE, &fields.read_only);
     if (body_map(item, "metadata", BODY_NULLABLE, &metadata) &&
         yaml_of_json(buf_str(&metadata), doc, &fields.metadata, &err) < 0)
         body_refuse(item, "metadata", "value_error", "Value error, no front matter can hold this");
     block_serialize(&fields, &ret->content);
-    if (ret->content.too_big)
+    if (ret->content.too_big ||
+        ret->content.len > home_settings(c->app->home)->policy.max_block_bytes)
         body_refuse(item, "value", "value_error", "Value error, the block is too large");
 }
 
@@ -149,7 +138,7 @@ static void read_attributes(body *item, first_block *ret)
 
     if (!has)
         buf_clear(&ret->tags);
-    has |= body_int(item, "limit", BODY_NULLABLE, &ret->limit);
+    has |= body_count(item, "limit", BODY_NULLABLE, &ret->limit);
     has |= body_bool(item, "hidden", BODY_NULLABLE, &ret->hidden);
     if (has && ret->tags.len == 0)
         buf_puts(&ret->tags, "[]");
@@ -173,7 +162,7 @@ static void read_blocks(creation *c, body *b)
         if (!body_list_object(b, "memory_blocks", c->n, &item))
             continue;
         read_label(c, &item, one);
-        read_content(&item, one);
+        read_content(c, &item, one);
         read_attributes(&item, one);
     }
 }

@@ -5,8 +5,8 @@
  *     who asks                     name                 e-mail
  *     an agent's token             token 1a2b3c4d       agent-…@letta.com
  *     an admin's token             token 1a2b3c4d       token-1a2b3c4d@memfs.localhost
- *     anybody, without tokens      User user-000…       user-000…@letta.ai, as a stock server has
- * it
+ *     anybody, without tokens      User user-000…       user-000…@letta.ai, as a stock server
+ *                                                       has it
  *
  * The reason that a caller gives in X-Memfs-Reason stands in the message, on one line.
  *

@@ -5,9 +5,9 @@
  * the answer is what a GET says then.
  *
  *     If-Match, or "expected_version" in the body   409 with both ids when it is another by now; of
- *                                                   a body a commit or blob id, of the header an
- * ETag X-Memfs-Reason                                stands in the commit's message ?recompile= as
- * for sync-from-git
+ *                                                   a body a commit or blob id, of the header an ETag
+ *     X-Memfs-Reason                                stands in the commit's message
+ *     ?recompile=                                   as for sync-from-git
  *
  * An agent's token sees and changes its own agent's copy of a block, nobody else's (S1); a block
  * that no agent has is not there for it.
@@ -83,42 +83,18 @@ static block_by by_of(writing *x)
     return by;
 }
 
-/* NUL is taken out of values, as a stock server does (http-api 4). */
-static memfs_str without_nul(memfs_str text, memfs_buf *out)
-{
-    memfs_str line, rest = text;
-
-    if (text.len == 0 || memchr(text.ptr, '\0', text.len) == NULL)
-        return text;
-    while (str_split(rest, '\0', &line, &rest))
-        buf_add_str(out, line);
-    buf_add_str(out, rest);
-    return buf_str(out);
-}
-
-static void read_limit(writing *x)
-{
-    block_patch *p = &x->patch;
-
-    p->has_limit = body_int(&x->b, "limit", BODY_NULLABLE, &p->limit);
-    if (p->has_limit && (p->limit < 1 || p->limit > INT32_MAX))
-        body_refuse(&x->b, "limit", "value_error", "Input should be from 1 to 2147483647");
-}
-
 /* The fields of a block; only those that are there and not null apply (http-api 6.4). */
 static void read_fields(writing *x, body_need label)
 {
     block_patch *p = &x->patch;
     bool ignored;
 
-    p->has_value = body_text(&x->b, "value", BODY_NULLABLE, &p->value);
-    if (p->has_value)
-        p->value = without_nul(p->value, &x->value);
+    p->has_value = body_clean_text(&x->b, "value", BODY_NULLABLE, &x->value, &p->value);
     p->has_description = body_text(&x->b, "description", BODY_NULLABLE, &p->description);
     p->has_read_only = body_bool(&x->b, "read_only", BODY_OPTIONAL, &p->read_only);
     p->has_hidden = body_bool(&x->b, "hidden", BODY_NULLABLE, &p->hidden);
     (void)body_bool(&x->b, "is_template", BODY_OPTIONAL, &ignored);
-    read_limit(x);
+    p->has_limit = body_count(&x->b, "limit", BODY_NULLABLE, &p->limit);
     if (body_map(&x->b, "metadata", BODY_NULLABLE, &x->metadata))
         p->metadata_json = buf_str(&x->metadata);
     if (body_texts(&x->b, "tags", BODY_NULLABLE, MAX_TAGS, true, &x->tags))
@@ -323,22 +299,10 @@ void block_create(http_request *rq, void *ctx)
 static memfs_code delete_all(writing *x, memfs_str id, memfs_error *err)
 {
     _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
-    block_by by = by_of(x);
-    edit_result result;
+    const block_by by = by_of(x);
     memfs_code rc = find_copies(x, id, &of, err);
 
-    if (rc == MEMFS_OK && of.n == 0)
-        rc =
-            memfs_fail(err, MEMFS_ENOTFOUND, "Block with id '%.*s' not found", (int)id.len, id.ptr);
-    for (size_t i = 0; rc == MEMFS_OK && i < of.n; i++) {
-        if (str_equal(str_of(of.list[i].agent_id), LOOSE_AGENT))
-            rc = loose_put(x->app->home, id, NULL, 0, err);
-        else
-            rc = block_edit_detach(x->app->home, str_of(of.list[i].agent_id), id, false, &by,
-                                   &result, err);
-        by.expected = MEMFS_STR("");
-    }
-    return rc;
+    return rc < 0 ? rc : block_edit_delete(x->app->home, id, &of, &by, err);
 }
 
 void block_delete(http_request *rq, void *ctx)

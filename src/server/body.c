@@ -216,6 +216,22 @@ bool body_text(body *b, const char *key, body_need need, memfs_str *ret)
     return true;
 }
 
+bool body_clean_text(body *b, const char *key, body_need need, memfs_buf *room, memfs_str *ret)
+{
+    memfs_str part, rest;
+
+    if (!body_text(b, key, need, ret))
+        return false;
+    if (ret->len == 0 || memchr(ret->ptr, '\0', ret->len) == NULL)
+        return true;
+    rest = *ret;
+    while (str_split(rest, '\0', &part, &rest))
+        buf_add_str(room, part);
+    buf_add_str(room, rest);
+    *ret = buf_str(room);
+    return true;
+}
+
 static bool int_of_real(body *b, const char *key, const json_t *v, int64_t *ret)
 {
     double d = json_real_value(v);
@@ -249,6 +265,20 @@ bool body_int(body *b, const char *key, body_need need, int64_t *ret)
     else
         add(b, key, "int_type", "Input should be a valid integer", v);
     return false;
+}
+
+bool body_count(body *b, const char *key, body_need need, int64_t *ret)
+{
+    int64_t n;
+
+    if (!body_int(b, key, need, &n))
+        return false;
+    if (n < 1 || n > INT32_MAX) {
+        body_refuse(b, key, "value_error", "Input should be from 1 to 2147483647");
+        return false;
+    }
+    *ret = n;
+    return true;
 }
 
 bool body_bool(body *b, const char *key, body_need need, bool *ret)

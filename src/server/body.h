@@ -55,7 +55,12 @@ void body_dispose(body *b);
 
 /* reading: true when the field has a good value.  *ret is as it was otherwise. */
 bool body_text(body *b, const char *key, body_need need, memfs_str *ret);
+/* Without NUL bytes, as a stock server takes them out of values (http-api 4): *ret is in the JSON, or
+ * in *room. */
+bool body_clean_text(body *b, const char *key, body_need need, memfs_buf *room, memfs_str *ret);
 bool body_int(body *b, const char *key, body_need need, int64_t *ret);
+/* The same from 1 to INT32_MAX, as a block's "limit" is. */
+bool body_count(body *b, const char *key, body_need need, int64_t *ret);
 bool body_bool(body *b, const char *key, body_need need, bool *ret);
 /* A mapping, as JSON text that is added to `out` from where it ends. */
 bool body_map(body *b, const char *key, body_need need, memfs_buf *out);

@@ -8,8 +8,9 @@
  *           Bearer on others.  No token, a token that never was, one that is revoked or expired:
  *           the same bytes
  *     429   too many different ones that are no good came from there (auth.h).  It is late, and git
- * is answered 401 instead, as late, since it gives up on all else 403   the token is good, and not
- * for this 404   another agent's: what an agent that does not exist is answered, there or not
+ *           is answered 401 instead, as late, since it gives up on all else
+ *     403   the token is good, and not for this
+ *     404   another agent's: what an agent that does not exist is answered, there or not
  *
  * In front of a Letta server (gateway.h) the routes of an agent are opened by that server's yes;
  * then whoever asks is nobody we have a name for, as where there are no tokens.

@@ -1,10 +1,10 @@
 /*
  * memory_commit.c - POST /v1/agents/{agent}/memory/commit: several files, one commit, or nothing.
  *
- *     {"changes":[{"path":"system/a.md","content":"…"},            put, whatever was there
- *                 {"path":"notes/b.md","content":null},            removed; one that is not there
- * is fine
- *                 {"path":"c.md","content":"…","change_type":"add"}],   409 if it is another file's
+ *     {"changes":[{"path":"system/a.md","content":"…"},     put, whatever was there
+ *                 {"path":"notes/b.md","content":null},     removed; one that is not there is fine
+ *                 {"path":"c.md","content":"…",             409 if there is a file with another
+ *                  "change_type":"add"}],                   text
  *      "message":"…", "expected_version":"<commit>"}               both may be left out
  *
  * The answer is the commit (http-api 10), or main as it is where nothing was to be changed: so the

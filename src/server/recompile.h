@@ -3,9 +3,10 @@
  * (design 9; http-api 3 and 7).
  *
  *     recompile=true     always
- *     recompile=auto     when a block under system/ was changed, made or removed since the last
- * time that it was done from here; as nothing is known of an agent at first, having any counts as
- * changed recompile=false    never; the default
+ *     recompile=auto     when a block under system/ was changed, made or removed since the last time
+ *                        that it was done from here; as nothing is known of an agent at first,
+ *                        having any counts as changed
+ *     recompile=false    never; the default
  *
  * Asked is the server behind the gateway, with the caller's own credential; where there is none, or
  * the caller has one that only memfs knows (auth_is_own), that of --letta-url with its own
@@ -20,9 +21,10 @@
  *
  *     done                      the server has done it
  *     done; blocks=behind       the same, of blocks that were not all there in time: auto does it
- * again unchanged                 auto, and nothing was none                      there is no Letta
- * server here whose address is known failed; <why>             in fixed words; more is in the log
- * (recompile_failed)
+ *                               again
+ *     unchanged                 auto, and nothing was
+ *     none                      there is no Letta server here whose address is known
+ *     failed; <why>             in fixed words; more is in the log (recompile_failed)
  *
  * Thread: any worker; it waits for the network.
  */

@@ -48,13 +48,28 @@ void block_holders_dispose(block_holders *holders)
     *holders = (block_holders){ NULL, 0 };
 }
 
-static bool is_loose(const block_holder *holder)
+bool block_is_loose(const block_holder *holder)
 {
     return str_equal(str_of(holder->agent_id), LOOSE_AGENT);
 }
 
-/* An agent's copy before a loose one, which is only there for the blink of a step; the last written
- * first. */
+/* A loose one beside an agent's copy is of a step that is under way, or was cut short. */
+static void drop_loose(block_holders *holders)
+{
+    size_t n = 0, n_loose = 0;
+
+    for (size_t i = 0; i < holders->n; i++)
+        n_loose += block_is_loose(&holders->list[i]);
+    for (size_t i = 0; n_loose < holders->n && i < holders->n; i++) {
+        if (block_is_loose(&holders->list[i]))
+            free(holders->list[i].label);
+        else
+            holders->list[n++] = holders->list[i];
+    }
+    if (n > 0)
+        holders->n = n;
+}
+
 static void put_last_first(home *h, block_holders *holders)
 {
     int64_t best = INT64_MIN;
@@ -64,8 +79,7 @@ static void put_last_first(home *h, block_holders *holders)
         memfs_error ignored;
         cache_tip tip;
 
-        if (is_loose(&holders->list[i]) ||
-            cache_tip_get(h->cache, str_of(holders->list[i].agent_id), &tip, &ignored) < 0 ||
+        if (cache_tip_get(h->cache, str_of(holders->list[i].agent_id), &tip, &ignored) < 0 ||
             tip.generation <= best)
             continue;
         best = tip.generation;
@@ -88,10 +102,12 @@ memfs_code block_holders_find(home *h, memfs_str block_id, memfs_str agent_id, b
 
     *ret = (block_holders){ NULL, 0 };
     rc = cache_blocks(h->cache, &q, add_holder, &f, err);
-    if (rc == MEMFS_OK)
-        put_last_first(h, ret);
-    else
+    if (rc < 0) {
         block_holders_dispose(ret);
+        return rc;
+    }
+    drop_loose(ret);
+    put_last_first(h, ret);
     return rc;
 }
 
@@ -103,7 +119,7 @@ static const block_holder *holder_of(const block_holders *holders, memfs_str age
     return NULL;
 }
 
-static memfs_code not_found(memfs_str block_id, memfs_error *err)
+memfs_code block_not_found(memfs_str block_id, memfs_error *err)
 {
     return memfs_fail(err, MEMFS_ENOTFOUND, "Block with id '%.*s' not found", (int)block_id.len,
                       block_id.ptr);
@@ -205,7 +221,7 @@ static memfs_code plan_attach(edit *e, void *ctx, memfs_error *err)
     };
 
     x->e = e;
-    if (is_loose(x->from))
+    if (block_is_loose(x->from))
         return loose_get(x->h, x->block_id, attach_loose, x, err);
     return cache_blocks(x->h->cache, &q, attach_copy, x, err);
 }
@@ -225,7 +241,7 @@ memfs_code block_edit_attach(home *h, memfs_str agent_id, memfs_str block_id, co
         if (rc < 0)
             return rc;
         if (all.n == 0)
-            return not_found(block_id, err);
+            return block_not_found(block_id, err);
         if (holder_of(&all, agent_id) != NULL)
             return MEMFS_OK;
         x.from = &all.list[0];
@@ -240,18 +256,17 @@ typedef struct detaching {
     home *h;
     const char *agent_id;
     memfs_str block_id, label;
-    bool keeps;
+    const char *verb;
+    bool keeps;     /* no other agent has it, as far as could be seen before */
+    memfs_buf body; /* of its document, when it is loose */
     const block_by *by;
 } detaching;
 
 /* The row as it was, for when no file has it any more. */
-static memfs_code keep_loose(edit *e, const detaching *x, memfs_str path, memfs_str text,
-                             memfs_error *err)
+static memfs_code write_loose(detaching *x, memfs_str path, memfs_str text, memfs_error *err)
 {
     _cleanup_(owned_birth_dispose) owned_birth birth = OWNED_BIRTH_INIT;
     _cleanup_(buf_dispose) memfs_buf scratch = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
-    _cleanup_(buf_dispose) memfs_buf body = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
-    state_doc doc = { LOOSE_KIND, x->block_id, MEMFS_STR(""), 0 };
     memfs_oid none = { { 0 } };
     block_row row;
     memfs_code rc = owned_birth_load(x->h, str_of(x->agent_id), x->label, &birth, err);
@@ -265,15 +280,14 @@ static memfs_code keep_loose(edit *e, const detaching *x, memfs_str path, memfs_
     row.hidden = birth.birth.hidden;
     if (row.limit == BLOCK_DEFAULT_LIMIT && birth.birth.limit > 0)
         row.limit = birth.birth.limit;
-    loose_write(&row, &body);
-    doc.body = buf_str(&body);
-    edit_then_doc(e, &doc);
+    buf_clear(&x->body);
+    loose_write(&row, &x->body);
     return MEMFS_OK;
 }
 
 static memfs_code plan_detach(edit *e, void *ctx, memfs_error *err)
 {
-    const detaching *x = ctx;
+    detaching *x = ctx;
     _cleanup_(buf_dispose) memfs_buf path = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     memfs_oid blob;
@@ -282,17 +296,30 @@ static memfs_code plan_detach(edit *e, void *ctx, memfs_error *err)
     if (rc == MEMFS_OK)
         rc = edit_read(e, buf_str(&path), &text, &blob, err);
     if (rc == MEMFS_ENOTFOUND)
-        return not_found(x->block_id, err);
+        return block_not_found(x->block_id, err);
     if (rc == MEMFS_OK)
         rc =
             block_check_expected(x->h, e, x->by, x->agent_id, x->label, buf_str(&path), &blob, err);
     if (rc == MEMFS_OK)
         rc = edit_remove(e, buf_str(&path), err);
+    if (rc == MEMFS_OK)
+        rc = write_loose(x, buf_str(&path), buf_str(&text), err);
     if (rc == MEMFS_OK && x->keeps)
-        rc = keep_loose(e, x, buf_str(&path), buf_str(&text), err);
+        edit_then_doc(e, &(state_doc){ LOOSE_KIND, x->block_id, buf_str(&x->body), 0 });
     block_retire_label(e, x->label);
-    block_say(e, x->by, x->keeps ? "Detach" : "Delete", x->label, "");
+    block_say(e, x->by, x->verb, x->label, "");
     return rc;
+}
+
+/* Of two agents that had it, both let go of it at once: neither saw that it was the last. */
+static memfs_code keep_the_last(home *h, const detaching *x, memfs_error *err)
+{
+    _cleanup_(block_holders_dispose) block_holders left = { NULL, 0 };
+    memfs_code rc = block_holders_find(h, x->block_id, MEMFS_STR(""), &left, err);
+
+    if (rc < 0 || left.n > 0)
+        return rc;
+    return loose_put_text(h, x->block_id, buf_str(&x->body), err);
 }
 
 memfs_code block_edit_detach(home *h, memfs_str agent_id, memfs_str block_id, bool keeps,
@@ -300,7 +327,11 @@ memfs_code block_edit_detach(home *h, memfs_str agent_id, memfs_str block_id, bo
 {
     _cleanup_(block_holders_dispose) block_holders all = { NULL, 0 };
     const edit_options o = { .who = by->who, .read_only = by->read_only, .why = "block detach" };
-    detaching x = { .h = h, .block_id = block_id, .by = by };
+    detaching x = { .h = h,
+                    .block_id = block_id,
+                    .verb = keeps ? "Detach" : "Delete",
+                    .body = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED),
+                    .by = by };
     const block_holder *own;
     memfs_code rc = block_holders_find(h, block_id, MEMFS_STR(""), &all, err);
 
@@ -309,9 +340,13 @@ memfs_code block_edit_detach(home *h, memfs_str agent_id, memfs_str block_id, bo
         return rc;
     own = holder_of(&all, agent_id);
     if (own == NULL)
-        return not_found(block_id, err);
+        return block_not_found(block_id, err);
     x.agent_id = own->agent_id;
     x.label = str_of(own->label);
     x.keeps = keeps && all.n == 1;
-    return edit_memory(h, agent_id, &o, plan_detach, &x, ret, by->ret_is_unclear, err);
+    rc = edit_memory(h, agent_id, &o, plan_detach, &x, ret, by->ret_is_unclear, err);
+    if (rc == MEMFS_OK && keeps && !x.keeps)
+        rc = keep_the_last(h, &x, err);
+    buf_dispose(&x.body);
+    return rc;
 }

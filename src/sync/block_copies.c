@@ -9,17 +9,12 @@
 #include "sync/block_edit_int.h"
 
 #include "base/clock.h"
-#include "base/json.h"
 #include "base/mem.h"
-#include "sync/home_int.h"
+#include "sync/edit_left.h"
 #include "sync/loose.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
-
-#define KIND MEMFS_STR("edit")
-#define AGE_US (INT64_C(300) * 1000000) /* the request that wrote it may be at it still */
 
 /* ---- a loose one ---- */
 
@@ -29,12 +24,23 @@ typedef struct changing {
     const block_by *by;
 } changing;
 
+/* Of the document at hand, which is written on the condition that it still is that one (H3). */
+static memfs_code check_loose(const changing *x, int64_t changed, memfs_error *err)
+{
+    memfs_str expected = x->by->expected;
+
+    return expected.len == 0 ? MEMFS_OK : loose_check_read(expected, changed, err);
+}
+
 static memfs_code patch_row(const block_row *row, int64_t changed, void *ctx, memfs_error *err)
 {
     const changing *x = ctx;
     const block_patch *p = x->p;
     block_row now = *row;
+    memfs_code rc = check_loose(x, changed, err);
 
+    if (rc < 0)
+        return rc;
     if (x->by->read_only == PUSH_READ_ONLY_MUST_NOT && row->read_only)
         return memfs_fail(err, MEMFS_EDENIED,
                           "the block is read_only; an admin token may change it");
@@ -53,40 +59,21 @@ static memfs_code patch_row(const block_row *row, int64_t changed, void *ctx, me
     return loose_put(x->h, row->id, &now, changed, err);
 }
 
-static memfs_code check_loose_tag(home *h, const block_by *by, memfs_error *err)
+/* It is there no more for anybody. */
+static memfs_code drop_row(const block_row *row, int64_t changed, void *ctx, memfs_error *err)
 {
-    char now[MEMFS_OID_HEX + 24];
-    cache_tip tip;
-    memfs_code rc;
+    const changing *x = ctx;
+    memfs_code rc = check_loose(x, changed, err);
 
-    if (by->expected.len == 0)
-        return MEMFS_OK;
-    rc = cache_tip_get(h->cache, LOOSE_AGENT, &tip, err);
-    if (rc < 0)
-        return rc;
-    oid_hex(&tip.commit, now);
-    snprintf(now + MEMFS_OID_HEX, sizeof(now) - MEMFS_OID_HEX, "-%lld", (long long)tip.generation);
-    if (by->is_tag && str_equal(by->expected, str_of(now)))
-        return MEMFS_OK;
-    return memfs_fail(err, MEMFS_ECONFLICT,
-                      "CONFLICT: the block was expected at %.*s and is at %s: read it again and "
-                      "repeat the change",
-                      (int)(by->expected.len < 80 ? by->expected.len : 80), by->expected.ptr, now);
+    return rc < 0 ? rc : loose_put(x->h, row->id, NULL, changed, err);
 }
 
-static memfs_code patch_loose(home *h, memfs_str id, const block_patch *p, const block_by *by,
-                              memfs_error *err)
+static memfs_code change_loose(changing *x, memfs_str id, loose_fn fn, memfs_error *err)
 {
-    changing x = { h, p, by };
-    memfs_code rc = check_loose_tag(h, by, err);
+    memfs_code rc = MEMFS_ECONFLICT;
 
-    if (rc < 0)
-        return rc;
-    for (int n = 0; n < 5; n++) { /* on the newest text */
-        rc = loose_get(h, id, patch_row, &x, err);
-        if (rc != MEMFS_ECONFLICT)
-            return rc;
-    }
+    for (int n = 0; rc == MEMFS_ECONFLICT && n < 5; n++) /* on the newest text */
+        rc = loose_get(x->h, id, fn, x, err);
     return rc;
 }
 
@@ -116,13 +103,6 @@ static void put_patch(json_writer *w, const block_patch *p)
     jw_object_end(w);
 }
 
-static memfs_str text_of(const json_t *object, const char *key)
-{
-    const json_t *v = json_object_get(object, key);
-
-    return v == NULL ? MEMFS_STR("") : str_make(json_string_value(v), json_string_length(v));
-}
-
 static void read_patch(const json_t *v, block_patch *ret)
 {
     *ret = (block_patch){ .has_value = json_object_get(v, "value") != NULL,
@@ -132,12 +112,12 @@ static void read_patch(const json_t *v, block_patch *ret)
                           .has_hidden = json_object_get(v, "hidden") != NULL,
                           .read_only = json_is_true(json_object_get(v, "read_only")),
                           .hidden = json_is_true(json_object_get(v, "hidden")),
-                          .value = text_of(v, "value"),
-                          .description = text_of(v, "description"),
+                          .value = edit_left_text(v, "value"),
+                          .description = edit_left_text(v, "description"),
                           .limit = json_integer_value(json_object_get(v, "limit")),
-                          .label = text_of(v, "label"),
-                          .metadata_json = text_of(v, "metadata"),
-                          .tags_json = text_of(v, "tags") };
+                          .label = edit_left_text(v, "label"),
+                          .metadata_json = edit_left_text(v, "metadata"),
+                          .tags_json = edit_left_text(v, "tags") };
 }
 
 /* One agent's part. */
@@ -160,9 +140,7 @@ static memfs_code write_part(home *h, const block_holder *of, const block_patch 
     if (rc < 0)
         return rc;
     oid_hex(&ret->since, hex);
-    jw_object(&w);
-    jw_key_text(&w, "agent", of->agent_id);
-    jw_key_int(&w, "at", clock_wall_us());
+    edit_left_begin(&w, h, of->agent_id);
     jw_key_text(&w, "since", hex);
     jw_key_text(&w, "label", of->label);
     jw_key_text(&w, "name", by->who->name);
@@ -194,7 +172,7 @@ static memfs_code journal(home *h, const block_holders *of, const block_patch *p
     for (size_t i = 0; rc == MEMFS_OK && i < of->n; i++) {
         snprintf(parts[i].id, sizeof(parts[i].id), "%s.%zu", id, i);
         rc = write_part(h, &of->list[i], p, by, &parts[i], err);
-        docs[i] = (state_doc){ KIND, str_of(parts[i].id), buf_str(&parts[i].body), 0 };
+        docs[i] = (state_doc){ EDIT_KIND, str_of(parts[i].id), buf_str(&parts[i].body), 0 };
     }
     if (rc == MEMFS_OK)
         rc = state_change_apply(h->state, &change, err);
@@ -204,7 +182,7 @@ static memfs_code journal(home *h, const block_holders *of, const block_patch *p
 
 static memfs_code forget_part(home *h, const char *id, memfs_error *err)
 {
-    const state_doc gone = { KIND, str_of(id), MEMFS_STR(""), 0 };
+    const state_doc gone = { EDIT_KIND, str_of(id), MEMFS_STR(""), 0 };
     const state_change change = { .docs = &gone, .n_docs = 1 };
 
     return state_change_apply(h->state, &change, err);
@@ -251,15 +229,15 @@ static memfs_code patch_parts(home *h, const block_holders *of, const block_patc
 memfs_code block_edit_patch_all(home *h, memfs_str block_id, const block_holders *of,
                                 const block_patch *p, const block_by *by, memfs_error *err)
 {
+    changing loose = { h, p, by };
     part *parts;
     edit_result result;
     memfs_code rc;
 
     if (of->n == 0)
-        return memfs_fail(err, MEMFS_ENOTFOUND, "Block with id '%.*s' not found", (int)block_id.len,
-                          block_id.ptr);
-    if (str_equal(str_of(of->list[0].agent_id), LOOSE_AGENT))
-        return patch_loose(h, block_id, p, by, err);
+        return block_not_found(block_id, err);
+    if (block_is_loose(&of->list[0]))
+        return change_loose(&loose, block_id, patch_row, err);
     if (of->n == 1)
         return block_edit_patch(h, str_of(of->list[0].agent_id), str_of(of->list[0].label), p, by,
                                 &result, err);
@@ -271,34 +249,32 @@ memfs_code block_edit_patch_all(home *h, memfs_str block_id, const block_holders
     return rc;
 }
 
-/* ---- after a crash ---- */
-
-typedef struct left {
-    char **ids, **bodies;
-    size_t n;
-} left;
-
-static void left_dispose(left *l)
+memfs_code block_edit_delete(home *h, memfs_str block_id, const block_holders *of,
+                             const block_by *by, memfs_error *err)
 {
-    for (size_t i = 0; i < l->n; i++) {
-        free(l->ids[i]);
-        free(l->bodies[i]);
+    block_by now = *by;
+    changing loose = { h, NULL, &now };
+    edit_result result;
+    memfs_code rc = MEMFS_OK;
+
+    if (of->n == 0)
+        return block_not_found(block_id, err);
+    for (size_t i = 0; rc == MEMFS_OK && i < of->n; i++) {
+        const block_holder *one = &of->list[i];
+
+        rc = block_is_loose(one)
+                 ? change_loose(&loose, block_id, drop_row, err)
+                 : block_edit_detach(h, str_of(one->agent_id), block_id, false, &now, &result, err);
+        now.expected = MEMFS_STR("");
     }
-    free(l->ids);
-    free(l->bodies);
+    if (rc == MEMFS_OK && !block_is_loose(&of->list[0])) { /* what a race has left (holders) */
+        rc = change_loose(&loose, block_id, drop_row, err);
+        rc = rc == MEMFS_ENOTFOUND ? MEMFS_OK : rc;
+    }
+    return rc;
 }
 
-static memfs_code note_left(const state_doc *doc, void *ctx, memfs_error *err)
-{
-    left *l = ctx;
-
-    (void)err;
-    l->ids = mem_realloc(l->ids, l->n + 1, sizeof(*l->ids));
-    l->bodies = mem_realloc(l->bodies, l->n + 1, sizeof(*l->bodies));
-    l->ids[l->n] = mem_strndup(doc->id.ptr, doc->id.len);
-    l->bodies[l->n++] = mem_strndup(doc->body.ptr, doc->body.len);
-    return MEMFS_OK;
-}
+/* ---- after a crash ---- */
 
 static memfs_code redo(home *h, const char *id, const json_t *body, memfs_error *err)
 {
@@ -315,40 +291,20 @@ static memfs_code redo(home *h, const char *id, const json_t *body, memfs_error 
     block_patch p;
     memfs_code rc;
 
-    if (!oid_parse(text_of(body, "since"), &since) || by.reason == NULL)
+    if (!oid_parse(edit_left_text(body, "since"), &since) || by.reason == NULL)
         return memfs_fail(err, MEMFS_EINTERNAL, "the journal of a change is damaged");
     read_patch(json_object_get(body, "patch"), &p);
-    rc = block_patch_as(h, text_of(body, "agent"), text_of(body, "label"), &p, &by, id, &since,
-                        &result, err);
+    rc = block_patch_as(h, edit_left_text(body, "agent"), edit_left_text(body, "label"), &p, &by,
+                        id, &since, &result, err);
     return may_come_later(rc) ? rc : forget_part(h, id, err);
-}
-
-static bool is_due(const json_t *body, int64_t started_us)
-{
-    int64_t at_us = json_integer_value(json_object_get(body, "at"));
-
-    return at_us < started_us || clock_wall_us() - at_us > AGE_US;
 }
 
 memfs_code block_edit_recover(home *h, memfs_error *err)
 {
-    _cleanup_(left_dispose) left l = { NULL, NULL, 0 };
-    int64_t started_us = home_is_shared(h) ? 0 : h->opened_at_us;
-    size_t n_ended;
-    memfs_code rc = edit_recover(h, &n_ended, err);
+    memfs_code rc = edit_recover(h, err);
 
     if (rc == MEMFS_OK)
-        rc = state_docs(h->state, KIND, MEMFS_STR(""), 0, note_left, &l, err);
-    for (size_t i = 0; rc == MEMFS_OK && i < l.n; i++) {
-        json_t *body = json_loads(l.bodies[i], JSON_ALLOW_NUL, NULL);
-        memfs_error why = MEMFS_ERROR_INIT;
-
-        if (json_object_get(body, "since") != NULL && is_due(body, started_us) &&
-            redo(h, l.ids[i], body, &why) < 0)
-            home_alarm(h, NULL, "edit_late", "a change of several agents could not be ended: %s",
-                       why.msg);
-        json_decref(body);
-    }
+        rc = edit_left_each(h, "since", redo, err);
     loose_follow(h);
     return rc;
 }

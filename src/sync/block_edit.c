@@ -2,8 +2,8 @@
  * block_edit.c - a change of one block, and of all its copies; see block_edit.h.
  *
  *     value, description, read_only, metadata   in the file (block_amend)
- *     tags, limit, hidden                       in the birth of its label; a `limit` in the file
- * goes label                                     the file's name; the birth goes along with its id,
+ *     tags, limit, hidden                       in the birth of its label; a `limit` in the file goes
+ *     label                                     the file's name; the birth goes along with its id,
  *                                               and the old label gets another one
  */
 #include "sync/block_edit_int.h"

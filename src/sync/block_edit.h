@@ -22,8 +22,8 @@ typedef struct block_by {
     const char *reason;       /* one line; "" */
     /*
      * What the caller has read (H3): "" for nothing; a commit or a blob in 40 hex digits; or, with
-     * is_tag, the text of the agent's tag, "<commit>-<generation>".  When it is that no longer:
-     * ECONFLICT, with both ids in the message.
+     * is_tag, the text of the agent's tag, "<commit>-<generation>", of a loose block that of
+     * theirs.  When it is that no longer: ECONFLICT, with both ids in the message.
      */
     memfs_str expected;
     bool is_tag;
@@ -50,7 +50,10 @@ typedef struct block_holders {
     size_t n;
 } block_holders;
 void block_holders_dispose(block_holders *holders);
-/* From the cache.  agent_id empty: of all.  None is no failure. */
+/*
+ * From the cache.  agent_id empty: of all.  None is no failure.  A loose one is alone: while an
+ * agent has the block, its copies count.
+ */
 MEMFS_CHECK memfs_code block_holders_find(home *h, memfs_str block_id, memfs_str agent_id,
                                           block_holders *ret, memfs_error *err);
 
@@ -67,6 +70,9 @@ MEMFS_CHECK memfs_code block_edit_patch(home *h, memfs_str agent_id, memfs_str l
 MEMFS_CHECK memfs_code block_edit_patch_all(home *h, memfs_str block_id, const block_holders *of,
                                             const block_patch *p, const block_by *by,
                                             memfs_error *err);
+/* The block goes from all holders; what `by` expects is asked of the first. */
+MEMFS_CHECK memfs_code block_edit_delete(home *h, memfs_str block_id, const block_holders *of,
+                                         const block_by *by, memfs_error *err);
 /* What edit_recover() ends, and changes of several agents; and loose blocks' rows. */
 MEMFS_CHECK memfs_code block_edit_recover(home *h, memfs_error *err);
 /* The same, once a minute, for a thread of the server's that calls every second or so. */

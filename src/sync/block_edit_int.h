@@ -32,6 +32,9 @@ MEMFS_CHECK memfs_code block_check_expected(home *h, edit *e, const block_by *by
 /* "Update system/human block", and the reason below. */
 void block_say(edit *e, const block_by *by, const char *verb, memfs_str label, const char *what);
 
+bool block_is_loose(const block_holder *holder);
+memfs_code block_not_found(memfs_str block_id, memfs_error *err);
+
 /* One of several, which are one edit: that it was done since then is no failure. */
 MEMFS_CHECK memfs_code block_patch_as(home *h, memfs_str agent_id, memfs_str label,
                                       const block_patch *p, const block_by *by, const char *edit_id,

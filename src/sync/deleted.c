@@ -69,11 +69,10 @@ static void set_deleted(home *h, const char *id, bool is_deleted)
     agent *a;
 
     pthread_rwlock_wrlock(&h->table_lock);
-    id_list_drop(h->deleted, str_of(id));
-    if (is_deleted) {
-        id_list_add(h->deleted, str_of(id));
-        id_list_sort(h->deleted);
-    }
+    if (is_deleted)
+        id_list_insert(h->deleted, id);
+    else
+        id_list_drop(h->deleted, id);
     pthread_rwlock_unlock(&h->table_lock);
     a = home_find(h, str_of(id));
     if (a == NULL)

@@ -4,7 +4,8 @@
  *     begin      where main is
  *     plan       the caller's wishes, of that main
  *     judge      sizes and purged objects before anything is written, the commit by the rules of a
- * push advance    the ref, the rows
+ *                push
+ *     advance    the ref, the rows
  *
  * Objects of a commit that is refused stay, reached by nobody, until the repository is folded.
  */

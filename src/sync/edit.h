@@ -110,9 +110,9 @@ MEMFS_CHECK memfs_code edit_memory(home *h, memfs_str agent_id, const edit_optio
                                    bool *ret_is_unclear, memfs_error *err);
 
 /*
- * Ends what a crash left under way; of servers that share the state only what is older than any
- * request.  For the start, and a thread of the server's every minute or so.  *ret_n: how many.
+ * Ends what a crash left under way (edit_left.h); a failure of one is an alarm.  For one thread of
+ * the server's, at the start and every minute or so.
  */
-MEMFS_CHECK memfs_code edit_recover(home *h, size_t *ret_n, memfs_error *err);
+MEMFS_CHECK memfs_code edit_recover(home *h, memfs_error *err);
 
 #endif

@@ -13,23 +13,19 @@
 #include "sync/edit_int.h"
 
 #include "base/clock.h"
-#include "base/json.h"
 #include "base/mem.h"
 #include "memory/label.h"
 #include "store/amend.h"
 #include "store/history.h"
 #include "sync/away.h"
+#include "sync/edit_left.h"
 #include "sync/loose.h"
 #include "sync/materialise.h"
 
-#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
-#define KIND MEMFS_STR("edit")
 #define MAX_WALK 20000
-/* Of another server an edit may be under way: longer than a request waits for locks and fsyncs. */
-#define OTHERS_AGE_US (INT64_C(300) * 1000000)
 
 /* ---- sets ---- */
 
@@ -215,11 +211,10 @@ static void put_journal(const edit *e, const edit_set *undo, bool has_commit, me
     char hex[MEMFS_OID_HEX + 1];
 
     oid_hex(&e->v.tip, hex);
-    jw_object(&w);
-    jw_key_text(&w, "agent", e->v.a->id);
-    jw_key_int(&w, "at", clock_wall_us());
+    edit_left_begin(&w, e->h, e->v.a->id);
     jw_key_text(&w, "before", hex);
     jw_key_bool(&w, "has_commit", has_commit);
+    put_births(&w, "now", &e->now);
     put_births(&w, "undo", undo);
     put_births(&w, "then", &e->then);
     put_docs(&w, "undo_docs", undo);
@@ -227,22 +222,15 @@ static void put_journal(const edit *e, const edit_set *undo, bool has_commit, me
     jw_object_end(&w);
 }
 
-static memfs_str text_of(const json_t *object, const char *key)
-{
-    const json_t *v = json_object_get(object, key);
-
-    return v == NULL ? MEMFS_STR("") : str_make(json_string_value(v), json_string_length(v));
-}
-
 static void read_births(const json_t *list, edit_set *to)
 {
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *v = json_array_get(list, i);
         const state_birth birth = {
-            .label = text_of(v, "label"),
+            .label = edit_left_text(v, "label"),
             .created_at_us = json_integer_value(json_object_get(v, "created_at")),
-            .tags_json = text_of(v, "tags"),
-            .block_id = text_of(v, "id"),
+            .tags_json = edit_left_text(v, "tags"),
+            .block_id = edit_left_text(v, "id"),
             .limit = json_integer_value(json_object_get(v, "limit")),
             .hidden = json_is_true(json_object_get(v, "hidden")),
         };
@@ -255,7 +243,8 @@ static void read_docs(const json_t *list, edit_set *to)
 {
     for (size_t i = 0; i < json_array_size(list); i++) {
         const json_t *v = json_array_get(list, i);
-        const state_doc doc = { text_of(v, "kind"), text_of(v, "id"), text_of(v, "body"), 0 };
+        const state_doc doc = { edit_left_text(v, "kind"), edit_left_text(v, "id"),
+                                edit_left_text(v, "body"), 0 };
 
         set_add_doc(to, &doc);
     }
@@ -336,8 +325,48 @@ static memfs_code journal(edit *e, const edit_set *undo, bool has_commit, memfs_
     state_doc doc;
 
     put_journal(e, undo, has_commit, &body);
-    doc = (state_doc){ KIND, str_of(e->id), buf_str(&body), 0 };
+    doc = (state_doc){ EDIT_KIND, str_of(e->id), buf_str(&body), 0 };
     return apply_set(e->h, e->v.a, &e->now, &doc, err);
+}
+
+static void drop_birth(edit_set *set, size_t i)
+{
+    drop(set->births[i].label);
+    drop(set->births[i].tags_json);
+    drop(set->births[i].block_id);
+    set->births[i] = set->births[--set->n_births];
+}
+
+static bool is_same_birth(const state_birth *a, const state_birth *b)
+{
+    return a->limit == b->limit && a->hidden == b->hidden &&
+           str_equal(a->tags_json, b->tags_json) && str_equal(a->block_id, b->block_id);
+}
+
+static const state_birth *birth_of(const edit_set *set, memfs_str label)
+{
+    for (size_t i = 0; i < set->n_births; i++)
+        if (str_equal(set->births[i].label, label))
+            return &set->births[i];
+    return NULL;
+}
+
+/* What somebody else has set since then is not taken back: only what is still as `now` set it. */
+static memfs_code keep_own(home *h, const agent *a, const edit_set *now, edit_set *undo,
+                           memfs_error *err)
+{
+    for (size_t i = undo->n_births; i-- > 0;) {
+        _cleanup_(set_dispose) edit_set is = { NULL, 0, NULL, 0 };
+        memfs_str label = undo->births[i].label;
+        const state_birth *set = birth_of(now, label);
+        memfs_code rc = state_births(h->state, str_of(a->id), label, take_birth, &is, err);
+
+        if (rc < 0)
+            return rc;
+        if (set != NULL && (is.n_births == 0 || !is_same_birth(&is.births[0], set)))
+            drop_birth(undo, i);
+    }
+    return MEMFS_OK;
 }
 
 /* Rows of labels whose births changed, and whose files did not; a cache that fails follows later.
@@ -360,7 +389,7 @@ static void follow_births(home *h, agent *a, const edit_set *set)
 /* What follows, and the journal goes; a failure is made up for by edit_recover(). */
 static void finish(home *h, const agent *a, const char *id, const edit_set *set)
 {
-    const state_doc gone = { KIND, str_of(id), MEMFS_STR(""), 0 };
+    const state_doc gone = { EDIT_KIND, str_of(id), MEMFS_STR(""), 0 };
     memfs_error err;
 
     if (apply_set(h, a, set, &gone, &err) < 0)
@@ -372,6 +401,7 @@ memfs_code edit_advance(edit *e, const advance_step *step, memfs_error *err)
 {
     _cleanup_(set_dispose) edit_set undo = { NULL, 0, NULL, 0 };
     bool has_commit = !oid_equal(&step->to, &e->v.tip);
+    memfs_error ignored;
     memfs_code rc = note_undo(e, &undo, err);
 
     if (rc == MEMFS_OK)
@@ -382,6 +412,8 @@ memfs_code edit_advance(edit *e, const advance_step *step, memfs_error *err)
         rc = advance_to(&e->v, step, err);
     if (rc < 0 && e->v.unclear)
         return rc; /* the journal is for edit_recover(): it will see */
+    if (rc < 0 && home_is_shared(e->h) && keep_own(e->h, e->v.a, &e->now, &undo, &ignored) < 0)
+        return rc; /* the same */
     if (rc == MEMFS_OK) {
         follow_births(e->h, e->v.a, &e->now);
         if (!has_commit) /* what a mirror carries of them is elsewhere now, too */
@@ -393,31 +425,34 @@ memfs_code edit_advance(edit *e, const advance_step *step, memfs_error *err)
 
 /* ---- after a crash ---- */
 
-typedef struct left {
-    char **ids, **bodies;
-    size_t n;
-} left;
-
-static void left_dispose(left *l)
+/* Is the label's file as it was then?  What cannot be told is no. */
+static bool is_file_as_then(repo *r, const memfs_oid *then, const memfs_oid *now, memfs_str label)
 {
-    for (size_t i = 0; i < l->n; i++) {
-        free(l->ids[i]);
-        free(l->bodies[i]);
-    }
-    free(l->ids);
-    free(l->bodies);
+    _cleanup_(buf_dispose) memfs_buf path = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    memfs_oid old, new;
+    memfs_error ignored;
+    memfs_code rc;
+
+    label_to_path(label, &path);
+    rc = amend_find(r, then, buf_str(&path), &old, &ignored);
+    if (rc != MEMFS_OK && rc != MEMFS_ENOTFOUND)
+        return false;
+    return amend_find(r, now, buf_str(&path), &new, &ignored) == rc &&
+           (rc == MEMFS_ENOTFOUND || oid_equal(&old, &new));
 }
 
-static memfs_code note_left(const state_doc *doc, void *ctx, memfs_error *err)
+/* Whoever made the change again, after the crash, has set its births himself (D4, K4). */
+static memfs_code settle_undo(home *h, const agent *a, repo *r, const memfs_oid *before,
+                              const memfs_oid *tip, const json_t *body, edit_set *undo,
+                              memfs_error *err)
 {
-    left *l = ctx;
+    _cleanup_(set_dispose) edit_set now = { NULL, 0, NULL, 0 };
 
-    (void)err;
-    l->ids = mem_realloc(l->ids, l->n + 1, sizeof(*l->ids));
-    l->bodies = mem_realloc(l->bodies, l->n + 1, sizeof(*l->bodies));
-    l->ids[l->n] = mem_strndup(doc->id.ptr, doc->id.len);
-    l->bodies[l->n++] = mem_strndup(doc->body.ptr, doc->body.len);
-    return MEMFS_OK;
+    for (size_t i = undo->n_births; i-- > 0;)
+        if (!is_file_as_then(r, before, tip, undo->births[i].label))
+            drop_birth(undo, i);
+    read_births(json_object_get(body, "now"), &now);
+    return keep_own(h, a, &now, undo, err);
 }
 
 /* Under the agent's lock: nobody in this process is at it. */
@@ -429,67 +464,46 @@ static memfs_code end_one(home *h, agent *a, const char *id, const json_t *body,
     memfs_oid before, tip;
     memfs_code rc;
 
-    if (!oid_parse(text_of(body, "before"), &before))
+    if (!oid_parse(edit_left_text(body, "before"), &before))
         return memfs_fail(err, MEMFS_ECORRUPT, "the journal of a change is damaged");
     rc = home_agent_main(h, str_of(a->id), a->repo, &tip, err);
     if (rc == MEMFS_OK)
         rc = repo_open(h->store, a->repo, &r, err);
     if (rc == MEMFS_OK && !is_done)
         rc = find_trailer(r, &tip, &before, id, &is_done, err);
+    read_births(json_object_get(body, "undo"), &undo);
+    read_docs(json_object_get(body, "undo_docs"), &undo);
+    read_births(json_object_get(body, "then"), &then);
+    read_docs(json_object_get(body, "docs"), &then);
+    if (rc == MEMFS_OK && !is_done)
+        rc = settle_undo(h, a, r, &before, &tip, body, &undo, err);
     if (rc < 0)
         return rc;
-    read_births(json_object_get(body, "undo"), &undo);
-    read_births(json_object_get(body, "then"), &then);
-    read_docs(json_object_get(body, "undo_docs"), &undo);
-    read_docs(json_object_get(body, "docs"), &then);
     finish(h, a, id, is_done ? &then : &undo);
     follow_births(h, a, &undo);
     return MEMFS_OK;
 }
 
-static bool is_due(home *h, const json_t *body)
+/* The journal may have gone, and its labels been changed again, while this one waited for the lock.
+ */
+static memfs_code recover_one(home *h, const char *id, const json_t *body, memfs_error *err)
 {
-    int64_t at_us = json_integer_value(json_object_get(body, "at"));
-
-    return !home_is_shared(h) || clock_wall_us() - at_us > OTHERS_AGE_US || at_us > clock_wall_us();
-}
-
-static memfs_code recover_one(home *h, const char *id, const json_t *body, bool *ret,
-                              memfs_error *err)
-{
-    memfs_code rc;
+    bool is_there;
     agent *a;
+    memfs_code rc = home_agent(h, edit_left_text(body, "agent"), &a, err);
 
-    *ret = false;
-    if (json_object_get(body, "before") == NULL || !is_due(h, body))
-        return MEMFS_OK;
-    rc = home_agent(h, text_of(body, "agent"), &a, err);
     if (rc < 0)
         return rc;
     if (!agent_lock_for(a, 1000)) /* busy: next time */
         return MEMFS_OK;
-    rc = end_one(h, a, id, body, err);
+    rc = edit_left_is_there(h, id, &is_there, err);
+    if (rc == MEMFS_OK && is_there)
+        rc = end_one(h, a, id, body, err);
     agent_unlock(a);
-    *ret = rc == MEMFS_OK;
     return rc;
 }
 
-memfs_code edit_recover(home *h, size_t *ret_n, memfs_error *err)
+memfs_code edit_recover(home *h, memfs_error *err)
 {
-    _cleanup_(left_dispose) left l = { NULL, NULL, 0 };
-    memfs_code rc = state_docs(h->state, KIND, MEMFS_STR(""), 0, note_left, &l, err);
-
-    *ret_n = 0;
-    for (size_t i = 0; rc == MEMFS_OK && i < l.n; i++) {
-        json_t *body = json_loads(l.bodies[i], JSON_ALLOW_NUL, NULL);
-        memfs_error why = MEMFS_ERROR_INIT;
-        bool was_done = false;
-
-        if (body == NULL || recover_one(h, l.ids[i], body, &was_done, &why) < 0)
-            home_alarm(h, NULL, "edit_late", "a change that was cut short could not be ended: %s",
-                       body == NULL ? "its journal is damaged" : why.msg);
-        *ret_n += was_done;
-        json_decref(body);
-    }
-    return rc;
+    return edit_left_each(h, "before", recover_one, err);
 }

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "sync/cluster.h"
 #include "sync/deleted.h"
+#include "sync/edit_left.h"
 #include "sync/home_database.h"
 #include "sync/home_list.h"
 #include "sync/loose.h"
@@ -236,7 +237,7 @@ memfs_code home_open(const home_options *options, home **ret, memfs_error *err)
     h->deleted = mem_alloc(sizeof(*h->deleted));
     hash_random((uint8_t *)&h->hash_seed, sizeof(h->hash_seed));
     atomic_store(&h->epoch, 1);
-    h->opened_at_us = clock_wall_us();
+    ids_new("run", h->run);
     copy_options(h, options);
     rc = make_folder(h, options->path, err);
     if (rc == MEMFS_OK) {
@@ -283,6 +284,7 @@ void home_close(home *h)
     free(h->upkeep);
     free(h->behind);
     free(h->late);
+    edit_left_close(h);
     pthread_mutex_destroy(&h->upkeep_mutex);
     pthread_rwlock_destroy(&h->table_lock);
     fs_unlock(&h->lock);

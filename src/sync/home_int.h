@@ -99,6 +99,7 @@ struct home {
     struct cluster *cluster; /* cluster.h; NULL: this home shares its database with nobody */
     int64_t twin_told_ms;    /* when server_twin was last told; 0; of home_cluster_step's thread */
     atomic_bool wants_past;  /* past.h: somebody asked for all agents', and not all was there */
+    char past_after[IDS_MAX_LEN + 1]; /* home_past_step: where it goes on; that thread only */
     atomic_bool has_other_rule; /* than its database: it writes no rows, and judges none */
     _Atomic(letta_db *) letta;  /* NULL: no tables mode, or its database is away since the start */
     char *letta_after;    /* where the look at all rows goes on; that thread only; NULL: first */
@@ -115,8 +116,10 @@ struct home {
     struct id_list *deleted; /* deleted.h; sorted; guarded by table_lock */
     int64_t deleted_mark;    /* of the state, when it was read; the thread of deleted_step() */
     uint64_t hash_seed;
-    int64_t opened_at_us; /* wall clock */
-    int64_t edits_due_ms; /* block_edit_step; that thread only */
+    char run[IDS_MAX_LEN + 1]; /* of this home_open(): no other has it */
+    int64_t edits_due_ms;      /* block_edit_step; that thread only */
+    struct edit_seen *edits_seen; /* edit_left.c; the same */
+    size_t n_edits_seen;
 
     pthread_mutex_t upkeep_mutex;
     agent **upkeep; /* a ring would be no shorter: this rarely holds more than a few */

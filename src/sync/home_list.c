@@ -6,6 +6,7 @@
 #include "sync/follow.h"
 
 #include <dirent.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -29,16 +30,6 @@ void id_list_add(id_list *l, memfs_str id)
     l->ids[l->n++][id.len] = '\0';
 }
 
-void id_list_drop(id_list *l, memfs_str id)
-{
-    size_t n = 0;
-
-    for (size_t i = 0; l->ids != NULL && i < l->n; i++)
-        if (!str_equal(str_of(l->ids[i]), id))
-            memmove(l->ids[n++], l->ids[i], sizeof(*l->ids));
-    l->n = n;
-}
-
 static int compare_ids(const void *a, const void *b)
 {
     return strcmp(a, b);
@@ -53,6 +44,45 @@ void id_list_sort(id_list *l)
 bool id_list_has(const id_list *l, const char *id)
 {
     return l->n > 0 && bsearch(id, l->ids, l->n, sizeof(*l->ids), compare_ids) != NULL;
+}
+
+/* Where it is, or would be. */
+static size_t place_of(const id_list *l, const char *id)
+{
+    size_t low = 0, high = l->n;
+
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+
+        if (strcmp(l->ids[middle], id) < 0)
+            low = middle + 1;
+        else
+            high = middle;
+    }
+    return low;
+}
+
+void id_list_insert(id_list *l, const char *id)
+{
+    size_t at = place_of(l, id), n = l->n;
+
+    if (at < n && strcmp(l->ids[at], id) == 0)
+        return;
+    id_list_add(l, str_of(id));
+    if (l->n == n)
+        return;
+    memmove(l->ids[at + 1], l->ids[at], (n - at) * sizeof(*l->ids));
+    snprintf(l->ids[at], sizeof(*l->ids), "%s", id);
+}
+
+void id_list_drop(id_list *l, const char *id)
+{
+    size_t at = place_of(l, id);
+
+    if (at == l->n || strcmp(l->ids[at], id) != 0)
+        return;
+    l->n--;
+    memmove(l->ids[at], l->ids[at + 1], (l->n - at) * sizeof(*l->ids));
 }
 
 /* ---- who is here ---- */

@@ -18,9 +18,11 @@ typedef struct id_list { /* home_int.h names it */
 } id_list;
 void id_list_dispose(id_list *l);
 void id_list_add(id_list *l, memfs_str id); /* one that is too long for an id is left out */
-void id_list_drop(id_list *l, memfs_str id);
 void id_list_sort(id_list *l);
-bool id_list_has(const id_list *l, const char *id); /* of a sorted one */
+/* of a sorted one, which stays so; each id is in it once */
+bool id_list_has(const id_list *l, const char *id);
+void id_list_insert(id_list *l, const char *id);
+void id_list_drop(id_list *l, const char *id);
 
 /* The agents and shared repositories of the state and, if asked, the folders that it does not know;
  * sorted. */

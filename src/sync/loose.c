@@ -2,17 +2,18 @@
  * loose.c - see loose.h.
  *
  * The cache's tip of LOOSE_AGENT is no commit but the mark of the state that its rows are of. Where
- * as many documents changed after it as the mark counts, each was put once and none went: those
- * rows are written.  Else, and where there are no rows, all are made anew.
+ * as many documents changed after it as the mark counts, each was put once and none went.  Else
+ * one may have gone, and it is looked which rows have none; written is only what changed.
  */
 #include "sync/loose.h"
 
 #include "base/json.h"
 #include "base/mem.h"
 #include "memory/block.h"
-#include "sync/home_int.h"
+#include "sync/home_list.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #define MAX_ROUNDS 5
@@ -127,20 +128,28 @@ memfs_code loose_get(home *h, memfs_str id, loose_fn fn, void *ctx, memfs_error 
     return rc;
 }
 
-memfs_code loose_put(home *h, memfs_str id, const block_row *row, int64_t changed, memfs_error *err)
+static memfs_code put_doc(home *h, const state_doc *doc, memfs_error *err)
 {
-    _cleanup_(buf_dispose) memfs_buf body = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
-    state_doc doc = { LOOSE_KIND, id, MEMFS_STR(""), changed };
-    const state_change change = { .docs = &doc, .n_docs = 1 };
-    memfs_code rc;
+    const state_change change = { .docs = doc, .n_docs = 1 };
+    memfs_code rc = state_change_apply(h->state, &change, err);
 
-    if (row != NULL)
-        loose_write(row, &body);
-    doc.body = buf_str(&body);
-    rc = state_change_apply(h->state, &change, err);
     if (rc == MEMFS_OK)
         loose_follow(h);
     return rc;
+}
+
+memfs_code loose_put_text(home *h, memfs_str id, memfs_str text, memfs_error *err)
+{
+    return put_doc(h, &(state_doc){ LOOSE_KIND, id, text, 0 }, err);
+}
+
+memfs_code loose_put(home *h, memfs_str id, const block_row *row, int64_t changed, memfs_error *err)
+{
+    _cleanup_(buf_dispose) memfs_buf body = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+
+    if (row != NULL)
+        loose_write(row, &body);
+    return put_doc(h, &(state_doc){ LOOSE_KIND, id, buf_str(&body), changed }, err);
 }
 
 /* ---- the rows ---- */
@@ -210,46 +219,99 @@ static int64_t mark_of(const memfs_oid *tip)
     return (int64_t)mark;
 }
 
-static memfs_code apply(home *h, following *f, const memfs_oid *from, bool is_whole,
+memfs_code loose_check_read(memfs_str version, int64_t changed, memfs_error *err)
+{
+    char hex[MEMFS_OID_HEX + 1];
+    memfs_oid tip, now;
+
+    if (version.len >= MEMFS_OID_HEX && oid_parse(str_make(version.ptr, MEMFS_OID_HEX), &tip) &&
+        tip.id[0] == 'L' && mark_of(&tip) >= changed)
+        return MEMFS_OK;
+    put_mark(changed, &now);
+    oid_hex(&now, hex);
+    return memfs_fail(err, MEMFS_ECONFLICT,
+                      "CONFLICT: the block was expected at %.*s and is at %s: read it again and "
+                      "repeat the change",
+                      (int)(version.len < 80 ? version.len : 80), version.ptr, hex);
+}
+
+static memfs_code apply(home *h, following *f, const id_list *gone, const memfs_oid *from,
                         memfs_error *err)
 {
-    cache_update u = { .agent_id = LOOSE_AGENT,
-                       .from = from,
-                       .replace_all = is_whole && from != NULL,
-                       .n_changes = f->n };
+    cache_update u = { .agent_id = LOOSE_AGENT, .from = from, .n_changes = f->n + gone->n };
 
     put_mark(f->mark, &u.to);
-    f->changes = mem_alloc((f->n + 1) * sizeof(*f->changes));
+    f->changes = mem_alloc((u.n_changes + 1) * sizeof(*f->changes));
     for (size_t i = 0; i < f->n; i++)
         f->changes[i] = (cache_change){ f->rows[i].path, &f->rows[i] };
+    for (size_t i = 0; i < gone->n; i++)
+        f->changes[f->n + i] = (cache_change){ str_of(gone->ids[i]), NULL };
     u.changes = f->changes;
     return cache_apply(h->cache, &u, err);
 }
 
+static memfs_code take_id(const state_doc *doc, void *ctx, memfs_error *err)
+{
+    (void)err;
+    id_list_add(ctx, doc->id);
+    return MEMFS_OK;
+}
+
+typedef struct comparing {
+    const id_list *there;
+    id_list *gone;
+} comparing;
+
+static memfs_code take_gone(const block_row *row, void *ctx, memfs_error *err)
+{
+    const comparing *c = ctx;
+    char id[IDS_MAX_LEN + 1];
+
+    (void)err;
+    snprintf(id, sizeof(id), "%.*s", (int)row->path.len, row->path.ptr);
+    if (!id_list_has(c->there, id))
+        id_list_add(c->gone, row->path);
+    return MEMFS_OK;
+}
+
+/* Rows whose documents are there no more. */
+static memfs_code find_gone(home *h, id_list *gone, memfs_error *err)
+{
+    _cleanup_(id_list_dispose) id_list there = { NULL, 0, 0 };
+    const block_query q = { .agent_id = LOOSE_AGENT, .show_hidden = true };
+    comparing c = { &there, gone };
+    memfs_code rc = state_docs(h->state, LOOSE_KIND, MEMFS_STR(""), 0, take_id, &there, err);
+
+    id_list_sort(&there);
+    return rc < 0 ? rc : cache_blocks(h->cache, &q, take_gone, &c, err);
+}
+
 static memfs_code follow_once(home *h, memfs_error *err)
 {
-    _cleanup_(following_dispose) following f = { .n = 0 }, all = { .n = 0 };
+    _cleanup_(following_dispose) following f = { .n = 0 };
+    _cleanup_(id_list_dispose) id_list gone = { NULL, 0, 0 };
     cache_tip tip;
     memfs_code rc = state_docs_mark(h->state, LOOSE_KIND, &f.mark, err);
-    bool has_tip;
+    int64_t after = 0;
+    bool has_tip, is_older; /* the state: it came from a backup */
 
     if (rc < 0 || f.mark == 0)
         return rc;
     rc = cache_tip_get(h->cache, LOOSE_AGENT, &tip, err);
     has_tip = rc == MEMFS_OK;
-    if ((rc < 0 && rc != MEMFS_ENOTFOUND) || (has_tip && mark_of(&tip.commit) == f.mark))
+    if (rc < 0 && rc != MEMFS_ENOTFOUND)
         return rc;
-    all.mark = f.mark;
-    if (has_tip) {
-        rc = state_docs(h->state, LOOSE_KIND, MEMFS_STR(""), mark_of(&tip.commit), take_doc, &f,
-                        err);
-        if (rc == MEMFS_OK && f.n_seen == (size_t)(f.mark - mark_of(&tip.commit)))
-            return apply(h, &f, &tip.commit, false, err);
-        if (rc < 0)
-            return rc;
-    }
-    rc = state_docs(h->state, LOOSE_KIND, MEMFS_STR(""), 0, take_doc, &all, err);
-    return rc < 0 ? rc : apply(h, &all, has_tip ? &tip.commit : NULL, true, err);
+    if (has_tip)
+        after = mark_of(&tip.commit);
+    if (after == f.mark)
+        return MEMFS_OK;
+    is_older = after > f.mark;
+    if (is_older)
+        after = 0;
+    rc = state_docs(h->state, LOOSE_KIND, MEMFS_STR(""), after, take_doc, &f, err);
+    if (rc == MEMFS_OK && has_tip && (is_older || f.n_seen != (size_t)(f.mark - after)))
+        rc = find_gone(h, &gone, err);
+    return rc < 0 ? rc : apply(h, &f, &gone, has_tip ? &tip.commit : NULL, err);
 }
 
 void loose_follow(home *h)

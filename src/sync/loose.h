@@ -31,6 +31,14 @@ MEMFS_CHECK memfs_code loose_get(home *h, memfs_str id, loose_fn fn, void *ctx, 
  */
 MEMFS_CHECK memfs_code loose_put(home *h, memfs_str id, const block_row *row, int64_t changed,
                                  memfs_error *err);
+/* The same with a text of loose_write(), whatever was there. */
+MEMFS_CHECK memfs_code loose_put_text(home *h, memfs_str id, memfs_str text, memfs_error *err);
+/*
+ * Is the block, of whose document that is the mark, as it was when somebody read its row?  What he
+ * read is the commit of the rows (40 hex digits), or a tag that begins with it.  ECONFLICT, with
+ * both.
+ */
+MEMFS_CHECK memfs_code loose_check_read(memfs_str version, int64_t changed, memfs_error *err);
 /* All of them at once, by id: what the rows of the cache must be. */
 typedef memfs_code (*loose_all_fn)(const block_row *rows, size_t n, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code loose_all(home *h, loose_all_fn fn, void *ctx, memfs_error *err);

@@ -7,7 +7,9 @@
 #include "store/oidmap.h"
 #include "store/versions.h"
 #include "sync/home_list.h"
+#include "sync/loose.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 
 #define MAX_ROUNDS 5
@@ -345,53 +347,89 @@ memfs_code past_follow(home *h, memfs_str agent_id, memfs_error *err)
 
 /* ---- all agents ---- */
 
+/* A look at all of them, by id: each is tried once, so one that cannot be done keeps no other. */
+typedef struct looking {
+    id_list ids; /* of one page, which those that have no past are not in */
+    char last[IDS_MAX_LEN + 1];
+    size_t n_seen;
+} looking;
+
+/* Blocks that no file backs have no past. */
 static memfs_code keep_id(memfs_str id, void *ctx, memfs_error *err)
 {
+    looking *l = ctx;
+
     (void)err;
-    id_list_add(ctx, id);
+    l->n_seen++;
+    snprintf(l->last, sizeof(l->last), "%.*s", (int)id.len, id.ptr);
+    if (!str_equal(id, LOOSE_AGENT))
+        id_list_add(&l->ids, id);
     return MEMFS_OK;
 }
 
-/* Some that are behind; *ret_n_done of *ret_n could be brought up. */
-static memfs_code follow_some(home *h, int64_t deadline_ms, size_t *ret_n, size_t *ret_n_done,
-                              memfs_error *err)
+/* The next page behind `after`, which follows what was tried.  *ret_n_left: past the deadline. */
+static memfs_code follow_page(home *h, char after[IDS_MAX_LEN + 1], int64_t deadline_ms, looking *l,
+                              size_t *ret_n_left, size_t *ret_n_failed, memfs_error *err)
 {
-    _cleanup_(id_list_dispose) id_list ids = { NULL, 0, 0 };
+    memfs_code rc = cache_past_behind(h->cache, str_of(after), AGENTS_AT_ONCE, keep_id, l, err);
     memfs_error trouble;
-    memfs_code rc;
+    size_t i = 0;
 
-    *ret_n = *ret_n_done = 0;
-    rc = cache_past_behind(h->cache, AGENTS_AT_ONCE, keep_id, &ids, err);
-    if (rc < 0)
-        return rc;
-    *ret_n = ids.n;
-    for (size_t i = 0; i < ids.n && clock_mono_ms() < deadline_ms; i++)
-        *ret_n_done += past_follow(h, str_of(ids.ids[i]), &trouble) == MEMFS_OK;
-    return MEMFS_OK;
+    for (; rc == MEMFS_OK && i < l->ids.n && clock_mono_ms() < deadline_ms; i++) {
+        *ret_n_failed += past_follow(h, str_of(l->ids.ids[i]), &trouble) < 0;
+        snprintf(after, IDS_MAX_LEN + 1, "%s", l->ids.ids[i]);
+    }
+    *ret_n_left = l->ids.n - i;
+    if (rc == MEMFS_OK && *ret_n_left == 0 && l->n_seen > 0)
+        snprintf(after, IDS_MAX_LEN + 1, "%s", l->last);
+    return rc;
+}
+
+/* *ret_is_end: there are no more.  *ret_n_failed: which could not be brought up. */
+static memfs_code follow_from(home *h, char after[IDS_MAX_LEN + 1], int64_t deadline_ms,
+                              bool *ret_is_end, size_t *ret_n_failed, memfs_error *err)
+{
+    size_t n_left = 0, n_seen = AGENTS_AT_ONCE;
+    memfs_code rc = MEMFS_OK;
+
+    *ret_n_failed = 0;
+    while (rc == MEMFS_OK && n_left == 0 && n_seen == AGENTS_AT_ONCE) {
+        looking l = { .n_seen = 0 };
+
+        rc = follow_page(h, after, deadline_ms, &l, &n_left, ret_n_failed, err);
+        n_seen = l.n_seen;
+        id_list_dispose(&l.ids);
+    }
+    *ret_is_end = n_left == 0;
+    return rc;
 }
 
 memfs_code past_follow_all(home *h, int64_t deadline_ms, bool *ret_is_whole, memfs_error *err)
 {
-    size_t n, n_done;
-    memfs_code rc;
+    char after[IDS_MAX_LEN + 1] = "";
+    size_t n_failed;
+    bool is_end;
+    memfs_code rc = follow_from(h, after, deadline_ms, &is_end, &n_failed, err);
 
-    do {
-        rc = follow_some(h, deadline_ms, &n, &n_done, err);
-        *ret_is_whole = rc == MEMFS_OK && n == 0;
-    } while (rc == MEMFS_OK && n > 0 && n_done > 0 && clock_mono_ms() < deadline_ms);
-    if (rc == MEMFS_OK && !*ret_is_whole)
+    *ret_is_whole = rc == MEMFS_OK && is_end && n_failed == 0;
+    if (rc == MEMFS_OK && !is_end)
         atomic_store(&h->wants_past, true);
     return rc;
 }
 
 bool home_past_step(home *h)
 {
-    size_t n = 0, n_done = 0;
+    size_t n_failed;
     memfs_error err;
+    bool is_end;
 
     if (!atomic_load(&h->wants_past))
         return false;
-    if (follow_some(h, clock_mono_ms() + 1000, &n, &n_done, &err) < 0 || n_done == 0)
-        atomic_store(&h->wants_past, false); /* until somebody asks again */
-    return atomic_load(&h->wants_past);
+    if (follow_from(h, h->past_after, clock_mono_ms() + 1000, &is_end, &n_failed, &err) ==
+            MEMFS_OK &&
+        !is_end)
+        return true;
+    h->past_after[0] = '\0';
+    atomic_store(&h->wants_past, false); /* until somebody asks again */
+    return false;
 }

@@ -128,7 +128,8 @@ static memfs_code check_owner(const block_row *row, void *ctx, memfs_error *err)
 
     (void)err;
     snprintf(id, sizeof(id), "%.*s", (int)row->agent_id.len, row->agent_id.ptr);
-    if (id_list_has(s->ids, id) || str_equal(row->agent_id, LOOSE_AGENT) || (s->ret->n > 0 && strcmp(s->ret->ids[s->ret->n - 1], id) == 0))
+    if (id_list_has(s->ids, id) || str_equal(row->agent_id, LOOSE_AGENT) ||
+        (s->ret->n > 0 && strcmp(s->ret->ids[s->ret->n - 1], id) == 0))
         return MEMFS_OK;
     id_list_add(s->ret, str_of(id));
     return MEMFS_OK;

@@ -131,6 +131,11 @@ def test_7_create_with_an_id_is_done_once(world):
     ({"memory_blocks": {}}, ("body", "memory_blocks"), "list_type"),
     ({"memory_blocks": [{"value": "x"}]}, ("body", "memory_blocks", 0, "label"), "missing"),
     ({"memory_blocks": [{"label": "a", "value": 1}]}, ("body", "memory_blocks", 0, "value"), "string_type"),
+    ({"memory_blocks": [{"label": "a", "limit": 0}]}, ("body", "memory_blocks", 0, "limit"), "value_error"),
+    ({"memory_blocks": [{"label": "a", "limit": 1 << 31}]}, ("body", "memory_blocks", 0, "limit"), "value_error"),
+    # a row would show it as empty
+    ({"memory_blocks": [{"label": "a", "value": "x" * (1 << 20)}]}, ("body", "memory_blocks", 0, "value"),
+     "value_error"),
     *[({"memory_blocks": [{"label": "a"}, {"label": label}]}, ("body", "memory_blocks", 1, "label"), "value_error")
       for label in ("", "a//b", "/a", "a/", "../a", "a\0b", "a\nb", "x/.git/y", "b" * 300, "/".join("x" * 70))],
 ])

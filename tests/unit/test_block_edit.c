@@ -2,6 +2,7 @@
 
 #include "base/hash.h"
 #include "sync/block_edit.h"
+#include "sync/home_int.h"
 #include "sync/loose.h"
 
 #include <signal.h>
@@ -235,6 +236,25 @@ static void test_K4_a_rename_that_is_killed_leaves_the_block_in_one_place(void *
     kill_everywhere(*at, rename_it, one_place);
 }
 
+/* A client asks again at once, before anything is made up for. */
+static void again_in_one_place(fixture *f)
+{
+    _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
+    memfs_error done_already;
+
+    (void)!rename_it(f, &done_already);
+    assert_settled(f);
+    OK(block_holders_find(f->h, str_of(block_id), MEMFS_STR(""), &of, &err));
+    assert_int_equal(of.n, 1);
+    assert_string_equal(of.list[0].label, "new/name");
+}
+
+static void test_D4_K4_a_rename_that_is_killed_and_made_again_keeps_the_id(void **at)
+{
+    make_attached(*at);
+    kill_everywhere(*at, rename_it, again_in_one_place);
+}
+
 static void test_K4_tags_that_are_killed_leave_rows_that_are_what_the_state_says(void **at)
 {
     make_attached(*at);
@@ -257,6 +277,235 @@ static void test_K3_a_change_of_two_agents_that_is_killed_is_made_up_for_once(vo
 {
     make_shared(*at);
     kill_everywhere(*at, change_both, both_or_none);
+}
+
+/* ---- at once ---- */
+
+static void wait_for_waiter(agent *a)
+{
+    bool is_waited_for = false;
+
+    while (!is_waited_for) {
+        pthread_mutex_lock(&a->mutex);
+        is_waited_for = a->first != NULL;
+        pthread_mutex_unlock(&a->mutex);
+    }
+}
+
+static void *detach_aside(void *ctx)
+{
+    fixture *f = ctx;
+    edit_result result;
+
+    OK(block_edit_detach(f->h, ID_A, str_of(block_id), true, &BY, &result, &err));
+    return NULL;
+}
+
+/* Each sees the other's copy, and none is left. */
+static void test_K4_a_block_that_two_agents_let_go_of_at_once_is_loose(void **at)
+{
+    _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
+    fixture *f = *at;
+    edit_result result;
+    pthread_t thread;
+    agent *a;
+
+    make_shared(f);
+    OK(home_agent(f->h, ID_A, &a, &err));
+    agent_lock(a);
+    assert_int_equal(pthread_create(&thread, NULL, detach_aside, f), 0);
+    wait_for_waiter(a);
+    OK(block_edit_detach(f->h, ID_B, str_of(block_id), true, &BY, &result, &err));
+    agent_unlock(a);
+    pthread_join(thread, NULL);
+    OK(block_holders_find(f->h, str_of(block_id), MEMFS_STR(""), &of, &err));
+    assert_int_equal(of.n, 1);
+    assert_string_equal(of.list[0].agent_id, "loose");
+    assert_settled(f);
+}
+
+/* What was left of a detachment beside an agent's copy. */
+static void test_K4_a_loose_text_beside_a_copy_is_in_nobodys_way(void **at)
+{
+    const block_row old = { .label = MEMFS_STR("team"), .value = MEMFS_STR("old") };
+    _cleanup_(buf_dispose) memfs_buf value = MEMFS_BUF_INIT(4096);
+    _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
+    fixture *f = *at;
+
+    make_attached(f);
+    OK(loose_put(f->h, str_of(block_id), &old, 0, &err));
+    assert_int_equal(n_holders(f), 1);
+    OK(change_both(f, &err));
+    assert_string_equal(value_of(f, ID_A, "team", &value), "changed");
+    OK(block_holders_find(f->h, str_of(block_id), MEMFS_STR(""), &of, &err));
+    OK(block_edit_delete(f->h, str_of(block_id), &of, &BY, &err));
+    assert_int_equal(n_holders(f), 0);
+}
+
+/* The tag that a GET of a loose block has now. */
+static char *loose_tag(fixture *f)
+{
+    char hex[MEMFS_OID_HEX + 1];
+    cache_tip tip;
+
+    OK(cache_tip_get(home_cache(f->h), LOOSE_AGENT, &tip, &err));
+    oid_hex(&tip.commit, hex);
+    return mem_printf("%s-%lld", hex, (long long)tip.generation);
+}
+
+static void test_H3_what_was_read_of_a_loose_block_is_of_that_block(void **at)
+{
+    const block_patch p = { .has_value = true, .value = MEMFS_STR("second") };
+    const block_row other = { .label = MEMFS_STR("other"), .value = MEMFS_STR("x") };
+    _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
+    fixture *f = *at;
+    block_by by = BY;
+    memfs_error stale;
+    char id[IDS_MAX_LEN + 1], *tag;
+
+    make_loose(f);
+    tag = loose_tag(f);
+    by.expected = str_of(tag);
+    by.is_tag = true;
+    OK(block_edit_create(f->h, &other, id, &err));
+    OK(block_holders_find(f->h, str_of(block_id), MEMFS_STR(""), &of, &err));
+    OK(block_edit_patch_all(f->h, str_of(block_id), &of, &p, &by, &err));
+    FAILS(MEMFS_ECONFLICT, block_edit_patch_all(f->h, str_of(block_id), &of, &p, &by, &err));
+    assert_int_equal(block_edit_delete(f->h, str_of(block_id), &of, &by, &stale), MEMFS_ECONFLICT);
+    assert_non_null(strstr(stale.msg, "is at "));
+    by.expected = str_make(strstr(stale.msg, "is at ") + strlen("is at "), MEMFS_OID_HEX);
+    by.is_tag = false;
+    OK(block_edit_delete(f->h, str_of(block_id), &of, &by, &err));
+    assert_int_equal(n_holders(f), 0);
+    free(tag);
+}
+
+/* Whose row was made anew has its text again; whose was not has what is written here. */
+static void mark_row(fixture *f, const char *id)
+{
+    const block_row row = { .agent_id = LOOSE_AGENT,
+                            .id = str_of(id),
+                            .path = str_of(id),
+                            .label = MEMFS_STR("other"),
+                            .value = MEMFS_STR("untouched"),
+                            .metadata_json = MEMFS_STR("{}"),
+                            .tags_json = MEMFS_STR("[]") };
+    cache_update u = { .agent_id = LOOSE_AGENT, .n_changes = 1 };
+    const cache_change change = { str_of(id), &row };
+    cache_tip tip;
+
+    OK(cache_tip_get(home_cache(f->h), LOOSE_AGENT, &tip, &err));
+    u.from = &tip.commit;
+    u.to = tip.commit;
+    u.changes = &change;
+    OK(cache_apply(home_cache(f->h), &u, &err));
+}
+
+static void test_a_loose_block_that_goes_touches_no_other_row(void **at)
+{
+    const block_row other = { .label = MEMFS_STR("other"), .value = MEMFS_STR("x") };
+    _cleanup_(buf_dispose) memfs_buf value = MEMFS_BUF_INIT(4096);
+    fixture *f = *at;
+    char id[IDS_MAX_LEN + 1];
+    edit_result result;
+
+    make_loose(f);
+    OK(block_edit_create(f->h, &other, id, &err));
+    mark_row(f, id);
+    OK(block_edit_attach(f->h, ID_A, str_of(block_id), &BY, &result, &err));
+    assert_int_equal(n_holders(f), 1);
+    assert_string_equal(value_of(f, LOOSE_AGENT, "other", &value), "untouched");
+    OK(block_edit_detach(f->h, ID_A, str_of(block_id), true, &BY, &result, &err));
+    assert_int_equal(n_holders(f), 1);
+    OK(loose_put(f->h, str_of(block_id), NULL, 0, &err));
+    assert_int_equal(n_holders(f), 0);
+    buf_clear(&value);
+    assert_string_equal(value_of(f, LOOSE_AGENT, "other", &value), "untouched");
+}
+
+/* ---- who ends what ---- */
+
+static void put_journal(fixture *f, const char *run, const char *body)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(4096);
+    state_doc doc = { MEMFS_STR("edit"), MEMFS_STR("edit-1"), MEMFS_STR(""), 0 };
+    const state_change change = { .docs = &doc, .n_docs = 1 };
+
+    if (body != NULL)
+        buf_printf(&text, "{\"run\":\"%s\",\"agent\":\"%s\",%s}", run, AGENT_A, body);
+    doc.body = buf_str(&text);
+    OK(state_change_apply(home_state(f->h), &change, &err));
+}
+
+static void put_limit(fixture *f, int64_t limit)
+{
+    const block_patch p = { .has_limit = true, .limit = limit };
+    edit_result result;
+
+    OK(block_edit_patch(f->h, ID_A, MEMFS_STR("team"), &p, &BY, &result, &err));
+}
+
+static memfs_code take_limit(const state_birth *birth, void *ctx, memfs_error *err)
+{
+    (void)err;
+    *(int64_t *)ctx = birth->limit;
+    return MEMFS_OK;
+}
+
+static int64_t limit_now(fixture *f)
+{
+    int64_t limit = -1;
+
+    OK(state_births(home_state(f->h), ID_A, MEMFS_STR("team"), take_limit, &limit, &err));
+    return limit;
+}
+
+#define UNDO_TO_5(now)                                                                             \
+    "\"before\":\"" ZERO_HEX "\",\"has_commit\":false,\"now\":[" now "],\"undo\":[],"              \
+    "\"then\":[{\"label\":\"team\",\"created_at\":1,\"tags\":\"[]\",\"id\":\"\",\"limit\":5}]"
+#define ZERO_HEX "0000000000000000000000000000000000000000"
+
+/* No clock says whose it is: who wrote it does. */
+static void test_H7_a_change_that_this_process_is_at_is_nobody_elses_to_end(void **at)
+{
+    fixture *f = *at;
+
+    make_attached(f);
+    put_limit(f, 9);
+    put_journal(f, f->h->run, UNDO_TO_5(""));
+    OK(block_edit_recover(f->h, &err));
+    assert_int_equal(limit_now(f), 9);
+    put_journal(f, "run-another", UNDO_TO_5(""));
+    OK(block_edit_recover(f->h, &err));
+    assert_int_equal(limit_now(f), 5);
+}
+
+static void *recover_aside(void *ctx)
+{
+    fixture *f = ctx;
+
+    OK(block_edit_recover(f->h, &err));
+    return NULL;
+}
+
+/* It was ended, and the block changed again, while somebody waited to end it. */
+static void test_K4_a_change_is_ended_once(void **at)
+{
+    fixture *f = *at;
+    pthread_t thread;
+    agent *a;
+
+    make_attached(f);
+    put_limit(f, 9);
+    put_journal(f, "run-another", UNDO_TO_5(""));
+    OK(home_agent(f->h, ID_A, &a, &err));
+    agent_lock(a);
+    assert_int_equal(pthread_create(&thread, NULL, recover_aside, f), 0);
+    wait_for_waiter(a);
+    put_journal(f, "", NULL);
+    agent_unlock(a);
+    pthread_join(thread, NULL);
+    assert_int_equal(limit_now(f), 9);
 }
 
 /* ---- upkeep ---- */
@@ -303,10 +552,17 @@ int main(void)
 #define ON_HOME(test) cmocka_unit_test_setup_teardown(test, fixture_begin, fixture_end)
     const struct CMUnitTest tests[] = {
         ON_HOME(test_K4_a_rename_that_is_killed_leaves_the_block_in_one_place),
+        ON_HOME(test_D4_K4_a_rename_that_is_killed_and_made_again_keeps_the_id),
         ON_HOME(test_K4_tags_that_are_killed_leave_rows_that_are_what_the_state_says),
         ON_HOME(test_K4_an_attachment_that_is_killed_leaves_the_block_in_one_place),
         ON_HOME(test_K4_a_detachment_that_is_killed_leaves_the_block_in_one_place),
         ON_HOME(test_K3_a_change_of_two_agents_that_is_killed_is_made_up_for_once),
+        ON_HOME(test_K4_a_block_that_two_agents_let_go_of_at_once_is_loose),
+        ON_HOME(test_K4_a_loose_text_beside_a_copy_is_in_nobodys_way),
+        ON_HOME(test_H3_what_was_read_of_a_loose_block_is_of_that_block),
+        ON_HOME(test_a_loose_block_that_goes_touches_no_other_row),
+        ON_HOME(test_H7_a_change_that_this_process_is_at_is_nobody_elses_to_end),
+        ON_HOME(test_K4_a_change_is_ended_once),
         ON_HOME(test_objects_that_lie_by_themselves_are_folded),
     };
 

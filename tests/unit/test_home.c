@@ -5,6 +5,8 @@
 #include "asleep.h"
 #include "sync_fixture.h"
 
+#include "sync/home_list.h"
+
 #include <errno.h>
 #include <fcntl.h>
 #include <stdatomic.h>
@@ -463,9 +465,30 @@ static void test_the_lock_is_given_in_the_order_of_asking(void **state)
     agent_unlock(a);
 }
 
+static void test_a_sorted_list_of_ids_stays_sorted(void **unused)
+{
+    static const char *const ids[] = { "c", "a", "d", "a", "b", "e" };
+    _cleanup_(id_list_dispose) id_list l = { NULL, 0, 0 };
+
+    (void)unused;
+    id_list_drop(&l, "a");
+    for (size_t i = 0; i < ARRAY_LEN(ids); i++)
+        id_list_insert(&l, ids[i]);
+    assert_int_equal(l.n, 5);
+    for (size_t i = 0; i < l.n; i++)
+        assert_int_equal(l.ids[i][0], 'a' + (int)i);
+    id_list_drop(&l, "a");
+    id_list_drop(&l, "c");
+    id_list_drop(&l, "e");
+    id_list_drop(&l, "x");
+    assert_int_equal(l.n, 2);
+    assert_true(id_list_has(&l, "b") && id_list_has(&l, "d") && !id_list_has(&l, "c"));
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_a_sorted_list_of_ids_stays_sorted),
         SYNC_TEST(test_L6_a_second_owner_is_refused_and_told_the_pid),
         SYNC_TEST(test_L2_a_lock_whose_owner_is_dead_is_waited_for),
         SYNC_TEST(test_T30_the_folder_is_closed_to_others),

@@ -2,6 +2,7 @@
 #include "sync_fixture.h"
 
 #include "cache/search.h"
+#include "sync/block_edit.h"
 #include "sync/materialise.h"
 #include "sync/past.h"
 #include "sync/search.h"
@@ -278,6 +279,52 @@ static void test_pasts_that_are_not_listed_in_time_are_listed_in_the_background(
     assert_true(is_whole);
 }
 
+/* A block that no file backs has rows, and no past that anybody waits for. */
+static void test_pasts_are_whole_beside_blocks_that_no_agent_has(void **state)
+{
+    const block_row loose = { .label = MEMFS_STR("team"),
+                              .value = MEMFS_STR("text"),
+                              .limit = 100000,
+                              .metadata_json = MEMFS_STR("{}"),
+                              .tags_json = MEMFS_STR("[]") };
+    fixture *f = *state;
+    char id[IDS_MAX_LEN + 1];
+    bool is_whole = false;
+    memfs_oid past;
+
+    OK(block_edit_create(f->h, &loose, id, &err));
+    put_file(f->work, "a.md", MEMFS_STR("text\n"));
+    push_work(f, ID_A);
+    OK(past_follow_all(f->h, INT64_MAX, &is_whole, &err));
+    assert_true(is_whole);
+    OK(cache_past_tip(home_cache(f->h), ID_A, &past, &err));
+}
+
+/* Each is tried once: whoever cannot be listed keeps nobody that comes after. */
+static void test_L3_pasts_that_cannot_be_listed_keep_no_other(void **state)
+{
+    fixture *f = *state;
+    bool is_whole = true;
+    char id[IDS_MAX_LEN + 1];
+    memfs_oid past;
+
+    put_file(f->work, "a.md", MEMFS_STR("text\n"));
+    push_work(f, ID_A);
+    for (int i = 0; i < 70; i++) { /* rows of nobody, before it in every order */
+        cache_update u = { .to = { .id = { 1 } } };
+
+        snprintf(id, sizeof(id), "agent-0000%04d", i);
+        u.agent_id = str_of(id);
+        OK(cache_apply(home_cache(f->h), &u, &err));
+    }
+    OK(past_follow_all(f->h, INT64_MAX, &is_whole, &err));
+    assert_false(is_whole);
+    OK(cache_past_tip(home_cache(f->h), ID_A, &past, &err));
+    OK(past_follow_all(f->h, clock_mono_ms() - 1, &is_whole, &err));
+    while (home_past_step(f->h)) /* it ends */
+        ;
+}
+
 /* Beyond the bound it is said, and nothing is looked at that would not be told. */
 static void test_L5_more_than_may_be_looked_at_is_partial(void **state)
 {
@@ -311,6 +358,8 @@ int main(void)
         SYNC_TEST(test_large_and_binary_files_are_no_text_of_the_past),
         SYNC_TEST(test_an_agent_that_nobody_knows_is_not_found),
         SYNC_TEST(test_pasts_that_are_not_listed_in_time_are_listed_in_the_background),
+        SYNC_TEST(test_pasts_are_whole_beside_blocks_that_no_agent_has),
+        SYNC_TEST(test_L3_pasts_that_cannot_be_listed_keep_no_other),
         SYNC_TEST(test_L5_more_than_may_be_looked_at_is_partial),
     };
 

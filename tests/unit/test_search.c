@@ -321,7 +321,7 @@ static const char *behind(fixture *f)
     static __thread char out[256];
     _cleanup_(buf_dispose) memfs_buf found = MEMFS_BUF_INIT(1 << 12);
 
-    assert_ok(cache_past_behind(f->cache, 10, join_ids, &found, &f->err));
+    assert_ok(cache_past_behind(f->cache, MEMFS_STR(""), 10, join_ids, &found, &f->err));
     snprintf(out, sizeof(out), "%s", found.ptr);
     return out;
 }

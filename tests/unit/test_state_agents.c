@@ -37,6 +37,43 @@ static void assert_shown(fixture *f, agent_query q, const char *expected)
     assert_string_equal(out.len > 0 ? out.ptr : "", expected);
 }
 
+static memfs_code show_id(const state_agent *a, void *ctx, memfs_error *err)
+{
+    (void)err;
+    buf_printf(ctx, "%.*s ", (int)a->id.len, a->id.ptr);
+    return MEMFS_OK;
+}
+
+static void assert_ids(fixture *f, agent_query q, const char *expected)
+{
+    _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1 << 16);
+
+    assert_ok(state_agents(s, &q, show_id, &out, &f->err));
+    assert_string_equal(out.len > 0 ? out.ptr : "", expected);
+}
+
+/* On one connection, one after the other: no question is taken for another. */
+static void test_each_question_for_agents_has_its_own_answer(void **at)
+{
+    fixture *f = *at;
+    int64_t n = -1;
+
+    add(f, "agent-a", 5);
+    add(f, "agent-b", 6);
+    assert_ids(f, (agent_query){ .id = MEMFS_STR("agent-b") }, "agent-b ");
+    assert_ids(f, (agent_query){ .after = MEMFS_STR("agent-a") }, "agent-b ");
+    assert_ids(f, (agent_query){ .limit = 0 }, "agent-a agent-b ");
+    for (int bits = 0; bits < 16; bits++)
+        assert_ids(f,
+                   (agent_query){ .descending = bits & 1,
+                                  .by_updated = bits & 2,
+                                  .with_shared = bits & 4,
+                                  .limit = bits & 8 ? 2 : 0 },
+                   bits & 1 ? "agent-b agent-a " : "agent-a agent-b ");
+    assert_ok(state_agent_count(s, &n, &f->err));
+    assert_int_equal(n, 2);
+}
+
 static int64_t version_of_all(fixture *f)
 {
     int64_t version = -1;
@@ -189,6 +226,7 @@ int main(void)
 {
 #define ON_STATE(test) cmocka_unit_test_setup_teardown(test, setup_state, teardown_state)
     const struct CMUnitTest tests[] = {
+        ON_STATE(test_each_question_for_agents_has_its_own_answer),
         ON_STATE(test_D3_an_agent_is_seen_with_its_name_or_not_at_all),
         ON_STATE(test_H3_a_change_is_written_on_the_version_it_was_made_of),
         ON_STATE(test_7_a_deleted_agent_is_in_no_list_but_of_those),
