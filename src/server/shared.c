@@ -110,7 +110,7 @@ static bool find(http_request *rq, app *self, memfs_str agent_id, bool is_writin
 /* By whose links the caller may; "": by nobody's, the gate has asked for the rest. */
 static memfs_str linked_agent(const http_request *rq)
 {
-#ifdef MEMFS_SABOTAGE_AUTH /* a program of the tests, which must fail with it (tests/meson.build) */
+#ifdef MEMFS_SABOTAGE_AUTH /* as in auth.c */
     (void)rq;
     return MEMFS_STR("");
 #else
