@@ -93,6 +93,14 @@ typedef enum block_order {
     BLOCK_ORDER_PATH, /* (path, id), by bytes */
 } block_order;
 
+/* How many agents have a block, whatever else is asked of it (http-api 6.1). */
+typedef struct block_agent_count {
+    int64_t least, most;
+    const int64_t *any_of; /* n of them; none: any number in between */
+    size_t n;
+    memfs_str nobody; /* an agent_id whose rows are no agent's */
+} block_agent_count;
+
 typedef struct block_query {
     memfs_str agent_id;     /* empty: all agents */
     memfs_str label;        /* empty: all */
@@ -103,6 +111,7 @@ typedef struct block_query {
     const memfs_str *tags;
     size_t n_tags;
     bool match_all_tags; /* a tag that is given twice never matches (http-api 6.1) */
+    const block_agent_count *agents; /* NULL: any number */
     bool show_hidden;
     block_order order;
     bool descending;
@@ -117,7 +126,7 @@ typedef struct block_query {
 /* Rows in order; a return other than OK from fn ends the reading and is passed on. */
 MEMFS_CHECK memfs_code cache_blocks(cache *c, const block_query *q, block_row_fn fn, void *ctx,
                                     memfs_error *err);
-/* How many rows match; order, cursors and limit do not matter. */
+/* How many blocks match, copies of one block once; order, cursors and limit do not matter. */
 MEMFS_CHECK memfs_code cache_count(cache *c, const block_query *q, int64_t *ret, memfs_error *err);
 
 /* Where the rows of one agent come from.  ENOTFOUND: it was never synced. */

@@ -3,8 +3,10 @@
 #include "base/json.h"
 #include "base/mem.h"
 #include "cache/like.h"
+#include "memory/ids.h"
 
 #include <jansson.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 /*
@@ -35,6 +37,7 @@ enum blocks_bits {
     BLOCKS_BY_PATH = 1 << 10,
     BLOCKS_COUNT = 1 << 11,
     BLOCKS_OF_AGENT = 1 << 12,
+    BLOCKS_AGENTS = 1 << 13,
 };
 
 enum { KEY_CURSOR = PG_KEYS_CACHE, KEY_SHAPE = PG_KEYS_CACHE + (1 << 15) };
@@ -151,11 +154,14 @@ static uint32_t shape_of(const judge *j, bool is_count)
     shape |= q->agent_id.len > 0 ? BLOCKS_OF_AGENT : 0;
     shape |= q->label.len > 0 ? BLOCKS_LABEL : 0;
     shape |= q->id.len > 0 ? BLOCKS_ID : 0;
+    shape |= q->agents != NULL ? BLOCKS_AGENTS : 0;
     shape |= q->show_hidden ? 0 : BLOCKS_SHOWN;
     if (q->n_tags > 0)
         shape |= q->match_all_tags ? BLOCKS_ALL_TAGS : BLOCKS_ANY_TAG;
     if (is_count && !is_judged_here(j))
         return shape | BLOCKS_COUNT;
+    if (is_count) /* copies come one after the other */
+        return shape | BLOCKS_BY_ID;
     shape |= q->descending ? BLOCKS_DESCENDING : 0;
     shape |= q->limit > 0 && !is_judged_here(j) ? BLOCKS_LIMIT : 0;
     shape |= q->order == BLOCK_ORDER_ID ? BLOCKS_BY_ID : 0;
@@ -213,6 +219,24 @@ static void put_tags(composed *d, const block_query *q)
     buf_puts(&d->sql, ") tag)");
 }
 
+static void put_agents(composed *d, const block_agent_count *agents)
+{
+    int at;
+
+    put_text(d,
+             " AND EXISTS(SELECT FROM (SELECT count(*) AS n FROM blocks c JOIN tips o "
+             "ON o.agent_no = c.agent_no WHERE c.id = b.id AND o.agent_id <> ",
+             agents->nobody);
+    put_int(d, ") s WHERE n >= ", agents->least);
+    put_int(d, " AND n <= ", agents->most);
+    at = pg_arg_array(&d->args, PG_INT, agents->n);
+    for (size_t i = 0; i < agents->n; i++)
+        pg_array_add_int(&d->args, at, agents->any_of[i]);
+    pg_put(&d->sql, " AND (cardinality(", d->args.n);
+    pg_put(&d->sql, ") = 0 OR n = ANY(", d->args.n);
+    buf_puts(&d->sql, ")))");
+}
+
 static void put_filters(composed *d, const block_query *q)
 {
     if (d->shape & BLOCKS_LABEL)
@@ -223,6 +247,8 @@ static void put_filters(composed *d, const block_query *q)
         buf_puts(&d->sql, " AND NOT b.hidden");
     if (d->shape & (BLOCKS_ANY_TAG | BLOCKS_ALL_TAGS))
         put_tags(d, q);
+    if (d->shape & BLOCKS_AGENTS)
+        put_agents(d, q->agents);
 }
 
 static const char *first_key(uint32_t shape)
@@ -275,7 +301,7 @@ static void compose(composed *d, const block_query *q, const place *before, cons
 
     d->shape |= before->is_set ? BLOCKS_BEFORE : 0;
     d->shape |= after->is_set ? BLOCKS_AFTER : 0;
-    buf_puts(&d->sql, is_count ? "SELECT count(b.id)" : "SELECT " COLUMNS);
+    buf_puts(&d->sql, is_count ? "SELECT count(DISTINCT b.id)" : "SELECT " COLUMNS);
     buf_puts(&d->sql, of_agent ? " FROM tips t LEFT JOIN blocks b ON b.agent_no = t.agent_no"
                                : " FROM blocks b JOIN tips t ON t.agent_no = b.agent_no");
     put_filters(d, q);
@@ -298,8 +324,9 @@ typedef struct reading {
     bool is_count, is_whole;
     block_row_fn fn;
     void *ctx;
-    int64_t n;       /* rows that matched */
-    pg_result whole; /* if is_whole: all rows, for later */
+    int64_t n;                    /* rows that matched; of a count, blocks */
+    char last[IDS_BLOCK_LEN + 1]; /* id of what was counted last */
+    pg_result whole;              /* if is_whole: all rows, for later */
 } reading;
 
 static memfs_code row_of(const pg_result *r, int row, block_row *ret, memfs_error *err)
@@ -334,9 +361,14 @@ static memfs_code pass_row(reading *x, const pg_result *r, int row, bool *ret_is
     *ret_is_done = false;
     if (pg_col_is_null(r, row, COL_ID) || !matches(x->judge, r, row))
         return MEMFS_OK;
-    x->n++;
-    if (x->is_count)
+    if (x->is_count) {
+        memfs_str id = pg_col_str(r, row, COL_ID);
+
+        x->n += !str_equal(id, str_of(x->last));
+        snprintf(x->last, sizeof(x->last), "%.*s", (int)id.len, id.ptr);
         return MEMFS_OK;
+    }
+    x->n++;
     *ret_is_done = limit > 0 && x->n >= limit;
     rc = row_of(r, row, &block, err);
     return rc < 0 ? rc : x->fn(&block, x->ctx, err);

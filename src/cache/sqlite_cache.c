@@ -98,9 +98,9 @@ sqlite_db *sqlite_cache_db(cache *c)
 /* Patterns and tags of one query: what its parameters borrow. */
 typedef struct filters {
     like_pattern *label, *description, *value; /* NULL: not searched */
-    memfs_buf tags;
+    memfs_buf tags, any_of;
 } filters;
-#define FILTERS_INIT { NULL, NULL, NULL, MEMFS_BUF_INIT(1 << 20) }
+#define FILTERS_INIT { .tags = MEMFS_BUF_INIT(1 << 20), .any_of = MEMFS_BUF_INIT(1 << 20) }
 
 static void filters_dispose(filters *f)
 {
@@ -108,6 +108,7 @@ static void filters_dispose(filters *f)
     free(f->description);
     free(f->value);
     buf_dispose(&f->tags);
+    buf_dispose(&f->any_of);
 }
 
 static memfs_code compile(memfs_str text, like_pattern **ret, memfs_error *err)
@@ -127,10 +128,23 @@ static memfs_code filters_make(const block_query *q, filters *f, memfs_error *er
         rc = compile(q->description_search, &f->description, err);
     if (rc == MEMFS_OK)
         rc = compile(q->value_search, &f->value, err);
-    if (rc < 0 || q->n_tags == 0)
+    if (rc < 0)
         return rc;
-    shape_tags(q->tags, q->n_tags, &f->tags);
-    return buf_check(&f->tags, "the list of tags", err);
+    if (q->agents != NULL && q->agents->n > 0)
+        shape_numbers(q->agents->any_of, q->agents->n, &f->any_of);
+    if (q->n_tags > 0)
+        shape_tags(q->tags, q->n_tags, &f->tags);
+    rc = buf_check(&f->any_of, "the list of numbers", err);
+    return rc < 0 ? rc : buf_check(&f->tags, "the list of tags", err);
+}
+
+static void bind_agents(sqlite_query *s, const block_agent_count *agents, const filters *f)
+{
+    sqlite_bind_int(s, PARAM_LEAST_AGENTS, agents->least);
+    sqlite_bind_int(s, PARAM_MOST_AGENTS, agents->most);
+    sqlite_bind_str(s, PARAM_NOBODY, agents->nobody);
+    if (f->any_of.len > 0) /* else it stays NULL */
+        sqlite_bind_str(s, PARAM_ANY_OF, buf_str(&f->any_of));
 }
 
 static void bind_filters(sqlite_query *s, uint32_t shape, const block_query *q, const filters *f)
@@ -153,6 +167,8 @@ static void bind_filters(sqlite_query *s, uint32_t shape, const block_query *q, 
         sqlite_bind_int(s, PARAM_N_TAGS, (int64_t)q->n_tags);
     if (shape & SHAPE_LIMIT)
         sqlite_bind_int(s, PARAM_LIMIT, q->limit);
+    if (shape & SHAPE_AGENTS)
+        bind_agents(s, q->agents, f);
 }
 
 /*

@@ -26,6 +26,7 @@ uint32_t shape_of(const block_query *q, bool is_count)
     shape |= q->value_search.len > 0 ? SHAPE_LIKE_VALUE : 0;
     if (q->n_tags > 0)
         shape |= q->match_all_tags ? SHAPE_ALL_TAGS : SHAPE_ANY_TAG;
+    shape |= q->agents != NULL ? SHAPE_AGENTS : 0;
     shape |= q->show_hidden ? 0 : SHAPE_NOT_HIDDEN;
     if (is_count)
         return shape | SHAPE_COUNT;
@@ -83,6 +84,11 @@ static void put_filters(uint32_t shape, memfs_buf *out)
           "(SELECT value FROM json_each(?7))) = ?8" },
         { SHAPE_LIKE_DESCRIPTION, "memfs_contains(?5, b.description)" },
         { SHAPE_LIKE_VALUE, "memfs_contains(?6, b.value)" },
+        { SHAPE_AGENTS,
+          "EXISTS(SELECT 1 FROM (SELECT count(*) AS n FROM blocks c WHERE c.id = b.id AND "
+          "c.agent_no IS NOT (SELECT agent_no FROM agents WHERE agent_id = ?16)) "
+          "WHERE n BETWEEN ?14 AND ?15 "
+          "AND (?17 IS NULL OR n IN (SELECT value FROM json_each(?17))))" },
     };
 
     buf_puts(out, " WHERE 1");
@@ -165,7 +171,7 @@ static void put_rest(uint32_t shape, memfs_buf *out)
 void shape_sql(uint32_t shape, memfs_buf *out)
 {
     if (has(shape, SHAPE_COUNT)) {
-        buf_puts(out, "SELECT count(*)");
+        buf_puts(out, has(shape, SHAPE_AGENT) ? "SELECT count(*)" : "SELECT count(DISTINCT b.id)");
         put_rest(shape, out);
         return;
     }
@@ -187,5 +193,15 @@ void shape_tags(const memfs_str *tags, size_t n, memfs_buf *out)
     jw_array(&w);
     for (size_t i = 0; i < n; i++)
         jw_str(&w, tags[i]);
+    jw_array_end(&w);
+}
+
+void shape_numbers(const int64_t *numbers, size_t n, memfs_buf *out)
+{
+    json_writer w = JSON_WRITER_INIT(out);
+
+    jw_array(&w);
+    for (size_t i = 0; i < n; i++)
+        jw_int(&w, numbers[i]);
     jw_array_end(&w);
 }

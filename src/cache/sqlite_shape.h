@@ -27,6 +27,7 @@ enum shape_bits {
     SHAPE_COUNT = 1 << 13, /* the number of rows instead of the rows */
     SHAPE_BY_ID = 1 << 14, /* order; neither: (created_at, id) */
     SHAPE_BY_PATH = 1 << 15,
+    SHAPE_AGENTS = 1 << 16,
 };
 
 /* Numbers of the parameters. */
@@ -44,6 +45,10 @@ enum shape_parameters {
     PARAM_BEFORE_ID,
     PARAM_AFTER,
     PARAM_AFTER_ID,
+    PARAM_LEAST_AGENTS,
+    PARAM_MOST_AGENTS,
+    PARAM_NOBODY,
+    PARAM_ANY_OF, /* a JSON array, or NULL */
 };
 
 /* Columns of a row, in order. */
@@ -69,7 +74,8 @@ enum shape_columns {
 /* The shape without cursors: whether they exist is not known yet. */
 uint32_t shape_of(const block_query *q, bool is_count);
 void shape_sql(uint32_t shape, memfs_buf *out);
-/* Tags as the parameter. */
+/* Tags, and numbers of agents, as the parameters. */
 void shape_tags(const memfs_str *tags, size_t n, memfs_buf *out);
+void shape_numbers(const int64_t *numbers, size_t n, memfs_buf *out);
 
 #endif

@@ -106,7 +106,6 @@ static void read_fields(writing *x, body_need label)
 
 /* ---- answers ---- */
 
-/* A client that tries a refusal again by itself would not get another. */
 static void send_failure(writing *x, memfs_code rc, const memfs_error *err)
 {
     if (x->is_unclear) {
@@ -115,8 +114,6 @@ static void send_failure(writing *x, memfs_code rc, const memfs_error *err)
             "What became of this change is not known: read the block before you try again");
         return;
     }
-    if (rc == MEMFS_ECONFLICT || rc == MEMFS_EEXISTS)
-        http_set_header(x->rq, "x-should-retry", "false");
     if (rc == MEMFS_ENOTFOUND)
         http_send_detail(x->rq, 404, "%s", err->msg);
     else if (rc == MEMFS_EINVALID)

@@ -176,10 +176,14 @@ void core_memory(http_request *rq, void *ctx)
 
 /* ---- blocks of all agents ---- */
 
+#define MAX_COUNTS 100
+
 /* What a list over agents asks for; matches_none: a filter that nothing here can meet. */
 typedef struct blocks_filter {
     block_query q;
     memfs_str tags[REPLY_MAX_TAGS];
+    block_agent_count agents;
+    int64_t n_agents[MAX_COUNTS];
     bool matches_none;
 } blocks_filter;
 
@@ -203,16 +207,44 @@ static void read_common_filters(params *p, blocks_filter *f)
     read_tags(p, f);
 }
 
-/* Every block here has one agent. */
 static bool read_agent_counts(params *p, blocks_filter *f)
 {
-    int64_t gt, lt;
-    bool has_one, has_gt = params_int(p, "connected_to_agents_count_gt", &gt);
-    bool has_lt = params_int(p, "connected_to_agents_count_lt", &lt);
-    size_t n_eq = params_ints(p, "connected_to_agents_count_eq", 1, &has_one);
+    bool is_given = params_given(p, "connected_to_agents_count_eq");
+    int64_t n;
 
-    f->matches_none |= (has_gt && gt >= 1) || (has_lt && lt <= 1) || (n_eq > 0 && !has_one);
-    return has_gt || has_lt || n_eq > 0;
+    f->agents = (block_agent_count){
+        .most = INT64_MAX,
+        .any_of = f->n_agents,
+        .n = params_ints(p, "connected_to_agents_count_eq", f->n_agents, MAX_COUNTS),
+        .nobody = LOOSE_AGENT,
+    };
+    if (params_int(p, "connected_to_agents_count_gt", &n)) {
+        f->matches_none |= n == INT64_MAX;
+        f->agents.least = n < INT64_MAX ? n + 1 : n;
+        is_given = true;
+    }
+    if (params_int(p, "connected_to_agents_count_lt", &n)) {
+        f->matches_none |= n <= 0;
+        f->agents.most = n > 0 ? n - 1 : 0;
+        is_given = true;
+    } else if (f->agents.n == 0 && f->agents.least < 1)
+        f->agents.least = 1; /* blocks of nobody only where they are asked for (http-api 6.1) */
+    f->q.agents = is_given ? &f->agents : NULL;
+    return is_given;
+}
+
+/* An agent's token learns of its own copy of a block, and not how many others have it (S1). */
+static void count_own_alone(blocks_filter *f)
+{
+    const block_agent_count *a = f->q.agents;
+    bool has_one = a != NULL && a->n == 0;
+
+    if (a == NULL || f->q.agent_id.len == 0)
+        return;
+    for (size_t i = 0; i < a->n; i++)
+        has_one |= a->any_of[i] == 1;
+    f->matches_none |= !has_one || a->least > 1 || a->most < 1;
+    f->q.agents = NULL;
 }
 
 static bool read_identities(params *p, blocks_filter *f)
@@ -279,6 +311,7 @@ void blocks_list(http_request *rq, void *ctx)
     if (!reply_params_good(rq, &p))
         return;
     rc = reply_narrow_blocks(rq, ctx, &f.q, &err);
+    count_own_alone(&f);
     if (rc == MEMFS_OK)
         rc = reply_tag_all(rq, ctx, &tag, &err);
     jw_array(&lw.w);

@@ -185,7 +185,10 @@ void http_defer(http_request *rq);
 memfs_buf *http_out(http_request *rq);
 void http_set_header(http_request *rq, const char *name, const char *value); /* fixed or checked text */
 void http_send(http_request *rq, int status, const char *content_type);
-/* {"detail": "..."} with the status of the code; message as it is. */
+/*
+ * {"detail": "..."} with the status of the code; message as it is.  503 says Retry-After, 409 that
+ * a client is not to try again by itself.
+ */
 void http_send_error(http_request *rq, const memfs_error *e);
 void http_send_detail(http_request *rq, int status, const char *fmt, ...) MEMFS_PRINTF(3, 4);
 /* Sets the ETag; true when If-None-Match names it and a 304 was sent. */

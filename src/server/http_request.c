@@ -297,6 +297,8 @@ static void write_detail(http_request *rq, int status, const char *text)
     jw_object_end(&w);
     if (status == 503 && !has_set_header(rq, "Retry-After"))
         http_set_header(rq, "Retry-After", "1");
+    if (status == 409) /* SDKs would send it twice more, and be told the same (http-api 1.5) */
+        http_set_header(rq, "x-should-retry", "false");
     rq->status = status;
     set_type(rq, "application/json");
 }

@@ -210,8 +210,6 @@ static void refuse(http_request *rq, memfs_code rc, bool is_unclear, const memfs
             "What became of this change is not known: read the files before you try again");
         return;
     }
-    if (rc == MEMFS_ECONFLICT || rc == MEMFS_EEXISTS)
-        http_set_header(rq, "x-should-retry", "false");
     if (rc == MEMFS_EINVALID)
         http_send_detail(rq, 400, "INVALID_ARGUMENT: %s", err->msg);
     else

@@ -496,21 +496,29 @@ unsigned params_choices(params *p, const char *key, const char *const *choices, 
     return mask;
 }
 
-size_t params_ints(params *p, const char *key, int64_t wanted, bool *ret_has)
+/* At the place of the first that is too many. */
+static void refuse_excess(params *p, const char *key, size_t max, memfs_str excess)
+{
+    const place at = { "query", key, (long)max };
+    char msg[64];
+
+    snprintf(msg, sizeof(msg), "List should have at most %zu items after validation", max);
+    add_error(p, "too_long", &at, msg, excess, NULL, NULL);
+}
+
+size_t params_ints(params *p, const char *key, int64_t *ret, size_t max)
 {
     memfs_str text;
-    int64_t n;
     size_t i;
 
-    *ret_has = false;
-    for (i = 0; p->lookup(p->source, key, i, &text); i++) {
+    for (i = 0; i < max && p->lookup(p->source, key, i, &text); i++) {
         const place at = { "query", key, (long)i };
 
-        if (!params_read_int(text, &n))
+        if (!params_read_int(text, &ret[i]))
             add_int_error(p, &at, text);
-        else if (n == wanted)
-            *ret_has = true;
     }
+    if (i == max && p->lookup(p->source, key, i, &text))
+        refuse_excess(p, key, max, text);
     return i;
 }
 
@@ -523,17 +531,13 @@ bool params_given(const params *p, const char *key)
 
 size_t params_texts(params *p, const char *key, memfs_str *ret, size_t max)
 {
-    const place at = { "query", key, (long)max };
     memfs_str excess;
-    char msg[64];
     size_t n = 0;
 
     while (n < max && p->lookup(p->source, key, n, &ret[n]))
         n++;
-    if (n < max || !p->lookup(p->source, key, n, &excess))
-        return n;
-    snprintf(msg, sizeof(msg), "List should have at most %zu items after validation", max);
-    add_error(p, "too_long", &at, msg, excess, NULL, NULL);
+    if (n == max && p->lookup(p->source, key, n, &excess))
+        refuse_excess(p, key, max, excess);
     return n;
 }
 

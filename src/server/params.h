@@ -71,8 +71,8 @@ bool params_is_descending(params *p, bool absent);
 void params_order_by_created(params *p);
 /* A repeated key of choices: bit i is set when choices[i] was given.  *ret_given: was any. */
 unsigned params_choices(params *p, const char *key, const char *const *choices, bool *ret_given);
-/* A repeated key of numbers: how many were given, and whether `wanted` is among them. */
-size_t params_ints(params *p, const char *key, int64_t wanted, bool *ret_has);
+/* A repeated key of numbers: how many.  More than max are refused. */
+size_t params_ints(params *p, const char *key, int64_t *ret, size_t max);
 /* Is the key there at all? */
 bool params_given(const params *p, const char *key);
 /* A repeated key of texts: how many.  More than max are refused. */

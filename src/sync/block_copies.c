@@ -32,6 +32,14 @@ static memfs_code check_loose(const changing *x, int64_t changed, memfs_error *e
     return expected.len == 0 ? MEMFS_OK : loose_check_read(expected, changed, err);
 }
 
+static bool is_same_row(const block_row *a, const block_row *b)
+{
+    return a->has_description == b->has_description && str_equal(a->description, b->description) &&
+           a->limit == b->limit && a->read_only == b->read_only && a->hidden == b->hidden &&
+           str_equal(a->value, b->value) && str_equal(a->label, b->label) &&
+           str_equal(a->metadata_json, b->metadata_json) && str_equal(a->tags_json, b->tags_json);
+}
+
 static memfs_code patch_row(const block_row *row, int64_t changed, void *ctx, memfs_error *err)
 {
     const changing *x = ctx;
@@ -52,11 +60,12 @@ static memfs_code patch_row(const block_row *row, int64_t changed, void *ctx, me
     now.hidden = p->has_hidden ? p->hidden : row->hidden;
     now.label = p->label.len > 0 ? p->label : row->label;
     now.metadata_json = p->metadata_json.len > 0 ? p->metadata_json : row->metadata_json;
-    now.tags_json = p->tags_json.len > 0 ? p->tags_json : row->tags_json;
+    if (p->tags_json.len > 0)
+        now.tags_json = block_tags_after(row->tags_json, p->tags_json);
     if (now.value.len > x->h->options.policy.max_block_bytes)
         return memfs_fail(err, MEMFS_ELIMIT, "a block may have %llu bytes, and this has %zu",
                           (unsigned long long)x->h->options.policy.max_block_bytes, now.value.len);
-    return loose_put(x->h, row->id, &now, changed, err);
+    return is_same_row(row, &now) ? MEMFS_OK : loose_put(x->h, row->id, &now, changed, err);
 }
 
 /* It is there no more for anybody. */

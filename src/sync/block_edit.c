@@ -16,6 +16,7 @@
 #include "sync/materialise_int.h"
 #include "sync/read_only.h"
 
+#include <jansson.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -174,6 +175,29 @@ static memfs_code amend_text(const patching *x, memfs_str old, memfs_buf *out, m
     return rc;
 }
 
+static bool has_text(const json_t *list, const json_t *text)
+{
+    const json_t *item;
+    size_t i;
+
+    json_array_foreach(list, i, item) if (json_equal(item, text)) return true;
+    return false;
+}
+
+memfs_str block_tags_after(memfs_str now, memfs_str given)
+{
+    json_t *a = json_loadb(now.ptr, now.len, JSON_ALLOW_NUL, NULL);
+    json_t *b = json_loadb(given.ptr, given.len, JSON_ALLOW_NUL, NULL);
+    bool is_same = json_array_size(a) == json_array_size(b);
+    const json_t *tag;
+    size_t i;
+
+    json_array_foreach(b, i, tag) is_same = is_same && has_text(a, tag);
+    json_decref(a);
+    json_decref(b);
+    return is_same ? now : given;
+}
+
 static void overlay(const block_patch *p, state_birth *birth)
 {
     if (p->has_limit)
@@ -181,7 +205,7 @@ static void overlay(const block_patch *p, state_birth *birth)
     if (p->has_hidden)
         birth->hidden = p->hidden;
     if (p->tags_json.len > 0)
-        birth->tags_json = p->tags_json;
+        birth->tags_json = block_tags_after(birth->tags_json, p->tags_json);
 }
 
 static bool is_same_birth(const state_birth *a, const state_birth *b)

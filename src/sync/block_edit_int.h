@@ -24,6 +24,10 @@ void owned_birth_dispose(owned_birth *b);
 /* The label's block is elsewhere from then on: the next one there gets an id of its own. */
 void block_retire_label(edit *e, memfs_str label);
 
+/* What the tags are when `given` is set: as they were, if it has the same ones in another order, so
+ * that nothing is written then (http-api 6.4).  Both JSON arrays of texts. */
+memfs_str block_tags_after(memfs_str now, memfs_str given);
+
 /* The file of a label.  ENOTFOUND: none is a block of it. */
 MEMFS_CHECK memfs_code block_path(home *h, memfs_str label, memfs_buf *out);
 MEMFS_CHECK memfs_code block_check_expected(home *h, edit *e, const block_by *by,

@@ -46,8 +46,8 @@ def test_S1_S2_every_route_with_every_token_and_every_id(world):
 
 
 def test_S1_sabotaged_the_matrix_fails(memfs_bin, folder, servers):
-    """The same program without the comparison of agents (MEMFS_SABOTAGE_AUTH): were the matrix
-    content with it, it would prove nothing."""
+    """The same program without the comparison of agents, and without links (MEMFS_SABOTAGE_AUTH): were the
+    matrix content with one of the two, it would prove nothing."""
     built = pathlib.Path(memfs_bin).parent
     program = built / "tests" / "memfs-server-open"
     assert program.exists(), "the build has no tests/memfs-server-open (meson -Dtests=true)"
@@ -57,10 +57,14 @@ def test_S1_sabotaged_the_matrix_fails(memfs_bin, folder, servers):
     door, server.binary = server.binary, str(program)
     server.start()
     server.binary = door
-    m = Matrix(World(server)).ask()
+    m = Matrix(World(server)).ask(only=("core-memory", "/v1/git/{agent}/state.git/", "/v1/repositories/"))
     foreign = [f for f in m.faults if "not 404" in f]
     assert len(foreign) > 20, m.faults[:20]
     assert any("core-memory" in f for f in foreign) and any("info/refs" in f for f in foreign)
+    of_repositories = [f for f in m.faults if " /v1/repositories/repo-" in f]
+    assert any(" as repo-rw: " in f and "not 404" in f for f in of_repositories), "a repository's token opens others"
+    assert any(" as rw: " in f and "not 404" in f for f in of_repositories), "no link is needed"
+    assert any(" as rw: " in f and "not 403" in f for f in of_repositories), "a link for reading writes"
     count("auth", sabotaged_matrix_faults=len(m.faults))
 
 

@@ -167,6 +167,26 @@ def test_openapi_refusals_are_what_it_says(mem, document):
         assert not list(openapi.mismatches(document, schema, answer.json()))
 
 
+def optional_fields(document):
+    """(schema, field) of all that an answer may lack; those of bodies are no answers."""
+    for name, schema in document["components"]["schemas"].items():
+        if name not in ("CreateBlock", "FileChange"):
+            yield from ((name, field) for field in set(schema.get("properties", {})) - set(schema.get("required", [])))
+
+
+def test_openapi_what_may_be_missing_is_answered_somewhere(mem, document, samples):
+    """Each field that is not in every answer of its kind, by a request that has it."""
+    repository = f"/v1/repositories/{samples.values['repository']}"
+    asked = {("Error", "message"): f"{repository}/files/content?path=no.md", ("ValidationError", "examples"): "/v1/agents/x",
+             ("Versions", "path"): f"{repository}/versions?path=a/b.md"}
+    for (schema, field), target in asked.items():
+        answer = mem.get(target).json()
+        assert field in answer, target
+        assert not list(openapi.mismatches(document, {"$ref": f"#/components/schemas/{schema}"}, answer)), target
+    by_a_gateway = {("Health", "upstream"), ("UpstreamHealth", "reason"), ("UpstreamHealth", "version")}  # test_gateway.py
+    assert set(optional_fields(document)) == set(asked) | by_a_gateway
+
+
 # -- what is read ----------------------------------------------------------------------------------
 
 def bad_value(schema):

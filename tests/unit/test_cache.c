@@ -418,6 +418,52 @@ static void test_filters(void **at)
     }
 }
 
+static memfs_code put_one(fixture *f, const char *agent_id, const char *label, const char *id)
+{
+    char path[64];
+    block_row row;
+    cache_change change;
+    const cache_update u = {
+        .agent_id = str_of(agent_id), .to = oid_of(1), .changes = &change, .n_changes = 1
+    };
+
+    snprintf(path, sizeof(path), "%s.md", label);
+    row = row_of(path, label, id, "text");
+    change = (cache_change){ row.path, &row };
+    return cache_apply(f->cache, &u, &f->err);
+}
+
+static void test_6_1_6_2_copies_of_a_block_are_one_and_are_counted_by_their_agents(void **at)
+{
+    fixture *f = *at;
+    static const int64_t none_or_three[] = { 0, 3 };
+    block_agent_count how_many = { .most = INT64_MAX, .nobody = MEMFS_STR("nobody") };
+    block_query q = { .agents = &how_many, .order = BLOCK_ORDER_ID };
+    int64_t n;
+
+    assert_ok(put_one(f, "agent-a", "a", "block-1"));
+    assert_ok(put_one(f, "agent-b", "b", "block-1"));
+    assert_ok(put_one(f, "agent-c", "c", "block-2"));
+    assert_ok(put_one(f, "nobody", "d", "block-3"));
+    assert_ok(cache_count(f->cache, &q, &n, &f->err));
+    assert_int_equal(n, 3);
+    how_many.least = 1;
+    assert_labels(&q, "a b c");
+    how_many.most = 1;
+    assert_labels(&q, "c");
+    how_many.least = 2, how_many.most = 5;
+    assert_labels(&q, "a b");
+    q.label = MEMFS_STR("b"); /* whatever else is asked, both count */
+    assert_labels(&q, "b");
+    q.label = MEMFS_STR("");
+    how_many = (block_agent_count){
+        .most = 2, .any_of = none_or_three, .n = 2, .nobody = how_many.nobody
+    };
+    assert_labels(&q, "d");
+    assert_ok(cache_count(f->cache, &q, &n, &f->err));
+    assert_int_equal(n, 1);
+}
+
 static void test_a_search_of_more_than_1024_characters_is_refused(void **at)
 {
     fixture *f = *at;
@@ -771,7 +817,11 @@ static void test_plans_do_not_grow_with_the_number_of_agents(void **unused)
           "SEARCH b USING INDEX by_created ((created_at,id)>(?,?))", false },
         { SHAPE_LABEL | SHAPE_LIMIT, "SEARCH b USING INDEX by_name (label=?)", false },
         { SHAPE_BY_ID | SHAPE_LIMIT | SHAPE_AFTER, "SEARCH b USING INDEX by_id (id>?)", false },
-        { SHAPE_COUNT | SHAPE_LABEL, "SEARCH b USING COVERING INDEX by_name (label=?)", false },
+        { SHAPE_COUNT, "SCAN b USING COVERING INDEX by_id", false },
+        /* copies of one block are told apart among those of the label alone */
+        { SHAPE_COUNT | SHAPE_LABEL,
+          "USE TEMP B-TREE FOR count(DISTINCT); SEARCH b USING COVERING INDEX by_name (label=?)",
+          true },
     };
     sqlite3 *db;
 
@@ -824,6 +874,7 @@ int main(void)
         ON_CACHE(test_pages_are_relative_to_the_order),
         ON_CACHE(test_an_unknown_cursor_is_ignored_but_by_id_it_is_a_place),
         ON_CACHE(test_filters),
+        ON_CACHE(test_6_1_6_2_copies_of_a_block_are_one_and_are_counted_by_their_agents),
         ON_CACHE(test_a_search_of_more_than_1024_characters_is_refused),
         ON_CACHE(test_a_refusing_row_function_ends_the_reading),
         ON_CACHE(test_a_row_function_may_read_from_the_same_cache),

@@ -22,6 +22,7 @@ from .writer import Memory
 
 METHODS = ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"]
 DULL = ("date", "x-request-id")
+OF_AGENT, OF_REPOSITORY = ("rw", "ro", "new"), ("repo-rw", "repo-ro")
 BASIC, BEARER = 'Basic realm="memfs", charset="UTF-8"', 'Bearer realm="memfs"'
 TYPES = {"git-upload-pack": "application/x-git-upload-pack-request",
          "git-receive-pack": "application/x-git-receive-pack-request"}
@@ -78,8 +79,8 @@ class Client:
 
 
 class World:
-    """Agents A and B with memories, C without one, and a token of each kind; a shared repository that A has a link to,
-    and one that nobody has."""
+    """Agents A and B with memories, C without one, and a token of each kind; shared repositories that A has a link to
+    (for writing: "own", for reading: "read"), and one that only B has."""
 
     def __init__(self, server):
         self.server = server
@@ -89,16 +90,22 @@ class World:
             m = Memory(server, agent)
             m.must_push({"system/human.md": f"of {agent}\n", "notes.md": "a note\n"})
             m.close()
-        self.repos = {whose: self.make_repo(server, whose + "-notes") for whose in ("own", "other")}
+        self.repos = {whose: self.make_repo(server, whose + "-notes") for whose in ("own", "read", "other")}
         self.link(server, self.own, self.repos["own"])
+        self.link(server, self.own, self.repos["read"], "read")
+        self.link(server, self.other, self.repos["other"])
         self.repos["unknown"] = f"repo-{uuid.uuid4()}"
         self.own_block = server.value_id(self.own, "system/human")
         self.other_block = server.value_id(self.other, "system/human")
+        self.twins = {self.other: self.unknown, self.other_block: self.unknown_block,
+                      self.repos["other"]: self.repos["unknown"]}
         self.made = {
             "admin": server.token("admin"),
             "rw": server.token(f"agent:{self.own}:rw"),
             "ro": server.token(f"agent:{self.own}:ro"),
             "new": server.token(f"agent:{self.third}:rw"),
+            "repo-rw": server.token(f"repo:{self.repos['own']}:rw"),
+            "repo-ro": server.token(f"repo:{self.repos['own']}:ro"),
             "revoked": server.token("admin"),
         }
         server.cli("token", "revoke", self.made["revoked"]["id"])
@@ -118,9 +125,18 @@ class World:
         return answer.json()["id"]
 
     @staticmethod
-    def link(server, agent, repo, headers=None):
-        answer = server.request("POST", f"/v1/agents/{agent}/repositories", json.dumps({"repository_id": repo}), headers)
+    def link(server, agent, repo, permissions="read_write", headers=None):
+        body = {"repository_id": repo, "permissions": permissions}
+        answer = server.request("POST", f"/v1/agents/{agent}/repositories", json.dumps(body), headers)
         assert answer.status == 200, answer
+
+    def foreign_to(self, who):
+        """What a list must not tell of."""
+        agents, repos = [self.own, self.own_block], self.repos
+        foreign = [self.other, self.other_block, repos["other"], "other-notes"]
+        if who == "new" or who in OF_REPOSITORY:
+            foreign += [*agents, repos["read"], "read-notes"]
+        return foreign + ([repos["own"], "own-notes"] if who == "new" else [])
 
     def headers(self, who):
         if who == "none":
@@ -143,7 +159,7 @@ def is_git(pattern):
 
 
 class Matrix:
-    principals = ["none", "bad", "revoked", "expired", "admin", "rw", "ro", "new"]
+    principals = ["none", "bad", "revoked", "expired", "admin", *OF_AGENT, *OF_REPOSITORY]
 
     def __init__(self, world):
         self.world, self.client = world, Client(world.server)
@@ -157,12 +173,16 @@ class Matrix:
         w = self.world
         agents = [("own", w.own), ("other", w.other), ("third", w.third), ("unknown", w.unknown),
                   ("bad", "agent-1"), ("bad", w.own + "0"), ("bad", "%2E%2E")]
+        agents += [("repo " + whose, repo) for whose, repo in w.repos.items() if whose != "read"]
         blocks = [("own", w.own_block), ("other", w.other_block), ("unknown", w.unknown_block),
                   ("bad", "block-1")]
         own_repo = w.repos["own"]
         if "{agent}" in pattern:
-            pattern = pattern.replace("{repository}", own_repo).replace("{name}", "own-notes.git")
+            pattern = pattern.replace("{repository}", own_repo)
             ids = [(whose, name, pattern.replace("{agent}", name)) for whose, name in agents]
+            if "{name}" in pattern:
+                ids = [(f"{whose}, {link}", name, target.replace("{name}", link + "-notes.git"))
+                       for whose, name, target in ids[:4] for link in w.repos]
         elif "{repository}" in pattern:
             pattern = pattern.replace("{id}", "0" * 40)
             repos = [*w.repos.items(), ("bad", "repo-1"), ("bad", own_repo + "0")]
@@ -207,7 +227,7 @@ class Matrix:
             answer = server.request("POST", "/".join(at) + "/restore", "", admin)
             assert answer.status == 200, answer
         else:
-            self.world.link(server, at[3], at[5], admin)
+            self.world.link(server, at[3], at[5], headers=admin)
 
     # -- the rules -------------------------------------------------------------------------------------
 
@@ -224,14 +244,31 @@ class Matrix:
             return 401
         if who == "admin":
             return None
-        mine = "third" if who == "new" else "own"
-        if access == "agent" and whose != mine:
+        is_refused = who in ("ro", "repo-ro") and self.is_writing(method, target)
+        if access == "agent":
+            mine = {"new": "third", "repo-rw": "repo own", "repo-ro": "repo own"}.get(who, "own")
+            return 404 if whose.partition(",")[0] != mine else 403 if is_refused else None
+        if access == "all":
+            return 403 if is_refused or (who == "repo-rw" and self.is_writing(method, target)) else None
+        if access != "shared":
+            return 403
+        if who in OF_REPOSITORY and whose != "own":
             return 404
-        if access not in ("agent", "all", "shared"):
+        return 403 if is_refused else self.by_link(method, target, whose if who != "new" else "other")
+
+    def by_link(self, method, target, link):
+        """What a link decides; own: for writing, read: for reading, any other: there is none."""
+        if link == "read" and self.is_writing(method, target):
             return 403
-        if who == "ro" and self.is_writing(method, target):
-            return 403
-        return 404 if access == "shared" and whose != mine else None
+        return None if link in ("own", "read") else 404
+
+    def wanted(self, access, method, target, whose, who):
+        """(status or None, whether it is because of a link): git below an agent's id is held to its links, whoever asks."""
+        want = self.verdict(access, method, target, whose, who)
+        if want is not None or "," not in whose:
+            return want, access == "shared"
+        links = {"own, own": "own", "own, read": "read", "other, other": "own"}
+        return self.by_link(method, target, links.get(whose)), True
 
     # -- all of them -----------------------------------------------------------------------------------
 
@@ -241,14 +278,14 @@ class Matrix:
     def judge(self, access, method, pattern, whose, name, target, answers):
         w, admin = self.world, answers["admin"]
         for who, (status, headers, data) in answers.items():
-            want = self.verdict(access, method, target, whose, who)
+            want, is_of_link = self.wanted(access, method, target, whose, who)
             if want is None:
                 if status in (401, 403) and access != "hook":
                     self.fault(method, target, who, f"refused with {status}")
-                if access == "all" and who in ("rw", "ro", "new") and whose != "other" and any(
-                        foreign.encode() in data for foreign in (w.other, w.other_block)):
-                    self.fault(method, target, who, "it tells of another agent")
-                if access == "agent" and (status, headers, data) != admin:
+                if access == "all" and who != "admin" and whose != "other" and any(
+                        foreign.encode() in data for foreign in w.foreign_to(who) if foreign not in target):
+                    self.fault(method, target, who, "it tells of another")
+                if access in ("agent", "shared") and (status, headers, data) != admin:
                     self.fault(method, target, who, f"{status} is not what an admin gets")
                 continue
             if status != want:
@@ -260,7 +297,7 @@ class Matrix:
             if want == 401 and (status, headers, data) != answers["none"]:
                 self.fault(method, target, who, "not the bytes of a request without a token")
             words = {"detail": f"Agent with ID {name} not found"}
-            if access == "shared":
+            if is_of_link:
                 words = {"message": "Repository not found", "detail": "Repository not found"}
             if want == 404 and method != "HEAD" and whose != "bad" and json.loads(data) != words:
                 self.fault(method, target, who, f"not the words of what is unknown: {data!r}")
@@ -268,11 +305,11 @@ class Matrix:
     def compare(self, method, pattern, who, by_whose):
         """S1: the answer about somebody else's equals that about what nobody has."""
         for (whose, target), (name, status, headers, data) in by_whose.items():
-            if whose != "other":
+            if "other" not in whose:
                 continue
-            twin = [v for (other, t), v in by_whose.items()
-                    if other == "unknown" and t.replace(v[0], name) == target]
-            (unknown, *rest), = twin
+            unknown = self.world.twins.get(name, name)
+            twin = target.replace(name, unknown).replace("/other-", "/unknown-")
+            _, *rest = by_whose[whose.replace("other", "unknown"), twin]
             rest[2] = rest[2].replace(unknown.encode(), name.encode())
             if [status, headers, data] != rest:
                 self.fault(method, target, who, f"there: {status} {headers} {data[:200]!r}, "
@@ -285,7 +322,8 @@ class Matrix:
                                        p.rpartition("/")[2] in ("{agent}", "{id}")
                                        for m, p, _ in self.routes)
 
-    def ask(self):
+    def ask(self, only=("",)):
+        """only: parts of the patterns that are asked."""
         patterns = {}
         for method, pattern, access in self.routes:
             patterns.setdefault(pattern, {})[method] = access
@@ -298,7 +336,7 @@ class Matrix:
             for method, access in patterns.get(wider, {}).items():
                 known.setdefault(method, access)
         for pattern, known in patterns.items():
-            for method in METHODS:
+            for method in METHODS if any(part in pattern for part in only) else ():
                 access = known.get("GET" if method == "HEAD" else method)
                 if access is None and self.is_covered(pattern, method):
                     continue        # /v1/agents/count is an {agent} to other methods
@@ -306,7 +344,7 @@ class Matrix:
         return self
 
     def ask_pattern(self, pattern, method, access, is_owners):
-        by_who = {who: {} for who in ("rw", "ro")}
+        by_who = {who: {} for who in ("rw", "ro", *OF_REPOSITORY)}
         for whose, name, target in self.targets(pattern):
             answers = {who: self.ask_one(method, target, who) for who in self.principals}
             for who in by_who:
