@@ -129,7 +129,8 @@ memfs_code block_edit_create(home *h, const block_row *row, char ret_id[IDS_MAX_
 
 typedef struct attaching {
     home *h;
-    memfs_str agent_id, block_id;
+    char agent[IDS_MAX_LEN + 1];
+    memfs_str block_id;
     const block_holder *from;
     const block_by *by;
     edit *e;
@@ -197,6 +198,19 @@ static memfs_code attach_copy(const block_row *row, void *ctx, memfs_error *err)
     return put_row(ctx, row, err);
 }
 
+/* By the tag of the agent that gets it, or of the block where nobody has it. */
+static memfs_code check_attach(const attaching *x, memfs_error *err)
+{
+    const memfs_oid none = { { 0 } };
+    memfs_error ignored;
+
+    if (x->by->expected.len == 0 ||
+        (is_loose(x->from) && block_check_loose(x->h, x->by, &ignored) == MEMFS_OK))
+        return MEMFS_OK;
+    return block_check_expected(x->h, x->e, x->by, x->agent, x->block_id, MEMFS_STR(""), &none,
+                                err);
+}
+
 static memfs_code plan_attach(edit *e, void *ctx, memfs_error *err)
 {
     attaching *x = ctx;
@@ -204,7 +218,12 @@ static memfs_code plan_attach(edit *e, void *ctx, memfs_error *err)
         .agent_id = str_of(x->from->agent_id), .id = x->block_id, .show_hidden = true, .limit = 1
     };
 
+    memfs_code rc;
+
     x->e = e;
+    rc = check_attach(x, err);
+    if (rc < 0)
+        return rc;
     if (is_loose(x->from))
         return loose_get(x->h, x->block_id, attach_loose, x, err);
     return cache_blocks(x->h->cache, &q, attach_copy, x, err);
@@ -215,10 +234,11 @@ memfs_code block_edit_attach(home *h, memfs_str agent_id, memfs_str block_id, co
 {
     _cleanup_(block_holders_dispose) block_holders all = { NULL, 0 };
     const edit_options o = { .who = by->who, .read_only = by->read_only, .why = "block attach" };
-    attaching x = { h, agent_id, block_id, NULL, by, NULL };
+    attaching x = { .h = h, .block_id = block_id, .by = by };
     memfs_code rc = MEMFS_ECONFLICT;
 
     *ret = (edit_result){ .moved = false };
+    snprintf(x.agent, sizeof(x.agent), "%.*s", (int)agent_id.len, agent_id.ptr);
     for (int n = 0; rc == MEMFS_ECONFLICT && n < 3; n++) { /* it was changed meanwhile */
         block_holders_dispose(&all);
         rc = block_holders_find(h, block_id, MEMFS_STR(""), &all, err);

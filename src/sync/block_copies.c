@@ -53,7 +53,7 @@ static memfs_code patch_row(const block_row *row, int64_t changed, void *ctx, me
     return loose_put(x->h, row->id, &now, changed, err);
 }
 
-static memfs_code check_loose_tag(home *h, const block_by *by, memfs_error *err)
+memfs_code block_check_loose(home *h, const block_by *by, memfs_error *err)
 {
     char now[MEMFS_OID_HEX + 24];
     cache_tip tip;
@@ -78,7 +78,7 @@ static memfs_code patch_loose(home *h, memfs_str id, const block_patch *p, const
                               memfs_error *err)
 {
     changing x = { h, p, by };
-    memfs_code rc = check_loose_tag(h, by, err);
+    memfs_code rc = block_check_loose(h, by, err);
 
     if (rc < 0)
         return rc;
@@ -88,6 +88,13 @@ static memfs_code patch_loose(home *h, memfs_str id, const block_patch *p, const
             return rc;
     }
     return rc;
+}
+
+memfs_code block_edit_drop(home *h, memfs_str id, const block_by *by, memfs_error *err)
+{
+    memfs_code rc = block_check_loose(h, by, err);
+
+    return rc < 0 ? rc : loose_put(h, id, NULL, 0, err);
 }
 
 /* ---- the journal ---- */

@@ -75,6 +75,9 @@ void block_edit_step(home *h);
 /* A block that is attached to nobody: row says all of it but its id, which is made. */
 MEMFS_CHECK memfs_code block_edit_create(home *h, const block_row *row,
                                          char ret_id[IDS_MAX_LEN + 1], memfs_error *err);
+/* Takes one out that is attached to nobody. */
+MEMFS_CHECK memfs_code block_edit_drop(home *h, memfs_str block_id, const block_by *by,
+                                       memfs_error *err);
 /* The file in the agent's memory, and its attributes.  One that has it already stays. */
 MEMFS_CHECK memfs_code block_edit_attach(home *h, memfs_str agent_id, memfs_str block_id,
                                          const block_by *by, edit_result *ret, memfs_error *err);

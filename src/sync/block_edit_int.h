@@ -29,6 +29,8 @@ MEMFS_CHECK memfs_code block_path(home *h, memfs_str label, memfs_buf *out);
 MEMFS_CHECK memfs_code block_check_expected(home *h, edit *e, const block_by *by,
                                             const char *agent_id, memfs_str label, memfs_str path,
                                             const memfs_oid *blob, memfs_error *err);
+/* The same of a loose one: by the tag of the loose blocks' rows, as they are now. */
+MEMFS_CHECK memfs_code block_check_loose(home *h, const block_by *by, memfs_error *err);
 /* "Update system/human block", and the reason below. */
 void block_say(edit *e, const block_by *by, const char *verb, memfs_str label, const char *what);
 
