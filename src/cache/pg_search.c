@@ -235,7 +235,8 @@ memfs_code pg_past_behind(cache *base, int64_t max, agent_id_fn fn, void *ctx, m
 
     pg_arg_int(&a.args, max);
     a.key = KEY_BEHIND;
-    a.sql = "SELECT agent_id FROM tips WHERE past IS DISTINCT FROM tip AND NOT is_empty LIMIT $1";
+    a.sql = "SELECT agent_id FROM tips WHERE past IS DISTINCT FROM tip AND NOT is_empty "
+            "AND agent_id LIKE 'agent-%' LIMIT $1";
     a.pass = pass_id;
     a.fn = &fn;
     a.ctx = ctx;

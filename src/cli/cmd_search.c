@@ -39,8 +39,9 @@ static void print_snippet(memfs_str snippet)
 static void print_hit(const json_t *hit)
 {
     memfs_str gone_by = text_of(hit, "gone_by"), commit = text_of(hit, "commit");
+    memfs_str agent_id = text_of(hit, "agent_id");
 
-    cli_print_safe(text_of(hit, "agent_id"));
+    cli_print_safe(agent_id.len > 0 ? agent_id : MEMFS_STR("(no agent)"));
     fputs("  ", stdout);
     cli_print_safe(text_of(hit, "path"));
     if (gone_by.len >= 10)

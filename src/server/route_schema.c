@@ -280,7 +280,7 @@ static const doc_field FOUND[] = {
 };
 
 static const doc_field HIT[] = {
-    { "agent_id", "text", NULL, "whose memory" },
+    { "agent_id", "text?", NULL, "whose memory; null: of a block that is attached to nobody" },
     { "path", "text", NULL, "" },
     { "label", "text?", NULL, "of the block, if it is one" },
     { "block_id", "block_id?", NULL, "" },

@@ -1,6 +1,7 @@
 /*
  * search.c - GET /v1/search: text in memories, and what was deleted from them (sync/search.h).
  */
+#include "sync/loose.h"
 #include "sync/search.h"
 
 #include "base/clock.h"
@@ -70,7 +71,8 @@ static memfs_code write_hit(const search_hit *hit, void *ctx, memfs_error *err)
     char time[CLOCK_ISO_LEN];
 
     jw_object(w);
-    jw_key_str(w, "agent_id", hit->agent_id);
+    write_text_or_null(w, "agent_id",
+                       str_equal(hit->agent_id, LOOSE_AGENT) ? MEMFS_STR("") : hit->agent_id);
     jw_key_str(w, "path", hit->path);
     write_text_or_null(w, "label", hit->label);
     write_text_or_null(w, "block_id", hit->block_id);
