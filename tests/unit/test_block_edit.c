@@ -259,6 +259,23 @@ static void test_K3_a_change_of_two_agents_that_is_killed_is_made_up_for_once(vo
     kill_everywhere(*at, change_both, both_or_none);
 }
 
+static void newer_stays(fixture *f)
+{
+    _cleanup_(buf_dispose) memfs_buf now = MEMFS_BUF_INIT(4096);
+    const block_patch p = { .has_value = true, .value = MEMFS_STR("newer") };
+    edit_result result;
+
+    OK(block_edit_patch(f->h, ID_B, MEMFS_STR("team"), &p, &BY, &result, &err));
+    assert_settled(f);
+    assert_string_equal(value_of(f, ID_B, "team", &now), "newer");
+}
+
+static void test_H3_what_a_kill_left_to_do_overwrites_nothing_that_came_later(void **at)
+{
+    make_shared(*at);
+    kill_everywhere(*at, change_both, newer_stays);
+}
+
 /* ---- upkeep ---- */
 
 /* Objects by themselves in the one folder that is counted, as some 600 commits leave them. */
@@ -307,6 +324,7 @@ int main(void)
         ON_HOME(test_K4_an_attachment_that_is_killed_leaves_the_block_in_one_place),
         ON_HOME(test_K4_a_detachment_that_is_killed_leaves_the_block_in_one_place),
         ON_HOME(test_K3_a_change_of_two_agents_that_is_killed_is_made_up_for_once),
+        ON_HOME(test_H3_what_a_kill_left_to_do_overwrites_nothing_that_came_later),
         ON_HOME(test_objects_that_lie_by_themselves_are_folded),
     };
 
