@@ -238,7 +238,7 @@ memfs_code pg_past_behind(cache *base, memfs_str after, int64_t max, agent_id_fn
     pg_arg_text(&a.args, after);
     a.key = KEY_BEHIND;
     a.sql = "SELECT agent_id FROM tips WHERE past IS DISTINCT FROM tip AND NOT is_empty "
-            "AND agent_id > $2 ORDER BY agent_id LIMIT $1";
+            "AND agent_id LIKE 'agent-%' AND agent_id > $2 ORDER BY agent_id LIMIT $1";
     a.pass = pass_id;
     a.fn = &fn;
     a.ctx = ctx;

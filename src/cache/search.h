@@ -53,7 +53,10 @@ typedef memfs_code (*version_row_fn)(const version_row *row, void *ctx, memfs_er
 /* Up to which commit the versions of an agent go.  ENOTFOUND: there are none, or no such agent. */
 MEMFS_CHECK memfs_code cache_past_tip(cache *c, memfs_str agent_id, memfs_oid *ret,
                                       memfs_error *err);
-/* Agents whose versions are not those of their synced tip: by id, those after that, at most max. */
+/*
+ * Agents ("agent-…", so neither shared repositories nor rows that no repository backs) whose
+ * versions are not those of their synced tip: by id, those after that, at most max.
+ */
 typedef memfs_code (*agent_id_fn)(memfs_str agent_id, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code cache_past_behind(cache *c, memfs_str after, int64_t max, agent_id_fn fn,
                                          void *ctx, memfs_error *err);

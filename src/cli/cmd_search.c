@@ -43,10 +43,10 @@ static void print_snippet(memfs_str snippet)
 static void print_hit(const json_t *hit)
 {
     memfs_str gone_by = text_of(hit, "gone_by"), commit = text_of(hit, "commit");
+    memfs_str agent_id = text_of(hit, "agent_id");
+    bool is_nobodys = agent_id.len == 0;
 
-    bool is_nobodys = json_is_null(json_object_get(hit, "agent_id"));
-
-    cli_print_safe(is_nobodys ? text_of(hit, "block_id") : text_of(hit, "agent_id"));
+    cli_print_safe(is_nobodys ? text_of(hit, "block_id") : agent_id);
     fputs("  ", stdout);
     cli_print_safe(text_of(hit, is_nobodys ? "label" : "path"));
     if (is_nobodys)

@@ -330,6 +330,43 @@ static memfs_code amend_fields(const block_changes *c, yaml_doc *doc, amending *
     return rc;
 }
 
+/*
+ * What was written must be read again as it was meant: front matter may be too large or nested too
+ * deep to be read, and PyYAML's style, which is ours, loses a NEL.  Written once more, it says so.
+ */
+static memfs_code check_file(memfs_str file, memfs_str value, memfs_error *err)
+{
+    _cleanup_(yaml_doc_freep) yaml_doc *doc = yaml_doc_new();
+    _cleanup_(buf_dispose) memfs_buf again = MEMFS_BUF_INIT(BLOCK_MAX_FRONT_MATTER + 1);
+    memfs_str yaml, rest;
+    yaml_value *map;
+    char problem[160];
+    bool aborts;
+
+    if (!split_text(file, &yaml, &rest) || !str_equal(rest, value))
+        return memfs_fail(err, MEMFS_EINVALID, "this text cannot stand in front matter");
+    if (!load_mapping(yaml, doc, &map, &aborts, problem, sizeof(problem)))
+        return memfs_fail(err, MEMFS_ELIMIT, "description and metadata cannot be kept: %s",
+                          problem);
+    if (yaml_emit(map, &again, err) < 0)
+        return err->code;
+    if (again.len > 0 && again.ptr[again.len - 1] == '\n')
+        again.len--;
+    if (again.too_big || !str_equal(buf_str(&again), yaml))
+        return memfs_fail(err, MEMFS_EINVALID,
+                          "description and metadata cannot be kept as they are: YAML loses the "
+                          "line break U+0085 of a text");
+    return MEMFS_OK;
+}
+
+/* Metadata that no row would show. */
+static memfs_code check_metadata(const block_changes *c, memfs_error *err)
+{
+    _cleanup_(buf_dispose) memfs_buf json = MEMFS_BUF_INIT(BLOCK_MAX_METADATA_JSON);
+
+    return c->metadata == NULL ? MEMFS_OK : yaml_to_json(c->metadata, &json, err);
+}
+
 memfs_code block_amend(memfs_str existing, const block_changes *c, memfs_buf *out, memfs_error *err)
 {
     _cleanup_(yaml_doc_freep) yaml_doc *doc = yaml_doc_new();
@@ -339,6 +376,8 @@ memfs_code block_amend(memfs_str existing, const block_changes *c, memfs_buf *ou
     memfs_code rc;
 
     rc = cut_file(existing, !c->has_value, doc, &decoded, &a, err);
+    if (rc == MEMFS_OK)
+        rc = check_metadata(c, err);
     if (rc == MEMFS_OK)
         rc = amend_fields(c, doc, &a, err);
     if (rc < 0)
@@ -354,7 +393,9 @@ memfs_code block_amend(memfs_str existing, const block_changes *c, memfs_buf *ou
         if (a.map->map.n == 0)
             yaml_map_set(doc, a.map, "description", yaml_null(doc));
         rc = put_mapping(a.map, value, out, err);
-        return rc < 0 ? rc : buf_check(out, "the block's file", err);
+        if (rc == MEMFS_OK)
+            rc = buf_check(out, "the block's file", err);
+        return rc < 0 ? rc : check_file(buf_str(out), value, err);
     }
     buf_add_str(out, a.front);
     buf_add_str(out, value);

@@ -35,7 +35,10 @@ typedef struct block {
     char problem[160];
     bool aborts_reference; /* the reference would not fall back but stop (vectors: "error") */
 } block;
-#define BLOCK_INIT { .doc = NULL }
+#define BLOCK_INIT                                                                                 \
+    {                                                                                              \
+        .doc = NULL                                                                                \
+    }
 
 /* life cycle: *ret must be BLOCK_INIT or disposed; text must outlive it.  Cannot fail. */
 void block_parse(memfs_str text, block *ret);
@@ -82,8 +85,9 @@ typedef struct block_changes {
 /*
  * existing: the bytes of the file, which block_decode() and block_parse() read; what they call the
  * value is what stays or goes.  A value that would be read as front matter gets some before it, so
- * it comes back as it was given.  EINVALID: it is not UTF-8, so its value cannot stay.  ELIMIT: out
- * is full.
+ * it comes back as it was given.  EINVALID: it is not UTF-8, so its value cannot stay; or what is
+ * to stand in front matter would not be read from there as it is.  ELIMIT: it is more than front
+ * matter may be; out is full.
  */
 MEMFS_CHECK memfs_code block_amend(memfs_str existing, const block_changes *changes, memfs_buf *out,
                                    memfs_error *err);

@@ -134,7 +134,7 @@ static void read_content(const creation *c, body *item, first_block *ret)
 /* What git does not carry. */
 static void read_attributes(body *item, first_block *ret)
 {
-    bool has = body_texts(item, "tags", BODY_NULLABLE, AGENTS_MAX_TAGS, true, &ret->tags);
+    bool has = agents_read_tags(item, &ret->tags);
 
     if (!has)
         buf_clear(&ret->tags);

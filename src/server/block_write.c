@@ -26,7 +26,7 @@
 
 /* ---- the request ---- */
 
-#define MAX_TAGS 1000
+#define MAX_LABEL_BYTES 1024 /* as a path; longer ones have no place in PostgreSQL's index */
 
 typedef struct writing {
     http_request *rq;
@@ -67,20 +67,27 @@ static void writing_dispose(writing *x)
 
 static block_by by_of(writing *x)
 {
-    const char *tag = http_header(x->rq, "If-Match");
     block_by by = { .who = &x->who,
                     .read_only = author_read_only(x->rq),
                     .reason = x->reason.text,
                     .expected = x->version,
                     .ret_is_unclear = &x->is_unclear };
-    size_t n = tag == NULL ? 0 : strlen(tag);
 
-    if (n > 0 && strcmp(tag, "*") != 0) {
-        by.is_tag = true;
-        by.expected =
-            n >= 2 && tag[0] == '"' && tag[n - 1] == '"' ? str_make(tag + 1, n - 2) : str_of(tag);
-    }
+    by.is_tag = reply_if_match(x->rq, &by.expected);
     return by;
+}
+
+static void read_label(writing *x, body_need need)
+{
+    memfs_str *label = &x->patch.label;
+
+    if (!body_text(&x->b, "label", need, label))
+        return;
+    if (label->len == 0)
+        body_refuse(&x->b, "label", "string_too_short", "String should have at least 1 character");
+    else if (label->len > MAX_LABEL_BYTES || memchr(label->ptr, '\0', label->len) != NULL)
+        body_refuse(&x->b, "label", "value_error",
+                    "Value error, a label has at most 1024 bytes and no NUL");
 }
 
 /* The fields of a block; only those that are there and not null apply (http-api 6.4). */
@@ -97,11 +104,10 @@ static void read_fields(writing *x, body_need label)
     p->has_limit = body_count(&x->b, "limit", BODY_NULLABLE, &p->limit);
     if (body_map(&x->b, "metadata", BODY_NULLABLE, &x->metadata))
         p->metadata_json = buf_str(&x->metadata);
-    if (body_texts(&x->b, "tags", BODY_NULLABLE, MAX_TAGS, true, &x->tags))
+    if (agents_read_tags(&x->b, &x->tags))
         p->tags_json = buf_str(&x->tags);
-    if (body_text(&x->b, "label", label, &p->label) && p->label.len == 0)
-        body_refuse(&x->b, "label", "string_too_short", "String should have at least 1 character");
-    (void)body_text(&x->b, "expected_version", BODY_NULLABLE, &x->version);
+    read_label(x, label);
+    (void)body_version(&x->b, "expected_version", &x->version);
 }
 
 /* ---- answers ---- */

@@ -232,6 +232,15 @@ bool body_clean_text(body *b, const char *key, body_need need, memfs_buf *room, 
     return true;
 }
 
+bool body_version(body *b, const char *key, memfs_str *ret)
+{
+    if (!body_text(b, key, BODY_NULLABLE, ret))
+        return false;
+    if (ret->len == 0)
+        body_refuse(b, key, "string_too_short", "String should have at least 1 character");
+    return ret->len > 0;
+}
+
 static bool int_of_real(body *b, const char *key, const json_t *v, int64_t *ret)
 {
     double d = json_real_value(v);

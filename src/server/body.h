@@ -66,6 +66,9 @@ bool body_bool(body *b, const char *key, body_need need, bool *ret);
 bool body_map(body *b, const char *key, body_need need, memfs_buf *out);
 /* One of `choices` (NULL-terminated), by its index. */
 bool body_choice(body *b, const char *key, body_need need, const char *const *choices, size_t *ret);
+/* The version that the caller knows: a text that is not empty, as an empty one would ask nothing.
+ */
+bool body_version(body *b, const char *key, memfs_str *ret);
 /* How many items it has; what they are is not looked at.  More than max are refused. */
 bool body_list(body *b, const char *key, body_need need, size_t max, size_t *ret_n);
 /* The i-th item of such a list: a text; or an object, whose errors name where it is. */

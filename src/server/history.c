@@ -445,25 +445,12 @@ static void name_what(reverting *r)
                escape_text(name, shown, sizeof(shown)));
 }
 
-/* The commit that an ETag begins with, of the history or of a block; "": none was given. */
-static memfs_str commit_of_tag(const http_request *rq)
-{
-    const char *header = http_header(rq, "If-Match");
-    memfs_str tag = str_of(header != NULL ? header : ""), commit, rest;
-
-    if (tag.len >= 2 && tag.ptr[0] == '"' && tag.ptr[tag.len - 1] == '"')
-        tag = str_make(tag.ptr + 1, tag.len - 2);
-    if (str_equal(tag, MEMFS_STR("*")))
-        return MEMFS_STR("");
-    return str_split(tag, '-', &commit, &rest) ? commit : tag;
-}
-
 static void read_revert(body *b, reverting *r)
 {
     (void)body_text(b, "commit", BODY_NEEDED, &r->commit);
     (void)body_text(b, "label", BODY_NULLABLE, &r->file.label);
     (void)body_text(b, "path", BODY_NULLABLE, &r->file.path);
-    (void)body_text(b, "expected_version", BODY_NULLABLE, &r->expected);
+    (void)body_version(b, "expected_version", &r->expected);
 }
 
 /* The commit that main is at now, as it is in the history. */
@@ -523,7 +510,7 @@ void memory_revert(http_request *rq, void *ctx)
     _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
     _cleanup_(body_dispose) body b = BODY_INIT;
     _cleanup_(reverting_dispose) reverting r = { .agent_id = reply_agent_id(rq, &p),
-                                                 .expected = commit_of_tag(rq),
+                                                 .expected = reply_if_match_commit(rq),
                                                  .file = WHICH_INIT,
                                                  .recompile = recompile_read(&p),
                                                  .what = MEMFS_BUF_INIT(1024) };

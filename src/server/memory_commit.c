@@ -5,7 +5,8 @@
  *                 {"path":"notes/b.md","content":null},     removed; one that is not there is fine
  *                 {"path":"c.md","content":"…",             409 if there is a file with another
  *                  "change_type":"add"}],                   text
- *      "message":"…", "expected_version":"<commit>"}               both may be left out
+ *      "message":"…", "expected_version":"<commit>"}               both may be left out; or
+ *                                                                  If-Match with an ETag
  *
  * The answer is the commit (http-api 10), or main as it is where nothing was to be changed: so the
  * same request again makes no second commit.  "change_type" "delete" removes whatever the content.
@@ -86,7 +87,7 @@ static bool read_request(committing *x)
              memchr(x->message.ptr, '\0', x->message.len) != NULL))
             body_refuse(&x->b, "message", "value_error",
                         "A message has at most 2000 bytes and no NUL");
-        (void)body_text(&x->b, "expected_version", BODY_NULLABLE, &x->version);
+        (void)body_version(&x->b, "expected_version", &x->version);
     }
     return reply_params_good(x->rq, &x->p);
 }
@@ -229,6 +230,7 @@ void memory_commit(http_request *rq, void *ctx)
     memfs_code rc;
 
     x.agent_id = reply_agent_id(rq, &x.p);
+    x.version = reply_if_match_commit(rq);
     author_reason_of(rq, &x.reason);
     if (!read_request(&x) || !reply_agent(rq, ctx, x.agent_id))
         return;

@@ -223,6 +223,26 @@ memfs_code reply_block_owner(const http_request *rq, app *self, memfs_str block_
 
 /* ---- tags ---- */
 
+bool reply_if_match(const http_request *rq, memfs_str *ret)
+{
+    const char *header = http_header(rq, "If-Match");
+    memfs_str tag = str_of(header != NULL ? header : "*");
+
+    if (str_equal(tag, MEMFS_STR("*")))
+        return false;
+    if (tag.len > 2 && tag.ptr[0] == '"' && tag.ptr[tag.len - 1] == '"')
+        tag = str_make(tag.ptr + 1, tag.len - 2);
+    *ret = tag.len > 0 ? tag : MEMFS_STR("\"\"");
+    return true;
+}
+
+memfs_str reply_if_match_commit(const http_request *rq)
+{
+    memfs_str tag = MEMFS_STR(""), commit, rest;
+
+    return reply_if_match(rq, &tag) && str_split(tag, '-', &commit, &rest) ? commit : tag;
+}
+
 void reply_tag_agent(reply_tag *tag, const cache_tip *tip)
 {
     char *at = tag->text;

@@ -38,6 +38,14 @@ memfs_str reply_block_id(http_request *rq, params *p);
 /* False when 400 or 422 was sent; the acting user's header is judged here too (http-api 1.3). */
 bool reply_params_good(http_request *rq, const params *p);
 
+/*
+ * If-Match, without its quotes, when it names a version: not when it is absent or "*".  One that
+ * can be none, such as "", is no version either and equals nothing: so it never passes for absent.
+ */
+bool reply_if_match(const http_request *rq, memfs_str *ret);
+/* Its commit, where it may be any ETag of an agent; "" when it names none. */
+memfs_str reply_if_match_commit(const http_request *rq);
+
 /* ---- the agent ---- */
 
 /* A database on a network is asked by workers only: true when the request was put off to one. */

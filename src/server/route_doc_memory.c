@@ -57,13 +57,13 @@ static const doc_field COMMIT[] = {
 
 const route_doc MEMORY_DOCS[] = {
     { POST, "/v1/agents/{agent}/memory/commit", DOC_MEMORY, "Commit",
-      .more = "Main as it is, where nothing was to be changed.", .headers = DOC_REASON,
+      .more = "Main as it is, where nothing was to be changed.", .headers = DOC_CHANGE,
       .body = COMMIT, .errors = "409 507" },
     { GET, "/v1/agents/{agent}/memory/history", DOC_MEMORY, "Commit[]", .query = { HISTORY },
       .headers = DOC_KNOWN },
     { GET, "/v1/agents/{agent}/memory/diff", DOC_MEMORY, "Diff", .query = { DIFF } },
     { GET, "/v1/agents/{agent}/memory/at/{commit}/blocks", DOC_MEMORY, "Block[]", .query = { AT } },
-    { POST, "/v1/agents/{agent}/memory/revert", DOC_MEMORY, "Reverted", .headers = DOC_REASON,
+    { POST, "/v1/agents/{agent}/memory/revert", DOC_MEMORY, "Reverted", .headers = DOC_CHANGE,
       .body = REVERT, .errors = "409 507" },
     { GET, "/v1/search", DOC_SEARCH, "Found", .query = { SEARCH } },
     { .pattern = NULL },

@@ -1,6 +1,7 @@
 /*
  * search.c - GET /v1/search: text in memories, and what was deleted from them (sync/search.h).
  */
+#include "sync/loose.h"
 #include "sync/search.h"
 
 #include "base/clock.h"

@@ -78,14 +78,23 @@ static memfs_code take_link(const shared_link *row, void *ctx, memfs_error *err)
     return MEMFS_OK;
 }
 
+/* Of an agent that is deleted no link opens anything, until it is brought back. */
+static memfs_code links_of(home *h, memfs_str agent_id, shared_link_fn fn, void *ctx,
+                           memfs_error *err)
+{
+    return home_is_deleted(h, agent_id) ? MEMFS_OK
+                                        : state_shared_links(home_state(h), agent_id, fn, ctx, err);
+}
+
 static memfs_code look_up(app *self, memfs_str agent_id, looking *l, memfs_error *err)
 {
     const shared_query one = { .id = l->id };
-    state *s = home_state(self->home);
 
     if (agent_id.len > 0)
-        return state_shared_links(s, agent_id, take_link, l, err);
-    return ids_is_shared(l->id) ? state_shared_repos(s, &one, take_repo, l, err) : MEMFS_OK;
+        return links_of(self->home, agent_id, take_link, l, err);
+    return ids_is_shared(l->id)
+               ? state_shared_repos(home_state(self->home), &one, take_repo, l, err)
+               : MEMFS_OK;
 }
 
 /* agent_id: by whose links; "" for all that there are. */
@@ -152,7 +161,7 @@ typedef struct listing {
     int64_t offset, limit; /* 0: no limit */
     int64_t n;             /* that came by */
     bool wants_deleted;
-    state *state;
+    home *home;
     memfs_str agent_id;
 } listing;
 
@@ -182,34 +191,35 @@ static memfs_code list_linked(const shared_link *row, void *ctx, memfs_error *er
     listing *l = ctx;
     const shared_query one = { .id = row->repo_id };
 
-    return state_shared_repos(l->state, &one, list_repo, l, err);
+    return state_shared_repos(home_state(l->home), &one, list_repo, l, err);
 }
 
 /* An agent's token is shown what its agent has links to, a repository's that one. */
 static memfs_code list(const http_request *rq, listing *l, memfs_error *err)
 {
     memfs_str own = app_own_agent(rq);
+    state *s = home_state(l->home);
     shared_query q = { .id = own };
 
     if (l->wants_deleted) { /* for whoever may bring them back */
         q.with_deleted = true;
-        return own.len > 0 ? MEMFS_OK : state_shared_repos(l->state, &q, list_deleted, l, err);
+        return own.len > 0 ? MEMFS_OK : state_shared_repos(s, &q, list_deleted, l, err);
     }
     if (ids_is_agent(own))
-        return state_shared_links(l->state, own, list_linked, l, err);
+        return links_of(l->home, own, list_linked, l, err);
     if (own.len == 0) { /* one more than the page says whether there is another */
         q.offset = l->offset;
-        q.limit = l->limit > 0 ? l->limit + 1 : 0;
+        q.limit = l->limit > 0 && l->limit < INT64_MAX ? l->limit + 1 : 0;
         l->n = l->offset;
     }
-    return state_shared_repos(l->state, &q, list_repo, l, err);
+    return state_shared_repos(s, &q, list_repo, l, err);
 }
 
 void repositories_list(http_request *rq, void *ctx)
 {
     _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
     app *self = ctx;
-    listing l = { .w = JSON_WRITER_INIT(http_out(rq)), .state = home_state(self->home) };
+    listing l = { .w = JSON_WRITER_INIT(http_out(rq)), .home = self->home };
     memfs_error err = MEMFS_ERROR_INIT;
 
     l.limit = params_limit(&p, DEFAULT_LIMIT);

@@ -94,10 +94,8 @@ static memfs_code put(rewriter *w, git_object_t type, memfs_str bytes, memfs_oid
 
 /* ---- text ---- */
 
-static bool has_needle(const rewriter *w, memfs_str text)
+static bool has_needle(memfs_str needle, memfs_str text)
 {
-    memfs_str needle = w->q->needle;
-
     return needle.len > 0 && memmem(text.ptr, text.len, needle.ptr, needle.len) != NULL;
 }
 
@@ -113,19 +111,19 @@ static void replace_once(memfs_str text, memfs_str needle, memfs_buf *out)
     buf_add_str(out, text);
 }
 
-static void replace_all(const rewriter *w, memfs_str text, memfs_buf *out)
+void rewrite_text(memfs_str text, memfs_str needle, memfs_buf *out)
 {
     memfs_buf next = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED), swap;
 
-    replace_once(text, w->q->needle, out);
-    for (int i = 0; i < MAX_ROUNDS && has_needle(w, buf_str(out)); i++) {
+    replace_once(text, needle, out);
+    for (int i = 0; i < MAX_ROUNDS && has_needle(needle, buf_str(out)); i++) {
         buf_clear(&next);
-        replace_once(buf_str(out), w->q->needle, &next);
+        replace_once(buf_str(out), needle, &next);
         swap = *out;
         *out = next;
         next = swap;
     }
-    if (has_needle(w, buf_str(out))) {
+    if (has_needle(needle, buf_str(out))) {
         buf_clear(out);
         buf_puts(out, REWRITE_MARK "\n");
     }
@@ -159,9 +157,9 @@ static memfs_code new_bytes(rewriter *w, const memfs_oid *old, memfs_buf *out, b
     rc = repo_blob(w->r, old, w->p->max_file_bytes, &text, err);
     if (rc < 0)
         return memfs_context(err, "could not search '%.*s'", (int)w->path.len, w->path.ptr);
-    *ret_differs = has_needle(w, buf_str(&text));
+    *ret_differs = has_needle(w->q->needle, buf_str(&text));
     if (*ret_differs)
-        replace_all(w, buf_str(&text), out);
+        rewrite_text(buf_str(&text), w->q->needle, out);
     return MEMFS_OK;
 }
 
@@ -202,7 +200,7 @@ static memfs_code rewrite_entry(rewriter *w, const tree_entry *e, uint32_t depth
     if (repo_entry_is_gitlink(e))
         return MEMFS_OK;
     buf_add_str(&w->path, e->name);
-    if (has_needle(w, e->name) && w->q->named != NULL)
+    if (has_needle(w->q->needle, e->name) && w->q->named != NULL)
         w->q->named(buf_str(&w->path), w->q->ctx);
     if (repo_entry_is_folder(e)) {
         buf_putc(&w->path, '/');
@@ -338,13 +336,13 @@ static void copy_message(rewriter *w, memfs_str message, commit_copy *c)
 {
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
 
-    c->has_new_message = has_needle(w, message);
+    c->has_new_message = has_needle(w->q->needle, message);
     if (!c->has_new_message) {
         buf_add_str(&c->out, message);
         return;
     }
     c->differs = true;
-    replace_all(w, message, &text);
+    rewrite_text(message, w->q->needle, &text);
     buf_add_str(&c->out, buf_str(&text));
 }
 
@@ -428,11 +426,9 @@ static memfs_code sync_objects(repo *r, memfs_error *err)
 memfs_code rewrite_history(repo *r, const rewrite_request *request, const policy *p,
                            rewrite_result *ret, memfs_error *err)
 {
-    _cleanup_(rewriter_dispose) rewriter w = { .r = r,
-                                               .q = request,
-                                               .p = p,
-                                               .ret = ret,
-                                               .path = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED) };
+    _cleanup_(rewriter_dispose) rewriter w = {
+        .r = r, .q = request, .p = p, .ret = ret, .path = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED)
+    };
     git_revwalk *walk = NULL;
     memfs_code rc;
 

@@ -16,7 +16,8 @@
 
 #include "store/store.h"
 
-#define REWRITE_MARK "[purged]" /* what stands where a needle stood; a whole file: with a newline */
+#define REWRITE_MARK "[purged]" /* what stands where a needle stood; a whole file: with a newline  \
+                                 */
 
 typedef struct rewrite_request {
     memfs_oid tip;
@@ -53,5 +54,9 @@ MEMFS_CHECK memfs_code rewrite_history(repo *r, const rewrite_request *request, 
 MEMFS_CHECK memfs_code store_drop_old(store *s, const char *name, memfs_error *err);
 /* Is there an object of this id, reachable or not? */
 bool repo_has(repo *r, const memfs_oid *id);
+
+/* One text without the needle, REWRITE_MARK in its place, also where that makes it anew; to `out`.
+ */
+void rewrite_text(memfs_str text, memfs_str needle, memfs_buf *out);
 
 #endif

@@ -145,7 +145,8 @@ memfs_code block_edit_create(home *h, const block_row *row, char ret_id[IDS_MAX_
 
 typedef struct attaching {
     home *h;
-    memfs_str agent_id, block_id;
+    char agent[IDS_MAX_LEN + 1];
+    memfs_str block_id;
     const block_holder *from;
     const block_by *by;
     edit *e;
@@ -199,18 +200,39 @@ static memfs_code put_row(const attaching *x, const block_row *row, memfs_error 
     return rc;
 }
 
+/* By the tag of the agent that gets it. */
+static memfs_code check_expected(const attaching *x, memfs_error *err)
+{
+    const memfs_oid none = { { 0 } };
+
+    if (x->by->expected.len == 0)
+        return MEMFS_OK;
+    return block_check_expected(x->h, x->e, x->by, x->agent, x->block_id, MEMFS_STR(""), &none,
+                                err);
+}
+
+/* Or by the block's own, which nobody has. */
 static memfs_code attach_loose(const block_row *row, int64_t changed, void *ctx, memfs_error *err)
 {
     const attaching *x = ctx;
     const state_doc gone = { LOOSE_KIND, x->block_id, MEMFS_STR(""), changed };
+    memfs_error ignored;
+    memfs_code rc = loose_check_read(x->by->expected, changed, &ignored);
 
+    if (rc < 0)
+        rc = check_expected(x, err);
+    if (rc < 0)
+        return rc;
     edit_set_doc(x->e, &gone);
     return put_row(x, row, err);
 }
 
 static memfs_code attach_copy(const block_row *row, void *ctx, memfs_error *err)
 {
-    return put_row(ctx, row, err);
+    const attaching *x = ctx;
+    memfs_code rc = check_expected(x, err);
+
+    return rc < 0 ? rc : put_row(x, row, err);
 }
 
 static memfs_code plan_attach(edit *e, void *ctx, memfs_error *err)
@@ -231,10 +253,11 @@ memfs_code block_edit_attach(home *h, memfs_str agent_id, memfs_str block_id, co
 {
     _cleanup_(block_holders_dispose) block_holders all = { NULL, 0 };
     const edit_options o = { .who = by->who, .read_only = by->read_only, .why = "block attach" };
-    attaching x = { h, agent_id, block_id, NULL, by, NULL };
+    attaching x = { .h = h, .block_id = block_id, .by = by };
     memfs_code rc = MEMFS_ECONFLICT;
 
     *ret = (edit_result){ .moved = false };
+    snprintf(x.agent, sizeof(x.agent), "%.*s", (int)agent_id.len, agent_id.ptr);
     for (int n = 0; rc == MEMFS_ECONFLICT && n < 3; n++) { /* it was changed meanwhile */
         block_holders_dispose(&all);
         rc = block_holders_find(h, block_id, MEMFS_STR(""), &all, err);

@@ -4,7 +4,7 @@
  * The journal: a document of kind "edit" for each agent, all written at once, with the change and
  * with where that agent's main was.  Each goes when its commit is there.  What a crash leaves is
  * done by block_edit_recover(), unless the history since then has the commit, which names the
- * journal.
+ * journal, or somebody changed that copy meanwhile.
  */
 #include "sync/block_edit_int.h"
 
@@ -294,7 +294,9 @@ static memfs_code redo(home *h, const char *id, const json_t *body, memfs_error 
     const store_identity who = { name, email, clock_wall_us() / 1000000 };
     const block_by by = { .who = &who,
                           .read_only = PUSH_READ_ONLY_MAY, /* it was judged when it began */
-                          .reason = json_string_value(json_object_get(body, "reason")) };
+                          .reason = json_string_value(json_object_get(body, "reason")),
+                          .expected =
+                              edit_left_text(body, "since") }; /* what came later stays (H3) */
     edit_result result;
     memfs_oid since;
     block_patch p;

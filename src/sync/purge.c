@@ -29,6 +29,7 @@
 #include "base/mem.h"
 #include "store/rewrite.h"
 #include "sync/materialise.h"
+#include "sync/purge_loose.h"
 #include "sync/purge_shared.h"
 
 #include <stdio.h>
@@ -139,8 +140,8 @@ static memfs_code write_history(purge *p, memfs_error *err)
 
 static memfs_code ban(purge *p, memfs_error *err)
 {
-    bool is_moving = p->r.h->options.letta_database != NULL &&
-                     !oid_equal(&p->rewritten.new_tip, &p->tip);
+    bool is_moving =
+        p->r.h->options.letta_database != NULL && !oid_equal(&p->rewritten.new_tip, &p->tip);
     size_t n = p->rewritten.n_gone + p->q->n_blobs, n_all;
     _cleanup_(mem_freep) memfs_oid *all = NULL;
     memfs_code rc;
@@ -253,8 +254,10 @@ static memfs_code purge_locked(purge *p, purge_result *ret, memfs_error *err)
     for (int i = 0; rc == MEMFS_ECONFLICT && i < MAX_ROUNDS; i++)
         rc = rewrite(p, ret, err);
     if (rc == MEMFS_ECONFLICT)
-        return memfs_fail(err, MEMFS_EUNAVAIL, "other servers move the memory of agent '%s' faster "
-                                               "than it is purged: try again", p->a->id);
+        return memfs_fail(err, MEMFS_EUNAVAIL,
+                          "other servers move the memory of agent '%s' faster "
+                          "than it is purged: try again",
+                          p->a->id);
     if (rc < 0 || p->q->dry_run)
         return rc;
     settled = tables_settle(p->r.h, p->a, &p->tip, &why);
@@ -265,6 +268,31 @@ static memfs_code purge_locked(purge *p, purge_result *ret, memfs_error *err)
     }
     if (!oid_equal(&p->rewritten.new_tip, &p->tip))
         home_moved(p->r.h, p->a);
+    return rc;
+}
+
+/* ---- what is beside git ---- */
+
+static void note_loose(const char *block_id, void *ctx)
+{
+    purge *p = ctx;
+
+    round_note(&p->r, p->a->id, p->q->dry_run ? "would-purge" : "purged", block_id,
+               "a block that is attached to nobody");
+}
+
+/* Before the rows are scrubbed. */
+static memfs_code purge_beside(purge *p, memfs_error *err)
+{
+    bool is_left = false;
+    memfs_code rc = purge_loose(p->r.h, p->q->needle, p->q->dry_run, note_loose, p, err);
+
+    if (rc == MEMFS_OK)
+        rc = purge_is_in_state(p->r.h, p->q->agent_id, p->q->needle, &is_left, err);
+    if (rc == MEMFS_OK && is_left)
+        round_finding(&p->r, p->a->id, "fields-kept", "agent",
+                      "the text is in the agent's own fields, or in tags of its blocks, which have "
+                      "no history: change them over the API");
     return rc;
 }
 
@@ -279,6 +307,8 @@ memfs_code upkeep_purge(home *h, const purge_request *request, const upkeep_watc
     rc = check_request(request, err);
     if (rc == MEMFS_OK)
         rc = home_agent_repo(h, request->agent_id, &p.a, err);
+    if (rc == MEMFS_OK)
+        rc = purge_beside(&p, err);
     if (rc < 0)
         return rc;
     agent_lock(p.a);

@@ -181,6 +181,8 @@ static memfs_code take_candidate(const version_row *row, void *ctx, memfs_error 
     candidate *to;
 
     (void)err;
+    if (ids_is_shared(row->agent_id)) /* a file list that somebody asked for; no agent's memory */
+        return MEMFS_OK;
     if (c->n == c->cap) {
         c->cap = c->cap == 0 ? 16 : c->cap * 2;
         c->list = mem_realloc(c->list, c->cap, sizeof(*c->list));

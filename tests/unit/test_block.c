@@ -5,6 +5,7 @@
 
 #include <cmocka.h>
 
+#include "base/mem.h"
 #include "memory/block.h"
 
 #include <stdlib.h>
@@ -420,6 +421,26 @@ static void test_K5_a_file_that_is_not_utf8_needs_a_new_value(void **state)
     assert_string_equal(out.ptr, "v");
 }
 
+static void test_K4_front_matter_that_would_not_be_read_again_is_refused(void **state)
+{
+    _cleanup_(mem_freep) char *large = mem_alloc(BLOCK_MAX_FRONT_MATTER);
+    const block_changes changes[] = {
+        { .has_description = true, .description = str_make(large, BLOCK_MAX_FRONT_MATTER) },
+        { .has_description = true, .description = MEMFS_STR("a\xC2\x85z") }, /* a NEL */
+        { .has_description = true, .description = MEMFS_STR("x\n---\ny\n---\n") },
+    };
+    const memfs_code expected[] = { MEMFS_ELIMIT, MEMFS_EINVALID, MEMFS_OK };
+
+    (void)state;
+    memset(large, 'a', BLOCK_MAX_FRONT_MATTER);
+    for (size_t i = 0; i < ARRAY_LEN(changes); i++) {
+        _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1 << 20);
+        memfs_error err = MEMFS_ERROR_INIT;
+
+        assert_int_equal(block_amend(MEMFS_STR("value"), &changes[i], &out, &err), expected[i]);
+    }
+}
+
 static void test_K6_rows_follow_the_new_row_table(void **state)
 {
     static const row_case rows[] = {
@@ -504,6 +525,7 @@ int main(void)
         cmocka_unit_test(equal_metadata_is_no_change),
         cmocka_unit_test(a_merge_fails_where_the_reference_raises),
         cmocka_unit_test(test_11_an_amendment_changes_what_is_given_and_nothing_else),
+        cmocka_unit_test(test_K4_front_matter_that_would_not_be_read_again_is_refused),
         cmocka_unit_test(test_K5_a_file_that_is_not_utf8_needs_a_new_value),
         cmocka_unit_test(test_K6_rows_follow_the_new_row_table),
         cmocka_unit_test(test_T27_metadata_that_expands_without_end_is_left_out),

@@ -508,6 +508,23 @@ static void test_K4_a_change_is_ended_once(void **at)
     assert_int_equal(limit_now(f), 9);
 }
 
+static void newer_stays(fixture *f)
+{
+    _cleanup_(buf_dispose) memfs_buf now = MEMFS_BUF_INIT(4096);
+    const block_patch p = { .has_value = true, .value = MEMFS_STR("newer") };
+    edit_result result;
+
+    OK(block_edit_patch(f->h, ID_B, MEMFS_STR("team"), &p, &BY, &result, &err));
+    assert_settled(f);
+    assert_string_equal(value_of(f, ID_B, "team", &now), "newer");
+}
+
+static void test_H3_what_a_kill_left_to_do_overwrites_nothing_that_came_later(void **at)
+{
+    make_shared(*at);
+    kill_everywhere(*at, change_both, newer_stays);
+}
+
 /* ---- upkeep ---- */
 
 /* Objects by themselves in the one folder that is counted, as some 600 commits leave them. */
@@ -563,6 +580,7 @@ int main(void)
         ON_HOME(test_a_loose_block_that_goes_touches_no_other_row),
         ON_HOME(test_H7_a_change_that_this_process_is_at_is_nobody_elses_to_end),
         ON_HOME(test_K4_a_change_is_ended_once),
+        ON_HOME(test_H3_what_a_kill_left_to_do_overwrites_nothing_that_came_later),
         ON_HOME(test_objects_that_lie_by_themselves_are_folded),
     };
 
