@@ -45,6 +45,9 @@ static memfs_code patch_row(const block_row *row, int64_t changed, void *ctx, me
     now.read_only = p->has_read_only ? p->read_only : row->read_only;
     now.hidden = p->has_hidden ? p->hidden : row->hidden;
     now.label = p->label.len > 0 ? p->label : row->label;
+    if (!p->has_description && p->label.len > 0 && !str_equal(p->label, row->label) &&
+        block_is_default_description(row->label, row->description))
+        now.has_description = false; /* of the old label's; an agent's file will say nothing */
     now.metadata_json = p->metadata_json.len > 0 ? p->metadata_json : row->metadata_json;
     now.tags_json = p->tags_json.len > 0 ? p->tags_json : row->tags_json;
     if (now.value.len > x->h->options.policy.max_block_bytes)
@@ -147,8 +150,8 @@ typedef struct part {
     memfs_buf body;
 } part;
 
-static memfs_code write_part(home *h, const block_holder *of, const block_patch *p,
-                             const block_by *by, part *ret, memfs_error *err)
+static memfs_code write_part(home *h, memfs_str block_id, const block_holder *of,
+                             const block_patch *p, const block_by *by, part *ret, memfs_error *err)
 {
     json_writer w = JSON_WRITER_INIT(&ret->body);
     char hex[MEMFS_OID_HEX + 1];
@@ -161,6 +164,7 @@ static memfs_code write_part(home *h, const block_holder *of, const block_patch 
         return rc;
     oid_hex(&ret->since, hex);
     jw_object(&w);
+    jw_key_str(&w, "block", block_id);
     jw_key_text(&w, "agent", of->agent_id);
     jw_key_int(&w, "at", clock_wall_us());
     jw_key_text(&w, "since", hex);
@@ -180,8 +184,8 @@ static void parts_dispose(part *parts, size_t n)
     free(parts);
 }
 
-static memfs_code journal(home *h, const block_holders *of, const block_patch *p,
-                          const block_by *by, part *parts, memfs_error *err)
+static memfs_code journal(home *h, memfs_str block_id, const block_holders *of,
+                          const block_patch *p, const block_by *by, part *parts, memfs_error *err)
 {
     state_doc *docs = mem_alloc(of->n * sizeof(*docs));
     state_change change = { .docs = docs, .n_docs = of->n };
@@ -193,7 +197,7 @@ static memfs_code journal(home *h, const block_holders *of, const block_patch *p
         parts[i].body = (memfs_buf)MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     for (size_t i = 0; rc == MEMFS_OK && i < of->n; i++) {
         snprintf(parts[i].id, sizeof(parts[i].id), "%s.%zu", id, i);
-        rc = write_part(h, &of->list[i], p, by, &parts[i], err);
+        rc = write_part(h, block_id, &of->list[i], p, by, &parts[i], err);
         docs[i] = (state_doc){ KIND, str_of(parts[i].id), buf_str(&parts[i].body), 0 };
     }
     if (rc == MEMFS_OK)
@@ -233,6 +237,8 @@ static memfs_code patch_parts(home *h, const block_holders *of, const block_patc
                            i == 0 ? by : &later, parts[i].id, &parts[i].since, &result, &why);
         bool is_refused = i == 0 && rc < 0;
 
+        if (may_come_later(rc))
+            block_turn_left(h);
         for (size_t k = i; !may_come_later(rc) && k < (is_refused ? of->n : i + 1); k++) {
             memfs_error ignored;
 
@@ -264,7 +270,7 @@ memfs_code block_edit_patch_all(home *h, memfs_str block_id, const block_holders
         return block_edit_patch(h, str_of(of->list[0].agent_id), str_of(of->list[0].label), p, by,
                                 &result, err);
     parts = mem_alloc(of->n * sizeof(*parts));
-    rc = journal(h, of, p, by, parts, err);
+    rc = journal(h, block_id, of, p, by, parts, err);
     if (rc == MEMFS_OK)
         rc = patch_parts(h, of, p, by, parts, err);
     parts_dispose(parts, of->n);
@@ -323,17 +329,68 @@ static memfs_code redo(home *h, const char *id, const json_t *body, memfs_error 
     return may_come_later(rc) ? rc : forget_part(h, id, err);
 }
 
-static bool is_due(const json_t *body, int64_t started_us)
+/* Another server's may be under way; of this one nobody is at it in the block's turn. */
+static bool is_due(const home *h, const json_t *body)
 {
     int64_t at_us = json_integer_value(json_object_get(body, "at"));
 
-    return at_us < started_us || clock_wall_us() - at_us > AGE_US;
+    return !home_is_shared(h) || clock_wall_us() - at_us > AGE_US;
+}
+
+/* In its block's turn, where it may be gone by now. */
+static memfs_code finish_one(home *h, const char *id, memfs_error *err)
+{
+    _cleanup_(left_dispose) left l = { NULL, NULL, 0 };
+    memfs_code rc = state_docs(h->state, KIND, str_of(id), 0, note_left, &l, err);
+    json_t *body;
+
+    if (rc < 0 || l.n == 0)
+        return rc;
+    body = json_loads(l.bodies[0], JSON_ALLOW_NUL, NULL);
+    rc = redo(h, id, body, err);
+    json_decref(body);
+    return rc;
+}
+
+memfs_code block_finish_left(home *h, memfs_str block_id, memfs_error *err)
+{
+    _cleanup_(left_dispose) left l = { NULL, NULL, 0 };
+    memfs_code rc = MEMFS_OK;
+
+    if (!home_is_shared(h))
+        rc = state_docs(h->state, KIND, MEMFS_STR(""), 0, note_left, &l, err);
+    for (size_t i = 0; rc == MEMFS_OK && i < l.n; i++) {
+        json_t *body = json_loads(l.bodies[i], JSON_ALLOW_NUL, NULL);
+
+        if (json_object_get(body, "since") != NULL && str_equal(text_of(body, "block"), block_id))
+            rc = redo(h, l.ids[i], body, err);
+        json_decref(body);
+    }
+    return rc;
+}
+
+/* False: it is there still. */
+static bool finish_in_turn(home *h, const char *id, const json_t *body)
+{
+    memfs_error why = MEMFS_ERROR_INIT;
+    block_turn turn;
+    memfs_code rc;
+
+    if (!is_due(h, body) || block_turn_take(h, text_of(body, "block"), 1000, &turn, &why) < 0)
+        return false;
+    rc = finish_one(h, id, &why);
+    block_turn_end(&turn);
+    if (rc < 0)
+        home_alarm(h, NULL, "edit_late", "a change of several agents could not be ended: %s",
+                   why.msg);
+    return rc == MEMFS_OK;
 }
 
 memfs_code block_edit_recover(home *h, memfs_error *err)
 {
     _cleanup_(left_dispose) left l = { NULL, NULL, 0 };
-    int64_t started_us = home_is_shared(h) ? 0 : h->opened_at_us;
+    uint64_t mark = block_turn_mark(h);
+    bool is_all = true;
     size_t n_ended;
     memfs_code rc = edit_recover(h, &n_ended, err);
 
@@ -341,14 +398,13 @@ memfs_code block_edit_recover(home *h, memfs_error *err)
         rc = state_docs(h->state, KIND, MEMFS_STR(""), 0, note_left, &l, err);
     for (size_t i = 0; rc == MEMFS_OK && i < l.n; i++) {
         json_t *body = json_loads(l.bodies[i], JSON_ALLOW_NUL, NULL);
-        memfs_error why = MEMFS_ERROR_INIT;
 
-        if (json_object_get(body, "since") != NULL && is_due(body, started_us) &&
-            redo(h, l.ids[i], body, &why) < 0)
-            home_alarm(h, NULL, "edit_late", "a change of several agents could not be ended: %s",
-                       why.msg);
+        if (json_object_get(body, "since") != NULL)
+            is_all &= finish_in_turn(h, l.ids[i], body);
         json_decref(body);
     }
+    if (rc == MEMFS_OK && is_all)
+        block_turn_none_left(h, mark);
     loose_follow(h);
     return rc;
 }

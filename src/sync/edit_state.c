@@ -454,6 +454,22 @@ static bool is_due(home *h, const json_t *body)
     return !home_is_shared(h) || clock_wall_us() - at_us > OTHERS_AGE_US || at_us > clock_wall_us();
 }
 
+/* What was under way when the list was made may have ended, and others have come after it. */
+static memfs_code end_if_there(home *h, agent *a, const char *id, bool *ret, memfs_error *err)
+{
+    _cleanup_(left_dispose) left l = { NULL, NULL, 0 };
+    json_t *body;
+    memfs_code rc = state_docs(h->state, KIND, str_of(id), 0, note_left, &l, err);
+
+    *ret = l.n > 0;
+    if (rc < 0 || l.n == 0)
+        return rc;
+    body = json_loads(l.bodies[0], JSON_ALLOW_NUL, NULL);
+    rc = end_one(h, a, id, body, err);
+    json_decref(body);
+    return rc;
+}
+
 static memfs_code recover_one(home *h, const char *id, const json_t *body, bool *ret,
                               memfs_error *err)
 {
@@ -468,9 +484,8 @@ static memfs_code recover_one(home *h, const char *id, const json_t *body, bool 
         return rc;
     if (!agent_lock_for(a, 1000)) /* busy: next time */
         return MEMFS_OK;
-    rc = end_one(h, a, id, body, err);
+    rc = end_if_there(h, a, id, ret, err);
     agent_unlock(a);
-    *ret = rc == MEMFS_OK;
     return rc;
 }
 

@@ -55,7 +55,7 @@ struct agent {
     struct agent_waiter *first, *last;
 
     agent_phase phase;
-    bool is_known;  /* the state has it */
+    bool is_known; /* the state has it */
     bool is_deleted;
     bool is_moving; /* a push of ours is taking main to moving_to */
     bool is_synced; /* the cache holds synced, as of epoch */
@@ -115,8 +115,13 @@ struct home {
     struct id_list *deleted; /* deleted.h; sorted; guarded by table_lock */
     int64_t deleted_mark;    /* of the state, when it was read; the thread of deleted_step() */
     uint64_t hash_seed;
-    int64_t opened_at_us; /* wall clock */
-    int64_t edits_due_ms; /* block_edit_step; that thread only */
+    int64_t opened_at_us;        /* wall clock */
+    int64_t edits_due_ms;        /* block_edit_step; that thread only */
+    pthread_mutex_t turns_mutex; /* block_turn.c; guards the four */
+    pthread_cond_t turns_changed;
+    struct block_turn *turns;
+    bool has_left;      /* changes may be there that were not made of all agents */
+    uint64_t left_mark; /* rises with each */
 
     pthread_mutex_t upkeep_mutex;
     agent **upkeep; /* a ring would be no shorter: this rarely holds more than a few */
@@ -156,6 +161,10 @@ agent *home_find(home *h, memfs_str id);
 char *home_repo_name(memfs_str org, memfs_str id);
 /* Is there a repository of that id, whoever knows it? */
 bool home_has_folder(home *h, memfs_str id);
+
+/* block_turn.c */
+void block_turns_init(home *h);
+void block_turns_dispose(home *h);
 
 /* cluster.c: do as many have the commit as n_replicas asks for?  Not under the agent's lock. */
 bool home_has_copies(home *h, agent *a, const memfs_oid *commit);

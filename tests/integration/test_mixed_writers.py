@@ -103,7 +103,8 @@ class Writer(threading.Thread):
         """→ the answer; None: not now, and it may even have been done."""
         answer = self.world.server.request(method, target, None if body is None else json.dumps(body).encode(),
                                            {"Content-Type": "application/json", **(headers or {})})
-        if answer.status in NOT_NOW and answer.status not in fine:
+        not_now = NOT_NOW + ((500,) if self.world.disk_fails.is_set() else ())
+        if answer.status in not_now and answer.status not in fine:
             return None
         assert answer.status in (200, *fine), (method, target, body, answer)
         return answer
@@ -149,11 +150,10 @@ class Writer(threading.Thread):
         """What is in git and what is not change in one step, and are seen so."""
         agent, text = self.any_agent(), self.marker()
         target = f"/v1/agents/{agent}/core-memory/blocks/system/persona"
-        for answer in (self.ask("PATCH", target, {"value": text, "tags": [text]}), self.ask("GET", target)):
-            block = answer.json() if answer else {"value": None, "tags": [None]}
-            assert block["tags"] == [block["value"]], f"two states in one: {block}"
-        return answer is not None and self.ask("PATCH", target, {"value": text, "tags": [text]}) is not None and \
-            self.note(agent, text)
+        done, seen = self.ask("PATCH", target, {"value": text, "tags": [text]}), self.ask("GET", target)
+        for answer in (done, seen):
+            assert answer is None or answer.json()["tags"] == [answer.json()["value"]], f"two states in one: {answer}"
+        return done is not None and self.note(agent, text)
 
     def append(self):
         """With the version that was read: nobody's line is overwritten, neither in the history nor at the end."""
@@ -262,7 +262,8 @@ DOORS = [Writer.push, Writer.patch, Writer.with_tags, Writer.append, Writer.stal
 
 class World:
     def __init__(self, server, disk, rng):
-        self.server, self.disk, self.books, self.halt = server, disk, Books(), threading.Event()
+        self.server, self.disk, self.books = server, disk, Books()
+        self.halt, self.disk_fails = threading.Event(), threading.Event()
         persona = {"label": "persona", "value": "first", "tags": ["first"], "limit": 777, "description": "Who"}
         self.agents = [self.post("/v1/agents", {
             "name": f"Agent {i}", "tags": ["git-memory-enabled"],
@@ -322,12 +323,14 @@ class World:
     def fail_fsync(self, rng):
         """One fsync of any thread or child says EIO; what may not be on the disk is fenced until it was looked at."""
         out = os.path.join(self.server.folder, "trace")
+        self.disk_fails.set()
         with Trace(self.server.pid, out, "-e", "trace=fsync,fdatasync", "-e",
                    f"inject=fsync,fdatasync:error=EIO:when={rng.randrange(1, 30)}") as trace:
             end = time.monotonic() + 3
             while not trace.injected and time.monotonic() < end:
                 time.sleep(0.1)
         self.server.cli("verify", check=False)
+        self.disk_fails.clear()
 
     def fill_disk(self, rng):
         ballast = os.path.join(self.disk.path, "ballast")

@@ -209,7 +209,7 @@ static bool killed_at(fixture *f, step_fn step, int n)
     return false;
 }
 
-static void kill_everywhere(fixture *f, step_fn step, void (*check)(fixture *f))
+static void kill_at_each(fixture *f, int stride, step_fn step, void (*check)(fixture *f))
 {
     _cleanup_(mem_freep) char *saved = mem_printf("%s/saved", f->root);
     bool was_killed = true;
@@ -220,13 +220,19 @@ static void kill_everywhere(fixture *f, step_fn step, void (*check)(fixture *f))
     while (was_killed) {
         OK(fs_remove_tree(f->path, &err));
         OK(fs_copy_tree(saved, f->path, &err));
-        was_killed = killed_at(f, step, n++);
+        was_killed = killed_at(f, step, n);
+        n += stride;
         open_home(f);
         check(f);
         if (was_killed)
             close_home(f);
     }
-    assert_true(n > 3);
+    assert_true(n > 3 * stride);
+}
+
+static void kill_everywhere(fixture *f, step_fn step, void (*check)(fixture *f))
+{
+    kill_at_each(f, 1, step, check);
 }
 
 static void test_K4_a_rename_that_is_killed_leaves_the_block_in_one_place(void **at)
@@ -257,6 +263,105 @@ static void test_K3_a_change_of_two_agents_that_is_killed_is_made_up_for_once(vo
 {
     make_shared(*at);
     kill_everywhere(*at, change_both, both_or_none);
+}
+
+/* ---- what comes after ---- */
+
+static memfs_code change_later(fixture *f, memfs_error *err)
+{
+    _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
+    _cleanup_(block_turn_end) block_turn turn = { .h = NULL };
+    const block_patch p = { .has_value = true, .value = MEMFS_STR("later") };
+    memfs_code rc = block_turn_begin(f->h, str_of(block_id), &turn, err);
+
+    if (rc == MEMFS_OK)
+        rc = block_holders_find(f->h, str_of(block_id), MEMFS_STR(""), &of, err);
+    return rc < 0 ? rc : block_edit_patch_all(f->h, str_of(block_id), &of, &p, &BY, err);
+}
+
+static void later_one_stays(fixture *f)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(4096);
+
+    OK(change_later(f, &err));
+    assert_settled(f);
+    assert_string_equal(value_of(f, ID_A, "team", &text), "later");
+    assert_string_equal(value_of(f, ID_B, "team", &text), "later");
+}
+
+static void test_H3_what_a_crash_left_does_not_overwrite_a_later_change(void **at)
+{
+    make_shared(*at);
+    kill_at_each(*at, 4, change_both, later_one_stays);
+}
+
+/* Nothing is between two states when the first request comes. */
+static void ended_by_the_start(fixture *f)
+{
+    int n_left = 0;
+
+    OK(state_docs(home_state(f->h), MEMFS_STR("edit"), MEMFS_STR(""), 0, count_doc, &n_left, &err));
+    assert_int_equal(n_left, 0);
+    assert_int_equal(n_holders(f), 1);
+}
+
+static void test_K4_a_detachment_that_is_killed_is_ended_before_anybody_is_served(void **at)
+{
+    make_attached(*at);
+    kill_everywhere(*at, detach_it, ended_by_the_start);
+}
+
+static atomic_bool should_stop;
+
+static void *recover_on_and_on(void *ctx)
+{
+    fixture *f = ctx;
+
+    while (!atomic_load(&should_stop)) {
+        memfs_error err;
+
+        assert_int_equal(block_edit_recover(f->h, &err), MEMFS_OK);
+    }
+    return NULL;
+}
+
+static void test_K4_recovery_does_not_touch_what_is_under_way(void **at)
+{
+    const block_patch there = { .label = MEMFS_STR("x") }, back = { .label = MEMFS_STR("team") };
+    fixture *f = *at;
+    edit_result result;
+    pthread_t thread;
+
+    make_attached(f);
+    atomic_store(&should_stop, false);
+    assert_int_equal(pthread_create(&thread, NULL, recover_on_and_on, f), 0);
+    for (int i = 0; i < 40; i++) {
+        OK(block_edit_patch(f->h, ID_A, MEMFS_STR("team"), &there, &BY, &result, &err));
+        OK(block_edit_patch(f->h, ID_A, MEMFS_STR("x"), &back, &BY, &result, &err));
+        assert_int_equal(n_holders(f), 1);
+    }
+    atomic_store(&should_stop, true);
+    pthread_join(thread, NULL);
+    one_place(f);
+}
+
+/* A file that says nothing of it says nothing in the next agent's memory either. */
+static void test_K4_no_description_stays_none_from_agent_to_agent(void **at)
+{
+    _cleanup_(buf_dispose) memfs_buf dumped = MEMFS_BUF_INIT(1 << 16);
+    const block_patch renamed = { .label = MEMFS_STR("crew") };
+    fixture *f = *at;
+    edit_result result;
+
+    make_shared(f);
+    OK(block_edit_patch(f->h, ID_B, MEMFS_STR("team"), &renamed, &BY, &result, &err));
+    OK(block_edit_detach(f->h, ID_A, str_of(block_id), true, &BY, &result, &err));
+    OK(block_edit_detach(f->h, ID_B, str_of(block_id), true, &BY, &result, &err));
+    OK(block_edit_attach(f->h, ID_A, str_of(block_id), &BY, &result, &err));
+    OK(block_edit_patch(f->h, ID_A, MEMFS_STR("crew"), &(block_patch){ .label = MEMFS_STR("all") },
+                        &BY, &result, &err));
+    dump(f, ID_A, &dumped);
+    assert_non_null(strstr(dumped.ptr, "all block"));
 }
 
 /* ---- upkeep ---- */
@@ -307,6 +412,10 @@ int main(void)
         ON_HOME(test_K4_an_attachment_that_is_killed_leaves_the_block_in_one_place),
         ON_HOME(test_K4_a_detachment_that_is_killed_leaves_the_block_in_one_place),
         ON_HOME(test_K3_a_change_of_two_agents_that_is_killed_is_made_up_for_once),
+        ON_HOME(test_H3_what_a_crash_left_does_not_overwrite_a_later_change),
+        ON_HOME(test_K4_a_detachment_that_is_killed_is_ended_before_anybody_is_served),
+        ON_HOME(test_K4_recovery_does_not_touch_what_is_under_way),
+        ON_HOME(test_K4_no_description_stays_none_from_agent_to_agent),
         ON_HOME(test_objects_that_lie_by_themselves_are_folded),
     };
 
