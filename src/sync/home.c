@@ -252,7 +252,6 @@ memfs_code home_open(const home_options *options, home **ret, memfs_error *err)
     h->deleted = mem_alloc(sizeof(*h->deleted));
     hash_random((uint8_t *)&h->hash_seed, sizeof(h->hash_seed));
     atomic_store(&h->epoch, 1);
-    h->opened_at_us = clock_wall_us();
     copy_options(h, options);
     rc = make_folder(h, options->path, err);
     if (rc == MEMFS_OK) {
@@ -472,8 +471,7 @@ static memfs_code find_entry(home *h, memfs_str id, bool may_be_new, agent **ret
     if (a == NULL || (home_is_shared(h) && !agent_is_known(a))) {
         rc = state_agents(h->state, &q, take_org, &found, err);
         if (rc == MEMFS_EUNAVAIL && home_has_folder(h, id))
-            rc = MEMFS_OK; /* a folder is as good a witness: git goes on without the database (F22)
-                            */
+            rc = MEMFS_OK; /* a folder is as good a witness: git goes on without the database (F22) */
         if (rc < 0)
             return rc;
         if (!found.found && !may_be_new && !home_has_folder(h, id))
@@ -499,7 +497,8 @@ memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret, bool 
     return rc < 0 ? rc : find_entry(h, id, may_be_new, ret, ret_is_known, err);
 }
 
-memfs_code home_entry_kept(home *h, memfs_str id, agent **ret, bool *ret_is_known, memfs_error *err)
+memfs_code home_entry_kept(home *h, memfs_str id, agent **ret, bool *ret_is_known,
+                           memfs_error *err)
 {
     return find_entry(h, id, false, ret, ret_is_known, err);
 }
@@ -577,8 +576,7 @@ memfs_code home_agent_lost(home *h, memfs_str id, agent **ret, memfs_error *err)
     memfs_code rc = home_entry(h, id, false, ret, &is_known, err);
 
     if (rc == MEMFS_OK && store_has(h->store, (*ret)->repo))
-        return memfs_fail(err, MEMFS_ENOTFOUND, "the repository of agent '%s' is there",
-                          (*ret)->id);
+        return memfs_fail(err, MEMFS_ENOTFOUND, "the repository of agent '%s' is there", (*ret)->id);
     return rc;
 }
 

@@ -55,7 +55,7 @@ struct agent {
     struct agent_waiter *first, *last;
 
     agent_phase phase;
-    bool is_known; /* the state has it */
+    bool is_known;  /* the state has it */
     bool is_deleted;
     bool is_moving; /* a push of ours is taking main to moving_to */
     bool is_synced; /* the cache holds synced, as of epoch */
@@ -115,7 +115,6 @@ struct home {
     struct id_list *deleted; /* deleted.h; sorted; guarded by table_lock */
     int64_t deleted_mark;    /* of the state, when it was read; the thread of deleted_step() */
     uint64_t hash_seed;
-    int64_t opened_at_us;        /* wall clock */
     int64_t edits_due_ms;        /* block_edit_step; that thread only */
     pthread_mutex_t turns_mutex; /* block_turn.c; guards the four */
     pthread_cond_t turns_changed;
