@@ -2,8 +2,10 @@
 
 #include "base/hash.h"
 #include "sync/block_edit.h"
+#include "sync/home_int.h"
 #include "sync/loose.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
@@ -345,6 +347,55 @@ static void test_K4_recovery_does_not_touch_what_is_under_way(void **at)
     one_place(f);
 }
 
+typedef struct attaching_b {
+    fixture *f;
+    memfs_code rc;
+} attaching_b;
+
+static void *attach_to_b(void *ctx)
+{
+    attaching_b *x = ctx;
+    edit_result result;
+    memfs_error err;
+
+    x->rc = block_edit_attach(x->f->h, ID_B, str_of(block_id), &BY, &result, &err);
+    return NULL;
+}
+
+static bool has_waiter(agent *a)
+{
+    bool has;
+
+    pthread_mutex_lock(&a->mutex);
+    has = a->first != NULL;
+    pthread_mutex_unlock(&a->mutex);
+    return has;
+}
+
+static void test_5_2_a_copy_that_goes_meanwhile_is_attached_from_where_it_is_then(void **at)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(4096);
+    attaching_b x = { .f = *at };
+    fixture *f = *at;
+    edit_result result;
+    pthread_t thread;
+    agent *b;
+
+    make_shared(f);
+    OK(block_edit_detach(f->h, ID_B, str_of(block_id), true, &BY, &result, &err));
+    OK(home_agent(f->h, ID_B, &b, &err));
+    agent_lock(b);
+    assert_int_equal(pthread_create(&thread, NULL, attach_to_b, &x), 0);
+    while (!has_waiter(b))
+        sched_yield();
+    OK(block_edit_detach(f->h, ID_A, str_of(block_id), true, &BY, &result, &err));
+    agent_unlock(b);
+    pthread_join(thread, NULL);
+    assert_int_equal(x.rc, MEMFS_OK);
+    assert_string_equal(value_of(f, ID_B, "team", &text), "first");
+    one_place(f);
+}
+
 /* A file that says nothing of it says nothing in the next agent's memory either. */
 static void test_K4_no_description_stays_none_from_agent_to_agent(void **at)
 {
@@ -415,6 +466,7 @@ int main(void)
         ON_HOME(test_H3_what_a_crash_left_does_not_overwrite_a_later_change),
         ON_HOME(test_K4_a_detachment_that_is_killed_is_ended_before_anybody_is_served),
         ON_HOME(test_K4_recovery_does_not_touch_what_is_under_way),
+        ON_HOME(test_5_2_a_copy_that_goes_meanwhile_is_attached_from_where_it_is_then),
         ON_HOME(test_K4_no_description_stays_none_from_agent_to_agent),
         ON_HOME(test_objects_that_lie_by_themselves_are_folded),
     };
