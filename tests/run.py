@@ -15,7 +15,7 @@ state or a process did not come in time (Late of lib/patience.py, or a time limi
 when all else has ended, with nothing beside it: what hangs, hangs again, and fails.  It is told of, and more of
 them than MAX_LATE fail the run.  Nothing else is ever tried twice.
 
-Environment: FUZZ_SECONDS (20 a target), CRASHES, POWER_CUTS, FLEET_SECONDS, CHAOS_SECONDS, SOAK scale the long suites.
+Environment: FUZZ_SECONDS (20 a target), CRASHES, POWER_CUTS, FLEET_SECONDS, CHAOS_SECONDS, MIXED_SECONDS, SOAK scale the long suites.
 """
 import argparse
 import json
@@ -277,7 +277,8 @@ SANITIZED = {"ASAN_OPTIONS": "detect_leaks=1:log_path=stderr",
              "UBSAN_OPTIONS": "print_stacktrace=1:halt_on_error=1"}
 
 # The integration tests.  The parts of a phase may run beside each other.
-SERVER = [["auth", "crash", "durability", "faults"], ["gateway", "gateway_stream", "service", "service_writes", "shared"],
+SERVER = [["auth", "crash", "durability", "faults"], ["mixed_writers"],
+          ["gateway", "gateway_stream", "service", "service_writes", "shared"],
           ["attacks", "deploy", "git_http", "http_front", "main_job", "openapi", "owner", "policy", "rest", "rest_agents",
            "rest_blocks", "rest_rules", "search", "tls", "vectors", "history", "agents_api", "block_writes"]]
 
@@ -286,7 +287,7 @@ MIRROR = [["fleet", "hosts", "webhooks"], ["mirror", "mirror_faults", "proving_g
 
 # Those that bring a PostgreSQL of their own; and what a client sees, which must not depend on the
 # database, once more over PostgreSQL.
-POSTGRES = [["frozen_database", "postgres", "same_answers"], ["import_letta", "tables"],
+POSTGRES = [["frozen_database", "postgres", "same_answers"], ["import_letta", "mixed_writers", "tables"],
             ["auth", "git_http", "openapi", "owner", "policy", "rest", "rest_agents", "rest_blocks", "rest_rules", "search",
              "vectors", "history", "agents_api", "block_writes", "shared"]]
 

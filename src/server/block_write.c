@@ -169,6 +169,26 @@ static memfs_code find_copies(const writing *x, memfs_str block_id, block_holder
     return block_holders_find(x->app->home, block_id, app_own_agent(x->rq), ret, err);
 }
 
+/*
+ * The same in the block's turn.  An agent's token does not wait for a block that is not its
+ * agent's: that one is told at once to be none (S1).
+ */
+static memfs_code take_turn(const writing *x, memfs_str block_id, block_turn *turn,
+                            block_holders *ret, memfs_error *err)
+{
+    memfs_code rc = MEMFS_OK;
+
+    *ret = (block_holders){ NULL, 0 };
+    if (app_own_agent(x->rq).len > 0) {
+        rc = find_copies(x, block_id, ret, err);
+        if (rc < 0 || ret->n == 0)
+            return rc;
+        block_holders_dispose(ret);
+    }
+    rc = block_turn_begin(x->app->home, block_id, turn, err);
+    return rc < 0 ? rc : find_copies(x, block_id, ret, err);
+}
+
 /* The copy of the agent that was named goes first: it is what the caller has read. */
 static void put_first(block_holders *of, memfs_str agent_id)
 {
@@ -204,8 +224,9 @@ static memfs_code id_of_label(const writing *x, memfs_str agent_id, memfs_str la
 static memfs_code patch_block(writing *x, memfs_str block_id, memfs_str agent_id, memfs_error *err)
 {
     _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
+    _cleanup_(block_turn_end) block_turn turn = { .h = NULL };
     const block_by by = by_of(x);
-    memfs_code rc = find_copies(x, block_id, &of, err);
+    memfs_code rc = take_turn(x, block_id, &turn, &of, err);
 
     if (rc < 0)
         return rc;
@@ -302,8 +323,9 @@ void block_create(http_request *rq, void *ctx)
 static memfs_code delete_all(writing *x, memfs_str id, memfs_error *err)
 {
     _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
+    _cleanup_(block_turn_end) block_turn turn = { .h = NULL };
     const block_by by = by_of(x);
-    memfs_code rc = find_copies(x, id, &of, err);
+    memfs_code rc = take_turn(x, id, &turn, &of, err);
 
     return rc < 0 ? rc : block_edit_delete(x->app->home, id, &of, &by, err);
 }
@@ -333,9 +355,10 @@ typedef memfs_code (*moving)(writing *x, memfs_str agent_id, memfs_str id, memfs
 static memfs_code attach(writing *x, memfs_str agent_id, memfs_str id, memfs_error *err)
 {
     _cleanup_(block_holders_dispose) block_holders own = { NULL, 0 };
+    _cleanup_(block_turn_end) block_turn turn = { .h = NULL };
     const block_by by = by_of(x);
     edit_result result;
-    memfs_code rc = find_copies(x, id, &own, err);
+    memfs_code rc = take_turn(x, id, &turn, &own, err);
 
     if (rc < 0)
         return rc;
@@ -347,9 +370,14 @@ static memfs_code attach(writing *x, memfs_str agent_id, memfs_str id, memfs_err
 
 static memfs_code detach(writing *x, memfs_str agent_id, memfs_str id, memfs_error *err)
 {
+    _cleanup_(block_holders_dispose) block_holders own = { NULL, 0 };
+    _cleanup_(block_turn_end) block_turn turn = { .h = NULL };
     const block_by by = by_of(x);
     edit_result result;
+    memfs_code rc = take_turn(x, id, &turn, &own, err);
 
+    if (rc < 0)
+        return rc;
     return block_edit_detach(x->app->home, agent_id, id, true, &by, &result, err);
 }
 

@@ -27,7 +27,7 @@ typedef struct advance {
     incoming_talk_fn talk; /* of warnings; may be NULL */
     void *talk_ctx;
     bool is_from_letta; /* what comes was taken from its tables (tables.c) */
-    bool may_revive; /* a known agent whose folder is gone begins again with what comes (H4) */
+    bool may_revive;    /* a known agent whose folder is gone begins again with what comes (H4) */
 
     /* set by advance_begin */
     memfs_oid tip; /* the genesis while there is no repository */

@@ -223,7 +223,8 @@ void agent_synced(home *h, agent *a, const memfs_oid *tip, uint64_t epoch)
 /* Under the entry's mutex. */
 static bool is_behind(home *h, agent *a, const memfs_oid *tip)
 {
-    return !a->is_known || !a->is_synced || a->epoch != atomic_load(&h->epoch) || !oid_equal(&a->synced, tip);
+    return !a->is_known || !a->is_synced || a->epoch != atomic_load(&h->epoch) ||
+           !oid_equal(&a->synced, tip);
 }
 
 bool agent_is_synced_at(home *h, agent *a, const memfs_oid *tip)
@@ -559,9 +560,8 @@ memfs_code agent_recover(home *h, agent *a, memfs_error *err)
     if (agent_is_touched(a))
         return MEMFS_OK;
     if (!store_has(h->store, a->repo))
-        return was_known
-                   ? agent_missing(h, a, err)
-                   : memfs_fail(err, MEMFS_ENOTFOUND, "agent '%s' is not known", a->id);
+        return was_known ? agent_missing(h, a, err)
+                         : memfs_fail(err, MEMFS_ENOTFOUND, "agent '%s' is not known", a->id);
     rc = sweep(h, a, err);
     if (rc == MEMFS_OK && !was_known) {
         rc = adopt(h, a, err);
@@ -688,7 +688,8 @@ bool agent_was_ready(home *h, agent *a)
         return had_rows(h, a);
     pthread_mutex_lock(&a->mutex);
     was_ready = a->phase == AGENT_READY && clock_mono_ms() - a->checked_ms < PEEK_MS &&
-                a->is_known && !a->is_deleted && a->is_synced && a->epoch == atomic_load(&h->epoch) &&
+                a->is_known && !a->is_deleted && a->is_synced &&
+                a->epoch == atomic_load(&h->epoch) &&
                 (a->is_moving || oid_equal(&a->synced, &a->tip));
     pthread_mutex_unlock(&a->mutex);
     return was_ready;

@@ -68,8 +68,10 @@ static memfs_code read_kept(home *h, agent *a, memfs_oid **ret, size_t *ret_n, m
     *ret_n = 0;
     for (rest = buf_str(&text); str_split(rest, '\n', &line, &rest);)
         if (!oid_parse(line, &ids[(*ret_n)++]))
-            return memfs_fail(err, MEMFS_ECORRUPT, "'%s' is damaged; remove it when the database "
-                                                   "is back", path);
+            return memfs_fail(err, MEMFS_ECORRUPT,
+                              "'%s' is damaged; remove it when the database "
+                              "is back",
+                              path);
     *ret = TAKE_PTR(ids);
     return MEMFS_OK;
 }

@@ -43,7 +43,8 @@
 #define FORMAT 1
 #define MANIFEST_MAX_BYTES (256u << 20)
 #define SETTINGS_MAX_BYTES (4u << 20)
-#define SETTINGS_NOT_KEPT "it holds a secret: a restart or SIGHUP of the server moves that to secrets/"
+#define SETTINGS_NOT_KEPT                                                                          \
+    "it holds a secret: a restart or SIGHUP of the server moves that to secrets/"
 
 /* What an operator has set, beside the memories. */
 static const char *const SETTINGS[] = { "config", "known_hosts" };

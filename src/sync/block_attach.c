@@ -150,6 +150,7 @@ typedef struct attaching {
     const block_holder *from;
     const block_by *by;
     edit *e;
+    bool is_there; /* the copy that is attached */
 } attaching;
 
 static memfs_code write_file(const block_row *row, memfs_buf *out, memfs_error *err)
@@ -157,7 +158,9 @@ static memfs_code write_file(const block_row *row, memfs_buf *out, memfs_error *
     _cleanup_(yaml_doc_freep) yaml_doc *doc = yaml_doc_new();
     block_changes c = { .has_value = true,
                         .value = row->value,
-                        .has_description = row->has_description && row->description.len > 0,
+                        .has_description =
+                            row->has_description && row->description.len > 0 &&
+                            !block_is_default_description(row->label, row->description),
                         .description = row->description,
                         .has_read_only = row->read_only,
                         .read_only = row->read_only };
@@ -229,9 +232,10 @@ static memfs_code attach_loose(const block_row *row, int64_t changed, void *ctx,
 
 static memfs_code attach_copy(const block_row *row, void *ctx, memfs_error *err)
 {
-    const attaching *x = ctx;
+    attaching *x = ctx;
     memfs_code rc = check_expected(x, err);
 
+    x->is_there = true;
     return rc < 0 ? rc : put_row(x, row, err);
 }
 
@@ -241,11 +245,17 @@ static memfs_code plan_attach(edit *e, void *ctx, memfs_error *err)
     const block_query q = {
         .agent_id = str_of(x->from->agent_id), .id = x->block_id, .show_hidden = true, .limit = 1
     };
+    memfs_code rc;
 
     x->e = e;
     if (block_is_loose(x->from))
         return loose_get(x->h, x->block_id, attach_loose, x, err);
-    return cache_blocks(x->h->cache, &q, attach_copy, x, err);
+    x->is_there = false;
+    rc = cache_blocks(x->h->cache, &q, attach_copy, x, err);
+    if (rc == MEMFS_OK && !x->is_there) /* a push took the file just now */
+        return memfs_fail(err, MEMFS_ECONFLICT,
+                          "CONFLICT: the block was changed meanwhile: try again");
+    return rc;
 }
 
 memfs_code block_edit_attach(home *h, memfs_str agent_id, memfs_str block_id, const block_by *by,

@@ -59,6 +59,9 @@ static memfs_code patch_row(const block_row *row, int64_t changed, void *ctx, me
     now.read_only = p->has_read_only ? p->read_only : row->read_only;
     now.hidden = p->has_hidden ? p->hidden : row->hidden;
     now.label = p->label.len > 0 ? p->label : row->label;
+    if (!p->has_description && p->label.len > 0 && !str_equal(p->label, row->label) &&
+        block_is_default_description(row->label, row->description))
+        now.has_description = false; /* of the old label's; an agent's file will say nothing */
     now.metadata_json = p->metadata_json.len > 0 ? p->metadata_json : row->metadata_json;
     if (p->tags_json.len > 0)
         now.tags_json = block_tags_after(row->tags_json, p->tags_json);
@@ -136,8 +139,8 @@ typedef struct part {
     memfs_buf body;
 } part;
 
-static memfs_code write_part(home *h, const block_holder *of, const block_patch *p,
-                             const block_by *by, part *ret, memfs_error *err)
+static memfs_code write_part(home *h, memfs_str block_id, const block_holder *of,
+                             const block_patch *p, const block_by *by, part *ret, memfs_error *err)
 {
     json_writer w = JSON_WRITER_INIT(&ret->body);
     char hex[MEMFS_OID_HEX + 1];
@@ -150,6 +153,7 @@ static memfs_code write_part(home *h, const block_holder *of, const block_patch 
         return rc;
     oid_hex(&ret->since, hex);
     edit_left_begin(&w, h, of->agent_id);
+    jw_key_str(&w, "block", block_id);
     jw_key_text(&w, "since", hex);
     jw_key_text(&w, "label", of->label);
     jw_key_text(&w, "name", by->who->name);
@@ -167,8 +171,8 @@ static void parts_dispose(part *parts, size_t n)
     free(parts);
 }
 
-static memfs_code journal(home *h, const block_holders *of, const block_patch *p,
-                          const block_by *by, part *parts, memfs_error *err)
+static memfs_code journal(home *h, memfs_str block_id, const block_holders *of,
+                          const block_patch *p, const block_by *by, part *parts, memfs_error *err)
 {
     state_doc *docs = mem_alloc(of->n * sizeof(*docs));
     state_change change = { .docs = docs, .n_docs = of->n };
@@ -180,7 +184,7 @@ static memfs_code journal(home *h, const block_holders *of, const block_patch *p
         parts[i].body = (memfs_buf)MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     for (size_t i = 0; rc == MEMFS_OK && i < of->n; i++) {
         snprintf(parts[i].id, sizeof(parts[i].id), "%s.%zu", id, i);
-        rc = write_part(h, &of->list[i], p, by, &parts[i], err);
+        rc = write_part(h, block_id, &of->list[i], p, by, &parts[i], err);
         docs[i] = (state_doc){ EDIT_KIND, str_of(parts[i].id), buf_str(&parts[i].body), 0 };
     }
     if (rc == MEMFS_OK)
@@ -220,6 +224,8 @@ static memfs_code patch_parts(home *h, const block_holders *of, const block_patc
                            i == 0 ? by : &later, parts[i].id, &parts[i].since, &result, &why);
         bool is_refused = i == 0 && rc < 0;
 
+        if (may_come_later(rc))
+            block_turn_left(h);
         for (size_t k = i; !may_come_later(rc) && k < (is_refused ? of->n : i + 1); k++) {
             memfs_error ignored;
 
@@ -251,7 +257,7 @@ memfs_code block_edit_patch_all(home *h, memfs_str block_id, const block_holders
         return block_edit_patch(h, str_of(of->list[0].agent_id), str_of(of->list[0].label), p, by,
                                 &result, err);
     parts = mem_alloc(of->n * sizeof(*parts));
-    rc = journal(h, of, p, by, parts, err);
+    rc = journal(h, block_id, of, p, by, parts, err);
     if (rc == MEMFS_OK)
         rc = patch_parts(h, of, p, by, parts, err);
     parts_dispose(parts, of->n);
@@ -310,12 +316,38 @@ static memfs_code redo(home *h, const char *id, const json_t *body, memfs_error 
     return may_come_later(rc) ? rc : forget_part(h, id, err);
 }
 
+memfs_code block_finish_left(home *h, memfs_str block_id, memfs_error *err)
+{
+    return home_is_shared(h) ? MEMFS_OK : edit_left_of_block(h, "since", block_id, redo, err);
+}
+
+/* In its block's turn, where it may be gone by now. */
+static memfs_code redo_in_turn(home *h, const char *id, const json_t *body, memfs_error *err)
+{
+    memfs_error busy;
+    block_turn turn;
+    bool is_there;
+    memfs_code rc;
+
+    if (block_turn_take(h, edit_left_text(body, "block"), 1000, &turn, &busy) < 0)
+        return MEMFS_OK; /* next time */
+    rc = edit_left_is_there(h, id, &is_there, err);
+    if (rc == MEMFS_OK && is_there)
+        rc = redo(h, id, body, err);
+    block_turn_end(&turn);
+    return rc;
+}
+
 memfs_code block_edit_recover(home *h, memfs_error *err)
 {
+    uint64_t mark = block_turn_mark(h);
+    size_t n_there = 0;
     memfs_code rc = edit_recover(h, err);
 
     if (rc == MEMFS_OK)
-        rc = edit_left_each(h, "since", redo, err);
+        rc = edit_left_each(h, "since", redo_in_turn, &n_there, err);
+    if (rc == MEMFS_OK && n_there == 0)
+        block_turn_none_left(h, mark);
     loose_follow(h);
     return rc;
 }

@@ -146,6 +146,14 @@ memfs_code block_path(home *h, memfs_str label, memfs_buf *out)
                : MEMFS_ENOTFOUND;
 }
 
+bool block_is_default_description(memfs_str label, memfs_str description)
+{
+    const memfs_str tail = MEMFS_STR(" block");
+
+    return description.len == label.len + tail.len && str_starts_with(description, label) &&
+           str_ends_with(description, tail);
+}
+
 void block_say(edit *e, const block_by *by, const char *verb, memfs_str label, const char *what)
 {
     edit_say(e, "%s %.*s block%s\n", verb, (int)label.len, label.ptr, what);

@@ -57,7 +57,25 @@ void block_holders_dispose(block_holders *holders);
 MEMFS_CHECK memfs_code block_holders_find(home *h, memfs_str block_id, memfs_str agent_id,
                                           block_holders *ret, memfs_error *err);
 
-/* ---- changing ---- */
+/* ---- whose turn it is ---- */
+
+/*
+ * Who changes, attaches, detaches or deletes a block has it alone, from the look at who has it to
+ * the last of its commits: so all copies end with the later of two changes, and whoever detaches it
+ * last leaves it to nobody (K3, K4).  What a crash left of an earlier change is done first.  A turn
+ * is this process's: servers that share a database do not wait for each other's.
+ */
+typedef struct block_turn {
+    home *h; /* NULL: not begun */
+    char block_id[IDS_MAX_LEN + 1];
+    struct block_turn *next;
+} block_turn;
+/* Waits for others, and for no agent's lock that the caller has.  EUNAVAIL: it took too long. */
+MEMFS_CHECK memfs_code block_turn_begin(home *h, memfs_str block_id, block_turn *ret,
+                                        memfs_error *err);
+void block_turn_end(block_turn *t);
+
+/* ---- changing: all but block_edit_create() in the block's turn ---- */
 
 /* ENOTFOUND: agent or label.  EEXISTS: the new label is taken.  EINVALID: it is no file's. */
 MEMFS_CHECK memfs_code block_edit_patch(home *h, memfs_str agent_id, memfs_str label,

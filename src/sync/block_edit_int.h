@@ -33,6 +33,8 @@ MEMFS_CHECK memfs_code block_path(home *h, memfs_str label, memfs_buf *out);
 MEMFS_CHECK memfs_code block_check_expected(home *h, edit *e, const block_by *by,
                                             const char *agent_id, memfs_str label, memfs_str path,
                                             const memfs_oid *blob, memfs_error *err);
+/* It is what a block of that label has while its file says nothing (block-format 3). */
+bool block_is_default_description(memfs_str label, memfs_str description);
 /* "Update system/human block", and the reason below. */
 void block_say(edit *e, const block_by *by, const char *verb, memfs_str label, const char *what);
 
@@ -43,5 +45,19 @@ memfs_code block_not_found(memfs_str block_id, memfs_error *err);
 MEMFS_CHECK memfs_code block_patch_as(home *h, memfs_str agent_id, memfs_str label,
                                       const block_patch *p, const block_by *by, const char *edit_id,
                                       const memfs_oid *since, edit_result *ret, memfs_error *err);
+
+/* The turn alone, without a look at what was left. */
+MEMFS_CHECK memfs_code block_turn_take(home *h, memfs_str block_id, int64_t timeout_ms,
+                                       block_turn *ret, memfs_error *err);
+/* A change was not made of all agents: the next turn of that block looks for it. */
+void block_turn_left(home *h);
+/* All were looked at, and none is there any more, unless one was left since the mark was asked. */
+uint64_t block_turn_mark(home *h);
+void block_turn_none_left(home *h, uint64_t mark);
+/*
+ * In that block's turn: what was begun of it and is not done of all its agents.  Of a home that
+ * shares its database nothing: another server may be at it (block_edit_recover() waits it out).
+ */
+MEMFS_CHECK memfs_code block_finish_left(home *h, memfs_str block_id, memfs_error *err);
 
 #endif

@@ -12,10 +12,10 @@
 #include <stdlib.h>
 
 #define N_KEEPERS 2
-#define MAX_ASKED 8        /* servers, for one commit */
-#define FETCH_MS 30000     /* until then another one is asked */
-#define ANSWER_MS 10000    /* to a question; one that does not answer is not fetched from */
-#define HUNG_MS 20000      /* one that let somebody wait for so long is given less for a while: */
+#define MAX_ASKED 8     /* servers, for one commit */
+#define FETCH_MS 30000  /* until then another one is asked */
+#define ANSWER_MS 10000 /* to a question; one that does not answer is not fetched from */
+#define HUNG_MS 20000   /* one that let somebody wait for so long is given less for a while: */
 #define LESS_MS 1000
 #define TRANSFER_MS 600000 /* of a whole history; git ends one that stands still for 30 s */
 #define NEWS_MS 5000       /* until every server has heard of one that joined */
@@ -24,7 +24,7 @@
 #define ROUND_MS 1000  /* calls in between see only what is newest */
 #define MAX_MOVES 1000
 #define ALIVE_MS 15000 /* seen within this: it is there */
-#define BEGIN_MS 3000 /* one that ends may be seen for so long after the next one began */
+#define BEGIN_MS 3000  /* one that ends may be seen for so long after the next one began */
 #define GONE_MS 600000 /* not seen for so long: its address may be somebody else's by now */
 #define SHUN_MS 2000   /* one that did not answer is asked last for so long */
 #define MAX_FETCH_BYTES ((uint64_t)16 << 30)
@@ -48,8 +48,8 @@ struct cluster {
     atomic_int twin;            /* cluster_twin, as of the last refresh */
     int64_t began_ms;
     pthread_mutex_t refreshing; /* what is read is put in the order of reading */
-    pthread_mutex_t mutex; /* guards all below; held for a few instructions only */
-    peer *peers;           /* all servers, this one too */
+    pthread_mutex_t mutex;      /* guards all below; held for a few instructions only */
+    peer *peers;                /* all servers, this one too */
     size_t n_peers;
 };
 
@@ -236,8 +236,7 @@ bool cluster_has_secret(cluster *c, const uint8_t *token_hash)
 
 static uint64_t weight_of(memfs_str agent_id, const char *name)
 {
-    _cleanup_(mem_freep) char *text =
-        mem_printf("%.*s %s", (int)agent_id.len, agent_id.ptr, name);
+    _cleanup_(mem_freep) char *text = mem_printf("%.*s %s", (int)agent_id.len, agent_id.ptr, name);
     uint8_t sum[16];
     uint64_t weight;
 
@@ -446,8 +445,8 @@ static int ask(const cluster *c, const char *url, const char *method, int64_t ti
 /* 404 is an answer: it has no such repository, or no such commit. */
 static bool has_answered(memfs_code rc, const transport_report *report)
 {
-    return rc == MEMFS_OK || rc == MEMFS_ENOTFOUND ||
-           report->cause == TRANSPORT_CAUSE_NOT_FOUND || strstr(report->said, "not our ref") != NULL;
+    return rc == MEMFS_OK || rc == MEMFS_ENOTFOUND || report->cause == TRANSPORT_CAUSE_NOT_FOUND ||
+           strstr(report->said, "not our ref") != NULL;
 }
 
 /* A server that is asked by one that joined a moment ago has not heard of it yet. */

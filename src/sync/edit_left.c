@@ -99,7 +99,8 @@ static bool is_left(home *h, const journal *j)
     return clock_mono_ms() - first_seen(h, j->id, clock_mono_ms()) > LEFT_MS;
 }
 
-memfs_code edit_left_each(home *h, const char *key, edit_left_fn fn, memfs_error *err)
+memfs_code edit_left_each(home *h, const char *key, edit_left_fn fn, size_t *ret_n,
+                          memfs_error *err)
 {
     _cleanup_(journals_dispose) journals js = { NULL, 0 };
     memfs_code rc = state_docs(h->state, EDIT_KIND, MEMFS_STR(""), 0, note, &js, err);
@@ -110,16 +111,32 @@ memfs_code edit_left_each(home *h, const char *key, edit_left_fn fn, memfs_error
     for (size_t i = 0; i < js.n; i++) {
         const journal *j = &js.list[i];
         memfs_error why = MEMFS_ERROR_INIT;
+        bool has_key = json_object_get(j->body, key) != NULL;
 
+        if (ret_n != NULL)
+            *ret_n += has_key;
         if (j->body == NULL)
             (void)memfs_fail(&why, MEMFS_EINTERNAL, "journal %s is damaged", j->id);
-        else if (json_object_get(j->body, key) != NULL && is_left(h, j))
+        else if (has_key && is_left(h, j))
             (void)!fn(h, j->id, j->body, &why);
         if (why.code < 0)
             home_alarm(h, NULL, "edit_late", "a change that was cut short could not be ended: %s",
                        why.msg);
     }
     return MEMFS_OK;
+}
+
+memfs_code edit_left_of_block(home *h, const char *key, memfs_str block_id, edit_left_fn fn,
+                              memfs_error *err)
+{
+    _cleanup_(journals_dispose) journals js = { NULL, 0 };
+    memfs_code rc = state_docs(h->state, EDIT_KIND, MEMFS_STR(""), 0, note, &js, err);
+
+    for (size_t i = 0; rc == MEMFS_OK && i < js.n; i++)
+        if (json_object_get(js.list[i].body, key) != NULL &&
+            str_equal(edit_left_text(js.list[i].body, "block"), block_id))
+            rc = fn(h, js.list[i].id, js.list[i].body, err);
+    return rc;
 }
 
 static memfs_code say_yes(const state_doc *doc, void *ctx, memfs_error *err)

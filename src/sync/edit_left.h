@@ -25,10 +25,18 @@ memfs_str edit_left_text(const json_t *object, const char *key);
 
 typedef memfs_code (*edit_left_fn)(home *h, const char *id, const json_t *body, memfs_error *err);
 /*
- * Each journal that has `key` and is left.  A failure is told by an alarm, and does not end it. One
- * thread: that of block_edit_step().
+ * Each journal that has `key` and is left; in *ret_n how many have it, left or not (may be NULL).
+ * A failure is told by an alarm, and does not end it.  One thread: that of block_edit_step(), or of
+ * home_open() before there is one.
  */
-MEMFS_CHECK memfs_code edit_left_each(home *h, const char *key, edit_left_fn fn, memfs_error *err);
+MEMFS_CHECK memfs_code edit_left_each(home *h, const char *key, edit_left_fn fn, size_t *ret_n,
+                                      memfs_error *err);
+/*
+ * Each journal that has `key` and is of that block, in the block's turn: nobody of this process is
+ * at it, whoever wrote it.  Not of a home that shares its state.  Any thread.
+ */
+MEMFS_CHECK memfs_code edit_left_of_block(home *h, const char *key, memfs_str block_id,
+                                          edit_left_fn fn, memfs_error *err);
 /* Is it there still?  Under the lock that it was written under: nobody has ended it meanwhile. */
 MEMFS_CHECK memfs_code edit_left_is_there(home *h, const char *id, bool *ret, memfs_error *err);
 void edit_left_close(home *h);

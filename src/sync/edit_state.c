@@ -505,5 +505,5 @@ static memfs_code recover_one(home *h, const char *id, const json_t *body, memfs
 
 memfs_code edit_recover(home *h, memfs_error *err)
 {
-    return edit_left_each(h, "before", recover_one, err);
+    return edit_left_each(h, "before", recover_one, NULL, err);
 }

@@ -13,9 +13,10 @@
 
 #include <stdio.h>
 
-#define BRING_MS 60000    /* from a remote */
-#define LOCK_MS 10000     /* who has it may be at a long transfer */
-#define UNREACHED_MS 2000 /* at most: for what was out of reach nobody asks again as long as asking took */
+#define BRING_MS 60000 /* from a remote */
+#define LOCK_MS 10000  /* who has it may be at a long transfer */
+#define UNREACHED_MS                                                                               \
+    2000 /* at most: for what was out of reach nobody asks again as long as asking took */
 #define MAX_ROUNDS 5 /* other servers move on while we follow */
 
 typedef struct following {
@@ -40,8 +41,13 @@ static store_identity memfs_now(void)
 
 static advance advance_of(const following *x)
 {
-    return (advance){ .h = x->h, .a = x->a, .tip = x->tip, .exists = x->exists,
-                      .has_head = x->has_head, .head = x->head.tip, .is_empty = x->head.is_empty };
+    return (advance){ .h = x->h,
+                      .a = x->a,
+                      .tip = x->tip,
+                      .exists = x->exists,
+                      .has_head = x->has_head,
+                      .head = x->head.tip,
+                      .is_empty = x->head.is_empty };
 }
 
 /* ---- rows ---- */
@@ -141,8 +147,10 @@ static memfs_code check_unreached(agent *a, const memfs_oid *tip, memfs_error *e
     is_recent = clock_mono_ms() < a->unreached_until_ms && oid_equal(&a->unreached, tip);
     pthread_mutex_unlock(&a->mutex);
     if (is_recent)
-        return memfs_fail(err, MEMFS_EUNAVAIL, "the newest commit of agent '%s' is on a server that "
-                                               "did not answer a moment ago", a->id);
+        return memfs_fail(err, MEMFS_EUNAVAIL,
+                          "the newest commit of agent '%s' is on a server that "
+                          "did not answer a moment ago",
+                          a->id);
     return MEMFS_OK;
 }
 
@@ -159,7 +167,8 @@ static memfs_code fail_out_of_reach(following *x, int64_t began_ms, memfs_error 
                    "server_no = %lld); nothing is made up in its place",
                    hex, (long long)x->head.holder, (long long)x->head.holder);
     return memfs_fail(err, MEMFS_EUNAVAIL,
-                      "the newest commit of agent '%s' is on a server that does not answer", x->a->id);
+                      "the newest commit of agent '%s' is on a server that does not answer",
+                      x->a->id);
 }
 
 /* From a remote, what no server gave. */
@@ -221,14 +230,17 @@ static memfs_code check_purged(following *x, bool is_join, memfs_error *err)
         bool is_own = own != NULL && repo_has(own, &banned[i]);
 
         if (is_own && is_join) {
-            agent_fence(x->h, x->a, "what was purged on another server is still here: stop this "
-                                    "server, keep commits that main lacks, and remove the "
-                                    "repository, it is fetched anew");
+            agent_fence(x->h, x->a,
+                        "what was purged on another server is still here: stop this "
+                        "server, keep commits that main lacks, and remove the "
+                        "repository, it is fetched anew");
             return agent_is_fenced(x->a, err) ? err->code : MEMFS_OK;
         }
         if (!is_own && x->f != NULL && repo_has(fetched_repo(x->f), &banned[i]))
-            rc = memfs_fail(err, MEMFS_EUNAVAIL, "main of agent '%s' still has what a purge takes "
-                                                 "out: run that purge again, to its end", x->a->id);
+            rc = memfs_fail(err, MEMFS_EUNAVAIL,
+                            "main of agent '%s' still has what a purge takes "
+                            "out: run that purge again, to its end",
+                            x->a->id);
     }
     return rc;
 }
@@ -275,8 +287,11 @@ static memfs_code join(following *x, memfs_error *err)
     _cleanup_(merge_result_dispose) merge_result merged = MERGE_RESULT_INIT;
     advance_fetched in;
     store_identity who = memfs_now();
-    advance_step step = { .is_ours = true, .accept = advance_accept_fetched, .ctx = &in,
-                          .who = &who, .why = "memfs: joined with another server" };
+    advance_step step = { .is_ours = true,
+                          .accept = advance_accept_fetched,
+                          .ctx = &in,
+                          .who = &who,
+                          .why = "memfs: joined with another server" };
     advance v = advance_of(x);
     memfs_code rc = check_join(x, err);
 
@@ -402,8 +417,10 @@ memfs_code agent_follow(home *h, agent *a, bool may_revive, follow_result *ret, 
         *ret = (follow_result){ is_away, !is_away && x.has_head, x.head };
     }
     if (rc == MEMFS_ECONFLICT)
-        return memfs_fail(err, MEMFS_EUNAVAIL, "other servers move the memory of agent '%s' faster "
-                                               "than this one follows: try again", a->id);
+        return memfs_fail(err, MEMFS_EUNAVAIL,
+                          "other servers move the memory of agent '%s' faster "
+                          "than this one follows: try again",
+                          a->id);
     if (rc == MEMFS_OK && ret->has_head)
         agent_set_known(a);
     return rc;
@@ -453,8 +470,10 @@ static memfs_code lock_soon(agent *a, memfs_error *err)
     has_it = agent_lock_for(a, LOCK_MS);
     pool_wait_end();
     return has_it ? MEMFS_OK
-                  : memfs_fail(err, MEMFS_EUNAVAIL, "the memory of agent '%s' is being fetched from "
-                                                    "another server: try again", a->id);
+                  : memfs_fail(err, MEMFS_EUNAVAIL,
+                               "the memory of agent '%s' is being fetched from "
+                               "another server: try again",
+                               a->id);
 }
 
 memfs_code agent_keep(home *h, agent *a, const memfs_oid *commit, int64_t from, memfs_error *err)
@@ -502,8 +521,8 @@ static bool has_caught_up(home *h, agent *a)
     memfs_error ignored;
     cache_head head;
 
-    return cache_head_get(h->cache, str_of(a->id), &head, &ignored) == MEMFS_OK &&
-           !head.is_empty && stands(h, a, &head, false);
+    return cache_head_get(h->cache, str_of(a->id), &head, &ignored) == MEMFS_OK && !head.is_empty &&
+           stands(h, a, &head, false);
 }
 
 static memfs_code follow_locked(home *h, agent *a, bool with_rows, memfs_error *err)

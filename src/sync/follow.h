@@ -32,7 +32,7 @@
 #include "sync/home_int.h"
 
 typedef struct follow_result {
-    bool is_away;  /* the database: nothing below is known */
+    bool is_away; /* the database: nothing below is known */
     bool has_head;
     cache_head head;
 } follow_result;

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "sync/cluster.h"
 #include "sync/deleted.h"
+#include "sync/edit.h"
 #include "sync/edit_left.h"
 #include "sync/home_database.h"
 #include "sync/home_list.h"
@@ -224,6 +225,19 @@ static void copy_options(home *h, const home_options *options)
     h->options.letta_database = h->letta_database;
 }
 
+/*
+ * What was cut short is ended before anybody is served: until then ids, tags and blocks that no
+ * file backs are between two states (K4).  There are no more than requests were under way.
+ */
+static void end_edits(home *h)
+{
+    memfs_error err;
+
+    if (edit_recover(h, &err) < 0)
+        home_alarm(h, NULL, "edit_late", "changes that were cut short could not be read: %s",
+                   err.msg);
+}
+
 memfs_code home_open(const home_options *options, home **ret, memfs_error *err)
 {
     home *h = mem_alloc(sizeof(*h));
@@ -232,6 +246,7 @@ memfs_code home_open(const home_options *options, home **ret, memfs_error *err)
     h->lock = (fs_lock)FS_LOCK_INIT;
     pthread_rwlock_init(&h->table_lock, NULL);
     pthread_mutex_init(&h->upkeep_mutex, NULL);
+    block_turns_init(h);
     h->n_buckets = HOME_N_BUCKETS_FIRST;
     h->buckets = mem_alloc(h->n_buckets * sizeof(*h->buckets));
     h->deleted = mem_alloc(sizeof(*h->deleted));
@@ -246,6 +261,7 @@ memfs_code home_open(const home_options *options, home **ret, memfs_error *err)
         h->options.cluster_url = NULL; /* the caller's; h->cluster_url is what counts */
     }
     if (rc == MEMFS_OK) {
+        end_edits(h);
         loose_follow(h);
     }
     if (rc < 0) {
@@ -285,6 +301,7 @@ void home_close(home *h)
     free(h->behind);
     free(h->late);
     edit_left_close(h);
+    block_turns_dispose(h);
     pthread_mutex_destroy(&h->upkeep_mutex);
     pthread_rwlock_destroy(&h->table_lock);
     fs_unlock(&h->lock);
@@ -456,7 +473,8 @@ static memfs_code find_entry(home *h, memfs_str id, bool may_be_new, agent **ret
     if (a == NULL || (home_is_shared(h) && !agent_is_known(a))) {
         rc = state_agents(h->state, &q, take_org, &found, err);
         if (rc == MEMFS_EUNAVAIL && home_has_folder(h, id))
-            rc = MEMFS_OK; /* a folder is as good a witness: git goes on without the database (F22) */
+            rc =
+                MEMFS_OK; /* a folder is as good a witness: git goes on without the database (F22) */
         if (rc < 0)
             return rc;
         if (!found.found && !may_be_new && !home_has_folder(h, id))
@@ -482,8 +500,7 @@ memfs_code home_entry(home *h, memfs_str id, bool may_be_new, agent **ret, bool 
     return rc < 0 ? rc : find_entry(h, id, may_be_new, ret, ret_is_known, err);
 }
 
-memfs_code home_entry_kept(home *h, memfs_str id, agent **ret, bool *ret_is_known,
-                           memfs_error *err)
+memfs_code home_entry_kept(home *h, memfs_str id, agent **ret, bool *ret_is_known, memfs_error *err)
 {
     return find_entry(h, id, false, ret, ret_is_known, err);
 }
@@ -561,7 +578,8 @@ memfs_code home_agent_lost(home *h, memfs_str id, agent **ret, memfs_error *err)
     memfs_code rc = home_entry(h, id, false, ret, &is_known, err);
 
     if (rc == MEMFS_OK && store_has(h->store, (*ret)->repo))
-        return memfs_fail(err, MEMFS_ENOTFOUND, "the repository of agent '%s' is there", (*ret)->id);
+        return memfs_fail(err, MEMFS_ENOTFOUND, "the repository of agent '%s' is there",
+                          (*ret)->id);
     return rc;
 }
 

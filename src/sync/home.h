@@ -37,8 +37,8 @@ typedef void (*home_alarm_fn)(const char *event, const char *agent_id, const cha
 
 typedef struct home_options {
     const char *path;
-    const char *database; /* url of PostgreSQL; NULL: SQLite in the folder */
-    const char *cluster_url; /* where other servers of that database reach this one; NULL: as the
+    const char *database;       /* url of PostgreSQL; NULL: SQLite in the folder */
+    const char *cluster_url;    /* where other servers of that database reach this one; NULL: as the
                               * home remembers it, or there are none (sync/cluster.h) */
     const char *letta_database; /* url of a Letta server's, for tables mode; NULL: none */
     bool letta_may_fail; /* for a command: if it cannot be used, what needs it fails, and no more */
@@ -66,7 +66,10 @@ typedef struct home_options {
     void *bring_ctx;
 } home_options;
 #define HOME_COPY_MS 10000
-#define HOME_OPTIONS_INIT { .policy = POLICY_INIT, .max_pack_bytes = 64u << 20 }
+#define HOME_OPTIONS_INIT                                                                          \
+    {                                                                                              \
+        .policy = POLICY_INIT, .max_pack_bytes = 64u << 20                                         \
+    }
 
 /*
  * life cycle.  Makes the folder (0700).  EUNAVAIL: another process owns it.  EINVALID: cluster_url

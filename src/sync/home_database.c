@@ -12,8 +12,9 @@ memfs_code home_database_check(const char *url, memfs_error *err)
 {
     if (url == NULL || database_is_url(str_of(url)))
         return MEMFS_OK;
-    return memfs_fail(err, MEMFS_EINVALID, "the database is no address of a PostgreSQL database; "
-                                           "that looks like postgresql://user@host/name");
+    return memfs_fail(err, MEMFS_EINVALID,
+                      "the database is no address of a PostgreSQL database; "
+                      "that looks like postgresql://user@host/name");
 }
 
 bool home_database_has_password(const char *url)
@@ -100,8 +101,8 @@ static memfs_code settle(const char *home_path, state *to, cache *rows, const ch
 }
 
 memfs_code home_database_open(const char *home_path, const char *url, bool is_shared,
-                              state **ret_state, cache **ret_cache, bool *ret_was_reset, bool *ret_moved,
-                              memfs_error *err)
+                              state **ret_state, cache **ret_cache, bool *ret_was_reset,
+                              bool *ret_moved, memfs_error *err)
 {
     _cleanup_(mem_freep) char *path = mem_printf("%s/database", home_path);
     _cleanup_(mem_freep) char *name = url != NULL ? database_name(url) : mem_strdup("");

@@ -28,7 +28,7 @@ bool home_database_has_password(const char *url);
  * state.db moved in.  Errors as database_open; EINVALID: the home keeps its state elsewhere, and where.
  */
 MEMFS_CHECK memfs_code home_database_open(const char *home_path, const char *url, bool is_shared,
-                                          state **ret_state, cache **ret_cache,
-                                          bool *ret_was_reset, bool *ret_moved, memfs_error *err);
+                                          state **ret_state, cache **ret_cache, bool *ret_was_reset,
+                                          bool *ret_moved, memfs_error *err);
 
 #endif

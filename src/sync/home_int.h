@@ -55,7 +55,7 @@ struct agent {
     struct agent_waiter *first, *last;
 
     agent_phase phase;
-    bool is_known;  /* the state has it */
+    bool is_known; /* the state has it */
     bool is_deleted;
     bool is_moving; /* a push of ours is taking main to moving_to */
     bool is_synced; /* the cache holds synced, as of epoch */
@@ -100,8 +100,8 @@ struct home {
     int64_t twin_told_ms;    /* when server_twin was last told; 0; of home_cluster_step's thread */
     atomic_bool wants_past;  /* past.h: somebody asked for all agents', and not all was there */
     char past_after[IDS_MAX_LEN + 1]; /* home_past_step: where it goes on; that thread only */
-    atomic_bool has_other_rule; /* than its database: it writes no rows, and judges none */
-    _Atomic(letta_db *) letta;  /* NULL: no tables mode, or its database is away since the start */
+    atomic_bool has_other_rule;       /* than its database: it writes no rows, and judges none */
+    _Atomic(letta_db *) letta; /* NULL: no tables mode, or its database is away since the start */
     char *letta_after;    /* where the look at all rows goes on; that thread only; NULL: first */
     int64_t letta_due_ms; /* the next look at its rows; the thread of home_letta_step only */
     bool letta_told;      /* that it is away; the same */
@@ -116,10 +116,15 @@ struct home {
     struct id_list *deleted; /* deleted.h; sorted; guarded by table_lock */
     int64_t deleted_mark;    /* of the state, when it was read; the thread of deleted_step() */
     uint64_t hash_seed;
-    char run[IDS_MAX_LEN + 1]; /* of this home_open(): no other has it */
-    int64_t edits_due_ms;      /* block_edit_step; that thread only */
+    char run[IDS_MAX_LEN + 1];    /* of this home_open(): no other has it */
+    int64_t edits_due_ms;         /* block_edit_step; that thread only */
     struct edit_seen *edits_seen; /* edit_left.c; the same */
     size_t n_edits_seen;
+    pthread_mutex_t turns_mutex; /* block_turn.c; guards the four */
+    pthread_cond_t turns_changed;
+    struct block_turn *turns;
+    bool has_left;      /* changes may be there that were not made of all agents */
+    uint64_t left_mark; /* rises with each */
 
     pthread_mutex_t upkeep_mutex;
     agent **upkeep; /* a ring would be no shorter: this rarely holds more than a few */
@@ -159,6 +164,10 @@ agent *home_find(home *h, memfs_str id);
 char *home_repo_name(memfs_str org, memfs_str id);
 /* Is there a repository of that id, whoever knows it? */
 bool home_has_folder(home *h, memfs_str id);
+
+/* block_turn.c */
+void block_turns_init(home *h);
+void block_turns_dispose(home *h);
 
 /* cluster.c: do as many have the commit as n_replicas asks for?  Not under the agent's lock. */
 bool home_has_copies(home *h, agent *a, const memfs_oid *commit);

@@ -52,8 +52,8 @@ static memfs_code lock_agent(agent *a, memfs_error *err)
 {
     if (agent_lock_for(a, LOCK_MS))
         return MEMFS_OK;
-    return memfs_fail(err, MEMFS_EUNAVAIL,
-                      "other work on agent '%s' takes too long: try again", a->id);
+    return memfs_fail(err, MEMFS_EUNAVAIL, "other work on agent '%s' takes too long: try again",
+                      a->id);
 }
 
 static store_identity memfs_now(void)
@@ -67,10 +67,9 @@ static memfs_code vet(intake *i, const memfs_oid *tip, memfs_error *err)
 {
     memfs_oid known[] = { i->v.tip, *i->last_seen };
     _cleanup_(mem_freep) memfs_oid *banned = NULL;
-    fetched_vetting vetting = { .tip = tip,
-                                .known = known,
-                                .n_known = ARRAY_LEN(known),
-                                .policy = &i->v.h->options.policy };
+    fetched_vetting vetting = {
+        .tip = tip, .known = known, .n_known = ARRAY_LEN(known), .policy = &i->v.h->options.policy
+    };
     memfs_code rc;
 
     rc = agent_banned(i->v.h, i->v.a, &banned, &vetting.n_banned, err);
@@ -303,9 +302,8 @@ static memfs_code compare_birth(const state_birth *here, void *ctx, memfs_error 
     (void)err;
     c->is_news = here->created_at_us > b->created_at_us ||
                  (here->block_id.len == 0 && b->block_id.len > 0) ||
-                 (b->tags_json.len > 0 &&
-                  (!str_equal(here->tags_json, b->tags_json) || here->limit != b->limit ||
-                   here->hidden != b->hidden));
+                 (b->tags_json.len > 0 && (!str_equal(here->tags_json, b->tags_json) ||
+                                           here->limit != b->limit || here->hidden != b->hidden));
     return MEMFS_OK;
 }
 
@@ -387,9 +385,9 @@ static memfs_code find_at_time(const advance *v, repo *r, int64_t time_s, memfs_
     if (rc < 0)
         return rc;
     if (oid_equal(ret, &STORE_GENESIS))
-        return memfs_fail(err, MEMFS_ENOTFOUND,
-                          "the memory was still empty then; to empty it, name its first commit, "
-                          GENESIS_DIGITS);
+        return memfs_fail(
+            err, MEMFS_ENOTFOUND,
+            "the memory was still empty then; to empty it, name its first commit, " GENESIS_DIGITS);
     if (!repo_has(r, ret) || repo_is_ancestor(r, ret, &v->tip, &is_ours, err) < 0 || !is_ours)
         return memfs_fail(err, MEMFS_ENOTFOUND,
                           "what main was then is not in its history any more");

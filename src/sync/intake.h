@@ -16,13 +16,16 @@
 #include "sync/home.h"
 
 typedef struct intake_result {
-    memfs_oid before;    /* of main; zero: the repository was made */
-    memfs_oid tip;       /* of main afterwards */
-    bool moved;          /* main is not where it was */
-    bool is_theirs;      /* tip == what was fetched: nothing to push back */
-    merge_result merge;  /* how; notes of what was decided by rule */
+    memfs_oid before;   /* of main; zero: the repository was made */
+    memfs_oid tip;      /* of main afterwards */
+    bool moved;         /* main is not where it was */
+    bool is_theirs;     /* tip == what was fetched: nothing to push back */
+    merge_result merge; /* how; notes of what was decided by rule */
 } intake_result;
-#define INTAKE_RESULT_INIT { .merge = MERGE_RESULT_INIT }
+#define INTAKE_RESULT_INIT                                                                         \
+    {                                                                                              \
+        .merge = MERGE_RESULT_INIT                                                                 \
+    }
 void intake_result_dispose(intake_result *r);
 
 typedef enum intake_keep {

@@ -128,7 +128,7 @@ typedef struct planner {
     agent *a;
     repo *r;
     plan *p;
-    bool is_shared; /* a repository of nobody's blocks: its tip is kept like any, and no rows */
+    bool is_shared;     /* a repository of nobody's blocks: its tip is kept like any, and no rows */
     uint64_t max_bytes; /* in the plan's arena */
     policy strict;
     memfs_buf blob;
@@ -300,8 +300,8 @@ static void planner_dispose(planner *pl)
     plan_free(pl->p);
 }
 
-static memfs_code make_plan(home *h, agent *a, repo *r, const memfs_oid *from,
-                            const memfs_oid *to, uint64_t max_bytes, plan **ret, memfs_error *err)
+static memfs_code make_plan(home *h, agent *a, repo *r, const memfs_oid *from, const memfs_oid *to,
+                            uint64_t max_bytes, plan **ret, memfs_error *err)
 {
     _cleanup_(planner_dispose) planner pl = { .h = h,
                                               .a = a,
@@ -641,7 +641,8 @@ memfs_code materialise_overrule(home *h, agent *a, materialise_result *ret, memf
 
 /* ---- some rows ---- */
 
-static memfs_code plan_label_at(planner *pl, const memfs_oid *tip, memfs_str wanted, memfs_error *err)
+static memfs_code plan_label_at(planner *pl, const memfs_oid *tip, memfs_str wanted,
+                                memfs_error *err)
 {
     _cleanup_(buf_dispose) memfs_buf path = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     tree_change c = { .has_new = true };

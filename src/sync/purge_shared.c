@@ -53,13 +53,14 @@ memfs_code purge_follow(home *h, agent *a, memfs_oid *ret, memfs_error *err)
     memfs_code rc = agent_follow(h, a, false, &now, err);
 
     if (rc == MEMFS_OK && (now.is_away || !now.has_head))
-        return memfs_fail(err, MEMFS_EUNAVAIL, "the database that the servers share must be there "
-                                               "for a purge: try again when it is");
+        return memfs_fail(err, MEMFS_EUNAVAIL,
+                          "the database that the servers share must be there "
+                          "for a purge: try again when it is");
     if (rc == MEMFS_OK)
         rc = agent_look(h, a, ret, err);
     if (rc == MEMFS_OK && !oid_equal(ret, &now.head.tip))
-        return memfs_fail(err, MEMFS_EUNAVAIL, "main of agent '%s' is not known for sure: try again",
-                          a->id);
+        return memfs_fail(err, MEMFS_EUNAVAIL,
+                          "main of agent '%s' is not known for sure: try again", a->id);
     return rc;
 }
 
@@ -101,8 +102,8 @@ static bool leads_to(repo *r, const memfs_oid *from, const memfs_oid *to)
     memfs_error ignored;
     bool does = oid_equal(from, to);
 
-    return does || (repo_has(r, from) && repo_is_ancestor(r, from, to, &does, &ignored) == MEMFS_OK &&
-                    does);
+    return does || (repo_has(r, from) &&
+                    repo_is_ancestor(r, from, to, &does, &ignored) == MEMFS_OK && does);
 }
 
 memfs_code purge_resume(home *h, agent *a, repo *r, const memfs_oid *tip, const memfs_oid *head,
@@ -124,8 +125,9 @@ memfs_code purge_resume(home *h, agent *a, repo *r, const memfs_oid *tip, const 
         return rc;
     purge_finished(h, a);
     *ret_done = true;
-    home_alarm(h, a, "purge_finished", "a purge that was cut short is done now; run it once more to "
-                                       "free the pages of its rows");
+    home_alarm(h, a, "purge_finished",
+               "a purge that was cut short is done now; run it once more to "
+               "free the pages of its rows");
     home_moved(h, a);
     return MEMFS_OK;
 }

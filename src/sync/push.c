@@ -215,9 +215,11 @@ static memfs_code note_locked(memfs_str path, bool is_deleted, void *ctx, memfs_
     }
     tell(l->p, "'%s' is read_only and was %s", shown, what);
     if (l->n == 1)
-        (void)memfs_fail(&l->first, MEMFS_EDENIED,
-                         "'%s' is read_only: put it back with 'git checkout %.10s -- FILE', commit, "
-                         "and push again; an admin token may change it", shown, tip);
+        (void)memfs_fail(
+            &l->first, MEMFS_EDENIED,
+            "'%s' is read_only: put it back with 'git checkout %.10s -- FILE', commit, "
+            "and push again; an admin token may change it",
+            shown, tip);
     return MEMFS_OK;
 }
 
@@ -247,8 +249,9 @@ static memfs_code accept_pack(void *ctx, memfs_error *err)
 
 static memfs_code advance_main(push *p, advance *v, const store_identity *who, memfs_error *err)
 {
-    advance_step step = { .to = p->new_id, .accept = accept_pack, .ctx = p, .who = who,
-                          .why = "push" };
+    advance_step step = {
+        .to = p->new_id, .accept = accept_pack, .ctx = p, .who = who, .why = "push"
+    };
     memfs_code rc;
 
     rc = check_old_id(p, v, err);

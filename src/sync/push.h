@@ -36,9 +36,10 @@ typedef struct push_verdict {
     char unpack_error[256]; /* when not */
     bool moved;             /* the ref is at new_id, durable and read back */
     char refusal[400];      /* when not: the text after "ng <ref> " */
-    bool must_not_report;   /* fsync or read-back failed, or there are too few copies: close without an
+    bool
+        must_not_report; /* fsync or read-back failed, or there are too few copies: close without an
                              * answer (F05) */
-    memfs_code code;        /* of the refusal, for log and tests */
+    memfs_code code;     /* of the refusal, for log and tests */
 } push_verdict;
 
 /*

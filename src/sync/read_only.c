@@ -61,8 +61,9 @@ static memfs_code look(const tree_change *c, void *ctx, memfs_error *err)
 memfs_code read_only_walk(repo *r, const memfs_oid *from, const memfs_oid *to, const policy *p,
                           read_only_fn fn, void *ctx, memfs_error *err)
 {
-    walk w = { .r = r, .policy = p, .fn = fn, .ctx = ctx,
-               .blob = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED) };
+    walk w = {
+        .r = r, .policy = p, .fn = fn, .ctx = ctx, .blob = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED)
+    };
     memfs_code rc = repo_diff(r, from, to, p, look, &w, err);
 
     buf_dispose(&w.blob);

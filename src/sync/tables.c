@@ -312,8 +312,7 @@ static bool is_due(agent *a, uint64_t mark)
 
     pthread_mutex_lock(&a->mutex);
     is_due = !a->is_deleted &&
-             (!a->letta.has_mark || a->letta.mark != mark ||
-              !oid_equal(&a->letta.tip, &a->tip)) &&
+             (!a->letta.has_mark || a->letta.mark != mark || !oid_equal(&a->letta.tip, &a->tip)) &&
              clock_mono_ms() >= a->letta.retry_ms;
     pthread_mutex_unlock(&a->mutex);
     return is_due;

@@ -145,14 +145,16 @@ bool home_has_copies(home *h, agent *a, const memfs_oid *commit)
     if (n_others == 0)
         return true;
     pool_wait_begin();
-    are_enough = home_is_shared(h) && cluster_copy(h->cluster, str_of(a->id), commit, n_others,
-                                                   servers_ms) == n_others;
+    are_enough = home_is_shared(h) &&
+                 cluster_copy(h->cluster, str_of(a->id), commit, n_others, servers_ms) == n_others;
     if (!are_enough && h->options.copied != NULL)
         are_enough = h->options.copied(a->id, deadline_ms, h->options.copied_ctx);
     pool_wait_end();
     if (!are_enough && agent_alarm_is_due(a))
-        home_alarm(h, a, "too_few_copies", "a push is not acknowledged, as fewer than %zu other servers "
-                                           "and no remote have it", n_others);
+        home_alarm(h, a, "too_few_copies",
+                   "a push is not acknowledged, as fewer than %zu other servers "
+                   "and no remote have it",
+                   n_others);
     return are_enough;
 }
 

@@ -83,7 +83,7 @@ typedef struct purge_result {
     memfs_oid old_tip, new_tip;
     size_t n_blobs, n_commits; /* replaced */
 } purge_result;
-MEMFS_CHECK memfs_code upkeep_purge(home *h, const purge_request *request,
-                                    const upkeep_watcher *w, purge_result *ret, memfs_error *err);
+MEMFS_CHECK memfs_code upkeep_purge(home *h, const purge_request *request, const upkeep_watcher *w,
+                                    purge_result *ret, memfs_error *err);
 
 #endif

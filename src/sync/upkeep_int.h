@@ -8,7 +8,7 @@
 #include "sync/upkeep.h"
 
 typedef struct upkeep_round {
-    home *h; /* NULL while restoring */
+    home *h;                 /* NULL while restoring */
     const upkeep_watcher *w; /* may be NULL */
     upkeep_result *ret;
     bool is_stopped;

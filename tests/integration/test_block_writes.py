@@ -364,6 +364,32 @@ def test_K3_a_shared_block_is_changed_for_all_and_removed_from_one(srv):
     assert srv.ok("GET", f"/v1/blocks/{block['id']}")["value"] == "w", "the last one leaves it to nobody"
 
 
+def test_K3_H3_changes_of_a_shared_block_that_come_at_once_end_with_one_text(srv):
+    agents = [srv.agent() for _ in range(3)]
+    block = srv.ok("POST", "/v1/blocks", {"label": "team", "value": "v"})["id"]
+    for agent in agents:
+        assert srv.move("attach", agent, block).status == 200
+
+    def write(n):
+        return srv.ask("PATCH", f"/v1/blocks/{block}", {"value": f"text {n}"}).status
+
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        for turn in range(8):
+            assert set(pool.map(write, range(4 * turn, 4 * turn + 4))) == {200}
+            assert len({srv.block(agent, "team")["value"] for agent in agents}) == 1
+
+
+def test_5_2_K4_the_last_two_that_detach_a_block_at_once_leave_it_to_nobody(srv):
+    one, two = srv.agent(), srv.agent()
+    block = srv.ok("POST", "/v1/blocks", {"label": "team", "value": "v"})["id"]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for _ in range(8):
+            for how in ("attach", "detach"):
+                done = pool.map(lambda agent: srv.move(how, agent, block).status, (one, two))
+                assert set(done) == {200}, how
+                assert srv.ok("GET", f"/v1/blocks/{block}")["value"] == "v"
+
+
 # ---- memory/commit -------------------------------------------------------------------------------
 
 def test_10_several_files_are_one_commit(srv):

@@ -5,6 +5,7 @@
 #include "sync/home_int.h"
 #include "sync/loose.h"
 
+#include <sched.h>
 #include <signal.h>
 #include <stdatomic.h>
 #include <sys/syscall.h>
@@ -210,7 +211,7 @@ static bool killed_at(fixture *f, step_fn step, int n)
     return false;
 }
 
-static void kill_everywhere(fixture *f, step_fn step, void (*check)(fixture *f))
+static void kill_at_each(fixture *f, int stride, step_fn step, void (*check)(fixture *f))
 {
     _cleanup_(mem_freep) char *saved = mem_printf("%s/saved", f->root);
     bool was_killed = true;
@@ -221,13 +222,19 @@ static void kill_everywhere(fixture *f, step_fn step, void (*check)(fixture *f))
     while (was_killed) {
         OK(fs_remove_tree(f->path, &err));
         OK(fs_copy_tree(saved, f->path, &err));
-        was_killed = killed_at(f, step, n++);
+        was_killed = killed_at(f, step, n);
+        n += stride;
         open_home(f);
         check(f);
         if (was_killed)
             close_home(f);
     }
-    assert_true(n > 3);
+    assert_true(n > 3 * stride);
+}
+
+static void kill_everywhere(fixture *f, step_fn step, void (*check)(fixture *f))
+{
+    kill_at_each(f, 1, step, check);
 }
 
 static void test_K4_a_rename_that_is_killed_leaves_the_block_in_one_place(void **at)
@@ -525,6 +532,154 @@ static void test_H3_what_a_kill_left_to_do_overwrites_nothing_that_came_later(vo
     kill_everywhere(*at, change_both, newer_stays);
 }
 
+/* ---- what comes after ---- */
+
+static memfs_code change_later(fixture *f, memfs_error *err)
+{
+    _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
+    _cleanup_(block_turn_end) block_turn turn = { .h = NULL };
+    const block_patch p = { .has_value = true, .value = MEMFS_STR("later") };
+    memfs_code rc = block_turn_begin(f->h, str_of(block_id), &turn, err);
+
+    if (rc == MEMFS_OK)
+        rc = block_holders_find(f->h, str_of(block_id), MEMFS_STR(""), &of, err);
+    return rc < 0 ? rc : block_edit_patch_all(f->h, str_of(block_id), &of, &p, &BY, err);
+}
+
+static void later_one_stays(fixture *f)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(4096);
+
+    OK(change_later(f, &err));
+    assert_settled(f);
+    assert_string_equal(value_of(f, ID_A, "team", &text), "later");
+    assert_string_equal(value_of(f, ID_B, "team", &text), "later");
+}
+
+static void test_H3_what_a_crash_left_does_not_overwrite_a_later_change(void **at)
+{
+    make_shared(*at);
+    kill_at_each(*at, 4, change_both, later_one_stays);
+}
+
+/* Nothing is between two states when the first request comes. */
+static void ended_by_the_start(fixture *f)
+{
+    int n_left = 0;
+
+    OK(state_docs(home_state(f->h), MEMFS_STR("edit"), MEMFS_STR(""), 0, count_doc, &n_left, &err));
+    assert_int_equal(n_left, 0);
+    assert_int_equal(n_holders(f), 1);
+}
+
+static void test_K4_a_detachment_that_is_killed_is_ended_before_anybody_is_served(void **at)
+{
+    make_attached(*at);
+    kill_everywhere(*at, detach_it, ended_by_the_start);
+}
+
+static atomic_bool should_stop;
+
+static void *recover_on_and_on(void *ctx)
+{
+    fixture *f = ctx;
+
+    while (!atomic_load(&should_stop)) {
+        memfs_error err;
+
+        assert_int_equal(block_edit_recover(f->h, &err), MEMFS_OK);
+    }
+    return NULL;
+}
+
+static void test_K4_recovery_does_not_touch_what_is_under_way(void **at)
+{
+    const block_patch there = { .label = MEMFS_STR("x") }, back = { .label = MEMFS_STR("team") };
+    fixture *f = *at;
+    edit_result result;
+    pthread_t thread;
+
+    make_attached(f);
+    atomic_store(&should_stop, false);
+    assert_int_equal(pthread_create(&thread, NULL, recover_on_and_on, f), 0);
+    for (int i = 0; i < 40; i++) {
+        OK(block_edit_patch(f->h, ID_A, MEMFS_STR("team"), &there, &BY, &result, &err));
+        OK(block_edit_patch(f->h, ID_A, MEMFS_STR("x"), &back, &BY, &result, &err));
+        assert_int_equal(n_holders(f), 1);
+    }
+    atomic_store(&should_stop, true);
+    pthread_join(thread, NULL);
+    one_place(f);
+}
+
+typedef struct attaching_b {
+    fixture *f;
+    memfs_code rc;
+} attaching_b;
+
+static void *attach_to_b(void *ctx)
+{
+    attaching_b *x = ctx;
+    edit_result result;
+    memfs_error err;
+
+    x->rc = block_edit_attach(x->f->h, ID_B, str_of(block_id), &BY, &result, &err);
+    return NULL;
+}
+
+static bool has_waiter(agent *a)
+{
+    bool has;
+
+    pthread_mutex_lock(&a->mutex);
+    has = a->first != NULL;
+    pthread_mutex_unlock(&a->mutex);
+    return has;
+}
+
+static void test_5_2_a_copy_that_goes_meanwhile_is_attached_from_where_it_is_then(void **at)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(4096);
+    attaching_b x = { .f = *at };
+    fixture *f = *at;
+    edit_result result;
+    pthread_t thread;
+    agent *b;
+
+    make_shared(f);
+    OK(block_edit_detach(f->h, ID_B, str_of(block_id), true, &BY, &result, &err));
+    OK(home_agent(f->h, ID_B, &b, &err));
+    agent_lock(b);
+    assert_int_equal(pthread_create(&thread, NULL, attach_to_b, &x), 0);
+    while (!has_waiter(b))
+        sched_yield();
+    OK(block_edit_detach(f->h, ID_A, str_of(block_id), true, &BY, &result, &err));
+    agent_unlock(b);
+    pthread_join(thread, NULL);
+    assert_int_equal(x.rc, MEMFS_OK);
+    assert_string_equal(value_of(f, ID_B, "team", &text), "first");
+    one_place(f);
+}
+
+/* A file that says nothing of it says nothing in the next agent's memory either. */
+static void test_K4_no_description_stays_none_from_agent_to_agent(void **at)
+{
+    _cleanup_(buf_dispose) memfs_buf dumped = MEMFS_BUF_INIT(1 << 16);
+    const block_patch renamed = { .label = MEMFS_STR("crew") };
+    fixture *f = *at;
+    edit_result result;
+
+    make_shared(f);
+    OK(block_edit_patch(f->h, ID_B, MEMFS_STR("team"), &renamed, &BY, &result, &err));
+    OK(block_edit_detach(f->h, ID_A, str_of(block_id), true, &BY, &result, &err));
+    OK(block_edit_detach(f->h, ID_B, str_of(block_id), true, &BY, &result, &err));
+    OK(block_edit_attach(f->h, ID_A, str_of(block_id), &BY, &result, &err));
+    OK(block_edit_patch(f->h, ID_A, MEMFS_STR("crew"), &(block_patch){ .label = MEMFS_STR("all") },
+                        &BY, &result, &err));
+    dump(f, ID_A, &dumped);
+    assert_non_null(strstr(dumped.ptr, "all block"));
+}
+
 /* ---- upkeep ---- */
 
 /* Objects by themselves in the one folder that is counted, as some 600 commits leave them. */
@@ -581,6 +736,11 @@ int main(void)
         ON_HOME(test_H7_a_change_that_this_process_is_at_is_nobody_elses_to_end),
         ON_HOME(test_K4_a_change_is_ended_once),
         ON_HOME(test_H3_what_a_kill_left_to_do_overwrites_nothing_that_came_later),
+        ON_HOME(test_H3_what_a_crash_left_does_not_overwrite_a_later_change),
+        ON_HOME(test_K4_a_detachment_that_is_killed_is_ended_before_anybody_is_served),
+        ON_HOME(test_K4_recovery_does_not_touch_what_is_under_way),
+        ON_HOME(test_5_2_a_copy_that_goes_meanwhile_is_attached_from_where_it_is_then),
+        ON_HOME(test_K4_no_description_stays_none_from_agent_to_agent),
         ON_HOME(test_objects_that_lie_by_themselves_are_folded),
     };
 

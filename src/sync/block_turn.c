@@ -1,0 +1,116 @@
+/*
+ * block_turn.c - one change of a block at a time; see block_edit.h.
+ *
+ * What was begun and is not made of all agents is looked for in the state only while something may
+ * be there: from the start until block_edit_recover() has been through, and after a failure.
+ */
+#include "sync/block_edit_int.h"
+
+#include "base/clock.h"
+#include "sync/home_int.h"
+
+#include <stdio.h>
+
+#define TURN_MS 30000
+
+void block_turns_init(home *h)
+{
+    clock_cond_init(&h->turns_changed);
+    pthread_mutex_init(&h->turns_mutex, NULL);
+    h->has_left = true;
+}
+
+void block_turns_dispose(home *h)
+{
+    pthread_cond_destroy(&h->turns_changed);
+    pthread_mutex_destroy(&h->turns_mutex);
+}
+
+static bool is_taken(const home *h, const char *block_id)
+{
+    for (const block_turn *t = h->turns; t != NULL; t = t->next)
+        if (strcmp(t->block_id, block_id) == 0)
+            return true;
+    return false;
+}
+
+memfs_code block_turn_take(home *h, memfs_str block_id, int64_t timeout_ms, block_turn *ret,
+                           memfs_error *err)
+{
+    struct timespec until = clock_at(clock_mono_ms() + timeout_ms);
+    bool is_late = false;
+
+    *ret = (block_turn){ .h = NULL };
+    snprintf(ret->block_id, sizeof(ret->block_id), "%.*s", (int)block_id.len, block_id.ptr);
+    pthread_mutex_lock(&h->turns_mutex);
+    while (is_taken(h, ret->block_id) && !is_late)
+        is_late = pthread_cond_timedwait(&h->turns_changed, &h->turns_mutex, &until) != 0;
+    if (!is_taken(h, ret->block_id)) {
+        ret->h = h;
+        ret->next = h->turns;
+        h->turns = ret;
+    }
+    pthread_mutex_unlock(&h->turns_mutex);
+    return ret->h != NULL ? MEMFS_OK
+                          : memfs_fail(err, MEMFS_EUNAVAIL,
+                                       "other changes of this block take too long: try again");
+}
+
+static bool has_left(home *h)
+{
+    bool has;
+
+    pthread_mutex_lock(&h->turns_mutex);
+    has = h->has_left;
+    pthread_mutex_unlock(&h->turns_mutex);
+    return has;
+}
+
+memfs_code block_turn_begin(home *h, memfs_str block_id, block_turn *ret, memfs_error *err)
+{
+    memfs_code rc = block_turn_take(h, block_id, TURN_MS, ret, err);
+
+    return rc == MEMFS_OK && has_left(h) ? block_finish_left(h, block_id, err) : rc;
+}
+
+void block_turn_end(block_turn *t)
+{
+    home *h = t->h;
+    block_turn **at;
+
+    if (h == NULL)
+        return;
+    pthread_mutex_lock(&h->turns_mutex);
+    for (at = &h->turns; *at != t;)
+        at = &(*at)->next;
+    *at = t->next;
+    pthread_cond_broadcast(&h->turns_changed);
+    pthread_mutex_unlock(&h->turns_mutex);
+    t->h = NULL;
+}
+
+void block_turn_left(home *h)
+{
+    pthread_mutex_lock(&h->turns_mutex);
+    h->has_left = true;
+    h->left_mark++;
+    pthread_mutex_unlock(&h->turns_mutex);
+}
+
+uint64_t block_turn_mark(home *h)
+{
+    uint64_t mark;
+
+    pthread_mutex_lock(&h->turns_mutex);
+    mark = h->left_mark;
+    pthread_mutex_unlock(&h->turns_mutex);
+    return mark;
+}
+
+void block_turn_none_left(home *h, uint64_t mark)
+{
+    pthread_mutex_lock(&h->turns_mutex);
+    if (h->left_mark == mark)
+        h->has_left = false;
+    pthread_mutex_unlock(&h->turns_mutex);
+}
