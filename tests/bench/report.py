@@ -59,6 +59,13 @@ class Row:
     def remark(self, text):
         self.remarks.append(text)
 
+    def table(self, head, lines):
+        """A table of its own, of texts."""
+        rows = [head, ("---",) * len(head), *lines]
+        self.remarks.append("\n".join("| %s |" % " | ".join(cells) for cells in rows))
+        for cells in lines:
+            print("  %-42s %s" % (cells[0], "  |  ".join(cells[1:])), flush=True)
+
 
 def first_line(*argv):
     try:
@@ -146,7 +153,8 @@ def title(row):
 def section(row):
     out = [title(row) + "\n"]
     out += [r + "\n" for r in row.remarks]
-    out += ["| | median | middle half | n |", "|---|---|---|---|"]
+    if row.figures:
+        out += ["| | median | middle half | n |", "|---|---|---|---|"]
     for what, value, unit, middle, n in row.figures:
         out.append("| %s | %s %s | %s | %d |" % (what, number(value), unit, middle, n))
     return out + [""]
