@@ -44,6 +44,7 @@ typedef struct work {
     sqlite3 *writer;
     pthread_mutex_t lock; /* of the writer and its statements */
     sqlite3_stmt *statements[4];
+    pthread_barrier_t ready; /* twice: all threads can begin, and end_us is set */
     int64_t end_us;
 } work;
 
@@ -95,6 +96,7 @@ static sqlite3 *database_open(const char *path, int flags)
 
     if (sqlite3_open_v2(path, &db, flags | SQLITE_OPEN_NOMUTEX, NULL) != SQLITE_OK)
         die(path, sqlite3_errmsg(db));
+    sqlite3_busy_timeout(db, 10000); /* the first of a log's readers has it for itself */
     return db;
 }
 
@@ -105,6 +107,12 @@ static sqlite3_stmt *prepare(sqlite3 *db, const char *sql)
     if (sqlite3_prepare_v2(db, sql, -1, &s, NULL) != SQLITE_OK)
         die(sql, sqlite3_errmsg(db));
     return s;
+}
+
+static void begin_together(work *w)
+{
+    pthread_barrier_wait(&w->ready);
+    pthread_barrier_wait(&w->ready);
 }
 
 static void sampled(worker *me, int64_t start_us)
@@ -146,6 +154,11 @@ static void *query_worker(void *ctx)
     sqlite3 *db = database_open(w->database, SQLITE_OPEN_READONLY);
     sqlite3_stmt *s = prepare(db, w->sql);
 
+    bind_line(s, w->lines[me->no % w->n_lines]);
+    query_once(me, db, s);
+    if (me->n_bytes == 0)
+        die(w->sql, "found nothing");
+    begin_together(w);
     for (size_t turn = me->no; now_us() < w->end_us; turn++) {
         int64_t start = now_us();
 
@@ -153,8 +166,6 @@ static void *query_worker(void *ctx)
         query_once(me, db, s);
         sampled(me, start);
     }
-    if (me->n_bytes == 0)
-        die(w->sql, "found nothing");
     sqlite3_finalize(s);
     sqlite3_close(db);
     return NULL;
@@ -258,6 +269,7 @@ static void *write_worker(void *ctx)
     worker *me = ctx;
     work *w = me->w;
 
+    begin_together(w);
     while (now_us() < w->end_us) {
         int64_t start = now_us();
 
@@ -326,14 +338,18 @@ static void report(const worker *workers, size_t n_workers, double seconds)
 static void run(work *w, size_t n, int64_t ms, void *(*fn)(void *))
 {
     static worker workers[MAX_THREADS];
-    int64_t start = now_us();
+    int64_t start;
 
-    w->end_us = start + ms * 1000;
+    pthread_barrier_init(&w->ready, NULL, (unsigned)n + 1);
     for (size_t i = 0; i < n; i++) {
         workers[i] = (worker){ .w = w, .no = i, .samples_us = malloc(sizeof(uint32_t) * MAX_SAMPLES) };
         if (!workers[i].samples_us || pthread_create(&workers[i].thread, NULL, fn, &workers[i]) != 0)
             die("thread", "cannot start it");
     }
+    pthread_barrier_wait(&w->ready);
+    start = now_us();
+    w->end_us = start + ms * 1000;
+    pthread_barrier_wait(&w->ready);
     for (size_t i = 0; i < n; i++)
         pthread_join(workers[i].thread, NULL);
     report(workers, n, (double)(now_us() - start) / 1e6);

@@ -142,7 +142,7 @@ def bench_clients(folder):
     lines, ratios = [], []
     with c.server:
         for n in (1, 8, 64):
-            for what, works in clients_works(c, n, 1000).items():
+            for what, works in clients_works(c, n, 700).items():
                 got = take_turns(3, works)
                 ours, lite, git_too = got["memfs"], got["SQLite"], got.get("git and SQLite")
                 lines.append((what, str(n), rate(ours), rate(lite), rate(git_too) if git_too else ""))
@@ -263,7 +263,7 @@ def bench_search(folder):
     lines = []
     with server:
         for what, queries in prose.queries().items():
-            got = take_turns(2, search_works(server, folder, copy, what, queries, 1000))
+            got = take_turns(2, search_works(server, folder, copy, what, queries, 700))
             ours, plain = got["memfs"], got["plain"]
             lines.append((what, *["p50 %s ms, p99 %s ms" % (number(a.p50_ms()), number(a.p99_ms()))
                                   for a in got.values()]))
@@ -355,12 +355,10 @@ def seed_history(server, folder, agent):
     return clone, took
 
 
-def git_log_ms(repository, path):
+def git_ms(repository, *args):
     start = time.perf_counter()
-    out = git("log", "-n", "50", "--format=%H", "main", "--", path, cwd=repository)
-    ms = (time.perf_counter() - start) * 1000
-    assert out
-    return ms
+    git(*args, cwd=repository)
+    return (time.perf_counter() - start) * 1000
 
 
 def timed_get(server, target):
@@ -371,17 +369,21 @@ def timed_get(server, target):
     return ms, answer.json()
 
 
-def history_cases(server, base):
-    """{what: (query, the file)}"""
-    busy = timed_get(server, base + "?path=%s&limit=1000" % BUSY)[1]
-    for _ in range(9):
-        busy += timed_get(server, base + "?path=%s&limit=1000&before=%s" % (BUSY, busy[-1]["sha"]))[1]
-    assert len(busy) == 10000
+def history_cases(server, base, clone):
+    """{what: (what memfs is asked, what git is)}"""
+    def log(*args):
+        return ("log", "-n", "50", "--format=%H", *args)
+
+    busy, = git("log", "-n", "1", "--format=%H", "main~50000", "--", BUSY, cwd=clone).decode().split()
+    old = git("rev-parse", "main~90000", cwd=clone).decode().strip()
+    history = base + "/history?limit=50"
     return {
-        "a file of 50,000 changes, its newest 50": ("?path=" + BUSY, BUSY),
-        "the same, 50 after the 10,000th": ("?path=%s&before=%s" % (BUSY, busy[-1]["sha"]), None),
-        "a file of 3 changes": ("?path=" + SELDOM, SELDOM),
-        "all files, the newest 50": ("", "."),
+        "a file of 50,000 changes, the newest 50": (history + "&path=" + BUSY, log("main", "--", BUSY)),
+        "that file, 50 after its 25,000th": (history + "&path=%s&before=%s" % (BUSY, busy), log(busy, "--", BUSY)),
+        "a file of 3 changes": (history + "&path=" + SELDOM, log("main", "--", SELDOM)),
+        "the memory, the newest 50": (history, log("main")),
+        "the memory, 50 after the 90,000th": (history + "&before=" + old, log("--skip=90001", "main")),
+        "its blocks 90,000 commits ago": (base + "/at/%s/blocks" % old, ("merge-base", "--is-ancestor", old, "main")),
     }
 
 
@@ -389,25 +391,24 @@ def bench_history(folder):
     row = Row("history", "the history of a file in 100,000 commits")
     folder = os.path.join(folder, "history")
     server, agent = Memfs(folder), new_agent()
-    base = "/v1/agents/%s/memory/history" % agent
+    base = "/v1/agents/%s/memory" % agent
     lines, slowest = [], 0
     with server:
         clone, pushes_s = seed_history(server, folder, agent)
-        first, _ = timed_get(server, base + "?path=" + SELDOM)
-        for i, (what, (query, path)) in enumerate(history_cases(server, base).items()):
-            asked = request_file(folder, "history-%d" % i, "GET", base + query)
-            got = Asked()
-            for _ in range(3):
-                got.add(load(server.port, 500, asked, connections=1))
-            logs = [git_log_ms(server.repository(agent), path) for _ in range(3)] if path else []
+        first, _ = timed_get(server, base + "/history?path=" + SELDOM)
+        for i, (what, (target, args)) in enumerate(history_cases(server, base, clone.folder).items()):
+            asked = request_file(folder, "history-%d" % i, "GET", target)
+            got = take_turns(3, {"memfs": lambda: load(server.port, 500, asked, connections=1)})["memfs"]
+            logs = [git_ms(server.repository(agent), *args) for _ in range(3)]
             lines.append((what, "p50 %s ms, p99 %s ms" % (number(got.p50_ms()), number(got.p99_ms())),
-                          "%s ms" % number(median(logs)) if logs else ""))
-            slowest = max(slowest, got.p99_ms())
+                          "%s ms" % number(median(logs))))
+            if "file" in what:
+                slowest = max(slowest, got.p99_ms())
         after_push = []
         for _ in range(10):
             clone.commit_one(BUSY)
             clone.push()
-            ms, rows = timed_get(server, base + "?limit=50&path=" + BUSY)
+            ms, rows = timed_get(server, base + "/history?limit=50&path=" + BUSY)
             assert rows[0]["sha"] == git("rev-parse", "HEAD", cwd=clone.folder).decode().strip()
             after_push.append(ms)
     cache = os.path.join(server.home, "cache.db")
@@ -415,13 +416,14 @@ def bench_history(folder):
                   written(folder, "versions.txt", "%s\t%s\n" % (agent, BUSY)))
     row.remark("100,000 commits of one file each (`git fast-import`, then ten `git push`): one file in every second, one in"
                " three of them all, 48 others in turn. One client asks `memory/history` for 50 commits, with who made"
-               " them, their files and lines. `git log` is a process in the same repository that is asked for 50 ids"
-               " alone.")
-    row.table(("", "memfs", "git log"), lines)
+               " them, their files and lines. git is a process in the same repository that is asked for the 50 ids alone"
+               " (`git log`), or whether that commit is in `main` (`git merge-base --is-ancestor`). Old commits of the"
+               " whole memory are walked to, by both; of a file memfs has an index.")
+    row.table(("", "memfs", "git"), lines)
     row.figure("`git push` of 10,000 of the commits", pushes_s, "s")
     row.figure("the first question, which makes the index", first, "ms")
     after = row.figure("the first question after a push of one commit", after_push, "ms")
     row.figure("the index alone, 50 rows, SQLite directly", bare["p50_us"] / 1000, "ms")
     worst = max(slowest, after)
-    row.budget("≤ 100 ms after the first time (the slowest p99)", worst, worst <= 100, "ms")
+    row.budget("a file's history ≤ 100 ms after the first time, p99", worst, worst <= 100, "ms")
     return row
