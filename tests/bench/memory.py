@@ -13,7 +13,7 @@ import time
 
 from asking import load, request_file, run_json
 from report import Row, median, number
-from rigs import Clone, Memfs, git, note, program, spread
+from rigs import Clone, Memfs, git, note, program, registered, spread
 from lib import wire
 from lib.server import new_agent
 
@@ -291,11 +291,9 @@ SDK = ("X-Stainless-Package-Version: 1.12.1",)
 
 def bench_list(folder):
     row = Row("list", "lists of 10,000 agents")
+    server = registered(folder, 10000)
     folder = os.path.join(folder, "list")
-    server = Memfs(folder)
-    with server:
-        pass
-    run_json(program("bench_rooms"), "register", server.home, "10000")
+    os.makedirs(folder)
     copy = os.path.join(folder, "state-copy.db")
     shutil.copyfile(os.path.join(server.home, "state.db"), copy)
     lines = []

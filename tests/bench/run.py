@@ -29,7 +29,7 @@ from mirror import bench_away, bench_from_remote, bench_mirror  # noqa: E402
 from reasons import REASONS  # noqa: E402
 from report import Row, median  # noqa: E402
 from rigs import (BUILD, ROOT, Bare, Clone, HttpBackend, Memfs, build, flat, free_port,  # noqa: E402
-                  git, make_bare, note, program, spread, sync_folders, wait_port)
+                  git, make_bare, note, program, registered, spread, sync_folders, wait_port)
 from lib import wire  # noqa: E402
 from lib.server import new_agent  # noqa: E402
 
@@ -344,12 +344,8 @@ def first_answer_ms(server):
 
 def bench_agents(folder):
     row = Row("agents", "idle memory, start, and pushes among many agents")
-    few, many = (Memfs(os.path.join(folder, name)) for name in ("few", "many"))
+    few, many = registered(folder, 10), registered(folder, 10000)
     files = spread(50)
-    for server, n in ((few, 10), (many, 10000)):
-        with server:
-            pass
-        run_json(program("bench_rooms"), "register", server.home, str(n))
     clones, starts, rss = {}, [], []
     for _ in range(7):
         starts.append(first_answer_ms(many))
