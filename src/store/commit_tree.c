@@ -107,8 +107,7 @@ static memfs_code sync_object(repo *r, git_object_t type, const memfs_oid *id, b
     return rc;
 }
 
-memfs_code repo_write(repo *r, git_object_t type, memfs_str bytes, memfs_oid *ret,
-                      memfs_error *err)
+memfs_code repo_write(repo *r, git_object_t type, memfs_str bytes, memfs_oid *ret, memfs_error *err)
 {
     bool was_there = false;
     git_oid id;

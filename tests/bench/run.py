@@ -403,7 +403,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", choices=[k for k, _ in BENCHES])
     parser.add_argument("--list", action="store_true")
-    parser.add_argument("--update", action="store_true", help="put sections of rows without budgets into the page")
+    parser.add_argument("--update", action="store_true", help="put these rows' sections and budgets into the page")
     parser.add_argument("--folder", default="/var/tmp")
     parser.add_argument("--keep", action="store_true", help="leave the work folder")
     args = parser.parse_args()
