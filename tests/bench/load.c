@@ -252,12 +252,15 @@ static void report(load *l, double seconds)
 {
     size_t n = l->n_samples;
 
+    errno = 0;
+    if (n == 0)
+        die("no answer in that time");
     qsort(l->samples_us, n, sizeof(*l->samples_us), by_value);
     printf("{\"answers\": %llu, \"seconds\": %.3f, \"per_second\": %.1f, \"bytes\": %llu, "
            "\"p50_us\": %u, \"p99_us\": %u, \"reconnects\": %llu}\n",
            (unsigned long long)l->n_answers, seconds, (double)l->n_answers / seconds,
-           (unsigned long long)l->n_bytes, n ? l->samples_us[n / 2] : 0,
-           n ? l->samples_us[n * 99 / 100] : 0, (unsigned long long)l->n_reconnects);
+           (unsigned long long)l->n_bytes, l->samples_us[n / 2], l->samples_us[n * 99 / 100],
+           (unsigned long long)l->n_reconnects);
 }
 
 static void run(load *l, int64_t ms)
