@@ -143,6 +143,7 @@ def test_D1_power_cuts(memfs_bin, folder, scale, fs, share):
     assert acked >= cuts and lost == []
 
 
+@pytest.mark.sqlite     # the state is on the disk that is cut
 def test_D1_power_cuts_of_commits_over_rest(memfs_bin, folder, scale):
     """Objects that the server writes itself, one file each, and not a pack that git wrote."""
     cuts = scale(6, 200)
