@@ -117,9 +117,12 @@ static http_entry refuse_unknown(http_request *rq, app *self, const char *source
     return wait_ms > 0 ? refuse_guess(rq, self, wait_ms) : enter(rq, AUTH_401);
 }
 
-/* What the Letta server says of the caller; a failure to ask it is never a yes. */
+/* What the Letta server says of the caller; a failure to ask it is never a yes.  A search is of
+ * every memory, also of those that it does not know: it is for our own tokens. */
 static http_entry ask_upstream(http_request *rq, app *self, const char *source, auth_principal *p)
 {
+    if (http_matched(rq)->handler == search_get)
+        return refuse_unknown(rq, self, source);
     switch (gateway_judge(self->gateway, rq)) {
     case UPSTREAM_NOT_ASKED: return HTTP_ENTRY_LATER;
     case UPSTREAM_YES: p->level = AUTH_ADMIN; return HTTP_ENTRY_GRANTED;
