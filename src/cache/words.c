@@ -86,31 +86,42 @@ static void add_folded(word_reader *r, uint32_t cp)
     }
 }
 
-/* The same of what most texts are made of. */
-static kind ascii_kind(unsigned char c, char *ret_folded)
+/* A letter or digit of ASCII, folded; 0: it is none. */
+static char ascii_folded(char c)
 {
-    if (c >= 'A' && c <= 'Z')
-        c = (unsigned char)(c + ('a' - 'A'));
-    *ret_folded = (char)c;
-    return (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') ? PART : BETWEEN;
+    char lower = (char)(c | 0x20);
+
+    if (lower >= 'a' && lower <= 'z')
+        return lower;
+    return (char)(c >= '0' && c <= '9' ? c : 0);
 }
 
-/* The next character: of which kind, and what it has is added to the word. */
+/* The same of what most texts are made of, as many of them as there are in a row. */
+static kind take_ascii(word_reader *r)
+{
+    size_t first = r->pos;
+    char c;
+
+    for (; r->pos < r->text.len && (c = ascii_folded(r->text.ptr[r->pos])) != 0; r->pos++) {
+        r->is_full = r->is_full || r->n == WORD_MAX_BYTES;
+        if (!r->is_full)
+            r->folded[r->n++] = c;
+    }
+    if (r->pos > first)
+        return PART;
+    r->pos++;
+    return BETWEEN;
+}
+
+/* The next character, or several: of which kind, and what they have is added to the word. */
 static kind take(word_reader *r)
 {
-    unsigned char c = (unsigned char)r->text.ptr[r->pos];
     size_t before = r->n;
     uint32_t cp;
-    char folded;
     kind k;
 
-    if (c < 0x80) {
-        k = ascii_kind(c, &folded);
-        if (k == PART)
-            add_code_point(r, (unsigned char)folded);
-        r->pos++;
-        return k;
-    }
+    if ((unsigned char)r->text.ptr[r->pos] < 0x80)
+        return take_ascii(r);
     if (!str_utf8_next(r->text, &r->pos, &cp))
         return BETWEEN; /* it has moved on */
     k = kind_of(cp);

@@ -85,11 +85,13 @@ static memfs_code check_tree(repo *r, const memfs_oid *tree, memfs_error *err)
 }
 
 /*
- * libgit2 syncs what it writes and the folder that it is in, but not the folder that this one may
- * have been made in, and nothing of an object that is there already: somebody may have died between
- * its rename and the sync.  Not in a throw-away repository.
+ * libgit2 syncs what it writes and the folder that it is in.  Nothing of an object that is there
+ * already: somebody may have died between its rename and the sync.  Nor the folder that this one
+ * may have been made in: once is enough, with the commit, as nothing else is reached without one
+ * that is written after it.  Not in a throw-away repository.
  */
-static memfs_code sync_object(repo *r, const memfs_oid *id, memfs_error *err)
+static memfs_code sync_object(repo *r, git_object_t type, const memfs_oid *id, bool was_there,
+                              memfs_error *err)
 {
     _cleanup_(mem_freep) char *folder = NULL, *objects = NULL;
     memfs_code rc = MEMFS_OK;
@@ -98,21 +100,27 @@ static memfs_code sync_object(repo *r, const memfs_oid *id, memfs_error *err)
         return MEMFS_OK;
     objects = mem_printf("%s/objects", r->path);
     folder = mem_printf("%s/%02x", objects, id->id[0]);
-    if (fs_is_dir(folder)) /* else it is in a pack */
+    if (was_there && fs_is_dir(folder)) /* else it is in a pack */
         rc = fs_sync_dir(folder, err);
-    return rc == MEMFS_OK ? fs_sync_dir(objects, err) : rc;
+    if (rc == MEMFS_OK && type == GIT_OBJECT_COMMIT)
+        rc = fs_sync_dir(objects, err);
+    return rc;
 }
 
-memfs_code repo_write(repo *r, git_object_t type, memfs_str bytes, memfs_oid *ret,
-                      memfs_error *err)
+memfs_code repo_write(repo *r, git_object_t type, memfs_str bytes, memfs_oid *ret, memfs_error *err)
 {
+    bool was_there = false;
     git_oid id;
-    int rc = git_odb_write(&id, r->odb, bytes.ptr, bytes.len, type);
+    int rc = git_odb_hash(&id, bytes.ptr, bytes.len, type);
 
+    if (rc == 0) {
+        was_there = git_odb_exists_ext(r->odb, &id, GIT_ODB_LOOKUP_NO_REFRESH) != 0;
+        rc = git_odb_write(&id, r->odb, bytes.ptr, bytes.len, type);
+    }
     if (rc < 0)
         return store_fail_git(err, rc, "could not write an object");
     repo_memfs_oid(&id, ret);
-    return sync_object(r, ret, err);
+    return sync_object(r, type, ret, was_there, err);
 }
 
 memfs_code repo_commit_tree(repo *r, const memfs_oid *tree, const memfs_oid *parents,

@@ -118,7 +118,7 @@ MEMFS_CHECK memfs_code repo_find_entry(repo *r, const memfs_oid *commit, memfs_s
 /* Reads type and size from the header alone. */
 MEMFS_CHECK memfs_code repo_header(repo *r, const memfs_oid *id, git_object_t *ret_type,
                                    uint64_t *ret_bytes, memfs_error *err);
-/* commit_tree.c: one object, synced. */
+/* commit_tree.c: one object, synced; for good only once a commit is written after it. */
 MEMFS_CHECK memfs_code repo_write(repo *r, git_object_t type, memfs_str bytes, memfs_oid *ret,
                                   memfs_error *err);
 /* As git orders entries of a tree: folders as if their name ended in '/'. */

@@ -2,10 +2,11 @@
  * load.c - asks one server the same few requests over and over, on several kept connections, and says
  * how many answers a second came back.
  *
- *     bench_load PORT CONNECTIONS MILLISECONDS REQUEST_FILE...
+ *     bench_load [--own] PORT CONNECTIONS MILLISECONDS REQUEST_FILE...
  *
  * Each file holds one raw HTTP/1.1 request.  Every connection sends them in turn, one at a time (no
- * pipelining), as clients do.  One thread and one epoll do it all, so that the client takes as little
+ * pipelining), as clients do; with --own each keeps to one of them.  "########" in a request becomes a
+ * number that no other has, so that a change changes something.  One thread and one epoll do it all, so that the client takes as little
  * as possible of the machine that it shares with the server; the same client asks every server that
  * is compared.  An answer counts when its status is 200 and its body is complete, by Content-Length
  * or by chunks.  A server that closes a connection (it may) gets a new one; `reconnects` counts them.
@@ -28,11 +29,15 @@
 #include <time.h>
 #include <unistd.h>
 
-enum { ANSWER_MAX = 4 << 20, MAX_REQUESTS = 16, MAX_CONNECTIONS = 1024, MAX_SAMPLES = 1 << 22 };
+enum { ANSWER_MAX = 4 << 20, MAX_REQUESTS = 256, MAX_CONNECTIONS = 1024, MAX_SAMPLES = 1 << 22 };
+
+#define NUMBER "########"
+enum { NUMBER_LEN = sizeof(NUMBER) - 1 };
 
 typedef struct request {
     char *bytes;
     size_t len;
+    char *number; /* where NUMBER was; NULL: nowhere */
 } request;
 
 typedef struct connection {
@@ -50,7 +55,8 @@ typedef struct load {
     size_t n_requests;
     connection connections[MAX_CONNECTIONS];
     size_t n_connections;
-    uint64_t n_answers, n_bytes, n_reconnects;
+    bool is_own;
+    uint64_t n_answers, n_bytes, n_reconnects, n_sent;
     uint32_t *samples_us;
     size_t n_samples;
 } load;
@@ -71,13 +77,14 @@ static void die(const char *what)
 
 static request request_read(const char *path)
 {
-    request r = { calloc(1, 65536), 0 };
+    request r = { calloc(1, 65536), 0, NULL };
     FILE *f = fopen(path, "rb");
 
     if (!f || !r.bytes)
         die(path);
     r.len = fread(r.bytes, 1, 65536, f);
     fclose(f);
+    r.number = memmem(r.bytes, r.len, NUMBER, NUMBER_LEN);
     return r;
 }
 
@@ -157,11 +164,22 @@ static void connection_open(load *l, connection *c)
     c->n_in = 0;
 }
 
+static void request_number(const request *r, uint64_t n)
+{
+    char digits[32];
+
+    if (!r->number)
+        return;
+    snprintf(digits, sizeof(digits), "%08llu", (unsigned long long)(n % 100000000));
+    memcpy(r->number, digits, NUMBER_LEN);
+}
+
 /* Requests are far smaller than a socket's buffer, so one write takes all of it. */
 static void connection_send(load *l, connection *c)
 {
     const request *r = &l->requests[c->turn];
 
+    request_number(r, ++l->n_sent);
     c->sent_at_us = now_us();
     if (send(c->fd, r->bytes, r->len, MSG_NOSIGNAL) == (ssize_t)r->len)
         return;
@@ -192,7 +210,8 @@ static void connection_answered(load *l, connection *c, size_t n)
     if (l->n_samples < MAX_SAMPLES)
         l->samples_us[l->n_samples++] = took;
     closes = value && strncasecmp(value, "close", 5) == 0;
-    c->turn = (c->turn + 1) % l->n_requests;
+    if (!l->is_own)
+        c->turn = (c->turn + 1) % l->n_requests;
     c->n_in = 0;
     if (closes)
         connection_reopen(l, c);
@@ -233,12 +252,15 @@ static void report(load *l, double seconds)
 {
     size_t n = l->n_samples;
 
+    errno = 0;
+    if (n == 0)
+        die("no answer in that time");
     qsort(l->samples_us, n, sizeof(*l->samples_us), by_value);
     printf("{\"answers\": %llu, \"seconds\": %.3f, \"per_second\": %.1f, \"bytes\": %llu, "
            "\"p50_us\": %u, \"p99_us\": %u, \"reconnects\": %llu}\n",
            (unsigned long long)l->n_answers, seconds, (double)l->n_answers / seconds,
-           (unsigned long long)l->n_bytes, n ? l->samples_us[n / 2] : 0,
-           n ? l->samples_us[n * 99 / 100] : 0, (unsigned long long)l->n_reconnects);
+           (unsigned long long)l->n_bytes, l->samples_us[n / 2], l->samples_us[n * 99 / 100],
+           (unsigned long long)l->n_reconnects);
 }
 
 static void run(load *l, int64_t ms)
@@ -250,6 +272,7 @@ static void run(load *l, int64_t ms)
         l->connections[i].in = malloc(ANSWER_MAX);
         if (!l->connections[i].in)
             die("malloc");
+        l->connections[i].turn = l->is_own ? i % l->n_requests : 0;
         connection_open(l, &l->connections[i]);
         connection_send(l, &l->connections[i]);
     }
@@ -266,8 +289,13 @@ int main(int argc, char **argv)
 {
     static load l;
 
+    if (argc > 1 && strcmp(argv[1], "--own") == 0) {
+        l.is_own = true;
+        argc--;
+        argv++;
+    }
     if (argc < 5 || argc - 4 > MAX_REQUESTS) {
-        fprintf(stderr, "usage: bench_load PORT CONNECTIONS MILLISECONDS REQUEST_FILE...\n");
+        fprintf(stderr, "usage: bench_load [--own] PORT CONNECTIONS MILLISECONDS REQUEST_FILE...\n");
         return 2;
     }
     l.port = (uint16_t)strtoul(argv[1], NULL, 10);

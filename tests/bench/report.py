@@ -59,6 +59,13 @@ class Row:
     def remark(self, text):
         self.remarks.append(text)
 
+    def table(self, head, lines):
+        """A table of its own, of texts."""
+        rows = [head, ("---",) * len(head), *lines]
+        self.remarks.append("\n".join("| %s |" % " | ".join(cells) for cells in rows))
+        for cells in lines:
+            print("  %-42s %s" % (cells[0], "  |  ".join(cells[1:])), flush=True)
+
 
 def first_line(*argv):
     try:
@@ -116,9 +123,7 @@ def write(path, rows, folder, reasons, elapsed_s, busy):
             "| other work on the machine when it began | load average %.1f |" % busy, ""]
     out += ["## Budgets\n", "| work | budget | measured | |", "|---|---|---|---|"]
     for row in rows:
-        for text, measured, unit, met in row.budgets:
-            out.append("| %s | %s | %s %s | %s |" % (
-                row.work, text, number(measured), unit, VERDICTS[met]))
+        out += [budget_line(row, i) for i in range(len(row.budgets))]
     out.append("")
     missed = [r for r in rows if any(b[3] is False for b in r.budgets)]
     if missed:
@@ -131,12 +136,18 @@ def write(path, rows, folder, reasons, elapsed_s, busy):
     out.append(AGAIN + "\n")
     out.append("```\nmake bench                                   # all of it, writes this page\n"
                "make bench BENCH_FLAGS='--only push'         # one row, writes nothing\n"
+               "make bench BENCH_FLAGS='--only search --update' # one row, puts its section and budgets here\n"
                "make bench-letta                             # one row, puts its section here\n```")
     with open(path, "w") as f:
         f.write("\n".join(out) + "\n")
 
 
 AGAIN = "## Again"
+
+
+def budget_line(row, i):
+    text, measured, unit, met = row.budgets[i]
+    return "| %s | %s | %s %s | %s |" % (row.work, text, number(measured), unit, VERDICTS[met])
 
 
 def title(row):
@@ -146,18 +157,32 @@ def title(row):
 def section(row):
     out = [title(row) + "\n"]
     out += [r + "\n" for r in row.remarks]
-    out += ["| | median | middle half | n |", "|---|---|---|---|"]
+    if row.figures:
+        out += ["| | median | middle half | n |", "|---|---|---|---|"]
     for what, value, unit, middle, n in row.figures:
         out.append("| %s | %s %s | %s | %d |" % (what, number(value), unit, middle, n))
     return out + [""]
 
 
+def put_budget(page, row, line):
+    """The line of one budget in the place of the one before, or at the end of that table."""
+    text = "\n| %s | %s |" % (row.work, row.budgets[line][0])
+    start = page.find(text)
+    if start < 0:
+        start = end = page.index("\n\n", page.index("\n|---|---|---|---|\n"))
+    else:
+        end = page.index("\n", start + 1)
+    return page[:start] + "\n" + budget_line(row, line) + page[end:]
+
+
 def update(path, rows, busy):
-    """Puts these rows' sections, measured in a run of their own, in the place of theirs or at the end."""
+    """Puts these rows' sections and budgets, measured in a run of their own, in the place of theirs or at the end."""
     with open(path) as f:
         page = f.read()
     for row in rows:
-        assert not row.budgets, "a row with budgets needs a run of all"
+        assert all(b[3] is not False for b in row.budgets), "a missed budget needs a run of all, which tells why"
+        for line in range(len(row.budgets)):
+            page = put_budget(page, row, line)
         row.remark("Measured by itself on %s; load average when it began: %.1f." % (
             time.strftime("%Y-%m-%d", time.gmtime()), busy))
         text = "\n".join(section(row)) + "\n"

@@ -105,6 +105,17 @@ class Memfs(Server):
             self.kill()
 
 
+def registered(folder, n):
+    """memfs, not started, with n agents and a repository each; made once, as it takes ten fsyncs each."""
+    server = Memfs(os.path.join(folder, "registered-%d" % n))
+    if not os.path.exists(server.home):
+        with server:
+            pass
+        subprocess.run([program("bench_rooms"), "register", server.home, str(n)], check=True,
+                       stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    return server
+
+
 NGINX_CONF = """
 daemon off;
 user root;

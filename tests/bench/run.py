@@ -11,43 +11,30 @@ on loopback, and ended by pid; work folders go to --folder (default /var/tmp), w
 kind of disk that memories live on.
 """
 import argparse
-import json
 import os
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
-import uuid
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 sys.path.insert(0, HERE)
 
 import report  # noqa: E402
+from asking import CONNECTIONS, body_of, in_turns, request_file, run_json  # noqa: E402
 from client import bench_apply, bench_hook, bench_status  # noqa: E402
 from letta import bench_letta  # noqa: E402
+from memory import bench_clients, bench_history, bench_list, bench_search  # noqa: E402
 from mirror import bench_away, bench_from_remote, bench_mirror  # noqa: E402
 from reasons import REASONS  # noqa: E402
 from report import Row, median  # noqa: E402
 from rigs import (BUILD, ROOT, Bare, Clone, HttpBackend, Memfs, build, flat, free_port,  # noqa: E402
-                  git, make_bare, note, processor_s, program, spread, sync_folders, wait_port)
+                  git, make_bare, note, program, registered, spread, sync_folders, wait_port)
 from lib import wire  # noqa: E402
+from lib.server import new_agent  # noqa: E402
 
-CONNECTIONS = 8
 START_S = int(time.time()) - 86400  # the raw pushes' commits are a second apart, from yesterday on
 CHANGED = "system/note-0000.md"
-
-
-def new_agent():
-    return "agent-%s" % uuid.uuid4()
-
-
-def run_json(*argv):
-    """A bench program's lines of JSON."""
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
-    if done.returncode != 0:
-        raise RuntimeError("%s -> %d" % (" ".join(argv), done.returncode))
-    return [json.loads(line) for line in done.stdout.decode().splitlines()]
 
 
 def fill(server, folder, agent, paths):
@@ -265,38 +252,6 @@ def bench_pile(folder):
 
 # ---- requests a second
 
-def request_file(folder, name, method, target, body=b"", headers=()):
-    lines = ["%s %s HTTP/1.1" % (method, target), "Host: 127.0.0.1", *headers]
-    if body:
-        lines.append("Content-Length: %d" % len(body))
-    path = os.path.join(folder, name)
-    with open(path, "wb") as f:
-        f.write("\r\n".join(lines).encode() + b"\r\n\r\n" + body)
-    return path
-
-
-def load(port, ms, *files):
-    return run_json(program("bench_load"), str(port), str(CONNECTIONS), str(ms), *files)[0]
-
-
-def in_turns(rounds, ms, targets):
-    """
-    targets: {name: (server, files)} -> {name: ([answers a second], [processor us an answer])}; warmed up,
-    taking turns.  The processor time holds on a machine that others use too.  (fcgiwrap does not wait
-    for its children, so theirs is lost and its own means nothing.)
-    """
-    found = {name: ([], []) for name in targets}
-    for server, files in targets.values():
-        load(server.port, 300, *files)
-    for _ in range(rounds):  # many: how connections fall on a server's threads is chance
-        for name, (server, files) in targets.items():
-            before = processor_s(server.pids())
-            got = load(server.port, ms, *files)
-            found[name][0].append(got["per_second"])
-            found[name][1].append((processor_s(server.pids()) - before) * 1e6 / got["answers"])
-    return found
-
-
 def fetch_files(folder, agent):
     v2 = ("Git-Protocol: version=2", "User-Agent: git/2.39.5")
     base = "/v1/git/%s/state.git" % agent
@@ -374,17 +329,6 @@ def bench_read(folder):
     return row
 
 
-def body_of(port, file):
-    """The body that a server answers to a raw request."""
-    import socket
-    with open(file, "rb") as f, socket.create_connection(("127.0.0.1", port)) as s:
-        s.sendall(f.read())
-        import http.client
-        answer = http.client.HTTPResponse(s)
-        answer.begin()
-        return answer.read()
-
-
 # ---- many agents
 
 def first_answer_ms(server):
@@ -400,12 +344,8 @@ def first_answer_ms(server):
 
 def bench_agents(folder):
     row = Row("agents", "idle memory, start, and pushes among many agents")
-    few, many = (Memfs(os.path.join(folder, name)) for name in ("few", "many"))
+    few, many = registered(folder, 10), registered(folder, 10000)
     files = spread(50)
-    for server, n in ((few, 10), (many, 10000)):
-        with server:
-            pass
-        run_json(program("bench_rooms"), "register", server.home, str(n))
     clones, starts, rss = {}, [], []
     for _ in range(7):
         starts.append(first_answer_ms(many))
@@ -444,6 +384,10 @@ BENCHES = [
     ("pile", bench_pile),
     ("fetch", bench_fetch),
     ("read", bench_read),
+    ("clients", bench_clients),
+    ("search", bench_search),
+    ("list", bench_list),
+    ("history", bench_history),
     ("agents", bench_agents),
     ("apply", bench_apply),
     ("hook", bench_hook),
@@ -459,7 +403,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--only", action="append", choices=[k for k, _ in BENCHES])
     parser.add_argument("--list", action="store_true")
-    parser.add_argument("--update", action="store_true", help="put sections of rows without budgets into the page")
+    parser.add_argument("--update", action="store_true", help="put these rows' sections and budgets into the page")
     parser.add_argument("--folder", default="/var/tmp")
     parser.add_argument("--keep", action="store_true", help="leave the work folder")
     args = parser.parse_args()

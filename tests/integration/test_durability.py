@@ -4,6 +4,7 @@ A power cut is a copy of a loop-mounted disk image, taken while every process of
 stopped: the image holds exactly what had reached the device, nothing of the page cache
 (reliability, part 4).  POWER_CUTS sets their number.
 """
+import json
 import os
 import re
 import signal
@@ -18,7 +19,7 @@ from lib.disk import Image
 from lib.server import Server, descendants, new_agent, sanitizer_library
 from lib.summary import count, most
 from lib.trace import Trace
-from lib.writer import Load, Memory
+from lib.writer import Load, Memory, RestMemory
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 
@@ -75,7 +76,8 @@ class Cutter:
                     pass
 
 
-def run_cuts(memfs_bin, folder, fs, cuts, n_writers, changes=None, env=None, examine=True):
+def run_cuts(memfs_bin, folder, fs, cuts, n_writers, changes=None, env=None, examine=True,
+             kind=Memory):
     """-> (acked in all, lost) over so many cuts of one load."""
     image = Image(fs)
     lost, acked = [], 0
@@ -84,7 +86,7 @@ def run_cuts(memfs_bin, folder, fs, cuts, n_writers, changes=None, env=None, exa
             server = Server(memfs_bin, folder / "s", home=disk.path + "/home", env=env, watch=False)
             server.start()
             cutter = Cutter(server)
-            load = cutter.load = Load(server, n_writers, changes, on_ack=cutter.on_ack)
+            load = cutter.load = Load(server, n_writers, changes, on_ack=cutter.on_ack, kind=kind)
             for m in load.memories:     # not from nothing: the folders of the agents are old
                 m.must_push({"system/human.md": "first\n"})
             load.start()
@@ -138,6 +140,15 @@ def test_D1_power_cuts(memfs_bin, folder, scale, fs, share):
     cuts = max(1, n_cuts(scale) * share // 5)
     acked, lost = run_cuts(memfs_bin, folder, fs, cuts, n_writers=3)
     count("durability", **{f"cuts_{fs}": cuts, f"acked_{fs}": acked, f"lost_{fs}": len(lost)})
+    assert acked >= cuts and lost == []
+
+
+@pytest.mark.sqlite     # the state is on the disk that is cut
+def test_D1_power_cuts_of_commits_over_rest(memfs_bin, folder, scale):
+    """Objects that the server writes itself, one file each, and not a pack that git wrote."""
+    cuts = scale(6, 200)
+    acked, lost = run_cuts(memfs_bin, folder, "ext4", cuts, n_writers=3, kind=RestMemory)
+    count("durability", cuts_rest=cuts, acked_rest=acked, lost_rest=len(lost))
     assert acked >= cuts and lost == []
 
 
@@ -220,6 +231,32 @@ def test_D2_order_of_system_calls(server, folder):
     failed = [t for _, n, t in before if "sync" in n and not re.search(r"= 0$", t.strip())]
     assert not failed, failed
     count("durability", syncs_a_push=sum(1 for _, n, _t in before if "sync" in n))
+
+
+def test_D2_order_of_system_calls_of_a_change_over_rest(server, folder):
+    """Before the ref moves each new object is synced, and then the folder that its name is in; once, not
+    for each of them, the folder of those folders. Nothing is synced twice: each costs the disk a flush."""
+    memory = Memory(server, new_agent())
+    memory.must_push({"system/human.md": "one\n"})
+    with Trace(server.pid, folder / "trace", "-y", "-s", "300", "-e",
+               "trace=fsync,fdatasync,syncfs,rename,renameat,renameat2,link,linkat") as trace:
+        answer = server.request("PATCH", f"/v1/agents/{memory.agent}/core-memory/blocks/system/human",
+                                json.dumps({"value": "two\n"}), {"Content-Type": "application/json"})
+    assert answer.status == 200 and server.value(memory.agent, "system/human") == "two\n"
+    calls = trace.calls()
+    moved = first(calls, lambda n, t: n.startswith("rename") and re.search(r"heads/main\"", t))
+    assert last(calls, lambda n, t: "sync" in n and "refs/heads>" in t) > moved
+    before = [(n, t) for _, n, t in calls[:moved]]
+    made = [(i, m.group(1)) for i, (n, t) in enumerate(before) if n.startswith("link")
+            and (m := re.search(r"objects/([0-9a-f]{2})/[0-9a-f]{38}\"", t))]
+    assert len(made) == 4, "a text, two folders, a commit"
+    for i, fan in made:
+        assert any("sync" in n and re.search(rf"objects/{fan}>\)\s*= 0", t) for n, t in before[i:]), fan
+    top = [i for i, (n, t) in enumerate(before) if "sync" in n and re.search(r"/objects>\)\s*= 0", t)]
+    assert len(top) == 1 and top[0] > made[-1][0]
+    n_syncs = sum(1 for _, n, t in calls if "sync" in n and ".git/" in t)
+    count("durability", syncs_a_change=n_syncs)
+    assert n_syncs == 11, "four objects and their folders, the folder above, the ref and its folder"
 
 
 def first(calls, match):

@@ -2,8 +2,10 @@
 client manages fifty.  It behaves as a careful client does: after an unknown outcome it reads the
 tip before it goes on (D4)."""
 import http.client
+import json
 import threading
 import time
+from types import SimpleNamespace
 
 from . import wire
 from .patience import Late
@@ -100,15 +102,33 @@ class Memory:
                    f"the open one {self.pending and self.pending[0]}")
 
 
+class RestMemory(Memory):
+    """The same by POST memory/commit: the server makes the commit, and names it in its answer."""
+
+    def push(self, changes, message=None):
+        if self.tip == wire.GENESIS:    # nobody knows the agent yet
+            return super().push(changes, message)
+        self.n += 1
+        body = {"changes": [{"path": path, "content": text} for path, text in changes.items()]}
+        try:
+            answer = self.server.request("POST", f"/v1/agents/{self.agent}/memory/commit", json.dumps(body),
+                                         {"Content-Type": "application/json"}, self.timeout)
+        except OSError:
+            return SimpleNamespace(acked=False, complete=False)
+        if answer.status == 200:
+            self._acknowledge(answer.json()["sha"], {**self.files, **changes})
+        return SimpleNamespace(acked=answer.status == 200, complete=True, status=answer.status)
+
+
 class Load:
     """Threads that push without end until told; a failing server is met with patience."""
 
-    def __init__(self, server, n, changes=None, on_ack=None, prefix=""):
+    def __init__(self, server, n, changes=None, on_ack=None, prefix="", kind=Memory):
         self.server, self.on_ack = server, on_ack
         self.changes = changes or (lambda memory: {
             "system/human.md": f"---\ndescription: d\n---\n{prefix}text {memory.n}\n",
             f"notes/{memory.n % 7}.md": f"note {memory.n}\n"})
-        self.memories = [Memory(server, new_agent()) for _ in range(n)]
+        self.memories = [kind(server, new_agent()) for _ in range(n)]
         self.halt = threading.Event()
         self.go = threading.Event()
         self.go.set()
