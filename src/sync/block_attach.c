@@ -31,11 +31,12 @@ static memfs_code add_holder(const block_row *row, void *ctx, memfs_error *err)
     block_holder *to;
 
     (void)err;
-    if (row->agent_id.len > IDS_MAX_LEN)
+    if (row->agent_id.len > IDS_MAX_LEN || row->id.len > IDS_MAX_LEN)
         return MEMFS_OK;
     f->to->list = mem_realloc(f->to->list, f->to->n + 1, sizeof(*f->to->list));
     to = &f->to->list[f->to->n++];
     snprintf(to->agent_id, sizeof(to->agent_id), "%.*s", (int)row->agent_id.len, row->agent_id.ptr);
+    snprintf(to->block_id, sizeof(to->block_id), "%.*s", (int)row->id.len, row->id.ptr);
     to->label = mem_strndup(row->label.ptr, row->label.len);
     return MEMFS_OK;
 }
@@ -107,7 +108,8 @@ memfs_code block_holders_find(home *h, memfs_str block_id, memfs_str agent_id, b
         return rc;
     }
     drop_loose(ret);
-    put_last_first(h, ret);
+    if (agent_id.len == 0)
+        put_last_first(h, ret);
     return rc;
 }
 
@@ -123,6 +125,11 @@ memfs_code block_not_found(memfs_str block_id, memfs_error *err)
 {
     return memfs_fail(err, MEMFS_ENOTFOUND, "Block with id '%.*s' not found", (int)block_id.len,
                       block_id.ptr);
+}
+
+static memfs_code changed_meanwhile(memfs_error *err)
+{
+    return memfs_fail(err, MEMFS_ECONFLICT, "CONFLICT: the block was changed meanwhile: try again");
 }
 
 /* ---- create ---- */
@@ -147,8 +154,9 @@ typedef struct attaching {
     home *h;
     char agent[IDS_MAX_LEN + 1];
     memfs_str block_id;
+    memfs_str label; /* what it is to be called; "": as it is */
     const block_holder *from;
-    const block_by *by;
+    const block_by *by; /* NULL: part of a plan that knows */
     edit *e;
     bool is_there; /* the copy that is attached */
 } attaching;
@@ -174,7 +182,8 @@ static memfs_code put_row(const attaching *x, const block_row *row, memfs_error 
     _cleanup_(buf_dispose) memfs_buf path = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(x->h->options.policy.max_file_bytes);
     _cleanup_(buf_dispose) memfs_buf there = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
-    const state_birth birth = { .label = row->label,
+    const memfs_str label = x->label.len > 0 ? x->label : row->label;
+    const state_birth birth = { .label = label,
                                 .created_at_us = row->created_at_us,
                                 .tags_json =
                                     row->tags_json.len > 0 ? row->tags_json : MEMFS_STR("[]"),
@@ -183,23 +192,22 @@ static memfs_code put_row(const attaching *x, const block_row *row, memfs_error 
                                 .hidden = row->hidden };
     memfs_code rc;
 
-    if (block_path(x->h, row->label, &path) < 0)
+    if (block_path(x->h, label, &path) < 0)
         return memfs_fail(err, MEMFS_EINVALID,
                           "INVALID_ARGUMENT: '%.*s' cannot be the label of an attached block: it "
                           "names no file",
-                          (int)(row->label.len < 100 ? row->label.len : 100), row->label.ptr);
+                          (int)(label.len < 100 ? label.len : 100), label.ptr);
     rc = edit_read(x->e, buf_str(&path), &there, NULL, err);
     if (rc == MEMFS_OK)
         return memfs_fail(err, MEMFS_EEXISTS,
                           "CONFLICT: the agent has another block with label '%.*s'",
-                          (int)(row->label.len < 100 ? row->label.len : 100), row->label.ptr);
+                          (int)(label.len < 100 ? label.len : 100), label.ptr);
     if (rc != MEMFS_ENOTFOUND)
         return rc;
     rc = write_file(row, &text, err);
     if (rc == MEMFS_OK)
         rc = edit_put(x->e, buf_str(&path), buf_str(&text), err);
     edit_set_birth(x->e, &birth);
-    block_say(x->e, x->by, "Attach", row->label, "");
     return rc;
 }
 
@@ -208,7 +216,7 @@ static memfs_code check_expected(const attaching *x, memfs_error *err)
 {
     const memfs_oid none = { { 0 } };
 
-    if (x->by->expected.len == 0)
+    if (x->by == NULL || x->by->expected.len == 0)
         return MEMFS_OK;
     return block_check_expected(x->h, x->e, x->by, x->agent, x->block_id, MEMFS_STR(""), &none,
                                 err);
@@ -220,9 +228,9 @@ static memfs_code attach_loose(const block_row *row, int64_t changed, void *ctx,
     const attaching *x = ctx;
     const state_doc gone = { LOOSE_KIND, x->block_id, MEMFS_STR(""), changed };
     memfs_error ignored;
-    memfs_code rc = loose_check_read(x->by->expected, changed, &ignored);
+    memfs_code rc = MEMFS_OK;
 
-    if (rc < 0)
+    if (x->by != NULL && loose_check_read(x->by->expected, changed, &ignored) < 0)
         rc = check_expected(x, err);
     if (rc < 0)
         return rc;
@@ -239,22 +247,48 @@ static memfs_code attach_copy(const block_row *row, void *ctx, memfs_error *err)
     return rc < 0 ? rc : put_row(x, row, err);
 }
 
-static memfs_code plan_attach(edit *e, void *ctx, memfs_error *err)
+static memfs_code attach_from(attaching *x, memfs_error *err)
 {
-    attaching *x = ctx;
     const block_query q = {
         .agent_id = str_of(x->from->agent_id), .id = x->block_id, .show_hidden = true, .limit = 1
     };
     memfs_code rc;
 
-    x->e = e;
     if (block_is_loose(x->from))
         return loose_get(x->h, x->block_id, attach_loose, x, err);
     x->is_there = false;
     rc = cache_blocks(x->h->cache, &q, attach_copy, x, err);
     if (rc == MEMFS_OK && !x->is_there) /* a push took the file just now */
-        return memfs_fail(err, MEMFS_ECONFLICT,
-                          "CONFLICT: the block was changed meanwhile: try again");
+        return changed_meanwhile(err);
+    return rc;
+}
+
+static memfs_code plan_attach(edit *e, void *ctx, memfs_error *err)
+{
+    attaching *x = ctx;
+
+    x->e = e;
+    block_say(e, x->by, "Attach", str_of(x->from->label), "");
+    return attach_from(x, err);
+}
+
+memfs_code block_plan_attach(edit *e, home *h, memfs_str block_id, memfs_str label,
+                             memfs_error *err)
+{
+    attaching x = { .h = h, .block_id = block_id, .label = label, .e = e };
+    memfs_code rc = MEMFS_ECONFLICT;
+
+    for (int n = 0; rc == MEMFS_ECONFLICT && n < 3; n++) {
+        _cleanup_(block_holders_dispose) block_holders all = { NULL, 0 };
+
+        rc = block_holders_find(h, block_id, MEMFS_STR(""), &all, err);
+        if (rc < 0)
+            return rc;
+        if (all.n == 0)
+            return block_not_found(block_id, err);
+        x.from = &all.list[0];
+        rc = attach_from(&x, err);
+    }
     return rc;
 }
 
@@ -318,9 +352,8 @@ static memfs_code write_loose(detaching *x, memfs_str path, memfs_str text, memf
     return MEMFS_OK;
 }
 
-static memfs_code plan_detach(edit *e, void *ctx, memfs_error *err)
+static memfs_code take_out(edit *e, detaching *x, memfs_error *err)
 {
-    detaching *x = ctx;
     _cleanup_(buf_dispose) memfs_buf path = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     memfs_oid blob;
@@ -339,9 +372,16 @@ static memfs_code plan_detach(edit *e, void *ctx, memfs_error *err)
         rc = write_loose(x, buf_str(&path), buf_str(&text), err);
     if (rc == MEMFS_OK && x->keeps)
         edit_then_doc(e, &(state_doc){ LOOSE_KIND, x->block_id, buf_str(&x->body), 0 });
+    return rc;
+}
+
+static memfs_code plan_detach(edit *e, void *ctx, memfs_error *err)
+{
+    detaching *x = ctx;
+
     block_retire_label(e, x->label);
     block_say(e, x->by, x->verb, x->label, "");
-    return rc;
+    return take_out(e, x, err);
 }
 
 /* Of two agents that had it, both let go of it at once: neither saw that it was the last. */
@@ -381,5 +421,179 @@ memfs_code block_edit_detach(home *h, memfs_str agent_id, memfs_str block_id, bo
     if (rc == MEMFS_OK && keeps && !x.keeps)
         rc = keep_the_last(h, &x, err);
     buf_dispose(&x.body);
+    return rc;
+}
+
+/* ---- all that an agent has ---- */
+
+typedef struct setting {
+    home *h;
+    memfs_str agent_id;
+    const memfs_str *ids;
+    size_t n;
+    bool only_own;
+    const block_by *by;
+    block_turns turns; /* of what goes and what comes */
+    /* of the last attempt */
+    block_holders own;
+    detaching *gone;
+    size_t n_gone;
+} setting;
+
+static void forget_attempt(setting *x)
+{
+    for (size_t i = 0; i < x->n_gone; i++)
+        buf_dispose(&x->gone[i].body);
+    free(x->gone);
+    x->gone = NULL;
+    x->n_gone = 0;
+    block_holders_dispose(&x->own);
+}
+
+static bool is_wanted(const setting *x, const block_holder *own)
+{
+    for (size_t i = 0; i < x->n; i++)
+        if (str_equal(x->ids[i], str_of(own->block_id)))
+            return true;
+    return false;
+}
+
+static bool has_already(const setting *x, memfs_str block_id)
+{
+    for (size_t i = 0; i < x->own.n; i++)
+        if (str_equal(block_id, str_of(x->own.list[i].block_id)))
+            return true;
+    return false;
+}
+
+/* An agent's token does not wait for a block that it may not see (S1). */
+static memfs_code take_turns(setting *x, memfs_error *err)
+{
+    _cleanup_(mem_freep) memfs_str *ids = NULL;
+    memfs_code rc = block_holders_find(x->h, MEMFS_STR(""), x->agent_id, &x->own, err);
+    size_t n = 0;
+
+    if (rc < 0)
+        return rc;
+    ids = mem_alloc((x->own.n + x->n + 1) * sizeof(*ids));
+    for (size_t i = 0; i < x->own.n; i++)
+        if (!is_wanted(x, &x->own.list[i]))
+            ids[n++] = str_of(x->own.list[i].block_id);
+    for (size_t i = 0; i < x->n; i++) {
+        if (has_already(x, x->ids[i]))
+            continue;
+        if (x->only_own)
+            return block_not_found(x->ids[i], err);
+        ids[n++] = x->ids[i];
+    }
+    return block_turns_begin(x->h, ids, n, &x->turns, err);
+}
+
+static memfs_code let_go(edit *e, setting *x, const block_holder *own, memfs_error *err)
+{
+    _cleanup_(block_holders_dispose) block_holders all = { NULL, 0 };
+    detaching *d = &x->gone[x->n_gone];
+    memfs_str id = str_of(own->block_id);
+    memfs_code rc;
+
+    if (!block_turns_have(&x->turns, id)) /* it came while we waited */
+        return changed_meanwhile(err);
+    rc = block_holders_find(x->h, id, MEMFS_STR(""), &all, err);
+    if (rc < 0)
+        return rc;
+    *d = (detaching){ .h = x->h,
+                      .agent_id = own->agent_id,
+                      .block_id = id,
+                      .label = str_of(own->label),
+                      .keeps = all.n == 1,
+                      .body = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED),
+                      .by = x->by };
+    x->n_gone++;
+    rc = take_out(e, d, err);
+    return rc == MEMFS_ENOTFOUND ? changed_meanwhile(err) : rc;
+}
+
+static memfs_code take_in(edit *e, const setting *x, size_t *n, memfs_error *err)
+{
+    memfs_code rc = MEMFS_OK;
+
+    for (size_t i = 0; rc == MEMFS_OK && i < x->n; i++) {
+        if (has_already(x, x->ids[i]))
+            continue;
+        if (!block_turns_have(&x->turns, x->ids[i])) /* it went while we waited */
+            return changed_meanwhile(err);
+        rc = block_plan_attach(e, x->h, x->ids[i], MEMFS_STR(""), err);
+        ++*n;
+    }
+    return rc;
+}
+
+/* A label that another block has now has that one's birth. */
+static memfs_code retire_unless_taken(edit *e, const detaching *d, memfs_error *err)
+{
+    _cleanup_(buf_dispose) memfs_buf path = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    _cleanup_(buf_dispose) memfs_buf there = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
+    memfs_code rc = block_path(d->h, d->label, &path);
+
+    if (rc == MEMFS_OK)
+        rc = edit_read(e, buf_str(&path), &there, NULL, err);
+    if (rc == MEMFS_ENOTFOUND) {
+        block_retire_label(e, d->label);
+        rc = MEMFS_OK;
+    }
+    return rc;
+}
+
+static memfs_code plan_set(edit *e, void *ctx, memfs_error *err)
+{
+    setting *x = ctx;
+    size_t n_new = 0;
+    memfs_code rc;
+
+    forget_attempt(x);
+    rc = block_holders_find(x->h, MEMFS_STR(""), x->agent_id, &x->own, err);
+    x->gone = mem_alloc((x->own.n + 1) * sizeof(*x->gone));
+    for (size_t i = 0; rc == MEMFS_OK && i < x->own.n; i++)
+        if (!is_wanted(x, &x->own.list[i]))
+            rc = let_go(e, x, &x->own.list[i], err);
+    if (rc == MEMFS_OK)
+        rc = take_in(e, x, &n_new, err);
+    for (size_t i = 0; rc == MEMFS_OK && i < x->n_gone; i++)
+        rc = retire_unless_taken(e, &x->gone[i], err);
+    edit_say(e, "Set attached blocks: %zu more, %zu less\n", n_new, x->n_gone);
+    if (x->by->reason[0] != '\0')
+        edit_say(e, "\n%s\n", x->by->reason);
+    return rc;
+}
+
+static memfs_code set_once(setting *x, edit_result *ret, memfs_error *err)
+{
+    const edit_options o = { .who = x->by->who,
+                             .read_only = x->by->read_only,
+                             .why = "blocks attached and detached" };
+    memfs_code rc = take_turns(x, err);
+
+    if (rc == MEMFS_OK)
+        rc = edit_memory(x->h, x->agent_id, &o, plan_set, x, ret, x->by->ret_is_unclear, err);
+    for (size_t i = 0; rc == MEMFS_OK && i < x->n_gone; i++)
+        if (!x->gone[i].keeps)
+            rc = keep_the_last(x->h, &x->gone[i], err);
+    forget_attempt(x);
+    block_turns_end(&x->turns);
+    return rc;
+}
+
+memfs_code block_edit_set_attached(home *h, memfs_str agent_id, const memfs_str *ids, size_t n,
+                                   bool only_own, const block_by *by, edit_result *ret,
+                                   memfs_error *err)
+{
+    setting x = {
+        .h = h, .agent_id = agent_id, .ids = ids, .n = n, .only_own = only_own, .by = by
+    };
+    memfs_code rc = MEMFS_ECONFLICT;
+
+    *ret = (edit_result){ .moved = false };
+    for (int i = 0; rc == MEMFS_ECONFLICT && i < 3; i++) /* it was changed meanwhile */
+        rc = set_once(&x, ret, err);
     return rc;
 }

@@ -42,6 +42,7 @@ typedef struct block_patch {
 /* ---- who has it ---- */
 
 typedef struct block_holder {
+    char block_id[IDS_MAX_LEN + 1];
     char agent_id[IDS_MAX_LEN + 1]; /* LOOSE_AGENT: nobody */
     char *label;
 } block_holder;
@@ -51,8 +52,8 @@ typedef struct block_holders {
 } block_holders;
 void block_holders_dispose(block_holders *holders);
 /*
- * From the cache.  agent_id empty: of all.  None is no failure.  A loose one is alone: while an
- * agent has the block, its copies count.
+ * From the cache.  agent_id empty: of all; block_id empty: all that this agent has.  None is no
+ * failure.  A loose one is alone: while an agent has the block, its copies count.
  */
 MEMFS_CHECK memfs_code block_holders_find(home *h, memfs_str block_id, memfs_str agent_id,
                                           block_holders *ret, memfs_error *err);
@@ -75,7 +76,18 @@ MEMFS_CHECK memfs_code block_turn_begin(home *h, memfs_str block_id, block_turn 
                                         memfs_error *err);
 void block_turn_end(block_turn *t);
 
-/* ---- changing: all but block_edit_create() in the block's turn ---- */
+/* The turns of several blocks, all or none; taken in the order of their ids, so that two that want
+ * the same ones do not wait for each other. */
+typedef struct block_turns {
+    block_turn *list; /* sorted */
+    size_t n;
+} block_turns;
+MEMFS_CHECK memfs_code block_turns_begin(home *h, const memfs_str *ids, size_t n, block_turns *ret,
+                                         memfs_error *err);
+bool block_turns_have(const block_turns *t, memfs_str block_id);
+void block_turns_end(block_turns *t);
+
+/* ---- changing: in the block's turn, where nothing else is said ---- */
 
 /* ENOTFOUND: agent or label.  EEXISTS: the new label is taken.  EINVALID: it is no file's. */
 MEMFS_CHECK memfs_code block_edit_patch(home *h, memfs_str agent_id, memfs_str label,
@@ -96,7 +108,7 @@ MEMFS_CHECK memfs_code block_edit_recover(home *h, memfs_error *err);
 /* The same, once a minute, for a thread of the server's that calls every second or so. */
 void block_edit_step(home *h);
 
-/* A block that is attached to nobody: row says all of it but its id, which is made. */
+/* A block that is attached to nobody: row says all of it but its id, which is made.  No turn. */
 MEMFS_CHECK memfs_code block_edit_create(home *h, const block_row *row,
                                          char ret_id[IDS_MAX_LEN + 1], memfs_error *err);
 /* The file in the agent's memory, and its attributes.  One that has it already stays. */
@@ -105,6 +117,21 @@ MEMFS_CHECK memfs_code block_edit_attach(home *h, memfs_str agent_id, memfs_str 
 /* The file goes; if no other agent has it, and `keeps`, the block is loose. */
 MEMFS_CHECK memfs_code block_edit_detach(home *h, memfs_str agent_id, memfs_str block_id,
                                          bool keeps, const block_by *by, edit_result *ret,
+                                         memfs_error *err);
+/*
+ * The agent has these blocks and no others from then on, by one commit: what it has beside them is
+ * detached, what it lacks is attached, and what it has stays as it is.  A label may go from one to
+ * another.  ENOTFOUND: one of them is none; with only_own also one that the agent does not have.
+ * EEXISTS: two have one label.  Takes the turns itself; `expected` of by is not looked at.
+ */
+MEMFS_CHECK memfs_code block_edit_set_attached(home *h, memfs_str agent_id, const memfs_str *ids,
+                                               size_t n, bool only_own, const block_by *by,
+                                               edit_result *ret, memfs_error *err);
+/*
+ * Part of somebody else's plan (edit.h): the block's file and attributes, under that label, in the
+ * memory that the edit is of.  ENOTFOUND, EEXISTS, EINVALID as block_edit_attach().
+ */
+MEMFS_CHECK memfs_code block_plan_attach(edit *e, home *h, memfs_str block_id, memfs_str label,
                                          memfs_error *err);
 
 #endif

@@ -7,9 +7,11 @@
 #include "sync/block_edit_int.h"
 
 #include "base/clock.h"
+#include "base/mem.h"
 #include "sync/home_int.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 
 #define TURN_MS 30000
 
@@ -87,6 +89,48 @@ void block_turn_end(block_turn *t)
     pthread_cond_broadcast(&h->turns_changed);
     pthread_mutex_unlock(&h->turns_mutex);
     t->h = NULL;
+}
+
+static int compare_ids(const void *a, const void *b)
+{
+    return str_compare(*(const memfs_str *)a, *(const memfs_str *)b);
+}
+
+memfs_code block_turns_begin(home *h, const memfs_str *ids, size_t n, block_turns *ret,
+                             memfs_error *err)
+{
+    _cleanup_(mem_freep) memfs_str *sorted = mem_alloc((n + 1) * sizeof(*sorted));
+    memfs_code rc = MEMFS_OK;
+
+    *ret = (block_turns){ mem_alloc((n + 1) * sizeof(*ret->list)), 0 };
+    for (size_t i = 0; i < n; i++)
+        sorted[i] = ids[i];
+    if (n > 1)
+        qsort(sorted, n, sizeof(*sorted), compare_ids);
+    for (size_t i = 0; rc == MEMFS_OK && i < n; i++)
+        if (i == 0 || !str_equal(sorted[i - 1], sorted[i]))
+            rc = block_turn_begin(h, sorted[i], &ret->list[ret->n++], err);
+    if (rc < 0)
+        block_turns_end(ret);
+    return rc;
+}
+
+static int compare_turn(const void *id, const void *turn)
+{
+    return str_compare(*(const memfs_str *)id, str_of(((const block_turn *)turn)->block_id));
+}
+
+bool block_turns_have(const block_turns *t, memfs_str block_id)
+{
+    return t->n > 0 && bsearch(&block_id, t->list, t->n, sizeof(*t->list), compare_turn) != NULL;
+}
+
+void block_turns_end(block_turns *t)
+{
+    for (size_t i = 0; i < t->n; i++)
+        block_turn_end(&t->list[i]);
+    free(t->list);
+    *t = (block_turns){ NULL, 0 };
 }
 
 void block_turn_left(home *h)

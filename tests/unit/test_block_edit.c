@@ -46,6 +46,7 @@ int rename(const char *from, const char *to)
 #define REPO_B "repository/org-00000000-0000-4000-8000-000000000000/" AGENT_B "/repo.git"
 
 static char block_id[IDS_MAX_LEN + 1]; /* the one that is changed */
+static char next_id[IDS_MAX_LEN + 1];  /* the one that gets its label */
 static const store_identity WHO = { "tester", "tester@example.org", 1700000000 };
 static const block_by BY = { .who = &WHO, .read_only = PUSH_READ_ONLY_MAY, .reason = "" };
 
@@ -81,6 +82,15 @@ static memfs_code attach_it(fixture *f, memfs_error *err)
     return block_edit_attach(f->h, ID_A, str_of(block_id), &BY, &result, err);
 }
 
+/* The label goes to another block of that name, which nobody has; the rest goes. */
+static memfs_code hand_over(fixture *f, memfs_error *err)
+{
+    const memfs_str ids[] = { str_of(next_id) };
+    edit_result result;
+
+    return block_edit_set_attached(f->h, ID_A, ids, 1, false, &BY, &result, err);
+}
+
 static memfs_code change_both(fixture *f, memfs_error *err)
 {
     _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
@@ -111,6 +121,18 @@ static void make_attached(fixture *f)
 
     make_loose(f);
     OK(block_edit_attach(f->h, ID_A, str_of(block_id), &BY, &result, &err));
+}
+
+static void make_rivals(fixture *f)
+{
+    const block_row row = { .label = MEMFS_STR("team"),
+                            .value = MEMFS_STR("next"),
+                            .limit = 77,
+                            .metadata_json = MEMFS_STR("{}"),
+                            .tags_json = MEMFS_STR("[\"n\"]") };
+
+    make_attached(f);
+    OK(block_edit_create(f->h, &row, next_id, &err));
 }
 
 static void make_shared(fixture *f)
@@ -160,6 +182,36 @@ static void one_place(fixture *f)
 {
     assert_settled(f);
     assert_int_equal(n_holders(f), 1);
+}
+
+/* Before or after: never both, never neither, and nothing is lost. */
+static void one_has_the_label(fixture *f)
+{
+    _cleanup_(block_holders_dispose) block_holders old = { NULL, 0 }, next = { NULL, 0 },
+                                                   own = { NULL, 0 };
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(4096);
+    bool is_done;
+
+    assert_settled(f);
+    OK(block_holders_find(f->h, str_of(block_id), MEMFS_STR(""), &old, &err));
+    OK(block_holders_find(f->h, str_of(next_id), MEMFS_STR(""), &next, &err));
+    OK(block_holders_find(f->h, MEMFS_STR(""), ID_A, &own, &err));
+    assert_int_equal(old.n, 1);
+    assert_int_equal(next.n, 1);
+    is_done = str_equal(str_of(old.list[0].agent_id), LOOSE_AGENT);
+    assert_int_equal(str_equal(str_of(next.list[0].agent_id), LOOSE_AGENT), !is_done);
+    assert_int_equal(own.n, is_done ? 1 : 2);
+    assert_string_equal(value_of(f, ID_A, "team", &text), is_done ? "next" : "first");
+}
+
+/* And the same request again. */
+static void handed_over_once(fixture *f)
+{
+    memfs_error again;
+
+    one_has_the_label(f);
+    OK(hand_over(f, &again));
+    one_has_the_label(f);
 }
 
 static int n_commits_of(fixture *f, const char *repo)
@@ -284,6 +336,12 @@ static void test_K3_a_change_of_two_agents_that_is_killed_is_made_up_for_once(vo
 {
     make_shared(*at);
     kill_everywhere(*at, change_both, both_or_none);
+}
+
+static void test_7_K4_a_label_that_is_handed_on_and_killed_is_one_blocks(void **at)
+{
+    make_rivals(*at);
+    kill_everywhere(*at, hand_over, handed_over_once);
 }
 
 /* ---- at once ---- */
@@ -729,6 +787,7 @@ int main(void)
         ON_HOME(test_K4_an_attachment_that_is_killed_leaves_the_block_in_one_place),
         ON_HOME(test_K4_a_detachment_that_is_killed_leaves_the_block_in_one_place),
         ON_HOME(test_K3_a_change_of_two_agents_that_is_killed_is_made_up_for_once),
+        ON_HOME(test_7_K4_a_label_that_is_handed_on_and_killed_is_one_blocks),
         ON_HOME(test_K4_a_block_that_two_agents_let_go_of_at_once_is_loose),
         ON_HOME(test_K4_a_loose_text_beside_a_copy_is_in_nobodys_way),
         ON_HOME(test_H3_what_was_read_of_a_loose_block_is_of_that_block),
