@@ -5,9 +5,12 @@
  * not carry of its blocks, and last the repository is made: with it the agent is there, for
  * everybody at once.  What a crash leaves before that is seen by nobody.
  *
+ * Blocks that are there already ("block_ids") are attached by the same commit, in their turns: who
+ * has them and what they are called is looked at before anything is made.
+ *
  * With the git tag a label that does not begin with system/ gets that before it, as a stock server
  * does it when it makes a git memory of plain blocks.  Nothing of an agent that is there is ever
- * renamed.
+ * renamed: a block that another agent has keeps its label there.
  */
 #include "server/agents.h"
 
@@ -19,18 +22,17 @@
 #include "server/agent_fields.h"
 #include "server/author.h"
 #include "server/reply.h"
-#include "sync/edit.h"
+#include "sync/block_edit.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_BLOCKS 1000
-
 typedef struct first_block {
     memfs_buf label, path, content, tags; /* tags: JSON, "" where nothing but the file is told */
     int64_t limit;
     bool hidden;
+    memfs_str block_id; /* of one that is there already, and has its own content; else empty */
 } first_block;
 
 typedef struct creation {
@@ -43,6 +45,9 @@ typedef struct creation {
     bool has_git_tag;
     first_block *blocks;
     size_t n;
+    memfs_str *block_ids;
+    size_t n_block_ids;
+    block_turns turns; /* of those */
     author_reason reason;
 } creation;
 
@@ -55,6 +60,8 @@ static void creation_dispose(creation *c)
         buf_dispose(&c->blocks[i].tags);
     }
     free(c->blocks);
+    free(c->block_ids);
+    block_turns_end(&c->turns);
     json_decref(c->fields);
     buf_dispose(&c->tags);
     buf_dispose(&c->fields_text);
@@ -98,16 +105,19 @@ static bool is_label(const policy *p, memfs_str label, memfs_buf *path)
            is_path(p, buf_str(path));
 }
 
-static void read_label(creation *c, body *item, first_block *ret)
+static bool put_label(const creation *c, memfs_str label, first_block *ret)
 {
-    memfs_str label = MEMFS_STR("");
-
-    if (!body_text(item, "label", BODY_NEEDED, &label))
-        return;
     if (c->has_git_tag && !str_starts_with(label, MEMFS_STR("system/")))
         buf_puts(&ret->label, "system/");
     buf_add_str(&ret->label, label);
-    if (!is_label(&home_settings(c->app->home)->policy, buf_str(&ret->label), &ret->path))
+    return is_label(&home_settings(c->app->home)->policy, buf_str(&ret->label), &ret->path);
+}
+
+static void read_label(const creation *c, body *item, first_block *ret)
+{
+    memfs_str label = MEMFS_STR("");
+
+    if (body_text(item, "label", BODY_NEEDED, &label) && !put_label(c, label, ret))
         body_refuse(item, "label", "value_error", "Value error, no file can have this label");
 }
 
@@ -144,22 +154,29 @@ static void read_attributes(body *item, first_block *ret)
         buf_puts(&ret->tags, "[]");
 }
 
+static first_block *add_block(creation *c)
+{
+    first_block *one = &c->blocks[c->n++];
+
+    *one = (first_block){ .label = MEMFS_BUF_INIT(BODY_MAX_BYTES),
+                          .path = MEMFS_BUF_INIT(BODY_MAX_BYTES),
+                          .content = MEMFS_BUF_INIT(2 * BODY_MAX_BYTES),
+                          .tags = MEMFS_BUF_INIT(BODY_MAX_BYTES) };
+    return one;
+}
+
 static void read_blocks(creation *c, body *b)
 {
-    size_t n;
+    size_t n = 0;
 
-    if (!body_list(b, "memory_blocks", BODY_NULLABLE, MAX_BLOCKS, &n))
-        return;
-    c->blocks = mem_alloc((n + 1) * sizeof(*c->blocks));
-    for (c->n = 0; c->n < n; c->n++) {
-        first_block *one = &c->blocks[c->n];
+    (void)body_list(b, "memory_blocks", BODY_NULLABLE, AGENTS_MAX_BLOCKS, &n);
+    (void)agents_read_block_ids(b, &c->block_ids, &c->n_block_ids);
+    c->blocks = mem_alloc((n + c->n_block_ids + 1) * sizeof(*c->blocks));
+    for (size_t i = 0; i < n; i++) {
+        first_block *one = add_block(c);
         body item = BODY_INIT;
 
-        *one = (first_block){ .label = MEMFS_BUF_INIT(BODY_MAX_BYTES),
-                              .path = MEMFS_BUF_INIT(BODY_MAX_BYTES),
-                              .content = MEMFS_BUF_INIT(2 * BODY_MAX_BYTES),
-                              .tags = MEMFS_BUF_INIT(BODY_MAX_BYTES) };
-        if (!body_list_object(b, "memory_blocks", c->n, &item))
+        if (!body_list_object(b, "memory_blocks", i, &item))
             continue;
         read_label(c, &item, one);
         read_content(c, &item, one);
@@ -202,6 +219,42 @@ static void read_agent(creation *c, body *b)
                             .fields_json = buf_str(&c->fields_text),
                             .is_hidden = agent_fields_are_hidden(c->fields),
                             .created_at_us = clock_wall_us() };
+}
+
+/* ---- checking ---- */
+
+static memfs_code find_block(creation *c, memfs_str id, memfs_error *err)
+{
+    _cleanup_(block_holders_dispose) block_holders of = { NULL, 0 };
+    memfs_code rc = block_holders_find(c->app->home, id, MEMFS_STR(""), &of, err);
+    first_block *one;
+
+    if (rc < 0)
+        return rc;
+    if (of.n == 0)
+        return memfs_fail(err, MEMFS_ENOTFOUND, "Block with id '%.*s' not found", (int)id.len,
+                          id.ptr);
+    one = add_block(c);
+    one->block_id = id;
+    if (put_label(c, str_of(of.list[0].label), one))
+        return MEMFS_OK;
+    return memfs_fail(err, MEMFS_EINVALID,
+                      "INVALID_ARGUMENT: '%.100s' cannot be the label of an attached block: it "
+                      "names no file",
+                      of.list[0].label);
+}
+
+/* In their turns from then on.  False: that was sent. */
+static bool find_blocks(creation *c)
+{
+    memfs_error err = MEMFS_ERROR_INIT;
+    memfs_code rc = block_turns_begin(c->app->home, c->block_ids, c->n_block_ids, &c->turns, &err);
+
+    for (size_t i = 0; rc == MEMFS_OK && i < c->n_block_ids; i++)
+        rc = find_block(c, c->block_ids[i], &err);
+    if (rc < 0)
+        agents_send_failure(c->rq, c->row.id, false, &err);
+    return rc == MEMFS_OK;
 }
 
 /* Sorted by their keys, in which case counts nothing; '/' first, so that a folder is beside its
@@ -278,8 +331,13 @@ static memfs_code put_blocks(edit *e, void *ctx, memfs_error *err)
 
     if (!oid_equal(edit_main(e), &STORE_GENESIS))
         return memfs_fail(err, MEMFS_EEXISTS, "there is an agent '%s' already", c->id);
-    for (size_t i = 0; rc == MEMFS_OK && i < c->n; i++)
-        rc = edit_put(e, buf_str(&c->blocks[i].path), buf_str(&c->blocks[i].content), err);
+    for (size_t i = 0; rc == MEMFS_OK && i < c->n; i++) {
+        const first_block *one = &c->blocks[i];
+
+        rc = one->block_id.len > 0
+                 ? block_plan_attach(e, c->app->home, one->block_id, buf_str(&one->label), err)
+                 : edit_put(e, buf_str(&one->path), buf_str(&one->content), err);
+    }
     edit_say(e, "Begin with %zu block%s\n", c->n, c->n == 1 ? "" : "s");
     if (c->reason.text[0] != '\0')
         edit_say(e, "\n%s\n", c->reason.text);
@@ -317,7 +375,7 @@ void agents_create(http_request *rq, void *ctx)
 
     if (body_read(&b, &p, http_body(rq)))
         read_agent(&c, &b);
-    if (!reply_params_good(rq, &p) || !agents_check_block_ids(rq, &b, true) || !check_labels(&c))
+    if (!reply_params_good(rq, &p) || !find_blocks(&c) || !check_labels(&c))
         return;
     author_reason_of(rq, &c.reason);
     if (home_is_deleted(c.app->home, c.row.id))
@@ -326,12 +384,7 @@ void agents_create(http_request *rq, void *ctx)
     if (err.code == MEMFS_OK && make(&c, &is_unclear, &err) == MEMFS_OK) {
         http_note(rq, "made %s", c.id);
         agents_answer(rq, ctx, c.row.id, SHAPE_ALL);
-    } else if (is_unclear) {
-        http_send_detail(rq, 503,
-                         "What became of agent %s is not known: ask for it before you "
-                         "try again",
-                         c.id);
     } else {
-        http_send_error(rq, &err);
+        agents_send_failure(rq, c.row.id, is_unclear, &err);
     }
 }

@@ -1,6 +1,9 @@
 /*
  * agent_edit.c - an agent's own row is changed, the agent is deleted and brought back (http-api 7).
  *
+ * "block_ids" are one commit (sync/block_edit.h), made before the row is: what can be refused comes
+ * first, and the same request again does the rest.
+ *
  * Whatever tags are told, the agent stays one with git memory: a repository's life hangs on no tag
  * (a client of 0.30 to 0.32 takes the tag away again by itself, client 8.3), and nothing of a
  * repository is renamed or written for one (http-api 7.1).
@@ -13,7 +16,9 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "server/agent_fields.h"
+#include "server/author.h"
 #include "server/reply.h"
+#include "sync/block_edit.h"
 
 #include <stdlib.h>
 
@@ -71,17 +76,52 @@ bool agents_read_tags(body *b, memfs_buf *out)
     return true;
 }
 
-bool agents_check_block_ids(http_request *rq, const body *b, bool may_be_empty)
+static bool is_among(memfs_str id, const memfs_str *ids, size_t n)
 {
-    const json_t *ids = json_object_get(b->object, "block_ids");
-
-    if (ids == NULL || json_is_null(ids) ||
-        (may_be_empty && json_is_array(ids) && json_array_size(ids) == 0))
-        return true;
-    http_send_detail(rq, 400,
-                     "INVALID_ARGUMENT: block_ids: blocks are attached to and detached from an "
-                     "agent that is there, one by one");
+    for (size_t i = 0; i < n; i++)
+        if (str_equal(ids[i], id))
+            return true;
     return false;
+}
+
+bool agents_read_block_ids(body *b, memfs_str **ret, size_t *ret_n)
+{
+    _cleanup_(mem_freep) memfs_str *ids = NULL;
+    memfs_str id;
+    size_t n_told, n = 0;
+
+    if (!body_list(b, "block_ids", BODY_NULLABLE, AGENTS_MAX_BLOCKS, &n_told))
+        return false;
+    ids = mem_alloc((n_told + 1) * sizeof(*ids));
+    for (size_t i = 0; i < n_told; i++) {
+        if (!body_list_text(b, "block_ids", i, &id))
+            return false;
+        if (!ids_is_prefixed_uuid4(id, "block")) {
+            body_refuse(b, "block_ids", "value_error", "Value error, expected 'block-<uuid4>'");
+            return false;
+        }
+        if (!is_among(id, ids, n))
+            ids[n++] = id;
+    }
+    *ret = ids;
+    *ret_n = n;
+    ids = NULL;
+    return true;
+}
+
+void agents_send_failure(http_request *rq, memfs_str agent_id, bool is_unclear,
+                         const memfs_error *err)
+{
+    if (is_unclear)
+        http_send_detail(rq, 503,
+                         "What became of agent %.*s is not known: ask for it before you try again",
+                         (int)agent_id.len, agent_id.ptr);
+    else if (err->code == MEMFS_ENOTFOUND)
+        http_send_detail(rq, 404, "%s", err->msg);
+    else if (err->code == MEMFS_EINVALID)
+        http_send_detail(rq, 400, "%s", err->msg);
+    else
+        http_send_error(rq, err);
 }
 
 /* ---- PATCH ---- */
@@ -89,10 +129,12 @@ bool agents_check_block_ids(http_request *rq, const body *b, bool may_be_empty)
 typedef struct patch {
     app *app;
     memfs_str id;
-    bool has_name, has_tags;
+    bool has_name, has_tags, has_block_ids;
     memfs_str name;
     memfs_buf tags;
     json_t *told; /* the other fields */
+    memfs_str *block_ids;
+    size_t n_block_ids;
     /* the row as it is */
     bool is_there;
     int64_t version;
@@ -105,6 +147,7 @@ static void patch_dispose(patch *x)
     buf_dispose(&x->tags);
     buf_dispose(&x->was_name);
     buf_dispose(&x->was_tags);
+    free(x->block_ids);
     json_decref(x->told);
     json_decref(x->fields);
 }
@@ -113,6 +156,7 @@ static void read_patch(patch *x, body *b)
 {
     x->has_name = agents_read_name(b, false, &x->name);
     x->has_tags = agents_read_tags(b, &x->tags);
+    x->has_block_ids = agents_read_block_ids(b, &x->block_ids, &x->n_block_ids);
     agent_fields_read(b, x->told);
 }
 
@@ -186,6 +230,30 @@ static memfs_code apply_patch(patch *x, memfs_error *err)
     return memfs_fail(err, MEMFS_EUNAVAIL, "others changed this agent each time: try again");
 }
 
+/* False: it failed, and that was sent. */
+static bool set_blocks(http_request *rq, const patch *x)
+{
+    author room;
+    author_reason reason;
+    store_identity who = author_of(rq, &room);
+    memfs_error err = MEMFS_ERROR_INIT;
+    bool is_unclear = false;
+    block_by by = { .who = &who,
+                    .read_only = author_read_only(rq),
+                    .reason = reason.text,
+                    .ret_is_unclear = &is_unclear };
+    edit_result result;
+
+    if (!x->has_block_ids)
+        return true;
+    author_reason_of(rq, &reason);
+    if (block_edit_set_attached(x->app->home, x->id, x->block_ids, x->n_block_ids,
+                                app_own_agent(rq).len > 0, &by, &result, &err) == MEMFS_OK)
+        return true;
+    agents_send_failure(rq, x->id, is_unclear, &err);
+    return false;
+}
+
 void agent_update(http_request *rq, void *ctx)
 {
     _cleanup_(params_dispose) params p = REPLY_PARAMS(rq);
@@ -200,8 +268,7 @@ void agent_update(http_request *rq, void *ctx)
 
     if (body_read(&b, &p, http_body(rq)))
         read_patch(&x, &b);
-    if (!reply_params_good(rq, &p) || !reply_agent(rq, ctx, x.id) ||
-        !agents_check_block_ids(rq, &b, false))
+    if (!reply_params_good(rq, &p) || !reply_agent(rq, ctx, x.id) || !set_blocks(rq, &x))
         return;
     if (apply_patch(&x, &err) == MEMFS_OK)
         agents_answer(rq, ctx, x.id, SHAPE_ALL);

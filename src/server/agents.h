@@ -11,6 +11,7 @@
 #include "server/shape.h"
 
 #define AGENTS_MAX_TAGS 1000
+#define AGENTS_MAX_BLOCKS 1000 /* in one body */
 
 /* Answers with the AgentState of one that reply_agent() let pass, or with what went wrong. */
 void agents_answer(http_request *rq, app *self, memfs_str id, unsigned relations);
@@ -21,8 +22,10 @@ void agents_answer(http_request *rq, app *self, memfs_str id, unsigned relations
  */
 bool agents_read_name(body *b, bool is_new, memfs_str *ret);
 bool agents_read_tags(body *b, memfs_buf *out);
-/* Blocks that are there are attached one by one: false when a body wants it otherwise and 400 was
- * sent. */
-bool agents_check_block_ids(http_request *rq, const body *b, bool may_be_empty);
+/* "block_ids", each once: a list that the caller frees, of slices that live as long as the body. */
+bool agents_read_block_ids(body *b, memfs_str **ret, size_t *ret_n);
+/* A change of an agent's blocks failed: what the body names is not there (404), or cannot be. */
+void agents_send_failure(http_request *rq, memfs_str agent_id, bool is_unclear,
+                         const memfs_error *err);
 
 #endif

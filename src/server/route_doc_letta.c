@@ -137,6 +137,7 @@ static const doc_field NEW_AGENT[] = {
     { "name", "text", NULL, "letters, digits, blanks, `_`, `-`, `'`; without it, its id" },
     { "memory_blocks", "CreateBlock[]", NULL,
       "its first memory, one commit; with the git tag, labels get `system/` before them" },
+    { "block_ids", "block_id[]", NULL, "blocks that are there, attached by the same commit" },
     { "id", "agent_id", NULL, "which id it is to have" },
     KEPT_FIELDS,
     END,
@@ -144,6 +145,8 @@ static const doc_field NEW_AGENT[] = {
 
 static const doc_field CHANGED_AGENT[] = {
     { "name", "text", NULL, "1 to 256 bytes" },
+    { "block_ids", "block_id[]", NULL,
+      "all blocks that it is to have: others are detached, in the same commit" },
     KEPT_FIELDS,
     END,
 };
@@ -182,7 +185,8 @@ const route_doc LETTA_DOCS[] = {
     { POST, "/v1/agents", DOC_AGENTS, "AgentState", .headers = DOC_REASON, .body = NEW_AGENT,
       .errors = "409 507" },
     { PATCH, "/v1/agents/{agent}", DOC_AGENTS, "AgentState",
-      .more = "What is null or absent stays as it is.", .body = CHANGED_AGENT, .errors = "409" },
+      .more = "What is null or absent stays as it is.", .headers = DOC_REASON,
+      .body = CHANGED_AGENT, .errors = "409 507" },
     { DELETE, "/v1/agents/{agent}", DOC_AGENTS, "Message",
       .more = "Git and REST answer 404 from then on." },
     { POST, "/v1/agents/{agent}/restore", DOC_AGENTS, "AgentState" },

@@ -128,6 +128,9 @@ def test_7_create_with_an_id_is_done_once(world):
     ({"tags": [1]}, ("body", "tags", 0), "string_type"),
     ({"metadata": []}, ("body", "metadata"), "dict_type"),
     ({"system": {}}, ("body", "system"), "string_type"),
+    ({"block_ids": "block"}, ("body", "block_ids"), "list_type"),
+    ({"block_ids": [7]}, ("body", "block_ids", 0), "string_type"),
+    ({"block_ids": ["block-1"]}, ("body", "block_ids"), "value_error"),
     ({"memory_blocks": {}}, ("body", "memory_blocks"), "list_type"),
     ({"memory_blocks": [{"value": "x"}]}, ("body", "memory_blocks", 0, "label"), "missing"),
     ({"memory_blocks": [{"label": "a", "value": 1}]}, ("body", "memory_blocks", 0, "value"), "string_type"),
@@ -152,7 +155,7 @@ def test_7_create_refuses_wrong_fields_by_their_place(world, body, loc, kind):
     ({"memory_blocks": [{"label": "A", "value": "1"}, {"label": "a", "value": "2"}]}, 409),
     ({"memory_blocks": [{"label": "human"}, {"label": "system/human"}], "tags": [GIT]}, 409),
     ({"memory_blocks": [{"label": "x.md/y"}, {"label": "x-y"}, {"label": "x"}]}, 409),
-    ({"block_ids": ["block-5d1c2f3a-0b1e-4c7d-9a2b-6f0e1d2c3b4a"]}, 400),
+    ({"block_ids": ["block-5d1c2f3a-0b1e-4c7d-9a2b-6f0e1d2c3b4a"], "memory_blocks": [{"label": "a"}]}, 404),
 ])
 def test_D3_an_agent_that_is_refused_is_not_made(world, body, status):
     agent = new_agent()
@@ -160,6 +163,33 @@ def test_D3_an_agent_that_is_refused_is_not_made(world, body, status):
     assert answer.status == status, answer
     assert world.ask("GET", f"/v1/agents/{agent}").status == 404
     assert world.make(id=agent)["name"] == agent, "the id is free"
+
+
+def test_7_create_attaches_block_ids_in_the_one_commit_and_K4_they_keep_their_ids(world):
+    loose = world.ok("POST", "/v1/blocks", {"label": "team", "value": "t", "description": "d", "limit": 9,
+                                              "tags": ["x"]})
+    first = world.make(block_ids=[loose["id"], loose["id"]], memory_blocks=[{"label": "human", "value": "h"}])
+    assert world.files(first["id"]) == {"human.md", "team.md"} and len(world.commits(first["id"])) == 2
+    assert world.server.blocks(first["id"])["team"] == loose
+    second = world.make(block_ids=[loose["id"]], tags=[GIT])
+    assert world.files(second["id"]) == {"system/team.md"}, "with the git tag, as of memory_blocks"
+    assert world.server.blocks(second["id"])["system/team"] == {**loose, "label": "system/team"}
+    assert world.server.blocks(first["id"])["team"] == loose, "nothing of another agent is renamed"
+    agents = world.ok("GET", f"/v1/blocks/{loose['id']}/agents?order=asc")
+    assert [a["id"] for a in agents] == [first["id"], second["id"]]
+
+
+def test_7_D3_block_ids_whose_labels_collide_make_nothing(world):
+    one, two, odd = (world.ok("POST", "/v1/blocks", {"label": label, "value": "v"})
+                     for label in ("same", "Same", "../up"))
+    agent = new_agent()
+    for body, status in (({"block_ids": [one["id"], two["id"]]}, 409), ({"block_ids": [odd["id"]]}, 400),
+                         ({"block_ids": [one["id"]], "memory_blocks": [{"label": "same"}]}, 409)):
+        assert world.ask("POST", "/v1/agents", {"id": agent, **body}).status == status, body
+        assert world.ask("GET", f"/v1/agents/{agent}").status == 404
+    for block in (one, two, odd):
+        assert world.ok("GET", f"/v1/blocks/{block['id']}") == block
+    assert world.make(id=agent, block_ids=[one["id"]])["id"] == agent, "the id and the block are free"
 
 
 def test_7_the_author_is_who_asks_and_the_reason_is_told(world):

@@ -221,6 +221,7 @@ def test_read_only_is_enforced_for_an_agents_token(memfs_bin, tmp_path):
                 assert srv.ask("PATCH", target, body, token=rw).status == 403, (target, body)
         assert srv.ask("DELETE", f"/v1/blocks/{id_of['system/a']}", token=rw).status == 403
         assert srv.move("detach", mine, id_of["system/a"], token=rw).status == 403
+        assert srv.ask("PATCH", f"/v1/agents/{mine}", {"block_ids": [id_of["b"]]}, token=rw).status == 403
         assert srv.commit(mine, {"changes": [{"path": "system/a.md", "content": "x"}]}, token=rw).status == 403
         assert srv.patch(mine, "system/a", {"value": "by admin"}, token=admin).status == 200
         assert srv.patch(mine, "b", {"value": "x"}, token=ro).status == 403
@@ -233,6 +234,7 @@ def test_read_only_is_enforced_for_an_agents_token(memfs_bin, tmp_path):
         for ask in (lambda i: srv.ask("PATCH", f"/v1/blocks/{i}", {"value": "x"}, token=rw),
                     lambda i: srv.ask("DELETE", f"/v1/blocks/{i}", token=rw),
                     lambda i: srv.move("attach", mine, i, token=rw),
+                    lambda i: srv.ask("PATCH", f"/v1/agents/{mine}", {"block_ids": [i]}, token=rw),
                     lambda i: srv.move("detach", mine, i, token=rw)):
             there, nowhere = ask(id_of["c"]), ask(unknown)
             assert there.status == 404

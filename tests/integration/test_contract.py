@@ -2,6 +2,7 @@
 
 What is written in one request is read by others; each test has agents and blocks of its own.
 """
+import concurrent.futures
 import json
 import uuid
 from urllib.parse import quote
@@ -432,3 +433,72 @@ def test_11_a_block_that_was_made_by_the_api_is_in_git_at_once(srv):
     main = srv.main(made["id"])
     assert srv.move("attach", made["id"], block["id"]).status == 200
     assert srv.log(made["id"], "%P")[0] == main and srv.file(made["id"], "b.md") == b"2"
+
+
+# ---- 7: block_ids --------------------------------------------------------------------------------
+
+def set_blocks(srv, agent, block_ids, **kw):
+    return srv.ask("PATCH", f"/v1/agents/{agent}", {"block_ids": block_ids}, **kw)
+
+
+def test_7_patch_block_ids_is_the_whole_set_in_one_commit(srv):
+    agent, other = srv.agent({"stays.md": "s", "goes.md": "g"}), srv.agent({"shared.md": "both"})
+    stays, goes, shared = srv.block(agent, "stays"), srv.block(agent, "goes"), srv.block(other, "shared")
+    comes, main = make(srv, label="comes", value="c", description="d", tags=["t"], limit=7), srv.main(agent)
+    answer = srv.ok("PATCH", f"/v1/agents/{agent}",
+                    {"block_ids": [comes["id"], stays["id"], shared["id"], comes["id"]], "name": "set"},
+                    X_Memfs_Reason="tidy")
+    assert answer["name"] == "set" and sorted(ids(answer["blocks"])) == sorted(ids([comes, stays, shared]))
+    assert srv.files(agent) == {"stays.md", "comes.md", "shared.md"}
+    assert srv.log(agent, "%P")[0] == main and srv.log(agent)[0] == "Set attached blocks: 2 more, 1 less"
+    assert "tidy" in srv.log(agent, "%b")
+    assert srv.block(agent, "comes") == comes and srv.block(agent, "stays") == stays
+    assert srv.ok("GET", f"/v1/blocks/{goes['id']}") == goes, "nobody's, with all it was"
+    main = srv.main(agent)
+    for same in ([shared["id"], stays["id"], comes["id"]], None):
+        assert set_blocks(srv, agent, same).status == 200
+    assert srv.main(agent) == main, "the same set again, and null, are no commit"
+    assert set_blocks(srv, agent, []).json()["blocks"] == [] and srv.files(agent) == set()
+    assert srv.log(agent, "%P")[0] == main
+    assert srv.block(other, "shared") == shared and srv.ok("GET", f"/v1/blocks/{comes['id']}") == comes
+    srv.push(agent, {"stays.md": "again"})
+    assert srv.block(agent, "stays")["id"] != stays["id"], "K4: an id is never two blocks'"
+
+
+def test_7_K4_patch_block_ids_hands_a_label_on_from_one_block_to_another(srv):
+    agent = srv.agent({"a.md": "old"})
+    old, new = srv.block(agent, "a"), make(srv, label="a", value="new", description="d", tags=["n"], limit=5)
+    same_text = make(srv, label="a", value="new", description="d")
+    for was, now in ((old, new), (new, same_text), (same_text, old)):
+        assert set_blocks(srv, agent, [now["id"]]).status == 200
+        assert srv.block(agent, "a") == now and srv.ok("GET", f"/v1/blocks/{was['id']}") == was
+        assert [b["id"] for b in srv.ok("GET", "/v1/blocks?limit=0")].count(was["id"]) == 1
+    before = srv.server.dump([agent])
+    srv.server.cli("rebuild", "--agent", agent)
+    assert srv.server.dump([agent]) == before
+
+
+def test_7_D3_patch_block_ids_that_cannot_be_change_nothing(srv):
+    agent = srv.agent({"a.md": "1"})
+    own, twin = srv.block(agent, "a"), make(srv, label="a", value="2")
+    odd, main = make(srv, label="../up", value="v"), srv.main(agent)
+    unknown = "block-123e4567-e89b-42d3-8456-426614174000"
+    for block_ids, status in (([unknown], 404), ([own["id"], twin["id"]], 409), ([odd["id"]], 400),
+                              ([7], 422)):
+        answer = srv.ask("PATCH", f"/v1/agents/{agent}", {"block_ids": block_ids, "name": "never"})
+        assert answer.status == status, answer
+        assert status != 404 or answer.json() == {"detail": f"Block with id '{unknown}' not found"}
+    assert srv.main(agent) == main and srv.ok("GET", f"/v1/agents/{agent}")["name"] != "never"
+    for block in (own, twin, odd):
+        assert srv.ok("GET", f"/v1/blocks/{block['id']}") == block
+
+
+def test_7_K3_agents_that_set_the_same_block_ids_at_once_end_with_all_or_none(srv):
+    agents, blocks = [srv.agent({}) for _ in range(2)], [make(srv, label=f"b{n}", value="v", description="d") for n in range(3)]
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for turn in range(4):
+            orders = (ids(blocks), ids(blocks)[::-1])
+            for wanted in (orders, ([], [])):
+                assert set(pool.map(lambda a, w: set_blocks(srv, a, w).status, agents, wanted)) == {200}
+                assert all(len(srv.files(a)) == len(wanted[0]) for a in agents)
+                assert [srv.ok("GET", f"/v1/blocks/{b['id']}") for b in blocks] == blocks
