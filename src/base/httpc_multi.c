@@ -43,30 +43,27 @@ static_assert(HTTPC_MAX_PIECE == CURL_MAX_WRITE_SIZE, "what libcurl hands over a
 
 struct httpc_transfer {
     atomic_int n_refs;
+    bool is_listed, is_started;  /* guarded by multi->mutex */
+    httpc_transfer *next_listed; /* the same */
     httpc_multi *multi;
-    /* guarded by multi->mutex */
-    httpc_transfer *next_listed;
-    bool is_listed, is_started;
     /* the plan, copied */
     char *method, *url, *target;
     struct curl_slist *headers;
     int64_t body_bytes, timeout_ms;
-    bool is_own;
     const httpc_transfer_ops *ops;
     void *ctx;
     /* the thread's */
     httpc_transfer *prev, *next; /* of those that run */
-    bool is_begun, is_over;
     CURL *curl;
     char said[CURL_ERROR_SIZE];
-    bool was_stopped;
-    bool is_headed, is_bad_head;
     memfs_buf head;
     struct {
         size_t name, n_name, value, n_value;
     } marks[HTTPC_MAX_FIELDS];
     size_t n_marks;
     int status;
+    bool is_begun, is_over, was_stopped, is_headed, is_bad_head;
+    bool is_own; /* the plan's */
 };
 
 struct httpc_multi {

@@ -106,7 +106,7 @@ static void put_id(const char *prefix, const uint8_t bytes[16], char *out)
     static const uint8_t groups[] = { 4, 2, 2, 2, 6 };
     size_t at = strlen(prefix), from = 0;
 
-    memcpy(out, prefix, at);
+    memcpy(out, prefix, at + 1);
     for (size_t i = 0; i < ARRAY_LEN(groups); i++) {
         out[at++] = '-';
         hash_hex(bytes + from, groups[i], out + at);

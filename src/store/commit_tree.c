@@ -5,6 +5,7 @@
 #include "store/history.h"
 
 #include <stdio.h>
+#include <string.h>
 
 /*
  * A commit made of its parts.  Unlike a merge's (merge.c) its parents stay in the caller's order:
@@ -107,20 +108,43 @@ static memfs_code sync_object(repo *r, git_object_t type, const memfs_oid *id, b
     return rc;
 }
 
+bool repo_is_unsynced(const repo *r)
+{
+    return r->is_unsynced;
+}
+
+/*
+ * libgit2 has one code for all that the system refuses; its words say what it was.  They stay when
+ * it then writes the object once more, to another file, and takes that one's sync for a yes.
+ */
+static bool was_sync(void)
+{
+    const git_error *last = git_error_last();
+
+    return last != NULL && strstr(last->message, "fsync") != NULL;
+}
+
 memfs_code repo_write(repo *r, git_object_t type, memfs_str bytes, memfs_oid *ret, memfs_error *err)
 {
     bool was_there = false;
     git_oid id;
+    memfs_code code;
     int rc = git_odb_hash(&id, bytes.ptr, bytes.len, type);
 
     if (rc == 0) {
         was_there = git_odb_exists_ext(r->odb, &id, GIT_ODB_LOOKUP_NO_REFRESH) != 0;
+        git_error_clear();
         rc = git_odb_write(&id, r->odb, bytes.ptr, bytes.len, type);
+        r->is_unsynced |= was_sync();
     }
+    if (r->is_unsynced)
+        return memfs_fail(err, MEMFS_ECORRUPT, "the disk did not take an object");
     if (rc < 0)
         return store_fail_git(err, rc, "could not write an object");
     repo_memfs_oid(&id, ret);
-    return sync_object(r, type, ret, was_there, err);
+    code = sync_object(r, type, ret, was_there, err);
+    r->is_unsynced |= code < 0;
+    return code;
 }
 
 memfs_code repo_commit_tree(repo *r, const memfs_oid *tree, const memfs_oid *parents,

@@ -63,6 +63,8 @@ MEMFS_CHECK memfs_code store_settle(const store *s, const char *name, memfs_erro
 MEMFS_CHECK memfs_code repo_open(store *s, const char *name, repo **ret, memfs_error *err);
 void repo_close(repo *r);
 void repo_closep(repo **r);
+/* Something was written through it that could not be synced: a second sync may lie (F05). */
+bool repo_is_unsynced(const repo *r);
 
 /* reading */
 typedef struct tree_change {

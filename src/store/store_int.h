@@ -53,6 +53,7 @@ struct repo {
     git_odb *odb;
     git_repository *view; /* wraps odb */
     uint64_t reader;      /* since before the packs were listed; readers.h; 0 without a store */
+    bool is_unsynced;     /* repo_is_unsynced() */
 };
 
 /* store.c: libgit2 is up, with our options, until the process ends. */

@@ -96,6 +96,14 @@ memfs_code advance_judged(advance *v, memfs_code rc, const memfs_error *err)
     return rc;
 }
 
+memfs_code advance_written(advance *v, const repo *r, memfs_code rc, const memfs_error *err)
+{
+    if (rc == MEMFS_OK || r == NULL || !repo_is_unsynced(r))
+        return advance_judged(v, rc, err);
+    agent_fence(v->h, v->a, err->msg);
+    return rc;
+}
+
 /* ---- the rows, and what is wrong with them ---- */
 
 static void warn_row(const advance *v, const block_row *row, row_fault fault)

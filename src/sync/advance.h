@@ -50,6 +50,8 @@ MEMFS_CHECK memfs_code advance_begin(advance *v, memfs_error *err);
 MEMFS_CHECK memfs_code advance_settle(advance *v, bool always, memfs_error *err);
 /* What the objects of a quarantine made of rc: damage that they show may be the repository's. */
 memfs_code advance_judged(advance *v, memfs_code rc, const memfs_error *err);
+/* The same of what was written through r, the agent's own: fenced if it could not be synced (F05). */
+memfs_code advance_written(advance *v, const repo *r, memfs_code rc, const memfs_error *err);
 
 typedef struct advance_step {
     memfs_oid to;

@@ -328,7 +328,7 @@ static memfs_code attempt(edit *e, edit_plan_fn plan, void *ctx, edit_result *re
     if (e->n > 0 || e->has_tree)
         rc = make_commit(e, &step.to, err);
     if (rc < 0)
-        return advance_judged(&e->v, rc, err);
+        return advance_written(&e->v, e->r, rc, err);
     step.objects = e->r;
     if (edit_has_state(e))
         rc = edit_advance(e, &step, err);

@@ -415,8 +415,6 @@ static memfs_code write_restored(const advance *v, repo *r, const memfs_oid *old
                                  const store_identity *who, memfs_oid *ret, memfs_error *err)
 {
     _cleanup_(commit_info_dispose) commit_info info = COMMIT_INFO_INIT;
-    _cleanup_(mem_freep) char *git_dir = store_path(v->h->store, v->a->repo);
-    _cleanup_(mem_freep) char *objects = mem_printf("%s/objects", git_dir);
     char hex[MEMFS_OID_HEX + 1], date[CLOCK_ISO_LEN], text[128];
     memfs_oid tree;
     memfs_code rc;
@@ -432,8 +430,7 @@ static memfs_code write_restored(const advance *v, repo *r, const memfs_oid *old
     oid_hex(old, hex);
     clock_iso(info.committer_time_s * 1000000, date);
     snprintf(text, sizeof(text), "Restore %.7s (%s)\n", hex, date);
-    rc = repo_commit_tree(r, &info.tree, &v->tip, 1, who, str_of(text), ret, err);
-    return rc < 0 ? rc : fs_sync_dir(objects, err); /* it may be the first in its folder (D1) */
+    return repo_commit_tree(r, &info.tree, &v->tip, 1, who, str_of(text), ret, err);
 }
 
 static memfs_code restore_once(advance *v, memfs_str at, const store_identity *who,
@@ -454,7 +451,7 @@ static memfs_code restore_once(advance *v, memfs_str at, const store_identity *w
     if (rc == MEMFS_OK)
         rc = write_restored(v, r, &old, who, &step.to, err);
     if (rc < 0)
-        return advance_judged(v, rc, err);
+        return advance_written(v, r, rc, err);
     step.objects = r;
     if (!oid_equal(&step.to, &v->tip))
         rc = advance_to(v, &step, err);

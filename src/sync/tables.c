@@ -117,6 +117,8 @@ static memfs_code take_in(tables_work *w, bool *ret_again, memfs_error *err)
         rc = move_main(w, &to, &who, err);
     if (rc < 0) /* the next round would write main over what it does not have */
         tables_untake(w, n_before);
+    if (rc < 0 && repo_is_unsynced(w->r))
+        agent_fence(w->h, w->a, err->msg);
     *ret_again = rc == MEMFS_OK && n_taken > 0;
     return rc;
 }

@@ -232,6 +232,30 @@ def test_F05_fsync_fails(server, memory, folder, scale):
     assert failures >= 3
 
 
+def test_F05_fsync_fails_of_a_change_over_rest(server, memory, folder):
+    """Asked again, it would find its objects there, and nothing to sync: fenced, until verify."""
+    memory.must_push({"system/human.md": "text\n"})
+    block = f"/v1/agents/{memory.agent}/core-memory/blocks/system/human"
+    n_fenced = 0
+    for n in range(1, 40):
+        body = json.dumps({"value": f"text {n}\n"}).encode()
+        with Trace(server.pid, folder / "trace", "-y", "-e", "trace=fsync,fdatasync", "-e",
+                   f"inject=fsync,fdatasync:error=EIO:when={n}") as trace:
+            answer = server.request("PATCH", block, body)
+        if not trace.injected:
+            assert answer.status == 200, answer
+            break
+        if any("repo.git" in line for line in trace.injected):
+            assert answer.status >= 500, (answer, trace.injected)
+            assert server.request("PATCH", block, body).status == 503, trace.injected
+            n_fenced += 1
+            server.cli("verify", "--agent", memory.agent, check=False)
+        answer = server.request("PATCH", block, body)
+        assert answer.status == 200 and server.value(memory.agent, "system/human") == f"text {n}\n", answer
+    assert n_fenced > 5
+    memory.tip = server.tip(memory.agent)
+
+
 def test_F05_after_a_failed_fsync_of_the_ref_nothing_is_reported(server, memory, folder):
     """The answer ends without a report, so that no client takes it for a yes or a no."""
     for n in range(1, 14):
