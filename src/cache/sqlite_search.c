@@ -49,8 +49,8 @@ static const char *const TEXTS[] = {
         "(SELECT agent_no FROM agents WHERE agent_id = ?1) AND v.path = ?2 "
         "AND v.version_no < ?3 ORDER BY v.version_no DESC LIMIT ?4",
     [KEY_BEHIND - SQLITE_KEY_SEARCH] =
-        "SELECT agent_id FROM agents WHERE past IS NOT tip AND agent_id GLOB 'agent-*' AND "
-        "agent_id > ?2 ORDER BY agent_id LIMIT ?1",
+        ("SELECT agent_id FROM agents WHERE past IS NOT tip AND agent_id GLOB 'agent-*' AND "
+         "agent_id > ?2 ORDER BY agent_id LIMIT ?1"),
     [KEY_PAST_SET - SQLITE_KEY_SEARCH] = "UPDATE agents SET past = ?2 WHERE agent_no = ?1",
     [KEY_VERSION_ADD - SQLITE_KEY_SEARCH] =
         "INSERT INTO versions(agent_no, path, commit_id, blob, words) VALUES(?1, ?2, ?3, ?4, ?5)",

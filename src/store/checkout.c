@@ -327,8 +327,8 @@ static char *note_path(const char *folder, const char *name)
     _cleanup_(mem_freep) char *notes = mem_printf("%s/memfs", folder);
     memfs_error ignored;
 
-    if (fs_mkdirs(notes, &ignored) < 0) /* whoever writes the note meets the same reason */
-        return mem_printf("%s/%s", notes, name);
+    if (fs_is_dir(folder)) /* a repository that somebody removes just now is not begun again */
+        (void)!fs_mkdirs(notes, &ignored); /* whoever writes the note meets the same reason */
     return mem_printf("%s/%s", notes, name);
 }
 

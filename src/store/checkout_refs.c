@@ -415,6 +415,8 @@ static memfs_code lock_ref(checkout *c, ref_step *s, memfs_error *err)
     memfs_code rc;
 
     for (int i = 0;; i++) { /* git removes empty folders of refs behind our back */
+        if (!fs_is_dir(c->common_dir))
+            return memfs_fail(err, MEMFS_ENOTFOUND, "the repository is gone");
         rc = fs_mkdirs(folder, err);
         if (rc == MEMFS_OK)
             rc = gitlock_take(s->path, twins, CHECKOUT_LOCK_WAIT_MS, &s->lock, err);

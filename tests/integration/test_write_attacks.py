@@ -139,7 +139,8 @@ def test_H3_commit_attach_and_delete_hold_to_the_tag_that_a_get_had(srv):
     assert srv.move("attach", agent, block["id"], If_Match=srv.ask("GET", blocks).headers["etag"]).status == 200
     other = loose(srv)
     old = srv.ask("GET", f"/v1/blocks/{other['id']}").headers["etag"]
-    loose(srv)
+    loose(srv)      # of another block: nothing of this one
+    assert srv.ask("PATCH", f"/v1/blocks/{other['id']}", {"value": "newer"}, If_Match=old).status == 200
     assert srv.ask("DELETE", f"/v1/blocks/{other['id']}", If_Match=old).status == 409
     now = srv.ask("GET", f"/v1/blocks/{other['id']}").headers["etag"]
     assert srv.ask("DELETE", f"/v1/blocks/{other['id']}", If_Match=now).status == 200

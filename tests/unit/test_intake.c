@@ -560,7 +560,6 @@ static void test_ours_keeps_our_files_and_both_histories(void **state)
 {
     fixture *f = *state;
     _cleanup_(commit_info_dispose) commit_info info = COMMIT_INFO_INIT;
-    _cleanup_(buf_dispose) memfs_buf before = MEMFS_BUF_INIT(1u << 20);
     memfs_oid ours, theirs = diverge(f, &ours), first;
     intake_result r;
 
