@@ -1,27 +1,17 @@
 #include "cache/sqlite_cache.h"
 #include "cache/sqlite_int.h"
 #include "cache/sqlite_schema.h"
-#include "cache/sqlite_shape.h"
 
 #include "base/mem.h"
 
 #include <stdlib.h>
 
-/*
- * The cache in SQLite.
- *
- * An agent's tip and rows are read from one snapshot by letting two queries overlap: the query for
- * the tip has found its row and is not ended before the rows are read, and as long as a query is
- * open, its connection stays in its snapshot.  That saves the BEGIN and COMMIT that would cost as
- * much as the reading.
- */
+/* The cache in SQLite: tips, changes, the file.  Questions for blocks are sqlite_blocks.c. */
 
-#define SHAPE_KEY (UINT64_C(1) << 32)
 #define LARGE_CHANGE 256 /* rows, from which on the writer gets more page memory */
 
 enum {
     KEY_TIP = SQLITE_KEY_FIRST,
-    KEY_CURSOR,
     KEY_GENERATION,
     KEY_GENERATION_NEXT,
     KEY_AGENT_SET,
@@ -35,7 +25,6 @@ enum {
 
 static const char *const FIXED[] = {
     [KEY_TIP] = "SELECT agent_no, tip, generation FROM agents WHERE agent_id = ?1",
-    [KEY_CURSOR] = "SELECT created_at, path FROM blocks WHERE id = ?1 LIMIT 1",
     [KEY_GENERATION] = "SELECT generation FROM meta",
     [KEY_GENERATION_NEXT] = "UPDATE meta SET generation = generation + 1 RETURNING generation",
     [KEY_AGENT_SET] = "INSERT INTO agents(agent_id, tip, generation) VALUES(?1, ?2, ?3) "
@@ -57,8 +46,8 @@ static const char *const FIXED[] = {
 
 static void sql(uint64_t key, memfs_buf *out)
 {
-    if ((key & SHAPE_KEY) != 0)
-        shape_sql((uint32_t)key, out);
+    if (key >= SQLITE_KEY_BLOCKS)
+        sqlite_blocks_sql(key, out);
     else if (key >= SQLITE_KEY_SEARCH)
         buf_puts(out, sqlite_search_sql(key));
     else
@@ -93,181 +82,7 @@ sqlite_db *sqlite_cache_db(cache *c)
     return db_of(c);
 }
 
-/* ---- reading ---- */
-
-/* Patterns and tags of one query: what its parameters borrow. */
-typedef struct filters {
-    like_pattern *label, *description, *value; /* NULL: not searched */
-    memfs_buf tags, any_of;
-} filters;
-#define FILTERS_INIT { .tags = MEMFS_BUF_INIT(1 << 20), .any_of = MEMFS_BUF_INIT(1 << 20) }
-
-static void filters_dispose(filters *f)
-{
-    free(f->label);
-    free(f->description);
-    free(f->value);
-    buf_dispose(&f->tags);
-    buf_dispose(&f->any_of);
-}
-
-static memfs_code compile(memfs_str text, like_pattern **ret, memfs_error *err)
-{
-    if (text.len == 0)
-        return MEMFS_OK;
-    *ret = mem_alloc(sizeof(**ret));
-    return like_compile(text, *ret, err);
-}
-
-static memfs_code filters_make(const block_query *q, filters *f, memfs_error *err)
-{
-    memfs_code rc;
-
-    rc = compile(q->label_search, &f->label, err);
-    if (rc == MEMFS_OK)
-        rc = compile(q->description_search, &f->description, err);
-    if (rc == MEMFS_OK)
-        rc = compile(q->value_search, &f->value, err);
-    if (rc < 0)
-        return rc;
-    if (q->agents != NULL && q->agents->n > 0)
-        shape_numbers(q->agents->any_of, q->agents->n, &f->any_of);
-    if (q->n_tags > 0)
-        shape_tags(q->tags, q->n_tags, &f->tags);
-    rc = buf_check(&f->any_of, "the list of numbers", err);
-    return rc < 0 ? rc : buf_check(&f->tags, "the list of tags", err);
-}
-
-static void bind_agents(sqlite_query *s, const block_agent_count *agents, const filters *f)
-{
-    sqlite_bind_int(s, PARAM_LEAST_AGENTS, agents->least);
-    sqlite_bind_int(s, PARAM_MOST_AGENTS, agents->most);
-    sqlite_bind_str(s, PARAM_NOBODY, agents->nobody);
-    if (f->any_of.len > 0) /* else it stays NULL */
-        sqlite_bind_str(s, PARAM_ANY_OF, buf_str(&f->any_of));
-}
-
-static void bind_filters(sqlite_query *s, uint32_t shape, const block_query *q, const filters *f)
-{
-    if (shape & SHAPE_AGENT)
-        sqlite_bind_str(s, PARAM_AGENT, q->agent_id);
-    if (shape & SHAPE_LABEL)
-        sqlite_bind_str(s, PARAM_LABEL, q->label);
-    if (shape & SHAPE_ID)
-        sqlite_bind_str(s, PARAM_ID, q->id);
-    if (shape & SHAPE_LIKE_LABEL)
-        sqlite_bind_like(s, PARAM_LIKE_LABEL, f->label);
-    if (shape & SHAPE_LIKE_DESCRIPTION)
-        sqlite_bind_like(s, PARAM_LIKE_DESCRIPTION, f->description);
-    if (shape & SHAPE_LIKE_VALUE)
-        sqlite_bind_like(s, PARAM_LIKE_VALUE, f->value);
-    if (shape & (SHAPE_ANY_TAG | SHAPE_ALL_TAGS))
-        sqlite_bind_str(s, PARAM_TAGS, buf_str(&f->tags));
-    if (shape & SHAPE_ALL_TAGS)
-        sqlite_bind_int(s, PARAM_N_TAGS, (int64_t)q->n_tags);
-    if (shape & SHAPE_LIMIT)
-        sqlite_bind_int(s, PARAM_LIMIT, q->limit);
-    if (shape & SHAPE_AGENTS)
-        bind_agents(s, q->agents, f);
-}
-
-/*
- * Where a cursor stands in the order.  place stays open while its path is bound.  An order by id
- * needs no look: the id is the place.
- */
-static memfs_code find_cursor(sqlite_conn *c, uint32_t shape, memfs_str id, sqlite_query *place,
-                              bool *ret_is_set, memfs_error *err)
-{
-    memfs_code rc;
-
-    *ret_is_set = id.len > 0;
-    if (id.len == 0 || (shape & SHAPE_BY_ID) != 0)
-        return MEMFS_OK;
-    rc = sqlite_query_get(c, KEY_CURSOR, place, err);
-    if (rc < 0)
-        return rc;
-    sqlite_bind_str(place, 1, id);
-    return sqlite_step(place, ret_is_set, err);
-}
-
-static void bind_cursor(sqlite_query *s, uint32_t shape, int first, memfs_str id,
-                        const sqlite_query *place)
-{
-    if (shape & SHAPE_BY_PATH)
-        sqlite_bind_str(s, first, sqlite_col_str(place, 1));
-    else if (!(shape & SHAPE_BY_ID))
-        sqlite_bind_int(s, first, sqlite_col_int(place, 0));
-    sqlite_bind_str(s, first + 1, id);
-}
-
-static memfs_code row_of(const sqlite_query *s, uint32_t shape, const block_query *q,
-                         block_row *ret, memfs_error *err)
-{
-    ret->agent_id = shape & SHAPE_AGENT ? q->agent_id : sqlite_col_str(s, COL_AGENT);
-    ret->label = sqlite_col_str(s, COL_LABEL);
-    ret->path = sqlite_col_str(s, COL_PATH);
-    ret->id = sqlite_col_str(s, COL_ID);
-    ret->value = sqlite_col_str(s, COL_VALUE);
-    ret->has_description = !sqlite_col_is_null(s, COL_DESCRIPTION);
-    ret->description = sqlite_col_str(s, COL_DESCRIPTION);
-    ret->limit = sqlite_col_int(s, COL_LIMIT);
-    ret->read_only = sqlite_col_int(s, COL_READ_ONLY) != 0;
-    ret->metadata_json = sqlite_col_str(s, COL_METADATA);
-    ret->tags_json = sqlite_col_str(s, COL_TAGS);
-    ret->hidden = sqlite_col_int(s, COL_HIDDEN) != 0;
-    ret->problem = sqlite_col_str(s, COL_PROBLEM);
-    ret->bytes = sqlite_col_int(s, COL_BYTES);
-    ret->created_at_us = sqlite_col_int(s, COL_CREATED_AT);
-    ret->updated_at_us = sqlite_col_int(s, COL_UPDATED_AT);
-    return sqlite_col_oid(s, COL_BLOB, &ret->blob, err);
-}
-
-static memfs_code pass_rows(sqlite_query *s, uint32_t shape, const block_query *q, block_row_fn fn,
-                            void *ctx, memfs_error *err)
-{
-    bool is_row = false;
-    block_row row;
-    memfs_code rc;
-
-    for (;;) {
-        rc = sqlite_step(s, &is_row, err);
-        if (rc < 0 || !is_row)
-            return rc;
-        rc = row_of(s, shape, q, &row, err);
-        if (rc == MEMFS_OK)
-            rc = fn(&row, ctx, err);
-        if (rc != MEMFS_OK)
-            return rc;
-    }
-}
-
-static memfs_code read_rows(sqlite_conn *c, const block_query *q, const filters *f, block_row_fn fn,
-                            void *ctx, memfs_error *err)
-{
-    _cleanup_(sqlite_query_done) sqlite_query before = SQLITE_QUERY_INIT;
-    _cleanup_(sqlite_query_done) sqlite_query after = SQLITE_QUERY_INIT;
-    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
-    uint32_t shape = shape_of(q, false);
-    bool has_before = false, has_after = false;
-    memfs_code rc;
-
-    rc = find_cursor(c, shape, q->before, &before, &has_before, err);
-    if (rc == MEMFS_OK)
-        rc = find_cursor(c, shape, q->after, &after, &has_after, err);
-    if (rc < 0)
-        return rc;
-    shape |= has_before ? SHAPE_BEFORE : 0;
-    shape |= has_after ? SHAPE_AFTER : 0;
-    rc = sqlite_query_get(c, SHAPE_KEY | shape, &s, err);
-    if (rc < 0)
-        return rc;
-    bind_filters(&s, shape, q, f);
-    if (has_before)
-        bind_cursor(&s, shape, PARAM_BEFORE, q->before, &before);
-    if (has_after)
-        bind_cursor(&s, shape, PARAM_AFTER, q->after, &after);
-    return pass_rows(&s, shape, q, fn, ctx, err);
-}
+/* ---- tips ---- */
 
 /* What the cache knows of an agent. */
 typedef struct synced {
@@ -276,7 +91,6 @@ typedef struct synced {
     cache_tip tip;
 } synced;
 
-/* at stays open, and with it the snapshot, until the caller is done with it. */
 static memfs_code find_tip(sqlite_conn *c, memfs_str agent_id, sqlite_query *at, synced *ret,
                            memfs_error *err)
 {
@@ -294,7 +108,7 @@ static memfs_code find_tip(sqlite_conn *c, memfs_str agent_id, sqlite_query *at,
     return sqlite_col_oid(at, 1, &ret->tip.commit, err);
 }
 
-static memfs_code known_tip(sqlite_conn *c, memfs_str agent_id, sqlite_query *at, cache_tip *ret,
+memfs_code sqlite_known_tip(sqlite_conn *c, memfs_str agent_id, sqlite_query *at, cache_tip *ret,
                             memfs_error *err)
 {
     synced found = { 0 };
@@ -309,25 +123,7 @@ static memfs_code known_tip(sqlite_conn *c, memfs_str agent_id, sqlite_query *at
     return MEMFS_OK;
 }
 
-static memfs_code blocks(cache *base, const block_query *q, cache_tip *ret_tip, block_row_fn fn,
-                         void *ctx, memfs_error *err)
-{
-    _cleanup_(sqlite_read_endp) sqlite_conn *c = NULL;
-    _cleanup_(sqlite_query_done) sqlite_query at_tip = SQLITE_QUERY_INIT;
-    _cleanup_(filters_dispose) filters f = FILTERS_INIT;
-    memfs_code rc;
-
-    rc = filters_make(q, &f, err);
-    if (rc == MEMFS_OK)
-        rc = sqlite_read_begin(db_of(base), &c, err);
-    if (rc == MEMFS_OK && ret_tip != NULL)
-        rc = known_tip(c, q->agent_id, &at_tip, ret_tip, err);
-    if (rc < 0)
-        return rc;
-    return read_rows(c, q, &f, fn, ctx, err);
-}
-
-static memfs_code read_int(sqlite_query *s, int64_t *ret, memfs_error *err)
+memfs_code sqlite_read_int(sqlite_query *s, int64_t *ret, memfs_error *err)
 {
     bool is_row = false;
     memfs_code rc = sqlite_step(s, &is_row, err);
@@ -337,25 +133,6 @@ static memfs_code read_int(sqlite_query *s, int64_t *ret, memfs_error *err)
     return rc;
 }
 
-static memfs_code count(cache *base, const block_query *q, int64_t *ret, memfs_error *err)
-{
-    _cleanup_(sqlite_read_endp) sqlite_conn *c = NULL;
-    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
-    _cleanup_(filters_dispose) filters f = FILTERS_INIT;
-    uint32_t shape = shape_of(q, true);
-    memfs_code rc;
-
-    rc = filters_make(q, &f, err);
-    if (rc == MEMFS_OK)
-        rc = sqlite_read_begin(db_of(base), &c, err);
-    if (rc == MEMFS_OK)
-        rc = sqlite_query_get(c, SHAPE_KEY | shape, &s, err);
-    if (rc < 0)
-        return rc;
-    bind_filters(&s, shape, q, &f);
-    return read_int(&s, ret, err);
-}
-
 static memfs_code tip(cache *base, memfs_str agent_id, cache_tip *ret, memfs_error *err)
 {
     _cleanup_(sqlite_read_endp) sqlite_conn *c = NULL;
@@ -363,7 +140,7 @@ static memfs_code tip(cache *base, memfs_str agent_id, cache_tip *ret, memfs_err
     memfs_code rc;
 
     rc = sqlite_read_begin(db_of(base), &c, err);
-    return rc < 0 ? rc : known_tip(c, agent_id, &at_tip, ret, err);
+    return rc < 0 ? rc : sqlite_known_tip(c, agent_id, &at_tip, ret, err);
 }
 
 static memfs_code generation(cache *base, int64_t *ret, memfs_error *err)
@@ -375,7 +152,7 @@ static memfs_code generation(cache *base, int64_t *ret, memfs_error *err)
     rc = sqlite_read_begin(db_of(base), &c, err);
     if (rc == MEMFS_OK)
         rc = sqlite_query_get(c, KEY_GENERATION, &s, err);
-    return rc < 0 ? rc : read_int(&s, ret, err);
+    return rc < 0 ? rc : sqlite_read_int(&s, ret, err);
 }
 
 /* ---- changing ---- */
@@ -385,7 +162,7 @@ static memfs_code next_generation(sqlite_conn *c, int64_t *ret, memfs_error *err
     _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
     memfs_code rc = sqlite_query_get(c, KEY_GENERATION_NEXT, &s, err);
 
-    return rc < 0 ? rc : read_int(&s, ret, err);
+    return rc < 0 ? rc : sqlite_read_int(&s, ret, err);
 }
 
 static memfs_code check_from(const cache_update *u, const synced *now, memfs_error *err)
@@ -414,11 +191,10 @@ static memfs_code set_tip(sqlite_conn *c, const cache_update *u, int64_t *ret_ag
     sqlite_bind_str(&s, 1, u->agent_id);
     sqlite_bind_oid(&s, 2, &u->to);
     sqlite_bind_int(&s, 3, next);
-    return read_int(&s, ret_agent_no, err);
+    return sqlite_read_int(&s, ret_agent_no, err);
 }
 
-/* A query whose one parameter is an agent's number. */
-static memfs_code run_for_agent(sqlite_conn *c, uint64_t key, int64_t agent_no, memfs_error *err)
+memfs_code sqlite_run_for_agent(sqlite_conn *c, uint64_t key, int64_t agent_no, memfs_error *err)
 {
     _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
     memfs_code rc = sqlite_query_get(c, key, &s, err);
@@ -499,7 +275,7 @@ static memfs_code synced_of(sqlite_conn *c, memfs_str agent_id, synced *ret, mem
 
 static memfs_code drop_all(sqlite_conn *c, int64_t agent_no, memfs_error *err)
 {
-    memfs_code rc = run_for_agent(c, KEY_ROWS_DROP, agent_no, err);
+    memfs_code rc = sqlite_run_for_agent(c, KEY_ROWS_DROP, agent_no, err);
 
     return rc < 0 ? rc : sqlite_past_drop(c, agent_no, err);
 }
@@ -552,7 +328,7 @@ static memfs_code forget_within(sqlite_conn *c, memfs_str agent_id, memfs_error 
     rc = next_generation(c, &next, err);
     if (rc == MEMFS_OK)
         rc = drop_all(c, now.agent_no, err);
-    return rc < 0 ? rc : run_for_agent(c, KEY_AGENT_DROP, now.agent_no, err);
+    return rc < 0 ? rc : sqlite_run_for_agent(c, KEY_AGENT_DROP, now.agent_no, err);
 }
 
 static memfs_code forget(cache *base, memfs_str agent_id, memfs_error *err)
@@ -678,8 +454,8 @@ static const cache_backend BACKEND = {
     .is_there = is_there,
     .check = check,
     .reset = reset,
-    .blocks = blocks,
-    .count = count,
+    .blocks = sqlite_blocks,
+    .count = sqlite_blocks_count,
     .tip = tip,
     .generation = generation,
     .apply = apply,

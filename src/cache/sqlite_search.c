@@ -302,22 +302,11 @@ static memfs_code check_past(sqlite_conn *c, const past_update *u, int64_t *ret_
     return MEMFS_OK;
 }
 
-static memfs_code run_for_agent(sqlite_conn *c, uint64_t key, int64_t agent_no, memfs_error *err)
-{
-    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
-    memfs_code rc = sqlite_query_get(c, key, &s, err);
-
-    if (rc < 0)
-        return rc;
-    sqlite_bind_int(&s, 1, agent_no);
-    return sqlite_run(&s, err);
-}
-
 memfs_code sqlite_past_drop(sqlite_conn *c, int64_t agent_no, memfs_error *err)
 {
-    memfs_code rc = run_for_agent(c, KEY_VERSIONS_DROP, agent_no, err);
+    memfs_code rc = sqlite_run_for_agent(c, KEY_VERSIONS_DROP, agent_no, err);
 
-    return rc < 0 ? rc : run_for_agent(c, KEY_PAST_DROP, agent_no, err);
+    return rc < 0 ? rc : sqlite_run_for_agent(c, KEY_PAST_DROP, agent_no, err);
 }
 
 static memfs_code set_past(sqlite_conn *c, int64_t agent_no, const memfs_oid *to, memfs_error *err)
