@@ -33,7 +33,7 @@ static const doc_field REF[] = {
 
 static const doc_field VERSIONS[] = {
     { "path", "text", NULL, "only what changed that file" },
-    { "limit", "int", "20", "at most so many; 0: all" },
+    { "limit", "int", "20", "at most so many; 0, and what is larger: 1,000" },
     END,
 };
 

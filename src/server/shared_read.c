@@ -262,6 +262,7 @@ void repository_version(http_request *rq, void *ctx)
 /* ---- GET .../versions ---- */
 
 #define DEFAULT_VERSIONS 20
+#define MAX_VERSIONS 1000 /* as many as of a memory's history: an answer is a buffer */
 
 static memfs_code list_commit(const versions_commit *c, void *ctx, memfs_error *err)
 {
@@ -291,6 +292,8 @@ void repository_versions(http_request *rq, void *ctx)
 
     (void)params_text(&p, "path", &page.path);
     page.limit = (size_t)params_limit(&p, DEFAULT_VERSIONS);
+    if (page.limit == 0 || page.limit > MAX_VERSIONS)
+        page.limit = MAX_VERSIONS;
     if (!shared_find(rq, ctx, &x.target) || !reply_params_good(rq, &p) || !begin(&x, MEMFS_STR("")))
         return;
     jw_object(&w);

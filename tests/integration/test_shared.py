@@ -321,6 +321,19 @@ def test_8_2_versions_default_to_twenty(api, repo):
     assert len(api.versions(repo, "?limit=100")["commits"]) == 22
 
 
+def test_8_2_versions_are_never_more_than_a_thousand(api, folder):
+    one, agent = api.create(), new_agent()
+    api.attach(agent, one["id"])
+    git([], ["clone", url_of(api.server, agent, one["name"]), "."], folder)
+    stream = "".join(f"commit refs/heads/main\ncommitter a <a@example.com> {i} +0000\ndata 1\nm\n"
+                     + ("from refs/heads/main^0\n" if i == 1 else "")
+                     + f"M 100644 inline a.md\ndata <<.\n{i}\n.\n\n" for i in range(1, 1006))
+    subprocess.run(["git", "fast-import", "--quiet"], cwd=folder, input=stream.encode(), check=True)
+    git([], ["push", "origin", "main"], folder)
+    counts = [len(api.versions(one["id"], f"?limit={n}")["commits"]) for n in (0, 999, 1001, 10 ** 9)]
+    assert counts == [1000, 999, 1000, 1000]
+
+
 def test_8_2_the_reason_and_the_author_of_a_commit(server):
     token = server.token("admin")
     api = Api(server, {**bearer(token["token"]), "X-Memfs-Reason": "agreed \\o/ in the meeting" + "x" * 300})
