@@ -3,9 +3,6 @@
 #include "cache/pg_conn.h"
 
 #include "base/clock.h"
-#include "base/mem.h"
-
-#include <poll.h>
 
 /*
  * Work that one of the servers does for all (servers.h): an advisory lock in a session of its own,
@@ -14,37 +11,12 @@
  */
 
 #define LOCK "7813577600197001218"
-#define ANSWER_MS 3000
-#define SESSION                                                                                    \
-    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;" \
-    "SET application_name = 'memfs lease'"
 
 void pg_lease_end(pg_state *s)
 {
     pg_conn_close(s->lease);
     s->lease = NULL;
     s->has_lease = false;
-}
-
-/* Nobody asked this session anything, so whatever can be read from it is its end. */
-static bool is_quiet(const pg_conn *c)
-{
-    struct pollfd fd = { .fd = PQsocket(c->pg), .events = POLLIN };
-
-    return poll(&fd, 1, 0) == 0;
-}
-
-static memfs_code open_session(pg_state *s, memfs_error *err)
-{
-    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
-    memfs_code rc = pg_conn_open(pg_db_url(s->db), &s->lease, err);
-
-    if (rc < 0) {
-        s->lease = NULL;
-        return rc;
-    }
-    pg_conn_begin(s->lease, clock_mono_ms() + ANSWER_MS);
-    return pg_exec(s->lease, SESSION, &r, err);
 }
 
 /*
@@ -55,7 +27,7 @@ static memfs_code still_has_it(pg_state *s, memfs_error *err)
 {
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
 
-    pg_conn_begin(s->lease, clock_mono_ms() + ANSWER_MS);
+    pg_conn_begin(s->lease, clock_mono_ms() + PG_SESSION_MS);
     return pg_exec(s->lease, "SELECT 1", &r, err);
 }
 
@@ -64,9 +36,10 @@ static memfs_code try_lock(pg_state *s, memfs_error *err)
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
     memfs_code rc;
 
-    pg_conn_begin(s->lease, clock_mono_ms() + ANSWER_MS);
+    pg_conn_begin(s->lease, clock_mono_ms() + PG_SESSION_MS);
     rc = pg_exec(s->lease, "SELECT pg_try_advisory_lock(" LOCK ")", &r, err);
-    s->has_lease = rc == MEMFS_OK && r.n_rows == 1 && str_equal(pg_col_str(&r, 0, 0), MEMFS_STR("t"));
+    s->has_lease =
+        rc == MEMFS_OK && r.n_rows == 1 && str_equal(pg_col_str(&r, 0, 0), MEMFS_STR("t"));
     return rc;
 }
 
@@ -75,10 +48,10 @@ memfs_code pg_lease(state *base, bool *ret_has_it, memfs_error *err)
     pg_state *s = (pg_state *)base;
     memfs_code rc = MEMFS_OK;
 
-    if (s->lease != NULL && !is_quiet(s->lease))
+    if (s->lease != NULL && !pg_session_is_quiet(s->lease))
         pg_lease_end(s);
     if (s->lease == NULL)
-        rc = open_session(s, err);
+        rc = pg_session_open(s, "SET application_name = 'memfs lease'", &s->lease, err);
     if (rc == MEMFS_OK)
         rc = s->has_lease ? still_has_it(s, err) : try_lock(s, err);
     if (rc < 0)

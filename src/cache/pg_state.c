@@ -177,6 +177,8 @@ static memfs_code check(state *s, memfs_error *err)
 static void close_state(state *s)
 {
     pg_lease_end((pg_state *)s);
+    pg_turns_end((pg_state *)s);
+    pthread_mutex_destroy(&((pg_state *)s)->turns_mutex);
     pg_listen_end((pg_state *)s);
     pg_db_close(pg_state_db(s));
     free(s);
@@ -211,6 +213,8 @@ static const state_backend BACKEND = {
     .server_join = pg_server_join,
     .servers = pg_servers,
     .lease = pg_lease,
+    .turn_try = pg_turn_try,
+    .turn_end = pg_turn_end,
     .moves_wait = pg_moves_wait,
     .tokens_mark = pg_tokens_mark,
     .shared = &PG_SHARED,
@@ -224,5 +228,6 @@ state *pg_state_new(pg_db *db)
 
     s->base.backend = &BACKEND;
     s->db = pg_db_share(db);
+    pthread_mutex_init(&s->turns_mutex, NULL);
     return &s->base;
 }

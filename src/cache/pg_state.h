@@ -7,11 +7,15 @@
 #include "cache/cache_int.h"
 #include "cache/pg_db.h"
 
+#include <pthread.h>
+
 typedef struct pg_state {
     state base;
     pg_db *db;
     pg_conn *lease; /* pg_lease.c: NULL: no session */
     bool has_lease;
+    pg_conn *turns; /* pg_turns.c: NULL: no session; guarded by turns_mutex */
+    pthread_mutex_t turns_mutex;
     pg_conn *listen;       /* pg_listen.c: NULL: no session */
     int64_t listen_due_ms; /* it is opened, or asked whether it lives, not before */
 } pg_state;
@@ -29,7 +33,10 @@ typedef struct pg_fetch {
     pg_args args;
     pg_result result;
 } pg_fetch;
-#define PG_FETCH_INIT(k, s) { (k), (s), PG_ARGS_INIT, PG_RESULT_INIT }
+#define PG_FETCH_INIT(k, s)                                                                        \
+    {                                                                                              \
+        (k), (s), PG_ARGS_INIT, PG_RESULT_INIT                                                     \
+    }
 void pg_fetch_dispose(pg_fetch *f);
 MEMFS_CHECK memfs_code pg_fetch_run(state *s, pg_fetch *f, memfs_error *err);
 
@@ -71,6 +78,8 @@ enum {
     KEY_DOCS_COUNT,
     KEY_DOCS_CHECK,
     KEY_DOCS_MARK,
+    KEY_TURN_TRY,
+    KEY_TURN_END,
     KEY_SHARED_FIRST, /* pg_shared.c; room for 16 */
 };
 extern const state_shared_backend PG_SHARED;
@@ -78,8 +87,8 @@ extern const state_shared_backend PG_SHARED;
 /* The parts of state_backend that have a file of their own, see there. */
 MEMFS_CHECK memfs_code pg_agents(state *s, const agent_query *q, state_agent_fn fn, void *ctx,
                                  memfs_error *err);
-MEMFS_CHECK memfs_code pg_agent_merge(state *s, const state_agent *agent,
-                                      const state_birth *births, size_t n, memfs_error *err);
+MEMFS_CHECK memfs_code pg_agent_merge(state *s, const state_agent *agent, const state_birth *births,
+                                      size_t n, memfs_error *err);
 MEMFS_CHECK memfs_code pg_agent_announce(state *s, const state_agent *agent, memfs_error *err);
 MEMFS_CHECK memfs_code pg_agent_put(state *s, const state_agent *agent, memfs_error *err);
 MEMFS_CHECK memfs_code pg_agent_set_deleted(state *s, memfs_str id, int64_t deleted_at_us,
@@ -97,13 +106,24 @@ MEMFS_CHECK memfs_code pg_mirror_forget(state *s, memfs_str remote, memfs_error 
 /* pg_docs.c */
 MEMFS_CHECK memfs_code pg_change(state *s, const state_change *change, memfs_error *err);
 MEMFS_CHECK memfs_code pg_docs(state *s, memfs_str kind, memfs_str id, int64_t after,
-                                   state_doc_fn fn, void *ctx, memfs_error *err);
+                               state_doc_fn fn, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code pg_docs_mark(state *s, memfs_str kind, int64_t *ret, memfs_error *err);
 MEMFS_CHECK memfs_code pg_server_join(state *s, const state_server *me, int64_t *ret_no,
                                       memfs_error *err);
 MEMFS_CHECK memfs_code pg_tokens_mark(state *s, int64_t *ret, memfs_error *err);
 MEMFS_CHECK memfs_code pg_lease(state *s, bool *ret_has_it, memfs_error *err);
 void pg_lease_end(pg_state *s);
+/* pg_turns.c */
+MEMFS_CHECK memfs_code pg_turn_try(state *s, memfs_str what, bool *ret_has_it, memfs_error *err);
+void pg_turn_end(state *s, memfs_str what);
+void pg_turns_end(pg_state *s);
+/* pg_session.c: a session of its own, whose every answer comes in PG_SESSION_MS or not at all.
+ * name_sql says to the database's operator what it is for. */
+#define PG_SESSION_MS 3000
+MEMFS_CHECK memfs_code pg_session_open(const pg_state *s, const char *name_sql, pg_conn **ret,
+                                       memfs_error *err);
+/* Nobody asked this session anything, so whatever can be read from it is its end. */
+bool pg_session_is_quiet(const pg_conn *c);
 /* pg_listen.c */
 bool pg_moves_wait(state *s, int64_t own_no, int64_t timeout_ms);
 void pg_listen_end(pg_state *s);

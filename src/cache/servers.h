@@ -19,10 +19,10 @@
 
 typedef struct state_server {
     int64_t no;
-    memfs_str name; /* its home's, for ever: printable ASCII */
-    memfs_str url;  /* where the others reach it */
+    memfs_str name;                        /* its home's, for ever: printable ASCII */
+    memfs_str url;                         /* where the others reach it */
     uint8_t token_hash[SERVER_TOKEN_HASH]; /* SHA-256 of what it shows them */
-    int64_t age_ms; /* since it was last seen, by the database's clock */
+    int64_t age_ms;                        /* since it was last seen, by the database's clock */
 } state_server;
 typedef memfs_code (*state_server_fn)(const state_server *s, void *ctx, memfs_error *err);
 
@@ -38,6 +38,13 @@ MEMFS_CHECK memfs_code state_servers(state *s, state_server_fn fn, void *ctx, me
  * can say, and *ret_has_it is false.  Of one thread.
  */
 MEMFS_CHECK memfs_code state_lease(state *s, bool *ret_has_it, memfs_error *err);
+/*
+ * A turn at something that is changed by one server after the other: is it this one's now?  It has it
+ * until state_turn_end(), or until the process or its connection ends.  Of one thread of a process at
+ * a time for the same `what`; different ones do not wait for each other.  EUNAVAIL: nobody can say.
+ */
+MEMFS_CHECK memfs_code state_turn_try(state *s, memfs_str what, bool *ret_has_it, memfs_error *err);
+void state_turn_end(state *s, memfs_str what);
 /*
  * Waits until another server than own_no moved main of some agent, at most timeout_ms: true when it
  * was told so.  Every move is told by its server after its COMMIT, but a word may be lost, and while

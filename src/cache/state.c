@@ -173,6 +173,18 @@ memfs_code state_lease(state *s, bool *ret_has_it, memfs_error *err)
     return s->backend->lease(s, ret_has_it, err);
 }
 
+memfs_code state_turn_try(state *s, memfs_str what, bool *ret_has_it, memfs_error *err)
+{
+    assert(s->backend->turn_try != NULL);
+    return s->backend->turn_try(s, what, ret_has_it, err);
+}
+
+void state_turn_end(state *s, memfs_str what)
+{
+    assert(s->backend->turn_end != NULL);
+    s->backend->turn_end(s, what);
+}
+
 bool state_moves_wait(state *s, int64_t own_no, int64_t timeout_ms)
 {
     assert(s->backend->moves_wait != NULL);

@@ -318,7 +318,7 @@ static memfs_code redo(home *h, const char *id, const json_t *body, memfs_error 
 
 memfs_code block_finish_left(home *h, memfs_str block_id, memfs_error *err)
 {
-    return home_is_shared(h) ? MEMFS_OK : edit_left_of_block(h, "since", block_id, redo, err);
+    return edit_left_of_block(h, "since", block_id, redo, err);
 }
 
 /* In its block's turn, where it may be gone by now. */

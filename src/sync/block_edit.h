@@ -63,15 +63,16 @@ MEMFS_CHECK memfs_code block_holders_find(home *h, memfs_str block_id, memfs_str
 /*
  * Who changes, attaches, detaches or deletes a block has it alone, from the look at who has it to
  * the last of its commits: so all copies end with the later of two changes, and whoever detaches it
- * last leaves it to nobody (K3, K4).  What a crash left of an earlier change is done first.  A turn
- * is this process's: servers that share a database do not wait for each other's.
+ * last leaves it to nobody (K3, K4).  What a crash left of an earlier change is done first.  Servers
+ * that share a database wait for each other's turns, too; a database that fails in one ends it.
  */
 typedef struct block_turn {
     home *h; /* NULL: not begun */
     char block_id[IDS_MAX_LEN + 1];
     struct block_turn *next;
 } block_turn;
-/* Waits for others, and for no agent's lock that the caller has.  EUNAVAIL: it took too long. */
+/* Waits for others, and for no agent's lock that the caller has.  EUNAVAIL: it took too long, or the
+ * database that servers share is away. */
 MEMFS_CHECK memfs_code block_turn_begin(home *h, memfs_str block_id, block_turn *ret,
                                         memfs_error *err);
 void block_turn_end(block_turn *t);

@@ -54,10 +54,8 @@ void block_turn_left(home *h);
 /* All were looked at, and none is there any more, unless one was left since the mark was asked. */
 uint64_t block_turn_mark(home *h);
 void block_turn_none_left(home *h, uint64_t mark);
-/*
- * In that block's turn: what was begun of it and is not done of all its agents.  Of a home that
- * shares its database nothing: another server may be at it (block_edit_recover() waits it out).
- */
+/* In that block's turn: what was begun of it, here or by another server, and is not done of all its
+ * agents. */
 MEMFS_CHECK memfs_code block_finish_left(home *h, memfs_str block_id, memfs_error *err);
 
 #endif

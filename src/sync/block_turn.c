@@ -1,19 +1,25 @@
 /*
  * block_turn.c - one change of a block at a time; see block_edit.h.
  *
+ * A block's turn is one thread's of this process, and where servers share a database then one
+ * server's.
+ *
  * What was begun and is not made of all agents is looked for in the state only while something may
- * be there: from the start until block_edit_recover() has been through, and after a failure.
+ * be there: from the start until block_edit_recover() has been through, and after a failure.  What
+ * another server left is known to nobody here, so where they share a database each turn looks.
  */
 #include "sync/block_edit_int.h"
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "cache/servers.h"
 #include "sync/home_int.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 
 #define TURN_MS 30000
+#define MAX_PAUSE_MS 32 /* between two looks whether another server is done */
 
 void block_turns_init(home *h)
 {
@@ -36,14 +42,16 @@ static bool is_taken(const home *h, const char *block_id)
     return false;
 }
 
-memfs_code block_turn_take(home *h, memfs_str block_id, int64_t timeout_ms, block_turn *ret,
-                           memfs_error *err)
+static memfs_code too_late(memfs_error *err)
 {
-    struct timespec until = clock_at(clock_mono_ms() + timeout_ms);
+    return memfs_fail(err, MEMFS_EUNAVAIL, "other changes of this block take too long: try again");
+}
+
+static memfs_code among_threads(home *h, int64_t until_ms, block_turn *ret, memfs_error *err)
+{
+    struct timespec until = clock_at(until_ms);
     bool is_late = false;
 
-    *ret = (block_turn){ .h = NULL };
-    snprintf(ret->block_id, sizeof(ret->block_id), "%.*s", (int)block_id.len, block_id.ptr);
     pthread_mutex_lock(&h->turns_mutex);
     while (is_taken(h, ret->block_id) && !is_late)
         is_late = pthread_cond_timedwait(&h->turns_changed, &h->turns_mutex, &until) != 0;
@@ -53,9 +61,54 @@ memfs_code block_turn_take(home *h, memfs_str block_id, int64_t timeout_ms, bloc
         h->turns = ret;
     }
     pthread_mutex_unlock(&h->turns_mutex);
-    return ret->h != NULL ? MEMFS_OK
-                          : memfs_fail(err, MEMFS_EUNAVAIL,
-                                       "other changes of this block take too long: try again");
+    return ret->h != NULL ? MEMFS_OK : too_late(err);
+}
+
+static memfs_code among_servers(home *h, int64_t until_ms, const char *block_id, memfs_error *err)
+{
+    bool has_it = false;
+    memfs_code rc;
+
+    for (int64_t pause_ms = 1;; pause_ms = pause_ms < MAX_PAUSE_MS ? pause_ms * 2 : MAX_PAUSE_MS) {
+        rc = state_turn_try(h->state, str_of(block_id), &has_it, err);
+        if (rc < 0 || has_it)
+            return rc;
+        if (clock_mono_ms() >= until_ms)
+            return too_late(err);
+        clock_sleep_ms(pause_ms);
+    }
+}
+
+/* The thread's part of a turn. */
+static void leave(block_turn *t)
+{
+    home *h = t->h;
+    block_turn **at;
+
+    pthread_mutex_lock(&h->turns_mutex);
+    for (at = &h->turns; *at != t;)
+        at = &(*at)->next;
+    *at = t->next;
+    pthread_cond_broadcast(&h->turns_changed);
+    pthread_mutex_unlock(&h->turns_mutex);
+    t->h = NULL;
+}
+
+memfs_code block_turn_take(home *h, memfs_str block_id, int64_t timeout_ms, block_turn *ret,
+                           memfs_error *err)
+{
+    int64_t until_ms = clock_mono_ms() + timeout_ms;
+    memfs_code rc;
+
+    *ret = (block_turn){ .h = NULL };
+    snprintf(ret->block_id, sizeof(ret->block_id), "%.*s", (int)block_id.len, block_id.ptr);
+    rc = among_threads(h, until_ms, ret, err);
+    if (rc == MEMFS_OK && home_is_shared(h)) {
+        rc = among_servers(h, until_ms, ret->block_id, err);
+        if (rc < 0)
+            leave(ret);
+    }
+    return rc;
 }
 
 static bool has_left(home *h)
@@ -72,23 +125,18 @@ memfs_code block_turn_begin(home *h, memfs_str block_id, block_turn *ret, memfs_
 {
     memfs_code rc = block_turn_take(h, block_id, TURN_MS, ret, err);
 
-    return rc == MEMFS_OK && has_left(h) ? block_finish_left(h, block_id, err) : rc;
+    if (rc == MEMFS_OK && (home_is_shared(h) || has_left(h)))
+        rc = block_finish_left(h, block_id, err);
+    return rc;
 }
 
 void block_turn_end(block_turn *t)
 {
-    home *h = t->h;
-    block_turn **at;
-
-    if (h == NULL)
+    if (t->h == NULL)
         return;
-    pthread_mutex_lock(&h->turns_mutex);
-    for (at = &h->turns; *at != t;)
-        at = &(*at)->next;
-    *at = t->next;
-    pthread_cond_broadcast(&h->turns_changed);
-    pthread_mutex_unlock(&h->turns_mutex);
-    t->h = NULL;
+    if (home_is_shared(t->h))
+        state_turn_end(t->h->state, str_of(t->block_id));
+    leave(t);
 }
 
 static int compare_ids(const void *a, const void *b)

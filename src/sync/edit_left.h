@@ -33,7 +33,7 @@ MEMFS_CHECK memfs_code edit_left_each(home *h, const char *key, edit_left_fn fn,
                                       memfs_error *err);
 /*
  * Each journal that has `key` and is of that block, in the block's turn: nobody of this process is
- * at it, whoever wrote it.  Not of a home that shares its state.  Any thread.
+ * at it, and no other server, whoever wrote it.  Any thread.
  */
 MEMFS_CHECK memfs_code edit_left_of_block(home *h, const char *key, memfs_str block_id,
                                           edit_left_fn fn, memfs_error *err);

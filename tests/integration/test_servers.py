@@ -1,6 +1,7 @@
 """Several servers over one PostgreSQL database (design 13): main is where they all agreed, whichever
 of them is asked, killed, or away."""
 import concurrent.futures
+import hashlib
 import http.server
 import json
 import os
@@ -64,6 +65,59 @@ def test_K4_a_block_of_no_agent_is_made_on_one_server_and_attached_on_the_other(
     assert two.ok("GET", f"/v1/blocks/{block['id']}") == after
     assert two.ask("DELETE", f"/v1/blocks/{block['id']}").status == 200
     assert one.ask("GET", f"/v1/blocks/{block['id']}").status == 404
+
+
+def shared_block(one, n_agents):
+    agents = [one.agent() for _ in range(n_agents)]
+    block = one.ok("POST", "/v1/blocks", {"label": "team", "value": "v"})["id"]
+    for agent in agents:
+        assert one.move("attach", agent, block).status == 200
+    return agents, block
+
+
+def test_K3_H3_a_server_waits_for_anothers_turn_at_a_block_and_for_no_other_block(cluster):
+    one, two = (Writes(server) for server in cluster.servers)
+    (agent, _), block = shared_block(one, 2)
+    other = one.ok("POST", "/v1/blocks", {"label": "other", "value": "v"})["id"]
+    lock = int.from_bytes(hashlib.sha256(block.encode()).digest()[:8], "little", signed=True)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        with cluster.holding(f"DO $$ BEGIN PERFORM pg_advisory_xact_lock({lock}); END $$"):      # as a third server would
+            waiting = [pool.submit(w.ask, "PATCH", f"/v1/blocks/{block}", {"value": "later"}) for w in (one, two)]
+            for n in range(10):
+                for w in (one, two):
+                    assert w.ask("PATCH", f"/v1/blocks/{other}", {"value": str(n)}).status == 200
+            assert not any(w.done() for w in waiting)
+            assert two.block(agent, "team")["value"] == "v"
+        assert [w.result().status for w in waiting] == [200, 200]
+
+
+def test_K4_the_last_two_that_detach_a_block_by_two_servers_at_once_leave_it_to_nobody(cluster):
+    both = [Writes(server) for server in cluster.servers]
+    agents, block = shared_block(both[0], 2)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        for how in ("detach", "attach", "detach", "attach", "detach"):
+            done = pool.map(lambda w, agent: w.move(how, agent, block).status, both, agents)
+            assert set(done) == {200}, how
+            assert [w.ok("GET", f"/v1/blocks/{block}")["value"] for w in both] == ["v", "v"]
+
+
+def test_K3_D1_what_a_killed_server_left_of_a_change_is_done_before_the_next_change_by_another(cluster):
+    one, two = (Writes(server) for server in cluster.servers)
+    agents, block = shared_block(one, 6)
+    for turn in range(20):
+        with concurrent.futures.ThreadPoolExecutor(1) as pool:
+            asked = pool.submit(one.ask, "PATCH", f"/v1/blocks/{block}", {"value": f"text {turn}"})
+            time.sleep(0.05 + 0.02 * (turn % 5))
+            one.server.kill()
+            asked.exception()       # answered or cut off
+        was_left = int(cluster.sql("SELECT count(*) FROM docs WHERE kind = 'edit'")[0][0])
+        one.server.start()          # what it took it has
+        assert two.ask("PATCH", f"/v1/blocks/{block}", {"description": f"said {turn}"}).status == 200
+        shown = {(two.block(agent, "team")["value"], two.block(agent, "team")["description"]) for agent in agents}
+        assert len(shown) == 1 and shown.pop()[1] == f"said {turn}"
+        if was_left:
+            break
+    assert was_left, "no kill came in the middle of a change"
 
 
 def test_a_client_clones_from_a_server_that_never_heard_of_the_agent(cluster, git, folder):

@@ -315,6 +315,31 @@ static void test_one_server_has_the_lease_and_the_next_when_it_ends(void **at)
     state_close(two);
 }
 
+static void test_K3_a_turn_is_one_servers_until_it_gives_it_back_or_ends(void **at)
+{
+    fixture *f = *at;
+    state *one = pg_state_new(pg_open(f)), *two = pg_state_new(pg_open(f));
+    const memfs_str a = MEMFS_STR("block-a"), b = MEMFS_STR("block-b");
+    int64_t until_ms = clock_mono_ms() + 60000;
+    bool has_it = false;
+
+    assert_ok(state_turn_try(one, a, &has_it, &f->err));
+    assert_true(has_it);
+    assert_ok(state_turn_try(two, a, &has_it, &f->err));
+    assert_false(has_it);
+    assert_ok(state_turn_try(two, b, &has_it, &f->err));
+    assert_true(has_it);
+    state_turn_end(one, a);
+    assert_ok(state_turn_try(two, a, &has_it, &f->err));
+    assert_true(has_it);
+    state_close(two); /* seen as soon as the database has noticed */
+    for (has_it = false; !has_it;) {
+        assert_true(clock_mono_ms() < until_ms);
+        assert_ok(state_turn_try(one, a, &has_it, &f->err));
+    }
+    state_close(one);
+}
+
 static void test_S5_a_token_that_is_made_or_revoked_is_seen_by_all(void **at)
 {
     fixture *f = *at;
@@ -347,6 +372,7 @@ int main(void)
         OVER(test_a_server_keeps_its_number),
         OVER(test_L6_servers_that_share_a_database_and_one_that_does_not_refuse_each_other),
         OVER(test_one_server_has_the_lease_and_the_next_when_it_ends),
+        OVER(test_K3_a_turn_is_one_servers_until_it_gives_it_back_or_ends),
         OVER(test_S5_a_token_that_is_made_or_revoked_is_seen_by_all),
     };
 
