@@ -5,12 +5,15 @@
 It refuses to run as root, so root lends it to the user `postgres`.  `database_for` gives every home
 of a test a database of its own in the server that tests/with-postgres started.
 """
+import atexit
+import functools
 import glob
 import hashlib
 import os
 import shutil
 import signal
 import subprocess
+import tempfile
 
 SHARED = os.environ.get("MEMFS_TEST_DATABASE")
 
@@ -49,6 +52,34 @@ def database_for(home):
     return SHARED.replace("/postgres?", f"/{name}?")
 
 
+def as_postgres(*argv):
+    return ["runuser", "-u", "postgres", "--", *argv] if os.geteuid() == 0 else list(argv)
+
+
+def run(folder, program, *args):
+    out = subprocess.run(as_postgres(os.path.join(programs(), program), *args), cwd=folder,
+                         stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                         text=True, timeout=120)
+    assert out.returncode == 0, out.stdout
+
+
+def lend(folder):
+    os.makedirs(folder, exist_ok=True)
+    if os.geteuid() == 0:
+        shutil.chown(folder, "postgres")
+
+
+@functools.lru_cache
+def fresh():
+    """What initdb makes, for the others to copy: it takes a second, and a copy none."""
+    folder = tempfile.mkdtemp(prefix="memfs-pg-fresh-", dir="/tmp")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    lend(folder)
+    data = os.path.join(folder, "data")
+    run(folder, "initdb", "-D", data, "-U", "memfs", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+    return data
+
+
 class Postgres:
     """fsync is on, unlike in tests/with-postgres: these are ended without a goodbye."""
 
@@ -57,25 +88,15 @@ class Postgres:
         self.data = os.path.join(self.folder, "data")
         self.frozen = []
         self.port = port
-        self.bin = programs()
-        os.makedirs(self.folder, exist_ok=True)
-        if os.geteuid() == 0:
-            shutil.chown(self.folder, "postgres")
-        self._run("initdb", "-D", self.data, "-U", "memfs", "-A", "trust", "-E", "UTF8",
-                  "--locale=C.UTF-8", "--no-sync")
+        lend(self.folder)
+        subprocess.run(["cp", "-a", fresh(), self.data], check=True)
         with open(os.path.join(self.data, "postgresql.conf"), "a", encoding="utf-8") as f:
             f.write(f"unix_socket_directories = '{self.folder}'\nmax_connections = 100\n"
                     f"listen_addresses = '{'127.0.0.1' if port else ''}'\nport = {port or 5432}\n")
         self.start()
 
-    def _as(self, *argv):
-        return ["runuser", "-u", "postgres", "--", *argv] if os.geteuid() == 0 else list(argv)
-
     def _run(self, program, *args):
-        out = subprocess.run(self._as(os.path.join(self.bin, program), *args), cwd=self.folder,
-                             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                             stderr=subprocess.STDOUT, text=True, timeout=120)
-        assert out.returncode == 0, out.stdout
+        run(self.folder, program, *args)
 
     def start(self):
         self._run("pg_ctl", "-D", self.data, "-l", os.path.join(self.data, "log"), "-w", "start")
