@@ -14,7 +14,8 @@ typedef struct pg_state {
     pg_db *db;
     pg_conn *lease; /* pg_lease.c: NULL: no session */
     bool has_lease;
-    pg_conn *turns; /* pg_turns.c: NULL: no session; guarded by turns_mutex */
+    pg_conn *turns;       /* pg_turns.c: NULL: no session */
+    int64_t turns_due_ms; /* it is opened not before; turns_mutex guards both */
     pthread_mutex_t turns_mutex;
     pg_conn *listen;       /* pg_listen.c: NULL: no session */
     int64_t listen_due_ms; /* it is opened, or asked whether it lives, not before */

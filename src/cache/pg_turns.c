@@ -13,6 +13,7 @@
  * with the process, and its locks with it; so they do when the database moves to another machine.
  */
 
+#define RETRY_MS 1000 /* after a session that could not be had: nobody queues for it (L3) */
 #define TRY "SELECT pg_try_advisory_lock($1)"
 #define END "SELECT pg_advisory_unlock($1)"
 
@@ -50,6 +51,17 @@ static memfs_code ask(pg_state *s, uint64_t key, const char *sql, memfs_str what
     return rc;
 }
 
+static memfs_code open_session(pg_state *s, memfs_error *err)
+{
+    memfs_code rc;
+
+    if (clock_mono_ms() < s->turns_due_ms)
+        return memfs_fail(err, MEMFS_EUNAVAIL, "the database does not answer");
+    rc = pg_session_open(s, "SET application_name = 'memfs turns'", &s->turns, err);
+    s->turns_due_ms = rc < 0 ? clock_mono_ms() + RETRY_MS : 0;
+    return rc;
+}
+
 memfs_code pg_turn_try(state *base, memfs_str what, bool *ret_has_it, memfs_error *err)
 {
     pg_state *s = (pg_state *)base;
@@ -60,7 +72,7 @@ memfs_code pg_turn_try(state *base, memfs_str what, bool *ret_has_it, memfs_erro
     if (s->turns != NULL && !pg_session_is_quiet(s->turns))
         pg_turns_end(s);
     if (s->turns == NULL)
-        rc = pg_session_open(s, "SET application_name = 'memfs turns'", &s->turns, err);
+        rc = open_session(s, err);
     if (rc == MEMFS_OK)
         rc = ask(s, KEY_TURN_TRY, TRY, what, ret_has_it, err);
     pthread_mutex_unlock(&s->turns_mutex);
