@@ -2,6 +2,7 @@
 #include "cache/sqlite_int.h"
 #include "cache/sqlite_schema.h"
 #include "cache/sqlite_shape.h"
+#include "cache/sqlite_tags.h"
 
 #include "base/mem.h"
 
@@ -31,6 +32,7 @@ enum {
     KEY_ROWS_DROP,
     KEY_RULE,
     KEY_RULE_SET,
+    KEY_TAG_LISTS,
 };
 
 static const char *const FIXED[] = {
@@ -53,6 +55,7 @@ static const char *const FIXED[] = {
     [KEY_ROWS_DROP] = "DELETE FROM blocks WHERE agent_no = ?1",
     [KEY_RULE] = "SELECT rule FROM meta",
     [KEY_RULE_SET] = "UPDATE meta SET rule = ?1",
+    [KEY_TAG_LISTS] = SQLITE_TAG_LISTS("blocks", "tags <> '[]'"),
 };
 
 static void sql(uint64_t key, memfs_buf *out)
@@ -378,6 +381,11 @@ static memfs_code generation(cache *base, int64_t *ret, memfs_error *err)
     return rc < 0 ? rc : read_int(&s, ret, err);
 }
 
+static memfs_code tag_lists(cache *base, tag_list_fn fn, void *ctx, memfs_error *err)
+{
+    return sqlite_tag_lists(db_of(base), KEY_TAG_LISTS, fn, ctx, err);
+}
+
 /* ---- changing ---- */
 
 static memfs_code next_generation(sqlite_conn *c, int64_t *ret, memfs_error *err)
@@ -682,6 +690,7 @@ static const cache_backend BACKEND = {
     .count = count,
     .tip = tip,
     .generation = generation,
+    .tag_lists = tag_lists,
     .apply = apply,
     .forget = forget,
     .empty = forget,

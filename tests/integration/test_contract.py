@@ -1,4 +1,4 @@
-"""Rows of the wire contract that no other file asks for, named after its sections (http-api 1, 4 to 8, 10, 11).
+"""Rows of the wire contract that no other file asks for, named after its sections (http-api 1, 4 to 11).
 
 What is written in one request is read by others; each test has agents and blocks of its own.
 """
@@ -502,3 +502,84 @@ def test_7_K3_agents_that_set_the_same_block_ids_at_once_end_with_all_or_none(sr
                 assert set(pool.map(lambda a, w: set_blocks(srv, a, w).status, agents, wanted)) == {200}
                 assert all(len(srv.files(a)) == len(wanted[0]) for a in agents)
                 assert [srv.ok("GET", f"/v1/blocks/{b['id']}") for b in blocks] == blocks
+
+
+# ---- 9: tags -------------------------------------------------------------------------------------
+
+def test_9_tags_of_agents_and_blocks_are_one_list_by_name(srv):
+    a = word()
+    agent = srv.agent({"notes.md": "n"})
+    srv.ok("PATCH", f"/v1/agents/{agent}", {"tags": [a + "-B", a + "-both"]})
+    srv.patch(agent, "notes", {"tags": [a + "-both", a + "-é"]})
+    make(srv, tags=[a + "-a", a + "-both"], hidden=True)
+    want = [a + "-B", a + "-a", a + "-both", a + "-é"]
+    for target in ("/v1/tags", "/v1/tags/", "/latest/tags/"):
+        assert srv.ok("GET", f"{target}?name={a}") == want, "of nobody's and hidden ones too, each once, by code points"
+    assert srv.ok("GET", f"/v1/tags?name={a}&order=desc&order_by=name") == want[::-1]
+    everything = srv.ok("GET", "/v1/tags?limit=0")
+    assert everything == sorted({*everything}) and {*want, "git-memory-enabled"} <= {*everything}
+    assert srv.ok("GET", "/v1/tags") == everything[:50], "50 of them, from A to Z"
+
+
+def test_9_tags_in_pages_relative_to_the_order(srv):
+    a = word()
+    make(srv, tags=[f"{a}-{i}" for i in range(5)])
+    for query, want in (("limit=2", "01"), ("limit=2&after={a}-1", "23"), ("limit=9&after={a}-4", ""),
+                        ("before={a}-2", "01"), ("after={a}-0&before={a}-3", "12"), ("limit=2&order=desc", "43"),
+                        ("order=desc&after={a}-2", "10"), ("order=desc&before={a}-2", "43"),
+                        ("after={a}-2x", "34"), ("limit=1&before={a}-3", "0"), ("limit=0", "01234"), ("after=", "01234")):
+        found = srv.ok("GET", f"/v1/tags?name={a}&" + query.format(a=a))
+        assert found == [f"{a}-{i}" for i in want], query
+
+
+def test_9_tags_are_found_by_a_part_of_them(srv):
+    a = word()
+    make(srv, tags=[f"{a} Green", f"{a} GRÜN", f"{a}_x"])
+    for query, want in ((f"name={a.upper()}%20gr", ["GRÜN", "Green"]), (f"query_text={a}%20gr%C3%BCn", ["GRÜN"]),
+                        (f"name={a}%20green&query_text=nothing", ["Green"]), (f"name={a}%25n", ["GRÜN", "Green"]),
+                        (f"name={a}_gre", ["Green"]), (f"name=&query_text={a}%20GREEN", ["Green"]),
+                        (f"name={a}%20g&name_search=x", ["GRÜN", "Green"])):
+        assert [tag.split()[1] for tag in srv.ok("GET", f"/v1/tags?{query}")] == want, query
+    assert srv.ok("GET", f"/v1/tags?name={word()}") == []
+
+
+def test_9_tags_go_with_the_last_that_has_them(srv):
+    a, agents = word(), [srv.agent({"notes.md": "n"}), srv.agent({"notes.md": "n"})]
+    for agent in agents:
+        srv.ok("PATCH", f"/v1/agents/{agent}", {"tags": [a + "-agent"]})
+        srv.patch(agent, "notes", {"tags": [a + "-block"]})
+
+    def tags():
+        return [tag.split("-")[1] for tag in srv.ok("GET", f"/v1/tags?name={a}")]
+
+    assert tags() == ["agent", "block"]
+    srv.ok("DELETE", f"/v1/agents/{agents[0]}")
+    assert tags() == ["agent", "block"]
+    srv.ok("DELETE", f"/v1/agents/{agents[1]}")
+    assert tags() == [], "those of deleted agents are in no list"
+    srv.ok("POST", f"/v1/agents/{agents[0]}/restore")
+    assert tags() == ["agent", "block"]
+    srv.ok("PATCH", f"/v1/agents/{agents[0]}", {"tags": []})
+    assert tags() == ["block"]
+    srv.ok("POST", f"/v1/agents/{agents[0]}/memory/commit", {"changes": [{"path": "notes.md", "content": None}]})
+    assert tags() == []
+
+
+def test_9_what_is_asked_of_tags_is_judged(srv):
+    for query, where in (("order=up", "order"), ("order_by=created_at", "order_by"), ("limit=x", "limit"),
+                         ("limit=-1", "limit")):
+        assert only_error(srv.ask("GET", f"/v1/tags?{query}"))["loc"] == ("query", where), query
+    assert srv.ask("GET", "/v1/tags?name=" + "x" * 1025).status == 413
+    answer = srv.ask("POST", "/v1/tags", {})
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
+
+
+def test_9_H7_a_list_of_tags_that_a_client_has_is_304_until_something_changes(srv):
+    agent = srv.agent({"notes.md": "n"})
+    etag = srv.ask("GET", "/v1/tags").headers["etag"]
+    assert srv.server.get("/v1/tags", headers={"If-None-Match": etag}).status == 304
+    for change in (lambda: srv.ok("PATCH", f"/v1/agents/{agent}", {"tags": [word()]}),
+                   lambda: srv.patch(agent, "notes", {"tags": [word()]}), lambda: make(srv, tags=[word()])):
+        change()
+        assert srv.server.get("/v1/tags", headers={"If-None-Match": etag}).status == 200
+        etag = srv.ask("GET", "/v1/tags").headers["etag"]
