@@ -6,12 +6,12 @@
  * As SQLITE_TAG_LISTS, but along the lists' hashes: an entry of an index has at most 2,700 bytes
  * here, and a list may have more.
  */
-#define NEXT(table, which)                                                                         \
-    "(SELECT sha256(tags) AS hash, tags FROM " table " WHERE " which                               \
-    " ORDER BY sha256(tags) LIMIT 1)"
+#define LISTS "(SELECT sha256(tags) AS hash, tags FROM "
+#define FIRST " ORDER BY sha256(tags) LIMIT 1)"
+#define HOP " UNION ALL SELECT n.hash, n.tags FROM found, LATERAL "
 #define TAG_LISTS(table, which)                                                                    \
-    "WITH RECURSIVE found AS (" NEXT(table, which) " UNION ALL SELECT n.hash, n.tags FROM found, " \
-    "LATERAL " NEXT(table, which " AND sha256(tags) > found.hash") " n) SELECT tags FROM found"
+    "WITH RECURSIVE found AS (" LISTS table " WHERE " which FIRST HOP LISTS table " WHERE " which  \
+    " AND sha256(tags) > found.hash" FIRST " n) SELECT tags FROM found"
 
 enum { KEY_BLOCK_TAGS = PG_KEYS_CACHE + 96 };
 

@@ -102,8 +102,8 @@ memfs_code tag_page_add_list(tag_page *page, memfs_str tags_json, memfs_error *e
         const json_t *item = json_array_get(list, i);
 
         if (json_is_string(item))
-            rc = tag_page_add(
-                page, str_make(json_string_value(item), json_string_length(item)), err);
+            rc = tag_page_add(page, str_make(json_string_value(item), json_string_length(item)),
+                              err);
     }
     json_decref(list);
     return rc;

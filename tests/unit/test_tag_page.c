@@ -55,7 +55,9 @@ static void test_9_a_text_is_looked_for_in_any_case_and_with_wildcards(void **at
 {
     static const struct {
         const char *text, *found;
-    } cases[] = { { "TEA", "TeaTime teal" }, { "t%m", "TeaTime" }, { "_eal", "teal" }, { "x", "" } };
+    } cases[] = {
+        { "TEA", "TeaTime teal" }, { "t%m", "TeaTime" }, { "_eal", "teal" }, { "x", "" }
+    };
 
     (void)at;
     for (size_t i = 0; i < ARRAY_LEN(cases); i++) {
