@@ -69,6 +69,11 @@ memfs_code cache_generation(cache *c, int64_t *ret, memfs_error *err)
     return c->backend->generation(c, ret, err);
 }
 
+memfs_code cache_tag_lists(cache *c, tag_list_fn fn, void *ctx, memfs_error *err)
+{
+    return c->backend->tag_lists(c, fn, ctx, err);
+}
+
 memfs_code cache_head_get(cache *c, memfs_str agent_id, cache_head *ret, memfs_error *err)
 {
     assert(c->backend->head != NULL);

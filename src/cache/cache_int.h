@@ -13,6 +13,7 @@
 #include "cache/search.h"
 #include "cache/servers.h"
 #include "cache/shared.h"
+#include "cache/tags.h"
 
 typedef struct cache_backend {
     const char *name;
@@ -31,6 +32,7 @@ typedef struct cache_backend {
     memfs_code (*count)(cache *c, const block_query *q, int64_t *ret, memfs_error *err);
     memfs_code (*tip)(cache *c, memfs_str agent_id, cache_tip *ret, memfs_error *err);
     memfs_code (*generation)(cache *c, int64_t *ret, memfs_error *err);
+    memfs_code (*tag_lists)(cache *c, tag_list_fn fn, void *ctx, memfs_error *err);
     /* servers.h; NULL: nobody else can share it */
     memfs_code (*head)(cache *c, memfs_str agent_id, cache_head *ret, memfs_error *err);
     memfs_code (*moves)(cache *c, int64_t after, size_t max, cache_move_fn fn, void *ctx,
@@ -83,6 +85,7 @@ typedef struct state_backend {
     memfs_code (*agents)(state *s, const agent_query *q, state_agent_fn fn, void *ctx,
                          memfs_error *err);
     memfs_code (*agent_count)(state *s, int64_t *ret, memfs_error *err);
+    memfs_code (*tag_lists)(state *s, tag_list_fn fn, void *ctx, memfs_error *err);
     memfs_code (*agent_known)(state *s, memfs_str id, bool *ret, memfs_error *err);
     memfs_code (*agent_add)(state *s, memfs_str id, memfs_str org_id, int64_t now_us,
                             memfs_error *err);

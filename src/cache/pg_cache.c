@@ -629,6 +629,7 @@ static const cache_backend BACKEND = {
     .head = head,
     .moves = pg_moves,
     .generation = generation,
+    .tag_lists = pg_block_tags,
     .apply = apply,
     .forget = forget,
     .empty = empty,

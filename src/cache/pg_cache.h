@@ -22,6 +22,9 @@ MEMFS_CHECK memfs_code pg_blocks(cache *c, const block_query *q, cache_tip *ret_
                                  block_row_fn fn, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code pg_count(cache *c, const block_query *q, int64_t *ret, memfs_error *err);
 
+/* pg_tags.c */
+MEMFS_CHECK memfs_code pg_block_tags(cache *c, tag_list_fn fn, void *ctx, memfs_error *err);
+
 /* pg_care.c */
 MEMFS_CHECK memfs_code pg_rule(cache *c, memfs_str rule, bool *ret_has_changed, memfs_error *err);
 MEMFS_CHECK memfs_code pg_own_rule(cache *c, memfs_str rule, bool *ret_is_other, memfs_error *err);

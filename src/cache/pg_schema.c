@@ -182,5 +182,8 @@ const char *const PG_MIGRATIONS[] = {
     "CREATE INDEX agents_by_updated ON agents(updated_at, agent_id);"
     "CREATE INDEX agents_deleted ON agents(deleted_at) WHERE deleted_at <> 0;"
     "CREATE INDEX agents_changed ON agents(version) WHERE version > 0;",
+    /* which lists of tags there are: pg_tags.c */
+    "CREATE INDEX blocks_by_tags ON blocks(sha256(tags)) WHERE tags <> '[]';"
+    "CREATE INDEX agents_by_tags ON agents(sha256(tags)) WHERE deleted_at = 0 AND tags <> '[]';",
     NULL,
 };

@@ -190,6 +190,7 @@ static const state_backend BACKEND = {
     .check = check,
     .agents = pg_agents,
     .agent_count = pg_agent_count,
+    .tag_lists = pg_agent_tags,
     .agents_version = pg_agents_version,
     .agent_known = agent_known,
     .agent_add = agent_add,

@@ -51,6 +51,7 @@ enum {
     KEY_AGENT_STANDING,
     KEY_AGENT_PUT,
     KEY_AGENT_DELETED,
+    KEY_AGENT_TAGS,
     KEY_DELETED_MARK,
     KEY_AGENT_KNOWN,
     KEY_AGENT_ADD,
@@ -104,6 +105,8 @@ MEMFS_CHECK memfs_code pg_mirrors(state *s, memfs_str agent_id, memfs_str remote
                                   state_mirror_fn fn, void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code pg_mirror_put(state *s, const state_mirror *row, memfs_error *err);
 MEMFS_CHECK memfs_code pg_mirror_forget(state *s, memfs_str remote, memfs_error *err);
+/* pg_tags.c */
+MEMFS_CHECK memfs_code pg_agent_tags(state *s, tag_list_fn fn, void *ctx, memfs_error *err);
 /* pg_docs.c */
 MEMFS_CHECK memfs_code pg_change(state *s, const state_change *change, memfs_error *err);
 MEMFS_CHECK memfs_code pg_docs(state *s, memfs_str kind, memfs_str id, int64_t after,

@@ -1,6 +1,7 @@
 #include "cache/sqlite_cache.h"
 #include "cache/sqlite_int.h"
 #include "cache/sqlite_schema.h"
+#include "cache/sqlite_tags.h"
 
 #include "base/mem.h"
 
@@ -21,6 +22,7 @@ enum {
     KEY_ROWS_DROP,
     KEY_RULE,
     KEY_RULE_SET,
+    KEY_TAG_LISTS,
 };
 
 static const char *const FIXED[] = {
@@ -42,6 +44,7 @@ static const char *const FIXED[] = {
     [KEY_ROWS_DROP] = "DELETE FROM blocks WHERE agent_no = ?1",
     [KEY_RULE] = "SELECT rule FROM meta",
     [KEY_RULE_SET] = "UPDATE meta SET rule = ?1",
+    [KEY_TAG_LISTS] = SQLITE_TAG_LISTS("blocks", "tags <> '[]'"),
 };
 
 static void sql(uint64_t key, memfs_buf *out)
@@ -153,6 +156,11 @@ static memfs_code generation(cache *base, int64_t *ret, memfs_error *err)
     if (rc == MEMFS_OK)
         rc = sqlite_query_get(c, KEY_GENERATION, &s, err);
     return rc < 0 ? rc : sqlite_read_int(&s, ret, err);
+}
+
+static memfs_code tag_lists(cache *base, tag_list_fn fn, void *ctx, memfs_error *err)
+{
+    return sqlite_tag_lists(db_of(base), KEY_TAG_LISTS, fn, ctx, err);
 }
 
 /* ---- changing ---- */
@@ -458,6 +466,7 @@ static const cache_backend BACKEND = {
     .count = sqlite_blocks_count,
     .tip = tip,
     .generation = generation,
+    .tag_lists = tag_lists,
     .apply = apply,
     .forget = forget,
     .empty = forget,

@@ -26,6 +26,8 @@
  * by triggers, so that no way to change rows can forget it, and takes words out by the row's own
  * `words`.  Words hold letters and digits of ASCII, and bytes beyond it, which is what the tokenizer
  * `ascii` leaves alone.
+ *
+ * Step 3: which lists of tags there are (tags.h).
  */
 #define INDEX_OF_WORDS(name, table, key)                                                           \
     "CREATE VIRTUAL TABLE " name " USING fts5(words, content='" table "', content_rowid='" key     \
@@ -105,6 +107,8 @@ const char *const SQLITE_CACHE_MIGRATIONS[] = {
     "CREATE INDEX versions_by_path ON versions(agent_no, path, version_no);"
     INDEX_OF_WORDS("block_words", "blocks", "block_no") BLOCK_TRIGGERS
     INDEX_OF_WORDS("version_words", "versions", "version_no") VERSION_TRIGGERS,
+
+    "CREATE INDEX by_tags ON blocks(tags) WHERE tags <> '[]';",
     NULL,
 };
 
@@ -125,6 +129,8 @@ const char *const SQLITE_CACHE_MIGRATIONS[] = {
  * lower case are one, as both are a folder's name on some client's disk.
  *
  * Step 6: agents change, and may be deleted and brought back; sqlite_state_agents.c.
+ *
+ * Step 7: which lists of tags there are (tags.h).
  */
 const char *const SQLITE_STATE_MIGRATIONS[] = {
     "CREATE TABLE agents("
@@ -211,5 +217,6 @@ const char *const SQLITE_STATE_MIGRATIONS[] = {
     "CREATE INDEX agents_by_updated ON agents(updated_at, agent_id);"
     "CREATE INDEX agents_deleted ON agents(deleted_at) WHERE deleted_at <> 0;"
     "CREATE INDEX agents_changed ON agents(version) WHERE version > 0;",
+    "CREATE INDEX agents_by_tags ON agents(tags) WHERE deleted_at = 0 AND tags <> '[]';",
     NULL,
 };

@@ -1,6 +1,7 @@
 #include "cache/sqlite_schema.h"
 #include "cache/sqlite_shape.h"
 #include "cache/sqlite_state_int.h"
+#include "cache/sqlite_tags.h"
 
 #include "base/mem.h"
 
@@ -30,6 +31,7 @@ static const char *const FIXED[] = {
                         "(SELECT count(*) FROM agents WHERE agent_id >= 'repo-' "
                         "AND agent_id < 'repo.' AND deleted_at = 0)",
     [KEY_AGENTS_VERSION] = "SELECT ifnull(sum(version), 0) FROM agents WHERE version > 0",
+    [KEY_AGENT_TAGS] = SQLITE_TAG_LISTS("agents", "deleted_at = 0 AND tags <> '[]'"),
     [KEY_CURSOR] = "SELECT created_at, updated_at FROM agents WHERE agent_id = ?1",
     [KEY_AGENT_STANDING] = "SELECT deleted_at, version FROM agents WHERE agent_id = ?1",
     [KEY_AGENT_ANNOUNCE] =
@@ -368,6 +370,11 @@ static memfs_code check(state *base, memfs_error *err)
     return sqlite_db_check(sqlite_state_db(base), err);
 }
 
+static memfs_code tag_lists(state *base, tag_list_fn fn, void *ctx, memfs_error *err)
+{
+    return sqlite_tag_lists(sqlite_state_db(base), KEY_AGENT_TAGS, fn, ctx, err);
+}
+
 static memfs_code copy(state *base, const char *to, memfs_error *err)
 {
     return sqlite_db_copy(sqlite_state_db(base), to, err);
@@ -385,6 +392,7 @@ static const state_backend BACKEND = {
     .check = check,
     .agents = sqlite_agents,
     .agent_count = sqlite_agent_count,
+    .tag_lists = tag_lists,
     .agents_version = sqlite_agents_version,
     .agent_known = sqlite_agent_known,
     .agent_add = sqlite_agent_add,

@@ -28,6 +28,7 @@ enum sqlite_state_keys {
     KEY_AGENT_PUT,
     KEY_AGENT_FIELDS,
     KEY_AGENT_DELETED,
+    KEY_AGENT_TAGS,
     KEY_CURSOR,
     KEY_BIRTH,
     KEY_BIRTH_ADD,

@@ -26,6 +26,11 @@ memfs_code state_agent_count(state *s, int64_t *ret, memfs_error *err)
     return s->backend->agent_count(s, ret, err);
 }
 
+memfs_code state_tag_lists(state *s, tag_list_fn fn, void *ctx, memfs_error *err)
+{
+    return s->backend->tag_lists(s, fn, ctx, err);
+}
+
 memfs_code state_agent_known(state *s, memfs_str id, bool *ret, memfs_error *err)
 {
     return s->backend->agent_known(s, id, ret, err);

@@ -101,6 +101,8 @@ void memory_history(http_request *rq, void *app);
 void memory_diff(http_request *rq, void *app);
 void memory_at(http_request *rq, void *app);
 void memory_revert(http_request *rq, void *app);
+/* tags.c */
+void tags_list(http_request *rq, void *app);
 /* search.c */
 void search_get(http_request *rq, void *app);
 /* shared.c: shared repositories, and who has a link */

@@ -305,7 +305,8 @@ static bool is_theirs(const http_route *r)
     if (r->handler == openapi_get) /* most of what a client finds at this address is the server's */
         return true;
     return str_starts_with(pattern, MEMFS_STR("/v1/agents")) ||
-           str_starts_with(pattern, MEMFS_STR("/v1/blocks"));
+           str_starts_with(pattern, MEMFS_STR("/v1/blocks")) ||
+           str_equal(pattern, MEMFS_STR("/v1/tags"));
 }
 
 /* What is the server's over TCP stays memfs' over the home's socket: commands ask there. */

@@ -12,9 +12,10 @@
 #define HEALTH "health"
 #define UPKEEP "upkeep"
 
-const char *const DOC_SECTIONS[] = { DOC_GIT,          PEERS,      DOC_AGENTS, DOC_BLOCKS,
-                                     DOC_REPOSITORIES, DOC_MEMORY, DOC_SEARCH, WEBHOOKS,
-                                     HEALTH,           UPKEEP,     NULL };
+const char *const DOC_SECTIONS[] = { DOC_GIT,    PEERS,    DOC_AGENTS, DOC_BLOCKS,
+                                     DOC_TAGS,   DOC_REPOSITORIES,     DOC_MEMORY,
+                                     DOC_SEARCH, WEBHOOKS, HEALTH,     UPKEEP,
+                                     NULL };
 
 /* ---- what is in paths ---- */
 

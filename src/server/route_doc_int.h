@@ -18,6 +18,7 @@
 /* Sections with rows in a file of their own. */
 #define DOC_AGENTS "agents"
 #define DOC_BLOCKS "blocks"
+#define DOC_TAGS "tags"
 #define DOC_REPOSITORIES "repositories"
 #define DOC_MEMORY "memory"
 #define DOC_SEARCH "search"

@@ -100,6 +100,17 @@ static const doc_field BLOCK_FILTERS[] = {
     END,
 };
 
+static const doc_field TAGS[] = {
+    { "name", "text", NULL, "part of the tag, in any case; `%` and `_` are wildcards" },
+    { "query_text", "text", NULL, "the older name of the same; ignored beside `name`" },
+    { "before", "text", NULL, "a tag: those that come before it, in the order that is asked for" },
+    { "after", "text", NULL, "a tag: those that come after it; neither has to exist" },
+    LIMIT("50"),
+    { "order", "'asc'|'desc'", "\"asc\"", "from A to Z by code points, or backwards" },
+    { "order_by", "'name'", "\"name\"", "the one order that there is" },
+    END,
+};
+
 static const doc_field SYNC[] = {
     { "recompile", "'true'|'false'|'auto'", "\"false\"",
       "is a Letta server to make the agent's system prompt anew? `auto`: if `system/` changed" },
@@ -228,5 +239,7 @@ const route_doc LETTA_DOCS[] = {
     { GET, "/v1/blocks/{id}/agents", DOC_BLOCKS, "AgentState[]",
       .more = "None of an unknown block.",
       .query = { DOC_CURSORS, AGENTS_OF_BLOCK_PAGE, RELATIONS_OF_BLOCK }, .headers = DOC_KNOWN },
+
+    { GET, "/v1/tags", DOC_TAGS, "text[]", .query = { TAGS }, .headers = DOC_KNOWN },
     { .pattern = NULL },
 };

@@ -113,6 +113,8 @@ const http_route APP_ROUTES[] = {
       "removes a block from all its agents" },
     { GET, "/v1/blocks/{id}/agents", HTTP_BODY, ALL, block_agents, 0, "the agents of a block" },
 
+    { GET, "/v1/tags", HTTP_BODY, ALL, tags_list, 0, "the tags of all agents and blocks, by name" },
+
     { GET, "/v1/repositories", HTTP_BODY, ALL, repositories_list, 0,
       "shared repositories, a page at a time" },
     { POST, "/v1/repositories", HTTP_BODY, ADMIN, repository_create, KIB(64),

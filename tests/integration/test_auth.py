@@ -77,6 +77,17 @@ def test_S1_lists_show_an_agents_token_its_own_part(world):
         assert len(answer_of(world, "GET", "/v1/blocks/?limit=0", who).json()) == blocks
 
 
+def test_S1_an_agents_token_is_told_the_tags_of_its_agent_and_of_its_blocks(world):
+    own, other = ["own-agent-tag", "own-block-tag"], ["other-agent-tag", "other-block-tag"]
+    for who, tags in (("admin", ["git-memory-enabled", *other, *own]), ("rw", ["git-memory-enabled", *own]),
+                      ("ro", ["git-memory-enabled", *own]), ("new", []), ("repo-rw", []), ("repo-ro", [])):
+        assert answer_of(world, "GET", "/v1/tags", who).json() == tags, who
+        for query in ("?name=OTHER", "?query_text=other", "?after=other-agent-tag&limit=1", "?before=own"):
+            found = answer_of(world, "GET", f"/v1/tags{query}", who).json()
+            assert set(found) <= set(tags), (who, query)
+    assert answer_of(world, "GET", "/v1/tags", "none").status == 401
+
+
 @pytest.mark.parametrize("target", [
     "/v1/agents/?name={other}", "/v1/agents/?query_text={other}", "/v1/agents/count?name={other}",
     "/v1/agents/?after={other}", "/v1/agents/?before={other}", "/v1/agents/?after={other}&order=asc",
@@ -102,7 +113,7 @@ def test_S1_the_tag_of_a_list_does_not_tell_that_others_write(world):
     """The tag of an admin's list changes with every push; an agent's token must not learn of it."""
     def tags():
         return [answer_of(world, "GET", t, "rw").headers["etag"]
-                for t in ("/v1/blocks", "/v1/agents")]
+                for t in ("/v1/blocks", "/v1/agents", "/v1/tags")]
 
     before, whole = tags(), answer_of(world, "GET", "/v1/blocks", "admin").headers["etag"]
     push_as(world, world.other, "admin", {"news.md": "secret\n"})

@@ -1,9 +1,10 @@
-"""Rows of the wire contract that no other file asks for, named after its sections (http-api 1, 4 to 8, 10, 11).
+"""Rows of the wire contract that no other file asks for, named after its sections (http-api 1, 4 to 11).
 
 What is written in one request is read by others; each test has agents and blocks of its own.
 """
 import concurrent.futures
 import json
+import time
 import uuid
 from urllib.parse import quote
 
@@ -93,6 +94,21 @@ def test_1_3_the_acting_user_of_a_write(srv):
                        {"user_id": f"user-{uuid.uuid4()}"})
     assert srv.server.value(agent, "system/human") == "y"
     assert srv.log(agent, "%an")[0] == f"User {DEFAULT_USER}", "an unknown one is the default user"
+
+
+def test_1_4_ids_of_git_are_400_and_ids_of_queries_422_but_cursors_are_any_text(srv):
+    for bad in ("agent-1", new_agent().upper(), new_agent()[:-1], f"block-{uuid.uuid4()}",
+                "agent-11111111-1111-1111-8111-111111111111"):
+        for target in (f"/v1/git/{bad}/state.git/info/refs?service=git-upload-pack",
+                       f"/git/{bad}/state.git/info/refs?service=git-receive-pack"):
+            answer = srv.ask("GET", target)
+            assert answer.status == 400, (target, answer)
+            assert answer.json()["detail"] == (
+                f"INVALID_ARGUMENT: Invalid agent ID format: {bad}. Expected format: 'agent-<uuid4>'")
+    assert only_error(srv.ask("GET", "/v1/blocks/?identity_id=agent-1"))["loc"] == ("query", "identity_id")
+    for path in ("/v1/blocks/", "/v1/agents/", "/v1/tags/"):
+        for cursor in ("agent-1", "%FF", "x" * 300):
+            assert srv.ask("GET", f"{path}?limit=1&before={cursor}&after=").status == 200, (path, cursor)
 
 
 def test_1_5_a_permanent_409_is_not_to_be_tried_again(srv):
@@ -196,6 +212,28 @@ def test_5_2_a_block_of_the_api_outlives_the_next_push(srv):
 
 
 # ---- 6: blocks -----------------------------------------------------------------------------------
+
+def test_5_2_a_list_is_asked_for_by_its_parameters(srv):
+    agent = srv.agent({f"{i}.md": str(i) for i in range(3)})
+    target = f"/v1/agents/{agent}/core-memory/blocks"
+    whole = sorted(ids(srv.ok("GET", target)), reverse=True)
+    assert ids(srv.ok("GET", target)) == ids(srv.ok("GET", f"{target}?order_by=created_at&order=desc")) == whole
+    assert ids(srv.ok("GET", f"{target}?order=asc&limit=2")) == whole[::-1][:2]
+    for query, where in (("order_by=label", "order_by"), ("order=up", "order"), ("limit=-1", "limit")):
+        assert only_error(srv.ask("GET", f"{target}?{query}"))["loc"] == ("query", where), query
+
+
+def test_5_2_attaching_twice_is_once_and_any_caller_gets_the_whole_agent(srv):
+    agent, block = srv.agent(), make(srv, label="team", tags=["t"])["id"]
+    sdk = {"User_Agent": "letta-client/1.12.1"}
+    first = srv.ask("PATCH", f"/v1/agents/{agent}/core-memory/blocks/attach/{block}", b"", **sdk).json()
+    main = srv.main(agent)
+    assert list(first) == AGENT_KEYS and {b["label"] for b in first["blocks"]} == {"system/human", "team"} and first["tags"]
+    again = srv.ask("PATCH", f"/v1/agents/{agent}/core-memory/blocks/attach/{block}", b"", **sdk)
+    assert (again.status, again.json()["blocks"]) == (200, first["blocks"]) and srv.main(agent) == main
+    left = srv.ask("PATCH", f"/v1/agents/{agent}/core-memory/blocks/detach/{block}", b"", **sdk).json()
+    assert [b["label"] for b in left["blocks"]] == ["system/human"] and left["tags"]
+
 
 def test_6_1_tags_any_all_and_the_same_twice(srv):
     a, b = word(), word()
@@ -320,6 +358,49 @@ def test_6_5_agents_of_a_block_are_whole_or_as_asked_for(srv):
     assert srv.ask("GET", "/v1/blocks/block-1/agents").status == 422
 
 
+def test_6_2_count_by_what_nobody_has_and_by_any_or_all_tags(srv):
+    a, b = word(), word()
+    make(srv, label="one", tags=[a])
+    make(srv, label="both", tags=[a, b])
+    for query, want in ((f"tags={a}&tags={b}", 2), (f"tags={a}&tags={b}&match_all_tags=true", 1), (f"tags={a}&label=one", 1),
+                        (f"tags={a}&name=n", 0), (f"tags={a}&project_id=p", 0), (f"tags={a}&templates_only=false", 2),
+                        (f"tags={a}&limit=1&after={NOBODY}&show_hidden_blocks=false", 2)):
+        assert srv.ok("GET", f"/v1/blocks/count?{query}") == want, query
+    assert only_error(srv.ask("GET", "/v1/blocks/count?name=a/b"))["loc"] == ("query", "name")
+
+
+def test_6_3_6_4_fields_of_templates_are_accepted_and_kept_by_nobody(srv):
+    fields = {"project_id": "p", "template_name": "t", "template_id": "i", "base_template_id": "b", "deployment_id": "d",
+              "entity_id": "e", "preserve_on_migration": True, "is_template": False, "id": NOBODY, "created_by_id": "user-1"}
+    block = make(srv, value="v", **fields)
+    assert block["id"] != NOBODY, "the id is generated"
+    changed = srv.ok("PATCH", f"/v1/blocks/{block['id']}", {"value": "w", **fields})
+    assert changed == {**block, "value": "w"}
+    for key in ("project_id", "template_name", "template_id", "base_template_id", "deployment_id", "entity_id"):
+        assert block[key] is None, key
+    assert (block["is_template"], block["preserve_on_migration"]) == (False, False)
+
+
+def test_6_4_tags_are_the_whole_set_and_an_empty_one_clears(srv):
+    agent = srv.agent({"a.md": "v"})
+    for block in (srv.block(agent, "a")["id"], make(srv)["id"]):
+        for tags in (["x", "y"], ["z"], []):
+            assert sorted(srv.ok("PATCH", f"/v1/blocks/{block}", {"tags": tags})["tags"]) == tags
+            assert sorted(srv.ok("GET", f"/v1/blocks/{block}")["tags"]) == tags
+
+
+def test_6_5_agents_of_a_block_come_in_pages_newest_first(srv):
+    block, agents = make(srv)["id"], [srv.agent() for _ in range(3)]
+    for agent in agents[::-1]:
+        assert srv.move("attach", agent, block).status == 200
+    a, b, c = agents
+    for query, want in (("", [c, b, a]), ("order=asc", [a, b, c]), ("limit=2", [c, b]), ("limit=0", [c, b, a]),
+                        (f"after={b}", [a]), (f"before={b}", [c]), (f"order=asc&after={a}&limit=1", [b]),
+                        (f"order=asc&before={b}", [a]), (f"after={new_agent()}", [c, b, a]), ("order_by=created_at", [c, b, a])):
+        assert ids(srv.ok("GET", f"/v1/blocks/{block}/agents?{query}")) == want, query
+    assert only_error(srv.ask("GET", f"/v1/blocks/{block}/agents?order_by=name"))["loc"] == ("query", "order_by")
+
+
 # ---- 7: agents -----------------------------------------------------------------------------------
 
 RELATIONS = ["agent.blocks", "agent.identities", "agent.managed_group", "agent.pending_approval", "agent.secrets",
@@ -370,7 +451,71 @@ def test_7_the_count_is_of_what_the_list_has(srv):
     assert ids(srv.ok("GET", f"/v1/agents/?tags={tag}")) == made[::-1]
 
 
+def test_7_agents_come_by_fifty_unless_more_are_asked_for(srv):
+    tag = word()
+    made = [srv.ok("POST", "/v1/agents", {"name": f"n{i}", "tags": [tag]})["id"] for i in range(53)][::-1]
+    first = ids(srv.ok("GET", f"/v1/agents/?tags={tag}"))
+    assert first == made[:50]
+    assert ids(srv.ok("GET", f"/v1/agents/?tags={tag}&after={first[-1]}")) == made[50:]
+    assert ids(srv.ok("GET", f"/v1/agents/?tags={tag}&limit=0")) == made
+    assert ids(srv.ok("GET", f"/v1/agents/?tags={tag}&limit=2&before={made[2]}&order=desc")) == made[:2]
+
+
+def test_7_filters_by_what_no_agent_here_has_match_none(srv):
+    tag = word()
+    srv.ok("POST", "/v1/agents", {"tags": [tag], "project_id": "p"})
+    for key in ("project_id", "template_id", "base_template_id", "identity_id", "identifier_keys", "created_by_id",
+                "last_stop_reason"):
+        for path, none in (("/v1/agents/", []), ("/v1/agents/count", 0)):
+            assert srv.ok("GET", f"{path}?tags={tag}&{key}=p") == none, key
+    assert srv.ok("GET", f"/v1/agents/count?tags={tag}") == 1
+    for query, where in (("order_by=name", "order_by"), ("order=up", "order"), ("limit=-1", "limit"),
+                         ("match_all_tags=perhaps", "match_all_tags")):
+        assert only_error(srv.ask("GET", f"/v1/agents/?{query}"))["loc"] == ("query", where), query
+
+
+def test_7_recompile_dates_the_prompt_when_it_is_asked_to(srv):
+    agent = srv.agent({"system/human.md": "Likes tea."})
+
+    def prompt(query="", path="recompile"):
+        lines = srv.ok("POST", f"/v1/agents/{agent}/{path}{query}", {}).splitlines()
+        return [line for line in lines if "UTC" not in line], [line for line in lines if "UTC" in line]
+
+    plain = prompt()
+    assert plain == prompt() and any("Likes tea." in line for line in plain[0]) and len(plain[1]) == 1
+    for path in ("recompile", "system-prompt/recompile"):
+        deadline = time.monotonic() + 30
+        while prompt("?update_timestamp=true", path)[1] == plain[1]:
+            assert time.monotonic() < deadline, "it is dated by the newest block still"
+            time.sleep(0.1)
+        assert prompt("?update_timestamp=true&dry_run=true", path)[0] == plain[0]
+    assert prompt() == plain
+    assert only_error(srv.ask("POST", f"/v1/agents/{agent}/recompile?dry_run=perhaps", {}))["loc"] == ("query", "dry_run")
+    answer = srv.ask("POST", f"/v1/agents/{new_agent()}/recompile", {})
+    assert answer.status == 404 and list(answer.json()) == ["detail"]
+
+
 # ---- 8: shared repositories ----------------------------------------------------------------------
+
+def test_8_2_a_file_is_changed_by_post_and_not_by_patch_or_put(srv):
+    repo = srv.ok("POST", "/v1/repositories", {"name": word()})["id"]
+    for method in ("PATCH", "PUT"):
+        answer = srv.ask(method, f"/v1/repositories/{repo}/files/content", {"path": "a.md", "content": "x"})
+        assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD, POST, DELETE"), method
+
+
+def test_8_1_a_repository_has_its_four_texts_and_a_link_its_four_fields(srv):
+    name, agent = word(), srv.agent()
+    repo = srv.ok("POST", "/v1/repositories", {"name": name})
+    assert repo == srv.ok("GET", f"/v1/repositories/{repo['id']}") and repo["name"] == name
+    assert list(repo) == ["id", "name", "created_at", "updated_at"] and all(isinstance(v, str) for v in repo.values())
+    assert repo["id"].startswith("repo-") and repo["created_at"].endswith("Z") and repo["updated_at"].endswith("Z")
+    for body, may in (({}, "read_write"), ({"permissions": "read"}, "read"), ({"permissions": "read_write"}, "read_write")):
+        answer = srv.ok("POST", f"/v1/agents/{agent}/repositories", {"repository_id": repo["id"], **body})
+        assert answer == {"success": True, "repository": {"id": repo["id"], "name": name, "is_primary": False, "permissions": may}}
+    answer = srv.ask("POST", f"/v1/agents/{agent}/repositories", {"repository_id": repo["id"], "permissions": "all"})
+    assert only_error(answer)["loc"] == ("body", "permissions")
+
 
 def test_8_2_the_error_of_a_repository_is_a_message_and_a_detail(srv):
     agent, nobody = new_agent(), f"repo-{uuid.uuid4()}"
@@ -502,3 +647,84 @@ def test_7_K3_agents_that_set_the_same_block_ids_at_once_end_with_all_or_none(sr
                 assert set(pool.map(lambda a, w: set_blocks(srv, a, w).status, agents, wanted)) == {200}
                 assert all(len(srv.files(a)) == len(wanted[0]) for a in agents)
                 assert [srv.ok("GET", f"/v1/blocks/{b['id']}") for b in blocks] == blocks
+
+
+# ---- 9: tags -------------------------------------------------------------------------------------
+
+def test_9_tags_of_agents_and_blocks_are_one_list_by_name(srv):
+    a = word()
+    agent = srv.agent({"notes.md": "n"})
+    srv.ok("PATCH", f"/v1/agents/{agent}", {"tags": [a + "-B", a + "-both"]})
+    srv.patch(agent, "notes", {"tags": [a + "-both", a + "-é"]})
+    make(srv, tags=[a + "-a", a + "-both"], hidden=True)
+    want = [a + "-B", a + "-a", a + "-both", a + "-é"]
+    for target in ("/v1/tags", "/v1/tags/", "/latest/tags/"):
+        assert srv.ok("GET", f"{target}?name={a}") == want, "of nobody's and hidden ones too, each once, by code points"
+    assert srv.ok("GET", f"/v1/tags?name={a}&order=desc&order_by=name") == want[::-1]
+    everything = srv.ok("GET", "/v1/tags?limit=0")
+    assert everything == sorted({*everything}) and {*want, "git-memory-enabled"} <= {*everything}
+    assert srv.ok("GET", "/v1/tags") == everything[:50], "50 of them, from A to Z"
+
+
+def test_9_tags_in_pages_relative_to_the_order(srv):
+    a = word()
+    make(srv, tags=[f"{a}-{i}" for i in range(5)])
+    for query, want in (("limit=2", "01"), ("limit=2&after={a}-1", "23"), ("limit=9&after={a}-4", ""),
+                        ("before={a}-2", "01"), ("after={a}-0&before={a}-3", "12"), ("limit=2&order=desc", "43"),
+                        ("order=desc&after={a}-2", "10"), ("order=desc&before={a}-2", "43"),
+                        ("after={a}-2x", "34"), ("limit=1&before={a}-3", "0"), ("limit=0", "01234"), ("after=", "01234")):
+        found = srv.ok("GET", f"/v1/tags?name={a}&" + query.format(a=a))
+        assert found == [f"{a}-{i}" for i in want], query
+
+
+def test_9_tags_are_found_by_a_part_of_them(srv):
+    a = word()
+    make(srv, tags=[f"{a} Green", f"{a} GRÜN", f"{a}_x"])
+    for query, want in ((f"name={a.upper()}%20gr", ["GRÜN", "Green"]), (f"query_text={a}%20gr%C3%BCn", ["GRÜN"]),
+                        (f"name={a}%20green&query_text=nothing", ["Green"]), (f"name={a}%25n", ["GRÜN", "Green"]),
+                        (f"name={a}_gre", ["Green"]), (f"name=&query_text={a}%20GREEN", ["Green"]),
+                        (f"name={a}%20g&name_search=x", ["GRÜN", "Green"])):
+        assert [tag.split()[1] for tag in srv.ok("GET", f"/v1/tags?{query}")] == want, query
+    assert srv.ok("GET", f"/v1/tags?name={word()}") == []
+
+
+def test_9_tags_go_with_the_last_that_has_them(srv):
+    a, agents = word(), [srv.agent({"notes.md": "n"}), srv.agent({"notes.md": "n"})]
+    for agent in agents:
+        srv.ok("PATCH", f"/v1/agents/{agent}", {"tags": [a + "-agent"]})
+        srv.patch(agent, "notes", {"tags": [a + "-block"]})
+
+    def tags():
+        return [tag.split("-")[1] for tag in srv.ok("GET", f"/v1/tags?name={a}")]
+
+    assert tags() == ["agent", "block"]
+    srv.ok("DELETE", f"/v1/agents/{agents[0]}")
+    assert tags() == ["agent", "block"]
+    srv.ok("DELETE", f"/v1/agents/{agents[1]}")
+    assert tags() == [], "those of deleted agents are in no list"
+    srv.ok("POST", f"/v1/agents/{agents[0]}/restore")
+    assert tags() == ["agent", "block"]
+    srv.ok("PATCH", f"/v1/agents/{agents[0]}", {"tags": []})
+    assert tags() == ["block"]
+    srv.ok("POST", f"/v1/agents/{agents[0]}/memory/commit", {"changes": [{"path": "notes.md", "content": None}]})
+    assert tags() == []
+
+
+def test_9_what_is_asked_of_tags_is_judged(srv):
+    for query, where in (("order=up", "order"), ("order_by=created_at", "order_by"), ("limit=x", "limit"),
+                         ("limit=-1", "limit")):
+        assert only_error(srv.ask("GET", f"/v1/tags?{query}"))["loc"] == ("query", where), query
+    assert srv.ask("GET", "/v1/tags?name=" + "x" * 1025).status == 413
+    answer = srv.ask("POST", "/v1/tags", {})
+    assert (answer.status, answer.headers["allow"]) == (405, "GET, HEAD")
+
+
+def test_9_H7_a_list_of_tags_that_a_client_has_is_304_until_something_changes(srv):
+    agent = srv.agent({"notes.md": "n"})
+    etag = srv.ask("GET", "/v1/tags").headers["etag"]
+    assert srv.server.get("/v1/tags", headers={"If-None-Match": etag}).status == 304
+    for change in (lambda: srv.ok("PATCH", f"/v1/agents/{agent}", {"tags": [word()]}),
+                   lambda: srv.patch(agent, "notes", {"tags": [word()]}), lambda: make(srv, tags=[word()])):
+        change()
+        assert srv.server.get("/v1/tags", headers={"If-None-Match": etag}).status == 200
+        etag = srv.ask("GET", "/v1/tags").headers["etag"]

@@ -15,7 +15,8 @@ from lib.writer import Memory
 # All that HTTP_FAST rows of the route table ask the database for, and lists beside them.
 ROUTES = ["/v1/agents/{agent}", "/v1/agents/{agent}/core-memory", "/v1/agents/{agent}/core-memory/blocks",
           "/v1/agents/{agent}/core-memory/blocks/system/human", "/v1/blocks/{block}",
-          "/v1/blocks/{block}/agents", "/v1/agents/", "/v1/agents/count", "/v1/blocks/", "/v1/blocks/count"]
+          "/v1/blocks/{block}/agents", "/v1/agents/", "/v1/agents/count", "/v1/blocks/", "/v1/blocks/count",
+          "/v1/tags/"]
 TAGGED = ROUTES[1:4]
 TIMEOUT = 90     # a work with the database ends in 60 s at the latest (PG_WORK_MS)
 

@@ -24,7 +24,7 @@ from lib.writer import Memory
 THEIRS = ["/v1/agents", "/v1/agents/", "/v1/agents/{a}", "/v1/agents/{a}/core-memory", "/v1/agents/count",
           "/v1/agents/{a}/core-memory/blocks", "/v1/agents/{a}/core-memory/blocks/system%2Fhuman",
           "/v1/agents/{a}/messages", "/v1/blocks", "/v1/blocks/", "/v1/blocks/count", "/v1/blocks/block-1",
-          "/v1/blocks/block-1/agents", "/latest/agents/{a}", "/openapi.json", "/", "/a/b/c/", "/v2/what",
+          "/v1/blocks/block-1/agents", "/v1/tags", "/v1/tags/", "/latest/agents/{a}", "/openapi.json", "/", "/a/b/c/", "/v2/what",
           "/v1/providers/", "/v1/agents/{a}/memory", "/v1/gitty"]
 OURS = ["/v1/git/{a}/what", "/v1/git", "/git/{a}/x/y", "/latest/git/{a}/what",
         "/v1/repositories/repo-1/what", "/owner/verify", "/webhooks/gitea/x", "/peer", "/peer/what/{a}",

@@ -4,6 +4,7 @@ questions, must bring the same bytes; only times, traces and tags (ETag) may dif
 The questions are every GET route of the route table, with fixed odd ones and random ones from a
 seed that is printed (MEMFS_SEED=… asks them again).
 """
+import json
 import os
 import random
 import re
@@ -95,6 +96,9 @@ class Pair:
                 server.name_agent(agent, ["Ada", "ada 100%", "Bob_1", "Größe", "日本"][i],
                                   [["one", "two"], ["two"], [], ["Größe", "one", "three"], ["a,b"]][i])
             server.start()
+            for i, tags in enumerate((["block tag", "ÄRGER"], ["one", "日本", "block tag"])):
+                block = f"/v1/agents/{self.agents[0]}/core-memory/blocks/{['hidden', 'meta'][i]}"
+                assert server.request("PATCH", block, json.dumps({"tags": tags})).status == 200
 
     def ask(self, target, method="GET", headers=None):
         """The answer, after both were found to be the same."""
@@ -258,6 +262,27 @@ def test_tags_of_agents_any_and_all(pair):
     assert {b"0", b"1", b"2"} <= counts
 
 
+@pytest.mark.parametrize("key", ["name", "query_text", "before", "after"])
+def test_every_word_in_every_filter_of_the_tags(pair, key):
+    met = set()
+    for text in WORDS + TAGS:
+        for more in ("", "&order=desc", "&limit=2", "&limit=0&order=desc&name=e"):
+            answer = pair.ask(target_of("/v1/tags", [(key, text)]) + more)
+            met.add(answer.body if answer.status == 200 else None)
+    assert len(met) > 4, met
+
+
+def test_paging_through_all_tags(pair):
+    whole = pair.ask("/v1/tags/?limit=0").json()
+    assert whole == sorted(whole) == sorted({*whole}) and {"git-memory-enabled", "Größe", "one", "block tag"} <= {*whole}
+    for order in ("asc", "desc"):
+        seen, page = [], pair.ask(f"/v1/tags/?limit=2&order={order}").json()
+        while page:
+            seen += page
+            page = pair.ask(target_of("/v1/tags/", [("limit", "2"), ("order", order), ("after", page[-1])])).json()
+        assert seen == (whole if order == "asc" else whole[::-1])
+
+
 def test_sync_from_git(pair):
     for agent in [*pair.agents, new_agent()]:
         pair.ask(f"/v1/agents/{agent}/memory/sync-from-git", "POST")
@@ -303,6 +328,7 @@ def random_question(rng, pair):
     path, keys = rng.choice([
         ("/v1/blocks/", blocks + page + [("before", ids), ("after", ids)]),
         ("/v1/blocks/count", blocks), ("/v1/agents/count", many),
+        ("/v1/tags", [("name", WORDS), ("query_text", WORDS), ("before", TAGS), ("after", TAGS)] + page),
         ("/v1/agents/", many + page + [("before", agents), ("after", agents)]),
         (f"/v1/agents/{agent}", many),
         (f"/v1/agents/{agent}/core-memory", page),

@@ -1,4 +1,4 @@
-"""Letta's TypeScript SDK, unmodified, against memfs alone: agents, blocks, tags, the prompt (http-api 5 to 7)."""
+"""Letta's TypeScript SDK, unmodified, against memfs alone: agents, blocks, tags, the prompt (http-api 5 to 7, 9)."""
 import json
 import os
 import subprocess
@@ -24,7 +24,7 @@ def git(memfs, folder, agent, *args):
     return subprocess.run(["git", *args], cwd=at, check=True, capture_output=True, text=True, timeout=60).stdout
 
 
-def test_5_6_7_a_journey_with_the_sdk(memfs, letta_folder, tmp_path):
+def test_5_6_7_9_a_journey_with_the_sdk(memfs, letta_folder, tmp_path):
     said = node(letta_folder, os.path.join(HERE, "sdk", "journey.mjs"), memfs.url, CANARY,
                 os.path.join(letta_folder, "sdk"))
     ids = json.loads(said.strip().splitlines()[-1])

@@ -14,7 +14,7 @@
 #include "base/buf.h"
 #include "base/fs.h"
 #include "base/mem.h"
-#include "cache/cache.h"
+#include "cache/tags.h"
 
 #include <sqlite3.h>
 #include <stdio.h>
@@ -41,6 +41,27 @@ typedef struct fixture {
 #define assert_code(call, code) assert_string_equal(memfs_code_name(call), #code)
 
 static void forget_backend(fixture *f);
+
+/* Lists of tags come in no order of their own: those of a test sort as one text. */
+typedef struct tag_lists {
+    memfs_buf text;
+    unsigned n;
+} tag_lists;
+
+UNUSED static memfs_code join_tag_list(memfs_str tags_json, void *ctx, memfs_error *err)
+{
+    tag_lists *lists = ctx;
+
+    (void)err;
+    lists->n++;
+    buf_printf(&lists->text, "%.*s ", (int)tags_json.len, tags_json.ptr);
+    return MEMFS_OK;
+}
+
+UNUSED static bool tag_lists_have(const tag_lists *lists, const char *list)
+{
+    return lists->text.len > 0 && strstr(lists->text.ptr, list) != NULL;
+}
 
 UNUSED static fixture *fixture_new(const char *name)
 {

@@ -2,6 +2,7 @@
 
 #include "cache/sqlite_schema.h"
 #include "cache/sqlite_shape.h"
+#include "cache/sqlite_tags.h"
 
 /* ---- rows ---- */
 
@@ -306,6 +307,46 @@ static void put_three(fixture *f)
     for (int i = 0; i < 3; i++)
         changes[i] = (cache_change){ rows[i].path, &rows[i] };
     assert_ok(cache_apply(f->cache, &u, &f->err));
+}
+
+static void assert_tag_lists(fixture *f, unsigned n, const char *one, const char *other)
+{
+    tag_lists lists = { MEMFS_BUF_INIT(1 << 16), 0 };
+
+    assert_ok(cache_tag_lists(f->cache, join_tag_list, &lists, &f->err));
+    assert_int_equal(lists.n, n);
+    assert_true(n < 1 || tag_lists_have(&lists, one));
+    assert_true(n < 2 || tag_lists_have(&lists, other));
+    buf_dispose(&lists.text);
+}
+
+static void test_9_each_list_of_tags_of_blocks_is_told_once_and_goes_with_the_last(void **at)
+{
+    fixture *f = *at;
+    cache_change gone = { MEMFS_STR("a.md"), NULL };
+    memfs_oid one = oid_of(1);
+    cache_update u = { .agent_id = MEMFS_STR("agent-a"),
+                       .from = &one,
+                       .to = oid_of(2),
+                       .changes = &gone,
+                       .n_changes = 1 };
+    block_row row = row_of("d.md", "d", "block-4", "");
+    cache_change added = { row.path, &row };
+    cache_update other = {
+        .agent_id = MEMFS_STR("agent-b"), .to = oid_of(3), .changes = &added, .n_changes = 1
+    };
+
+    assert_tag_lists(f, 0, "", "");
+    put_three(f);
+    assert_tag_lists(f, 2, "[\"red\",\"blue\"] ", "[\"red\"] ");
+    row.tags_json = MEMFS_STR("[\"red\"]");
+    assert_ok(cache_apply(f->cache, &other, &f->err));
+    assert_ok(cache_apply(f->cache, &u, &f->err));
+    assert_tag_lists(f, 1, "[\"red\"] ", "");
+    assert_ok(cache_empty(f->cache, MEMFS_STR("agent-a"), &f->err)); /* it was deleted */
+    assert_tag_lists(f, 1, "[\"red\"] ", "");
+    assert_ok(cache_forget(f->cache, MEMFS_STR("agent-b"), &f->err));
+    assert_tag_lists(f, 0, "", "");
 }
 
 static void test_blocks_come_in_the_order_asked_for(void **at)
@@ -840,6 +881,41 @@ static void test_plans_do_not_grow_with_the_number_of_agents(void **unused)
     sqlite3_close(db);
 }
 
+static void assert_hops(const char *const *schema, const char *sql, const char *index)
+{
+    _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(1 << 16);
+    sqlite3_stmt *stmt;
+    unsigned n_hops = 0;
+    sqlite3 *db;
+
+    assert_int_equal(sqlite3_open(":memory:", &db), SQLITE_OK);
+    for (size_t i = 0; schema[i] != NULL; i++)
+        assert_int_equal(sqlite3_exec(db, schema[i], NULL, NULL, NULL), SQLITE_OK);
+    buf_printf(&text, "EXPLAIN QUERY PLAN %s", sql);
+    assert_int_equal(sqlite3_prepare_v2(db, text.ptr, -1, &stmt, NULL), SQLITE_OK);
+    while (sqlite3_step(stmt) == SQLITE_ROW) {
+        const char *step = (const char *)sqlite3_column_text(stmt, 3);
+        bool is_hop = strncmp(step, "SEARCH ", 7) == 0 && strstr(step, index) != NULL;
+
+        n_hops += is_hop;
+        if (!is_hop && (strstr(step, "blocks") != NULL || strstr(step, "agents") != NULL))
+            fail_msg("%s", step);
+    }
+    assert_int_equal(n_hops, 2); /* the first list, and the one after each */
+    sqlite3_finalize(stmt);
+    sqlite3_close(db);
+}
+
+static void test_9_lists_of_tags_cost_what_is_different_and_not_what_there_is(void **unused)
+{
+    (void)unused;
+    assert_hops(SQLITE_CACHE_MIGRATIONS, SQLITE_TAG_LISTS("blocks", "tags <> '[]'"),
+                "COVERING INDEX by_tags");
+    assert_hops(SQLITE_STATE_MIGRATIONS,
+                SQLITE_TAG_LISTS("agents", "deleted_at = 0 AND tags <> '[]'"),
+                "INDEX agents_by_tags");
+}
+
 static void test_T30_the_files_are_the_owners_alone(void **at)
 {
     static const char *const names[] = { "cache.db", "cache.db-wal", "cache.db-shm" };
@@ -870,6 +946,7 @@ int main(void)
         ON_CACHE(test_D5_replace_all_leaves_nothing_of_before),
         ON_CACHE(test_rows_of_a_large_change_are_all_there),
         ON_CACHE(test_a_change_of_settings_drops_what_was_made_under_others),
+        ON_CACHE(test_9_each_list_of_tags_of_blocks_is_told_once_and_goes_with_the_last),
         ON_CACHE(test_blocks_come_in_the_order_asked_for),
         ON_CACHE(test_pages_are_relative_to_the_order),
         ON_CACHE(test_an_unknown_cursor_is_ignored_but_by_id_it_is_a_place),
@@ -882,6 +959,7 @@ int main(void)
         ON_CACHE(test_K1_random_queries_answer_as_a_naive_model),
 #ifndef OVER_POSTGRESQL
         cmocka_unit_test(test_plans_do_not_grow_with_the_number_of_agents),
+        cmocka_unit_test(test_9_lists_of_tags_cost_what_is_different_and_not_what_there_is),
         ON_CACHE(test_T30_the_files_are_the_owners_alone),
 #endif
     };

@@ -14,14 +14,16 @@ static const char FILL[] =
     "INSERT INTO blocks(agent_no, char_limit, bytes, created_at, updated_at, hidden, read_only, "
     "blob, id, label, path, metadata, tags, problem, description, value, words) "
     "SELECT agent_no, 1, 1, agent_no * 10 + n, 1, n = 9, false, decode(repeat('00', 20), 'hex'), "
-    "'block-' || agent_no || '-' || n, ('label-' || n)::bytea, ('path-' || n)::bytea, '{}', '[]', "
+    "'block-' || agent_no || '-' || n, ('label-' || n)::bytea, ('path-' || n)::bytea, '{}', "
+    "CASE agent_no % 5 WHEN 0 THEN '[\"red\"]'::bytea ELSE '[]' END, "
     "'', NULL, repeat('x', 200)::bytea, array_to_tsvector(ARRAY['_' || agent_no, 'common', "
     "'w' || agent_no % 100]) FROM tips, generate_series(1, 10) n;"
     "INSERT INTO versions(agent_no, path, commit_id, blob, words) SELECT agent_no, "
     "('path-' || n)::bytea, decode(repeat('00', 20), 'hex'), decode(repeat('00', 20), 'hex'), "
     "array_to_tsvector(ARRAY['_' || agent_no, 'common']) FROM tips, generate_series(1, 10) n;"
-    "INSERT INTO agents SELECT 'agent-' || n, 'org', ('agent-' || n)::bytea, '[]', CASE n % 500 "
-    "WHEN 0 THEN ARRAY['red'::bytea] ELSE '{}' END, n, 1 FROM generate_series(1, 20000) n;"
+    "INSERT INTO agents SELECT 'agent-' || n, 'org', ('agent-' || n)::bytea, CASE n % 500 WHEN 0 "
+    "THEN '[\"red\"]'::bytea ELSE '[]' END, CASE n % 500 WHEN 0 THEN "
+    "ARRAY['red'::bytea] ELSE '{}' END, n, 1 FROM generate_series(1, 20000) n;"
     "INSERT INTO births SELECT agent_id, ('label-' || n)::bytea, 1 FROM tips, "
     "generate_series(1, 10) n;"
     "INSERT INTO banned SELECT agent_id, decode(repeat('00', 20), 'hex') FROM tips;"
@@ -181,6 +183,7 @@ static void test_reading_blocks_does_not_grow_with_the_number_of_agents(void **a
         { .agent_id = agent, .value_search = label },
         { .agent_id = agent, .tags = &label, .n_tags = 1 },
     };
+    tag_lists lists = { MEMFS_BUF_INIT(1 << 16), 0 };
     int64_t n, n_of_agent = 0;
     cache_tip tip;
     unsigned n_rows = 0;
@@ -193,7 +196,10 @@ static void test_reading_blocks_does_not_grow_with_the_number_of_agents(void **a
     assert_ok(cache_count(f->cache, &queries[9], &n, &f->err));
     assert_ok(cache_tip_get(f->cache, agent, &tip, &f->err));
     assert_ok(cache_generation(f->cache, &n, &f->err));
-    assert_plans(f, ARRAY_LEN(queries) + 2);
+    assert_ok(cache_tag_lists(f->cache, join_tag_list, &lists, &f->err));
+    assert_int_equal(lists.n, 1);
+    buf_dispose(&lists.text);
+    assert_plans(f, ARRAY_LEN(queries) + 3);
 }
 
 static memfs_code ignore_version(const version_row *row, void *ctx, memfs_error *err)
@@ -267,6 +273,7 @@ static void test_the_state_does_not_slow_with_the_number_of_agents(void **at)
     state_birth birth = { label, 0 };
     state_mirror m = mirror_of("agent-7", "origin", 1);
     state_token token = token_of("00000001", 1, 20);
+    tag_lists lists = { MEMFS_BUF_INIT(1 << 16), 0 };
     _cleanup_(buf_dispose) memfs_buf out = MEMFS_BUF_INIT(1 << 20);
     memfs_oid oid = oid_of(1), *ids = NULL;
     bool is_known;
@@ -288,7 +295,10 @@ static void test_the_state_does_not_slow_with_the_number_of_agents(void **at)
     assert_ok(state_mirrors(s, id, m.remote, join_mirrors, &out, &f->err));
     assert_ok(state_token_add(s, &token, &f->err));
     assert_ok(state_token_revoke(s, token.id, 5, &f->err));
-    assert_plans(f, ARRAY_LEN(queries) + 14);
+    assert_ok(state_tag_lists(s, join_tag_list, &lists, &f->err));
+    assert_int_equal(lists.n, 1);
+    buf_dispose(&lists.text);
+    assert_plans(f, ARRAY_LEN(queries) + 15);
 }
 
 static int teardown_filled(void **at)

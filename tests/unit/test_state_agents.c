@@ -174,6 +174,66 @@ static void test_7_a_deleted_agent_is_in_no_list_but_of_those(void **at)
                 ENOTFOUND);
 }
 
+static void assert_tag_lists(fixture *f, unsigned n, const char *one, const char *other)
+{
+    tag_lists lists = { MEMFS_BUF_INIT(1 << 16), 0 };
+
+    assert_ok(state_tag_lists(s, join_tag_list, &lists, &f->err));
+    assert_int_equal(lists.n, n);
+    assert_true(n < 1 || tag_lists_have(&lists, one));
+    assert_true(n < 2 || tag_lists_have(&lists, other));
+    buf_dispose(&lists.text);
+}
+
+static void put_tags(fixture *f, const char *id, const char *tags, bool is_hidden)
+{
+    state_agent agent = ada(0);
+
+    add(f, id, 5);
+    agent.id = str_of(id);
+    agent.tags_json = str_of(tags);
+    agent.is_hidden = is_hidden;
+    assert_ok(state_agent_put(s, &agent, &f->err));
+}
+
+static void test_9_each_list_of_tags_of_agents_that_are_there_is_told_once(void **at)
+{
+    fixture *f = *at;
+    state_agent announced = ada(0);
+    bool has_changed;
+
+    assert_tag_lists(f, 0, "", "");
+    announced.tags_json = MEMFS_STR("[\"announced\"]");
+    announced.id = MEMFS_STR("agent-z");
+    assert_ok(state_agent_announce(s, &announced, &f->err));
+    add(f, "agent-a", 5);
+    assert_tag_lists(f, 0, "", "");
+    put_tags(f, "agent-b", "[\"x\",\"y\"]", false);
+    put_tags(f, "agent-c", "[\"x\",\"y\"]", true);
+    assert_tag_lists(f, 1, "[\"x\",\"y\"] ", "");
+    put_tags(f, "agent-d", "[\"y\"]", true);
+    assert_tag_lists(f, 2, "[\"x\",\"y\"] ", "[\"y\"] ");
+    assert_ok(state_agent_set_deleted(s, MEMFS_STR("agent-d"), 50, 50, &has_changed, &f->err));
+    assert_tag_lists(f, 1, "[\"x\",\"y\"] ", "");
+    assert_ok(state_agent_set_deleted(s, MEMFS_STR("agent-d"), 0, 60, &has_changed, &f->err));
+    assert_tag_lists(f, 2, "[\"x\",\"y\"] ", "[\"y\"] ");
+}
+
+/* As large as agents may have them: PostgreSQL's indexes hold 2,700 bytes. */
+static void test_9_a_long_list_of_tags_is_told_too(void **at)
+{
+    _cleanup_(buf_dispose) memfs_buf tags = MEMFS_BUF_INIT(1 << 20);
+    fixture *f = *at;
+
+    buf_puts(&tags, "[\"first\"");
+    for (unsigned i = 0; i < 1000; i++) /* no two alike, so that nothing packs them */
+        buf_printf(&tags, ",\"%08x%08x%08x%08x\"", i * 2654435761u, i * 40503u, i * i * 69069u,
+                   i * 1664525u);
+    buf_puts(&tags, "]");
+    put_tags(f, "agent-a", tags.ptr, false);
+    assert_tag_lists(f, 1, "[\"first\",\"00000000", "");
+}
+
 static void test_7_agents_by_their_last_change_in_pages(void **at)
 {
     fixture *f = *at;
@@ -231,6 +291,8 @@ int main(void)
         ON_STATE(test_H3_a_change_is_written_on_the_version_it_was_made_of),
         ON_STATE(test_7_a_deleted_agent_is_in_no_list_but_of_those),
         ON_STATE(test_7_agents_by_their_last_change_in_pages),
+        ON_STATE(test_9_each_list_of_tags_of_agents_that_are_there_is_told_once),
+        ON_STATE(test_9_a_long_list_of_tags_is_told_too),
         ON_STATE(test_D7_a_copy_has_fields_and_deleted_agents),
     };
 

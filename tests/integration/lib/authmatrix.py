@@ -90,6 +90,9 @@ class World:
             m = Memory(server, agent)
             m.must_push({"system/human.md": f"of {agent}\n", "notes.md": "a note\n"})
             m.close()
+            whose = "own" if agent == self.own else "other"
+            self.tag(server, f"/v1/agents/{agent}", whose + "-agent-tag")
+            self.tag(server, f"/v1/agents/{agent}/core-memory/blocks/notes", whose + "-block-tag")
         self.repos = {whose: self.make_repo(server, whose + "-notes") for whose in ("own", "read", "other")}
         self.link(server, self.own, self.repos["own"])
         self.link(server, self.own, self.repos["read"], "read")
@@ -125,6 +128,11 @@ class World:
         return answer.json()["id"]
 
     @staticmethod
+    def tag(server, target, tag):
+        answer = server.request("PATCH", target, json.dumps({"tags": [tag]}))
+        assert answer.status == 200, answer
+
+    @staticmethod
     def link(server, agent, repo, permissions="read_write", headers=None):
         body = {"repository_id": repo, "permissions": permissions}
         answer = server.request("POST", f"/v1/agents/{agent}/repositories", json.dumps(body), headers)
@@ -132,8 +140,8 @@ class World:
 
     def foreign_to(self, who):
         """What a list must not tell of."""
-        agents, repos = [self.own, self.own_block], self.repos
-        foreign = [self.other, self.other_block, repos["other"], "other-notes"]
+        agents, repos = [self.own, self.own_block, "own-agent-tag", "own-block-tag"], self.repos
+        foreign = [self.other, self.other_block, repos["other"], "other-notes", "other-agent-tag", "other-block-tag"]
         if who == "new" or who in OF_REPOSITORY:
             foreign += [*agents, repos["read"], "read-notes"]
         return foreign + ([repos["own"], "own-notes"] if who == "new" else [])

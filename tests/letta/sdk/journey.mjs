@@ -19,6 +19,28 @@ const client = new Letta({
     fetch: (...args) => (n_requests++, fetch(...args)),
 });
 
+/* every method of these is called, but for those that are not about memory */
+const resources = {
+    agents: client.agents,
+    "agents.blocks": client.agents.blocks,
+    blocks: client.blocks,
+    "blocks.agents": client.blocks.agents,
+    tags: client.tags,
+};
+const missed = new Set();
+for (const [name, resource] of Object.entries(resources)) {
+    for (const method of Object.getOwnPropertyNames(Object.getPrototypeOf(resource))) {
+        if (["constructor", "exportFile", "importFile"].includes(method)) continue;
+        const original = resource[method];
+        missed.add(`${name}.${method}`);
+        resource[method] = function (...args) {
+            missed.delete(`${name}.${method}`);
+            return original.apply(this, args);
+        };
+    }
+}
+assert.ok(missed.size >= 18);
+
 async function gather(page) {
     const all = [];
     for await (const one of page) all.push(one);
@@ -191,6 +213,16 @@ await fails(NotFoundError, () => client.blocks.update(twin.id, { value: "x" }));
 await fails(NotFoundError, () => client.blocks.retrieve(twin.id));
 assert.ok((await gather(client.blocks.list({ label: "notes" }))).some((b) => b.id === loose.id));
 
+/* ---- the tags of all of them ---- */
+
+const tags = (await client.tags.list()).filter((tag) => tag !== "git-memory-enabled");
+assert.deepEqual(tags, ["c", "many", "one", "origin:test", "second", "three", "two"]);
+assert.deepEqual(await client.tags.list({ name: "ON", order: "asc", order_by: "name" }), ["one", "second"]);
+assert.deepEqual(await client.tags.list({ query_text: "sec" }), ["second"]);
+assert.deepEqual(await client.tags.list({ after: "many", before: "three", limit: 2 }), ["one", "origin:test"]);
+assert.deepEqual(await client.tags.list({ order: "desc", after: "one", limit: 1 }), ["many"]);
+await fails(UnprocessableEntityError, () => client.tags.list({ order_by: "created_at" }));
+
 /* ---- the prompt, and an end ---- */
 
 const prompt = await client.agents.recompile(agent.id);
@@ -202,5 +234,7 @@ await fails(NotFoundError, () => client.agents.retrieve(other.id));
 await fails(NotFoundError, () => client.agents.delete(other.id));
 await fails(NotFoundError, () => client.agents.recompile(other.id));
 assert.deepEqual(await listed({ name: "Bob" }), []);
+
+assert.deepEqual([...missed], []);
 
 console.log(JSON.stringify({ agent: agent.id, deleted: other.id, block: loose.id }));
