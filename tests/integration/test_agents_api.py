@@ -492,6 +492,14 @@ def test_agents_command_makes_lists_deletes_and_restores(world):
         assert s.cli("agents", *wrong, check=False).returncode == 2, wrong
 
 
+def test_agents_command_makes_the_data_folder_of_a_first_agent(folder, memfs_bin):
+    home, chosen = folder / "new" / "home", new_agent()
+    made = subprocess.run([memfs_bin, "agents", "create", chosen, "--home", home], capture_output=True, timeout=60)
+    assert made.stdout.decode() == chosen + "\n" and made.returncode == 0, made
+    listed = subprocess.run([memfs_bin, "agents", "--home", home], capture_output=True, timeout=60)
+    assert listed.stdout.decode().startswith(chosen + "  ")
+
+
 def test_agents_command_says_in_words_what_the_server_refuses(world):
     for name, words in (("", b"memfs: name: a name has 1 to 256 bytes\n"),
                         ("a/b", b"memfs: name: a name has letters, digits, blanks, _, - and ' only\n")):
