@@ -168,7 +168,8 @@ def test_D3_an_agent_that_is_refused_is_not_made(world, body, status):
 
 
 @pytest.mark.parametrize("key,field", [("description", "d" * 70_000), ("metadata", {"a": "m" * 70_000}),
-                                       ("metadata", {f"k{i}": i for i in range(8_000)})])
+                                       ("metadata", {f"k{i}": i for i in range(8_000)})],
+                         ids=("description", "metadata", "many keys"))
 def test_K5_D3_a_first_block_that_could_not_be_read_back_is_refused(world, key, field):
     """It was made, and its front matter stood in its value."""
     agent = new_agent()
