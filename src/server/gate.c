@@ -139,8 +139,10 @@ static bool is_public_name(memfs_str host)
     bool has_dot = false, is_address = true;
 
     for (size_t i = 0; i < host.len; i++) {
-        has_dot |= host.ptr[i] == '.';
-        is_address &= memchr("0123456789.", host.ptr[i], 11) != NULL;
+        char c = host.ptr[i];
+
+        has_dot |= c == '.';
+        is_address &= c == '.' || (c >= '0' && c <= '9');
     }
     is_address |= memchr(host.ptr, ':', host.len) != NULL;
     return has_dot && !is_address && !is_loopback(host) &&

@@ -75,6 +75,11 @@ static void read_change(committing *x, size_t i)
         to->kind = CHANGE_DELETE;
 }
 
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
 /* From the first sign on: a message that is blank is none. */
 static memfs_str read_message(committing *x)
 {
@@ -83,7 +88,7 @@ static memfs_str read_message(committing *x)
     if (body_text(&x->b, "message", BODY_NULLABLE, &message) &&
         (message.len > MAX_MESSAGE_BYTES || memchr(message.ptr, '\0', message.len) != NULL))
         body_refuse(&x->b, "message", "value_error", "A message has at most 2000 bytes and no NUL");
-    while (message.len > 0 && memchr(" \t\r\n", message.ptr[0], 4) != NULL)
+    while (message.len > 0 && is_blank(message.ptr[0]))
         message = str_from(message, 1);
     return message;
 }
