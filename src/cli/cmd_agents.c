@@ -1,5 +1,6 @@
 #include "cli/cli.h"
 
+#include "base/fs.h"
 #include "base/mem.h"
 #include "cli/owner.h"
 #include "memory/ids.h"
@@ -92,9 +93,12 @@ static cli_exit create(const asked *a)
 {
     _cleanup_(buf_dispose) memfs_buf text = MEMFS_BUF_INIT(1u << 24);
     memfs_error err = MEMFS_ERROR_INIT;
+    _cleanup_(mem_freep) char *home_path = cli_home(a->home);
     json_t *body = new_agent(a), *made;
-    memfs_code rc = ask(a, "POST", "/v1/agents", body, &text, &err);
+    memfs_code rc = fs_mkdirs(home_path, &err); /* the first may be made before the first start */
 
+    if (rc == MEMFS_OK)
+        rc = ask(a, "POST", "/v1/agents", body, &text, &err);
     json_decref(body);
     if (rc < 0)
         return fail(&err);

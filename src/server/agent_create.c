@@ -23,6 +23,7 @@
 #include "server/author.h"
 #include "server/reply.h"
 #include "sync/block_edit.h"
+#include "sync/movein.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -139,6 +140,9 @@ static void read_content(const creation *c, body *item, first_block *ret)
     if (ret->content.too_big ||
         ret->content.len > home_settings(c->app->home)->policy.max_block_bytes)
         body_refuse(item, "value", "value_error", "Value error, the block is too large");
+    else if (!movein_reads_back(buf_str(&ret->content), fields.value))
+        body_refuse(item, fields.description.len > metadata.len ? "description" : "metadata",
+                    "value_error", "Value error, no front matter can hold this");
 }
 
 /* What git does not carry. */

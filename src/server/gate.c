@@ -12,6 +12,8 @@
  *     403   the token is good, and not for this
  *     404   another agent's: what an agent that does not exist is answered, there or not
  *
+ * Where there are no tokens whoever reaches the port is served, but for web pages (403).
+ *
  * In front of a Letta server (gateway.h) the routes of an agent are opened by that server's yes;
  * then whoever asks is nobody we have a name for, as where there are no tokens.
  *
@@ -26,7 +28,10 @@
 
 #include "base/clock.h"
 
+#include <arpa/inet.h>
+#include <netinet/in.h>
 #include <stdio.h>
+#include <strings.h>
 
 /* What a request is told whose refusal was kept back for so many ms: nothing that upstreams tell.
  */
@@ -99,6 +104,88 @@ static http_entry refuse_guess(http_request *rq, app *self, int64_t wait_ms)
     return refuse_late(rq, wait_ms);
 }
 
+/* ---- web pages, where there are no tokens (T32) ---- */
+
+/* Of "host:port" and "[::1]:port". */
+static memfs_str host_of(memfs_str authority)
+{
+    memfs_str host, rest;
+
+    if (str_starts_with(authority, MEMFS_STR("[")))
+        return str_split(str_from(authority, 1), ']', &host, &rest) ? host : authority;
+    return str_split(authority, ':', &host, &rest) ? host : authority;
+}
+
+static bool is_loopback(memfs_str host)
+{
+    char text[INET6_ADDRSTRLEN];
+    struct in6_addr six;
+    struct in_addr four;
+
+    if ((host.len == 9 && strncasecmp(host.ptr, "localhost", 9) == 0) ||
+        str_ends_with(host, MEMFS_STR(".localhost")))
+        return true;
+    if (host.len >= sizeof(text))
+        return false;
+    snprintf(text, sizeof(text), "%.*s", (int)host.len, host.ptr);
+    if (inet_pton(AF_INET, text, &four) == 1)
+        return ntohl(four.s_addr) >> 24 == 127;
+    return inet_pton(AF_INET6, text, &six) == 1 && IN6_IS_ADDR_LOOPBACK(&six);
+}
+
+/* A name that a stranger may let point to 127.0.0.1: with a dot, and not one of a machine's own. */
+static bool is_public_name(memfs_str host)
+{
+    bool has_dot = false, is_address = true;
+
+    for (size_t i = 0; i < host.len; i++) {
+        char c = host.ptr[i];
+
+        has_dot |= c == '.';
+        is_address &= c == '.' || (c >= '0' && c <= '9');
+    }
+    is_address |= memchr(host.ptr, ':', host.len) != NULL;
+    return has_dot && !is_address && !is_loopback(host) &&
+           !str_ends_with(host, MEMFS_STR(".local")) &&
+           !str_ends_with(host, MEMFS_STR(".internal"));
+}
+
+static bool is_own_page(memfs_str origin)
+{
+    memfs_str scheme, rest;
+
+    return str_split(origin, ':', &scheme, &rest) && str_starts_with(rest, MEMFS_STR("//")) &&
+           is_loopback(host_of(str_from(rest, 2)));
+}
+
+/*
+ * A page of the internet, open in a browser on this machine, reaches loopback as any program does.
+ * It says so in Origin, or it came by a name of its own that was made to point here (rebinding),
+ * which is in Host.
+ */
+static bool is_strange_page(const http_request *rq)
+{
+    const char *origin = http_header(rq, "Origin"), *host = http_header(rq, "Host");
+
+    return (origin != NULL && !is_own_page(str_of(origin))) ||
+           (host != NULL && is_public_name(host_of(str_of(host))));
+}
+
+static http_entry refuse_page(http_request *rq)
+{
+    http_send_detail(rq, 403,
+                     "As long as there is no token, only programs on this machine are served: no "
+                     "web pages (Origin), no public names (Host)");
+    return HTTP_ENTRY_REFUSED;
+}
+
+/* Served for no other reason than that there are no tokens. */
+static bool is_unguarded(const app *self, const auth_question *q, const auth_principal *p)
+{
+    return p->level == AUTH_ADMIN && !q->is_socket && !q->is_vouched && !q->has_upstream &&
+           !auth_is_on(self->auth);
+}
+
 static http_entry enter(http_request *rq, auth_verdict verdict)
 {
     if (verdict == AUTH_SERVE)
@@ -163,6 +250,8 @@ http_entry app_gate(http_request *rq, void *ctx, void *principal)
         http_note_token(rq, p->token_id);
     if (verdict == AUTH_401 && p->wait_ms > 0)
         return refuse_guess(rq, self, p->wait_ms);
+    if (verdict == AUTH_SERVE && is_unguarded(self, &q, p) && is_strange_page(rq))
+        return refuse_page(rq);
     return verdict == AUTH_ASK ? ask_upstream(rq, self, source, p) : enter(rq, verdict);
 }
 

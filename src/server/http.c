@@ -234,7 +234,9 @@ void http_copy_headers(http_request *rq)
     }
 }
 
-static const char *judge_head(http_request *rq, const char *method, const char *version)
+/* NULL, or why it is refused, with which status. */
+static const char *judge_head(http_request *rq, const char *method, const char *version,
+                              int *ret_status)
 {
     const union MHD_ConnectionInfo *info;
     field_list list = { .n = 0 };
@@ -249,6 +251,7 @@ static const char *judge_head(http_request *rq, const char *method, const char *
     fault = http_guard_head(&head);
     if (fault == NULL && rq->server->has_exact_heads && !http_guard_is_exact(&head))
         fault = "the head has a bare LF, a folded line, a NUL or a blank too many";
+    *ret_status = http_guard_is_large(&head) ? 431 : 400;
     return fault;
 }
 
@@ -256,14 +259,15 @@ static enum MHD_Result on_head(http_request *rq, const char *method, const char 
 {
     const char *fault;
     bool is_endless;
+    int status;
 
     rq->has_head = true;
     snprintf(rq->method_name, sizeof(rq->method_name), "%s", method);
     rq->method = http_method_parse(method, &rq->is_head_method);
-    fault = judge_head(rq, method, version);
+    fault = judge_head(rq, method, version, &status);
     if (fault != NULL) {
         rq->must_close = true;
-        http_send_detail(rq, 400, "%s", fault);
+        http_send_detail(rq, status, "%s", fault);
         return queue_answer(rq);
     }
     is_endless = !http_admit(rq);

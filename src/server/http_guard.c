@@ -122,6 +122,11 @@ static const char *judge_framing(const http_head *head, bool is_11)
     return NULL;
 }
 
+bool http_guard_is_large(const http_head *head)
+{
+    return head->n_fields > HTTP_MAX_HEADERS || head->size > HTTP_MAX_HEAD_BYTES;
+}
+
 const char *http_guard_head(const http_head *head)
 {
     bool is_11 = str_equal(head->version, MEMFS_STR("HTTP/1.1"));

@@ -77,6 +77,8 @@ typedef struct http_head {
 } http_head;
 /* NULL, or why the head is refused. */
 const char *http_guard_head(const http_head *head);
+/* Is it refused for its size alone (431)?  Asked of one that is refused. */
+bool http_guard_is_large(const http_head *head);
 /* Does the head consist of exactly these parts, byte for byte? */
 bool http_guard_is_exact(const http_head *head);
 

@@ -75,6 +75,24 @@ static void read_change(committing *x, size_t i)
         to->kind = CHANGE_DELETE;
 }
 
+static bool is_blank(char c)
+{
+    return c == ' ' || c == '\t' || c == '\r' || c == '\n';
+}
+
+/* From the first sign on: a message that is blank is none. */
+static memfs_str read_message(committing *x)
+{
+    memfs_str message = MEMFS_STR("");
+
+    if (body_text(&x->b, "message", BODY_NULLABLE, &message) &&
+        (message.len > MAX_MESSAGE_BYTES || memchr(message.ptr, '\0', message.len) != NULL))
+        body_refuse(&x->b, "message", "value_error", "A message has at most 2000 bytes and no NUL");
+    while (message.len > 0 && is_blank(message.ptr[0]))
+        message = str_from(message, 1);
+    return message;
+}
+
 static bool read_request(committing *x)
 {
     if (body_read(&x->b, &x->p, http_body(x->rq))) {
@@ -82,11 +100,7 @@ static bool read_request(committing *x)
             x->changes = mem_alloc((x->n + 1) * sizeof(*x->changes));
         for (size_t i = 0; i < x->n; i++)
             read_change(x, i);
-        if (body_text(&x->b, "message", BODY_NULLABLE, &x->message) &&
-            (x->message.len > MAX_MESSAGE_BYTES ||
-             memchr(x->message.ptr, '\0', x->message.len) != NULL))
-            body_refuse(&x->b, "message", "value_error",
-                        "A message has at most 2000 bytes and no NUL");
+        x->message = read_message(x);
         (void)body_version(&x->b, "expected_version", &x->version);
     }
     return reply_params_good(x->rq, &x->p);

@@ -385,20 +385,25 @@ bool params_int(params *p, const char *key, int64_t *ret)
     return false;
 }
 
-int64_t params_limit(params *p, int64_t absent)
+int64_t params_count(params *p, const char *key, int64_t absent)
 {
-    const place at = { "query", "limit", -1 };
+    const place at = { "query", key, -1 };
     memfs_str text;
     int64_t n;
 
-    if (!params_int(p, "limit", &n))
+    if (!params_int(p, key, &n))
         return absent;
     if (n >= 0)
         return n;
-    if (p->lookup(p->source, "limit", 0, &text))
+    if (p->lookup(p->source, key, 0, &text))
         add_error(p, "greater_than_equal", &at, "Input should be greater than or equal to 0", text,
                   "ge", "0");
     return absent;
+}
+
+int64_t params_limit(params *p, int64_t absent)
+{
+    return params_count(p, "limit", absent);
 }
 
 static bool is_word_of(memfs_str s, const char *const *words)

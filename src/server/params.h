@@ -47,7 +47,9 @@ void params_path_id(params *p, const char *name, const char *prefix, memfs_str v
  * where there is no default.
  */
 bool params_int(params *p, const char *key, int64_t *ret);
-/* "limit": not negative; 0 is no limit. */
+/* Not negative. */
+int64_t params_count(params *p, const char *key, int64_t absent);
+/* "limit"; 0 is no limit. */
 int64_t params_limit(params *p, int64_t absent);
 bool params_bool(params *p, const char *key, bool absent);
 /* Any text; an empty one counts as missing. */

@@ -224,8 +224,7 @@ void repositories_list(http_request *rq, void *ctx)
 
     l.limit = params_limit(&p, DEFAULT_LIMIT);
     l.wants_deleted = params_bool(&p, "deleted", false);
-    if (!params_int(&p, "offset", &l.offset) || l.offset < 0)
-        l.offset = 0;
+    l.offset = params_count(&p, "offset", 0);
     if (!reply_params_good(rq, &p))
         return;
     jw_object(&l.w);

@@ -290,8 +290,21 @@ static void forget_wishes(edit *e)
     edit_state_clear(e);
 }
 
+/* What the plan refuses of a memory that is not there yet leaves no folder, so no agent (D3). */
+static memfs_code rehearse(edit *e, edit_plan_fn plan, void *ctx, repo *genesis, memfs_error *err)
+{
+    memfs_code rc;
+
+    e->r = genesis;
+    rc = plan(e, ctx, err);
+    e->r = NULL;
+    e->is_refused = rc < 0;
+    forget_wishes(e);
+    return rc;
+}
+
 /* A repository to be changed: of a new agent one with nothing but the genesis. */
-static memfs_code begin(edit *e, memfs_error *err)
+static memfs_code begin(edit *e, edit_plan_fn plan, void *ctx, memfs_error *err)
 {
     _cleanup_(repo_closep) repo *genesis = NULL;
     advance_step first = { .to = STORE_GENESIS, .is_ours = true, .who = e->o->who, .why = "begin" };
@@ -304,6 +317,8 @@ static memfs_code begin(edit *e, memfs_error *err)
     rc = repo_open(e->h->store, STORE_GENESIS_REPO, &genesis, err);
     first.objects = genesis;
     if (rc == MEMFS_OK)
+        rc = rehearse(e, plan, ctx, genesis, err);
+    if (rc == MEMFS_OK)
         rc = advance_to(&e->v, &first, err);
     e->v.moved = false;
     return rc == MEMFS_OK ? advance_begin(&e->v, err) : rc;
@@ -312,7 +327,7 @@ static memfs_code begin(edit *e, memfs_error *err)
 static memfs_code attempt(edit *e, edit_plan_fn plan, void *ctx, edit_result *ret, memfs_error *err)
 {
     advance_step step = { .who = e->o->who, .why = e->o->why };
-    memfs_code rc = begin(e, err);
+    memfs_code rc = begin(e, plan, ctx, err);
 
     if (rc == MEMFS_OK)
         rc = repo_open(e->h->store, e->v.a->repo, &e->r, err);

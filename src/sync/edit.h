@@ -8,7 +8,8 @@
  * always made of the newest text, and two that come at once follow each other (H2, H3).  Where
  * another server was first, the plan is asked again.
  *
- * All or nothing: a refusal, by the plan or by the rules, has moved nothing (D3).  A plan that
+ * All or nothing: a refusal, by the plan or by the rules, has moved nothing (D3).  Of an agent that
+ * is to be made the plan is asked once more, before there is anything of it.  A plan that
  * changes nothing makes no commit, and is no failure: so the same request again is harmless (D4).
  *
  * What git does not carry of a block (state_birth) changes with the commit, or without one: a

@@ -1,8 +1,10 @@
 """Agents are made, changed, deleted and brought back over REST, named after the sections of the wire
 contract (http-api 7, 7.1; client 8.2 to 8.4)."""
 import json
+import os
 import pathlib
 import shutil
+import subprocess
 import tempfile
 import threading
 
@@ -163,6 +165,27 @@ def test_D3_an_agent_that_is_refused_is_not_made(world, body, status):
     assert answer.status == status, answer
     assert world.ask("GET", f"/v1/agents/{agent}").status == 404
     assert world.make(id=agent)["name"] == agent, "the id is free"
+
+
+@pytest.mark.parametrize("key,field", [("description", "d" * 70_000), ("metadata", {"a": "m" * 70_000}),
+                                       ("metadata", {f"k{i}": i for i in range(8_000)})],
+                         ids=("description", "metadata", "many keys"))
+def test_K5_D3_a_first_block_that_could_not_be_read_back_is_refused(world, key, field):
+    """It was made, and its front matter stood in its value."""
+    agent = new_agent()
+    refused = world.ask("POST", "/v1/agents", {"id": agent, "memory_blocks": [{"label": "a", key: field}]})
+    assert [e["loc"] for e in error_list(refused)] == [("body", "memory_blocks", 0, key)]
+    assert world.ask("GET", f"/v1/agents/{agent}").status == 404
+
+
+def test_D3_an_agent_whose_attached_block_has_no_room_is_not_made(world):
+    """Only the plan of its commit finds that out; the agent was there, empty, beside the refusal."""
+    block = world.ok("POST", "/v1/blocks", {"label": "large", "description": "d" * 70_000})["id"]
+    agent, n = new_agent(), world.ok("GET", "/v1/agents/count")
+    assert world.ask("POST", "/v1/agents", {"id": agent, "block_ids": [block]}).status == 413
+    assert world.ask("GET", f"/v1/agents/{agent}").status == 404 and world.ok("GET", "/v1/agents/count") == n
+    assert not os.path.exists(os.path.dirname(world.server.repository(agent))), "nothing of it is on the disk"
+    assert world.make(id=agent)["id"] == agent, "the id is free"
 
 
 def test_7_create_attaches_block_ids_in_the_one_commit_and_K4_they_keep_their_ids(world):
@@ -468,6 +491,14 @@ def test_agents_command_makes_lists_deletes_and_restores(world):
     for wrong in (["delete"], ["restore", "agent-1"], ["list", "--name", "x"], ["delete", chosen, "--deleted"],
                   ["nonsense"]):
         assert s.cli("agents", *wrong, check=False).returncode == 2, wrong
+
+
+def test_agents_command_makes_the_data_folder_of_a_first_agent(folder, memfs_bin):
+    home, chosen = folder / "new" / "home", new_agent()
+    made = subprocess.run([memfs_bin, "agents", "create", chosen, "--home", home], capture_output=True, timeout=60)
+    assert made.stdout.decode() == chosen + "\n" and made.returncode == 0, made
+    listed = subprocess.run([memfs_bin, "agents", "--home", home], capture_output=True, timeout=60)
+    assert listed.stdout.decode().startswith(chosen + "  ")
 
 
 def test_agents_command_says_in_words_what_the_server_refuses(world):

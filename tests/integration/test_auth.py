@@ -457,6 +457,41 @@ def test_T02_two_credentials_are_refused(world):
         assert status == 400 and closed
 
 
+# A page in the browser of somebody who runs memfs without a token: it says so itself, or it came by a
+# name that its owner lets point to 127.0.0.1 for a moment.
+STRANGE = [{"Origin": "https://evil.example"}, {"Origin": "null"}, {"Origin": "http://localhost.evil.example"},
+           {"Origin": "http://192.0.2.7"}, {"Origin": "http://127.0.0.1.evil.example:8285"}, {"Origin": ""},
+           {"Host": "evil.example"}, {"Host": "evil.example:8285"}, {"Host": "127.0.0.1.evil.example"},
+           {"Host": "LOCALHOST.evil.example"}]
+OWN = [{}, {"Origin": "http://localhost:3000"}, {"Origin": "http://127.0.0.1"}, {"Origin": "http://[::1]:8285"},
+       {"Host": "localhost"}, {"Host": "localhost:8285"}, {"Host": "memfs.localhost"}, {"Host": "[::1]:8285"},
+       {"Host": "192.0.2.7:8285"}, {"Host": "memfs"}, {"Host": "host.docker.internal:8285"}, {"Host": "box.local"}]
+
+
+def test_T32_without_tokens_a_web_page_neither_reads_nor_writes(server):
+    agent, body = new_agent(), json.dumps({"name": "planted"})
+    server.cli("agents", "create", agent)
+    files = f"/v1/agents/{agent}/memory/commit"
+    change = json.dumps({"changes": [{"path": "a.md", "content": "planted"}]})
+    for page in STRANGE:
+        plain = {"Content-Type": "text/plain", **page}       # what a page may send without asking first
+        for method, target, data in (("GET", "/v1/agents", None), ("POST", "/v1/agents", body), ("POST", files, change),
+                                     ("GET", f"/v1/git/{agent}/state.git/info/refs?service=git-upload-pack", None)):
+            refused = server.request(method, target, data, plain)
+            assert refused.status == 403 and "As long as there is no token" in refused.json()["detail"], (page, refused)
+        assert server.request("GET", "/v1/health", None, page).status == 200, "it says nothing of anybody"
+    assert server.request("GET", "/v1/agents/count").json() == 1 and server.tip(agent) == wire.GENESIS
+    for own in OWN:
+        assert server.request("GET", "/v1/agents/count", None, own).status == 200, own
+
+
+def test_T32_with_tokens_it_is_the_token_that_counts(server):
+    token = server.token()["token"]
+    for page in STRANGE[:1] + STRANGE[6:7]:
+        assert server.request("GET", "/v1/agents", None, page).status == 401
+        assert server.request("GET", "/v1/agents", None, {"Authorization": f"Bearer {token}", **page}).status == 200
+
+
 def test_T04_ten_thousand_failures(server, scale):
     """Of clients that are set up wrongly: uniform bytes, no lock-out of who comes from the same address, a log that
     stays short, and nobody waits, as they send the same few tokens again and again."""

@@ -431,3 +431,12 @@ def test_D4_the_same_commit_again_is_none(srv):
     again = srv.ok("POST", f"/v1/agents/{agent}/memory/commit", body)
     assert first["sha"] == again["sha"] and again["files_changed"] == []
     assert srv.commit(new_agent(), body).status == 404
+
+
+@pytest.mark.parametrize("message,subject", [("\n\n", "Change 1 file"), (" \r\n\t", "Change 1 file"),
+                                             ("\n\n tidy up\n\nand more\n", "tidy up")])
+def test_10_a_commit_always_has_a_subject(srv, message, subject):
+    agent = srv.agent({"a.md": "1"})
+    made = srv.ok("POST", f"/v1/agents/{agent}/memory/commit",
+                  {"message": message, "changes": [{"path": "a.md", "content": "2"}]})
+    assert made["message"].split("\n")[0] == subject and srv.log(agent)[0] == subject

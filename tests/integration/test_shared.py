@@ -102,6 +102,8 @@ def test_8_2_create_get_and_list_in_pages(server):
         assert api.good("GET", f"/v1/repositories/{one['id']}") == one
     assert api.good("GET", "/v1/repositories/")["repositories"] == made
     pages = [api.good("GET", f"/v1/repositories?limit=2&offset={at}") for at in (0, 2, 4, 6)]
+    for bad in ("offset=-1", "limit=-1", "offset=x", "offset="):
+        api.bad(422, "GET", f"/v1/repositories?{bad}")
     assert [[r["name"] for r in p["repositories"]] for p in pages] == [["team-0", "team-1"], ["team-2", "team-3"],
                                                                       ["team-4"], []]
     assert [p["has_next_page"] for p in pages] == [True, True, False, False]

@@ -600,13 +600,13 @@ static void test_T18_heads_have_bounds(void **state)
     for (int i = 0; i < 100; i++)
         buf_printf(&head, "X-%d: y\r\n", i);
     buf_puts(&head, "\r\n");
-    assert_status(ask(head.ptr), 400);
+    assert_status(ask(head.ptr), 431);
     buf_clear(&head);
     buf_puts(&head, "GET /hello HTTP/1.1\r\n" HOST "X: ");
     for (int i = 0; i < 17000; i++)
         buf_putc(&head, 'y');
     buf_puts(&head, "\r\n\r\n");
-    assert_status(ask(head.ptr), 400);
+    assert_status(ask(head.ptr), 431);
     buf_dispose(&head);
 }
 
