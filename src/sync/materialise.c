@@ -22,66 +22,11 @@
 #include "base/mem.h"
 #include "memory/label.h"
 #include "store/amend.h"
+#include "sync/arena.h"
 #include "sync/cluster.h"
 #include "sync/follow.h"
 
 #include <stdlib.h>
-
-/* ---- an arena: what a plan's slices point into ---- */
-
-#define CHUNK_BYTES (256u * 1024)
-
-typedef struct chunk {
-    struct chunk *next;
-    size_t used, size;
-    char bytes[];
-} chunk;
-
-typedef struct arena {
-    chunk *first;
-    uint64_t n_bytes;
-} arena;
-
-static char *arena_alloc(arena *a, size_t n)
-{
-    size_t size = n > CHUNK_BYTES / 4 ? n : CHUNK_BYTES;
-    chunk *c = a->first;
-
-    if (c == NULL || c->size - c->used < n) {
-        c = mem_realloc(NULL, sizeof(*c) + size, 1);
-        *c = (chunk){ .size = size };
-        if (size == n && a->first != NULL) { /* a large one does not end the chunk in use */
-            c->next = a->first->next;
-            a->first->next = c;
-        } else {
-            c->next = a->first;
-            a->first = c;
-        }
-    }
-    c->used += n;
-    a->n_bytes += n;
-    return c->bytes + c->used - n;
-}
-
-static memfs_str arena_copy(arena *a, memfs_str s)
-{
-    char *to = arena_alloc(a, s.len);
-
-    if (s.len > 0)
-        memcpy(to, s.ptr, s.len);
-    return str_make(to, s.len);
-}
-
-static void arena_dispose(arena *a)
-{
-    chunk *next;
-
-    for (chunk *c = a->first; c != NULL; c = next) {
-        next = c->next;
-        free(c);
-    }
-    a->first = NULL;
-}
 
 /* ---- one row by itself ---- */
 
