@@ -284,7 +284,7 @@ static memfs_code follow_to(home *h, agent *a, const memfs_oid *to, memfs_error 
         return rc;
     l.is_new = !has_start;
     rc =
-        versions_walk(l.r, has_start ? &start : NULL, to, &h->options.policy, list_commit, &l, err);
+        versions_walk(l.r, has_start ? &start : NULL, to, 0, &h->options.policy, list_commit, &l, err);
     if (rc < 0)
         return rc;
     list_finish(&l);

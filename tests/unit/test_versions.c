@@ -223,7 +223,7 @@ static void walk(graph *g, int from, int to, came *ret)
     const policy p = POLICY_INIT;
 
     *ret = (came){ .g = g };
-    assert_ok(g->f, versions_walk(g->r, from < 0 ? NULL : &g->at[from].id, &g->at[to].id, &p, note,
+    assert_ok(g->f, versions_walk(g->r, from < 0 ? NULL : &g->at[from].id, &g->at[to].id, 0, &p, note,
                                   ret, &g->f->err));
 }
 
@@ -303,7 +303,7 @@ static void test_a_step_costs_what_it_is_long_not_the_history(void **state)
     list(&g, 29, &page, &all);
     assert_int_equal(all.n, 5);
     assert_code(g.f, MEMFS_ECORRUPT,
-                versions_walk(g.r, NULL, &g.at[29].id, &p, note, &all, &g.f->err));
+                versions_walk(g.r, NULL, &g.at[29].id, 0, &p, note, &all, &g.f->err));
     graph_end(&g);
 }
 
@@ -335,7 +335,7 @@ static void test_whoever_is_told_may_end_it(void **state)
     graph g;
 
     grow_line(&g, *state, 6);
-    assert_code(g.f, MEMFS_EEXISTS, versions_walk(g.r, NULL, &g.at[5].id, &p, stop, &n, &g.f->err));
+    assert_code(g.f, MEMFS_EEXISTS, versions_walk(g.r, NULL, &g.at[5].id, 0, &p, stop, &n, &g.f->err));
     assert_code(g.f, MEMFS_EEXISTS,
                 versions_list(g.r, &g.at[5].id, &page, &p, stop, &n, &g.f->err));
     assert_int_equal(n, 2);
