@@ -307,6 +307,25 @@ static void test_a_step_costs_what_it_is_long_not_the_history(void **state)
     graph_end(&g);
 }
 
+/* A line: of what is new and of what lies behind it, a commit each in turn. */
+static void test_L3_a_walk_looks_at_no_more_commits_than_it_may(void **state)
+{
+    const policy p = POLICY_INIT;
+    graph g;
+    came all = { .n = 0 };
+
+    grow_line(&g, *state, 30);
+    all.g = &g;
+    assert_code(g.f, MEMFS_ELIMIT, versions_walk(g.r, &g.at[19].id, &g.at[29].id, 18, &p, note,
+                                                 &all, &g.f->err));
+    assert_int_equal(all.n, 0);
+    assert_ok(g.f, versions_walk(g.r, &g.at[19].id, &g.at[29].id, 19, &p, note, &all, &g.f->err));
+    assert_int_equal(all.n, 10);
+    assert_code(g.f, MEMFS_ELIMIT,
+                versions_walk(g.r, NULL, &g.at[29].id, 29, &p, note, &all, &g.f->err));
+    graph_end(&g);
+}
+
 static void test_a_walk_to_where_it_begins_has_nothing(void **state)
 {
     graph g;
@@ -458,6 +477,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_H7_what_lies_between_two_commits_is_the_graphs_alone,
                                         fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_a_step_costs_what_it_is_long_not_the_history,
+                                        fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_L3_a_walk_looks_at_no_more_commits_than_it_may,
                                         fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_a_walk_to_where_it_begins_has_nothing, fixture_setup,
                                         fixture_teardown),
