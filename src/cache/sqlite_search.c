@@ -373,8 +373,8 @@ static memfs_code past_add_within(sqlite_conn *c, const past_update *u, memfs_er
     return rc < 0 ? rc : set_past(c, agent_no, &u->to, err);
 }
 
-static memfs_code move_past(sqlite_conn *c, int64_t agent_no, const cache_update *u, bool *ret_moved,
-                            memfs_error *err)
+static memfs_code move_past(sqlite_conn *c, int64_t agent_no, const cache_update *u,
+                            bool *ret_moved, memfs_error *err)
 {
     _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
     memfs_code rc = sqlite_query_get(c, KEY_PAST_MOVE, &s, err);

@@ -13,8 +13,8 @@
  * The degenerate labels of ".md" and "a/.md" are left out.  No two such paths have one label.
  *
  * Cost: one tree diff by id, one blob read, one decode and one parse a changed file; the rows lie
- * in one arena and go to the cache in one transaction.  The versions of the same commits go with them
- * where somebody has asked for the agent's past (past.h).
+ * in one arena and go to the cache in one transaction.  Where somebody asked for the agent's past,
+ * the versions of the same commits go with them (past.h).
  */
 #include "sync/home_int.h"
 #include "sync/materialise_int.h"

@@ -5,10 +5,10 @@
  * A first question makes it, at the price of the whole history (each version's text is read and
  * compared with the one before); an agent whose past nobody asks for has none, and pays nothing.
  * From then on it follows main: the transaction that writes the rows of new commits adds their
- * versions (past_step), whatever the door they came through, so the index answers at the price of the
- * answer.  A stretch that would keep the agent's lock for long, or that cannot be listed for whatever
- * reason, holds up no push: it leaves the index behind, and the next question brings it up.  So does
- * what makes all rows anew, which drops the index; it is rows of the cache, and `rm` and past_follow()
+ * versions (past_step), by whatever door they came, so the index answers at the price of the
+ * answer.  A stretch that would keep the agent's lock for long, or that cannot be listed for
+ * whatever reason, holds up no push: it leaves the index behind, and the next question brings it
+ * up.  What makes all rows anew drops the index.  It is rows of the cache: `rm` and past_follow()
  * give it back.
  *
  * Thread: any; past_follow() waits for the agent's lock, but works outside of it; past_step() is

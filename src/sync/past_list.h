@@ -6,8 +6,8 @@
  * histories with branches have no other order; so a line of one branch may be called gone by a
  * commit of another, and whoever shows it looks whether main has it (search.h).
  *
- * Cost: of each commit the folders that it changed; of each version its text and that of the version
- * before, and a look into the cache where that one is of an earlier stretch.
+ * Cost: of each commit the folders that it changed; of each version its text and that of the one
+ * before, and a look into the cache where that is of an earlier stretch.
  *
  * Thread: any one.  Nothing is changed.
  */
