@@ -89,6 +89,7 @@ memfs_code cache_moves(cache *c, int64_t after, size_t max, cache_move_fn fn, vo
 
 memfs_code cache_apply(cache *c, const cache_update *u, memfs_error *err)
 {
+    assert(u->versions == NULL || (u->from != NULL && !u->replace_all));
     assert(u->agent_id.len > 0);
     return c->backend->apply(c, u, err);
 }

@@ -134,6 +134,7 @@ typedef struct cache_tip {
     memfs_oid commit;
     /* Counts up with each change; never the same again, also after forget or a new cache. */
     int64_t generation;
+    bool is_followed; /* its versions go up to the commit (search.h) */
 } cache_tip;
 MEMFS_CHECK memfs_code cache_tip_get(cache *c, memfs_str agent_id, cache_tip *ret,
                                      memfs_error *err);
@@ -159,6 +160,12 @@ typedef struct cache_update {
     bool replace_all; /* drop all of the agent's rows first (rebuild) */
     const cache_change *changes;
     size_t n_changes;
+    /*
+     * What the commits after `from` up to `to` made of each path (search.h), which is not much: it
+     * is written where the agent's versions go up to `from`, and they go up to `to` then.  NULL, or
+     * where they do not: they stay as they are.  Only with `from`, and not with replace_all.
+     */
+    const struct version_list *versions;
     int64_t holder;  /* of a cache that servers share: who has the commit (servers.h); 0: no such */
     memfs_str org;   /* the same, from NULL: the agent becomes known with its first tip; empty: not */
     int64_t now_us;  /* for that */

@@ -26,6 +26,9 @@
  * whoever has the rule makes them (K1).  What changes the rule takes the table of blocks for itself,
  * so a statement that writes rows sees the rule that its rows will stand beside.
  *
+ * Versions of new commits (search.h) come in the same statement, as they are few: the tip takes the
+ * past with it where they stood at one place, and they are put where it did.
+ *
  * After a COMMIT whose answer was lost the work is begun again and finds the tip where it brings it;
  * as rows are a function of the tip, that is as good as having done it.
  */
@@ -39,9 +42,9 @@ enum {
     KEY_FORGET,
     KEY_EMPTY,
     KEY_MORE,
-    KEY_MOVE,                 /* + enum apply_bits */
-    KEY_APPLY = KEY_MOVE + 8, /* + enum apply_bits */
-    KEY_BARE = KEY_APPLY + 8, /* + enum apply_bits */
+    KEY_MOVE,                  /* + enum apply_bits */
+    KEY_APPLY = KEY_MOVE + 16, /* + enum apply_bits */
+    KEY_BARE = KEY_APPLY + 16, /* + enum apply_bits */
     KEY_RULE_IS = KEY_BARE + 2,
 };
 
@@ -69,8 +72,8 @@ static memfs_code read_tip(pg_conn *c, void *ctx, memfs_error *err)
 
     pg_arg_text(&args, t->agent_id);
     rc = pg_query(c, KEY_TIP,
-                  "SELECT tip, generation, holder, is_empty FROM tips WHERE agent_id = $1", &args,
-                  &r, err);
+                  "SELECT tip, generation, holder, is_empty, past IS NOT DISTINCT FROM tip FROM tips "
+                  "WHERE agent_id = $1", &args, &r, err);
     if (rc < 0)
         return rc;
     t->is_known = r.n_rows > 0;
@@ -79,6 +82,7 @@ static memfs_code read_tip(pg_conn *c, void *ctx, memfs_error *err)
     t->tip.generation = pg_col_int(&r, 0, 1);
     t->holder = pg_col_is_null(&r, 0, 2) ? 0 : pg_col_int(&r, 0, 2);
     t->is_empty = pg_col_int(&r, 0, 3) != 0;
+    t->tip.is_followed = pg_col_int(&r, 0, 4) != 0;
     return pg_col_oid(&r, 0, 0, &t->tip.commit, err);
 }
 
@@ -102,7 +106,7 @@ static memfs_code head(cache *c, memfs_str agent_id, cache_head *ret, memfs_erro
     if (rc == MEMFS_OK && !t.is_known)
         return memfs_fail(err, MEMFS_ENOTFOUND, "agent '%.*s' has no commit on any server",
                           (int)agent_id.len, agent_id.ptr);
-    *ret = (cache_head){ t.tip.commit, t.holder, t.is_empty };
+    *ret = (cache_head){ t.tip.commit, t.holder, t.is_empty, t.tip.is_followed };
     return rc;
 }
 
@@ -136,6 +140,7 @@ enum apply_bits {
     APPLY_FROM_TIP = 1 << 0,  /* neither: the agent must not be known */
     APPLY_FROM_ANY = 1 << 1,
     APPLY_REPLACE = 1 << 2,
+    APPLY_VERSIONS = 1 << 3, /* with FROM_TIP only */
 };
 
 #define MOVE_NEW(is_empty, more, condition)                                                              \
@@ -146,7 +151,7 @@ enum apply_bits {
 
 #define MOVE_ON(is_empty, more, condition)                                                               \
     "UPDATE tips SET tip = $2, generation = nextval('generation'), holder = $3, is_empty = "       \
-    is_empty more " WHERE agent_id = $1 AND tip = $5" condition " RETURNING agent_no"
+    is_empty more " WHERE agent_id = $1 AND tip = $5" condition " RETURNING agent_no, past"
 
 #define RULED "($4 IS NULL OR EXISTS(SELECT FROM rule WHERE rule = $4))"
 
@@ -159,6 +164,9 @@ enum apply_bits {
 static const char *const MOVES[] = {
     [0] = MOVE_NEW("false", "", " WHERE " RULED) " WHERE tips.is_empty AND $3 IS NULL RETURNING agent_no",
     [APPLY_FROM_TIP] = MOVE_ON("false", "", " AND NOT is_empty AND " RULED),
+    [APPLY_FROM_TIP | APPLY_VERSIONS] =
+        MOVE_ON("false", ", past = CASE WHEN past = $5 THEN $2 ELSE past END",
+                " AND NOT is_empty AND " RULED),
     [APPLY_FROM_TIP | APPLY_REPLACE] = MOVE_ON("false", ", past = NULL", " AND " RULED),
     [APPLY_FROM_ANY | APPLY_REPLACE] =
         MOVE_NEW("false", ", past = NULL", " WHERE " RULED) " RETURNING agent_no",
@@ -290,7 +298,7 @@ static unsigned bits_of(const cache_update *u)
 {
     unsigned bits = u->from != NULL ? APPLY_FROM_TIP : u->replace_all ? APPLY_FROM_ANY : 0;
 
-    return bits | (u->replace_all ? APPLY_REPLACE : 0);
+    return bits | (u->replace_all ? APPLY_REPLACE : 0) | (u->versions != NULL ? APPLY_VERSIONS : 0);
 }
 
 static void add_rule(pg_args *a, const pg_cache *c)
@@ -391,7 +399,14 @@ static memfs_code apply_first(pg_conn *c, applying *x, size_t end, size_t n, mem
     add_rows(&args, x->u, 0, end, n);
     pg_arg_int(&args, part_of(x->u->agent_id));
     pg_put(&sql, "), told AS (UPDATE changes SET n = n + 1 WHERE part = ", args.n);
-    buf_puts(&sql, " AND EXISTS(SELECT FROM moved)) SELECT agent_no FROM moved");
+    buf_puts(&sql, " AND EXISTS(SELECT FROM moved))");
+    if (bits & APPLY_VERSIONS) {
+        buf_puts(&sql, ", listed AS (");
+        pg_put_versions(&sql, &args, "m.agent_no", "moved m, ", " WHERE m.past = $2",
+                        x->u->versions->rows, x->u->versions->n);
+        buf_putc(&sql, ')');
+    }
+    buf_puts(&sql, " SELECT agent_no FROM moved");
     rc = pg_query(c, KEY_APPLY + bits, sql.ptr, &args, &r, err);
     take_agent(x, &r);
     return rc;

@@ -43,6 +43,12 @@ MEMFS_CHECK memfs_code pg_versions(cache *c, memfs_str agent_id, memfs_str path,
 MEMFS_CHECK memfs_code pg_search_past(cache *c, const search_query *q, version_row_fn fn, void *ctx,
                                       memfs_error *err);
 MEMFS_CHECK memfs_code pg_past_add(cache *c, const past_update *u, memfs_error *err);
+/*
+ * The INSERT of versions, for a statement that is put together: of an agent whose number is the
+ * expression agent_no, which may stand in `of` ("moved m, "); `where` is " WHERE ..." or empty.
+ */
+void pg_put_versions(memfs_buf *sql, pg_args *args, const char *agent_no, const char *of,
+                     const char *where, const version_row *rows, size_t n);
 /* As sqlite_search_check. */
 MEMFS_CHECK memfs_code pg_search_check(cache *c, memfs_error *err);
 

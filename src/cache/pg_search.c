@@ -316,36 +316,56 @@ static memfs_code drop_versions(pg_conn *c, int64_t agent_no, memfs_error *err)
     return pg_query(c, KEY_PAST_DROP, "DELETE FROM versions WHERE agent_no = $1", &args, &r, err);
 }
 
+/* One array a column. */
+static void add_columns(pg_args *args, const version_row *rows, size_t n)
+{
+    int paths = pg_arg_array(args, PG_BYTES, n), commits = pg_arg_array(args, PG_BYTES, n);
+    int blobs = pg_arg_array(args, PG_BYTES, n), words = pg_arg_array(args, PG_TEXT, n);
+
+    for (size_t i = 0; i < n; i++) {
+        pg_array_add_str(args, paths, rows[i].path);
+        pg_array_add_oid(args, commits, &rows[i].commit);
+        pg_array_add_oid(args, blobs, &rows[i].blob);
+        pg_array_add_str(args, words, rows[i].words);
+    }
+}
+
+void pg_put_versions(memfs_buf *sql, pg_args *args, const char *agent_no, const char *of,
+                     const char *where, const version_row *rows, size_t n)
+{
+    int first = args->n + 1;
+
+    buf_puts(sql, "INSERT INTO versions(agent_no, path, commit_id, blob, words) SELECT ");
+    buf_puts(sql, agent_no);
+    buf_puts(sql, ", r.path, r.commit_id, r.blob, CASE r.words WHEN '' THEN ''::tsvector ELSE "
+                  "array_to_tsvector(string_to_array('_' || ");
+    buf_puts(sql, agent_no);
+    buf_puts(sql, " || ' ' || r.words, ' ')) END FROM ");
+    buf_puts(sql, of);
+    buf_puts(sql, "unnest(");
+    for (int i = 0; i < 4; i++)
+        pg_put(sql, i > 0 ? ", " : "", first + i);
+    buf_puts(sql, ") WITH ORDINALITY r(path, commit_id, blob, words, n)");
+    buf_puts(sql, where);
+    buf_puts(sql, " ORDER BY r.n");
+    add_columns(args, rows, n);
+}
+
 /* From `first` on, as many as one statement may have; *ret_end: where the next begins. */
-static memfs_code add_versions(pg_conn *c, int64_t agent_no, const past_update *u, size_t first,
+static memfs_code add_versions(pg_conn *c, int64_t agent_no, const version_list *list, size_t first,
                                size_t *ret_end, memfs_error *err)
 {
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
     _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    _cleanup_(buf_dispose) memfs_buf sql = MEMFS_BUF_INIT(1 << 12);
     size_t bytes = 0, end = first;
-    int paths, commits, blobs, words;
 
-    for (; end < u->n_versions && bytes < MAX_STATEMENT_BYTES; end++)
-        bytes += 128 + u->versions[end].path.len + u->versions[end].words.len;
-    pg_arg_int(&args, agent_no);
-    paths = pg_arg_array(&args, PG_BYTES, end - first);
-    commits = pg_arg_array(&args, PG_BYTES, end - first);
-    blobs = pg_arg_array(&args, PG_BYTES, end - first);
-    words = pg_arg_array(&args, PG_TEXT, end - first);
-    for (size_t i = first; i < end; i++) {
-        pg_array_add_str(&args, paths, u->versions[i].path);
-        pg_array_add_oid(&args, commits, &u->versions[i].commit);
-        pg_array_add_oid(&args, blobs, &u->versions[i].blob);
-        pg_array_add_str(&args, words, u->versions[i].words);
-    }
+    for (; end < list->n && bytes < MAX_STATEMENT_BYTES; end++)
+        bytes += 128 + list->rows[end].path.len + list->rows[end].words.len;
     *ret_end = end;
-    return pg_query(c, KEY_VERSIONS_ADD,
-                    "INSERT INTO versions(agent_no, path, commit_id, blob, words) "
-                    "SELECT $1, path, commit_id, blob, CASE words WHEN '' THEN ''::tsvector ELSE "
-                    "array_to_tsvector(string_to_array('_' || $1 || ' ' || words, ' ')) END "
-                    "FROM unnest($2, $3, $4, $5) WITH ORDINALITY "
-                    "r(path, commit_id, blob, words, n) ORDER BY n",
-                    &args, &r, err);
+    pg_arg_int(&args, agent_no);
+    pg_put_versions(&sql, &args, "$1", "", "", list->rows + first, end - first);
+    return pg_query(c, KEY_VERSIONS_ADD, sql.ptr, &args, &r, err);
 }
 
 /* After a COMMIT whose answer was lost the versions are there already, and go up to where they
@@ -374,8 +394,8 @@ static memfs_code add_within(pg_conn *c, void *ctx, memfs_error *err)
         return judge_past(c, x, err);
     if (rc == MEMFS_OK && x->u->from == NULL)
         rc = drop_versions(c, agent_no, err);
-    for (size_t end = 0; rc == MEMFS_OK && end < x->u->n_versions;)
-        rc = add_versions(c, agent_no, x->u, end, &end, err);
+    for (size_t end = 0; rc == MEMFS_OK && end < x->u->versions.n;)
+        rc = add_versions(c, agent_no, &x->u->versions, end, &end, err);
     return rc;
 }
 

@@ -9,9 +9,11 @@
  * phrases, ranks and snippets are find.h's, so both backends find the same.
  *
  * Versions are what each path of a memory was, commit after commit, parents first; with the words
- * that a version took away from the one before it.  They are written by whoever needs them
- * (sync/past.h), not with the rows: the commit that they reach may be behind the tip.  What makes
- * all rows of an agent anew drops its versions.
+ * that a version took away from the one before it.  The first are written by whoever needs them
+ * (cache_past_add); from then on those of new commits come in the transaction that moves the tip
+ * (cache_update.versions).  A stretch of commits that came without them leaves the versions behind
+ * the tip until somebody needs them again.  They never go beyond it: what makes all rows of an agent
+ * anew drops its versions.
  *
  * Errors and threads: as cache.h says.
  */
@@ -49,6 +51,11 @@ typedef struct version_row {
     memfs_str words; /* writing: each once, with blanks between (word_set), that it took away */
 } version_row;
 typedef memfs_code (*version_row_fn)(const version_row *row, void *ctx, memfs_error *err);
+/* To be written, in their order: path, commit, blob and words of each. */
+typedef struct version_list {
+    const version_row *rows;
+    size_t n;
+} version_list;
 
 /* Up to which commit the versions of an agent go.  ENOTFOUND: there are none, or no such agent. */
 MEMFS_CHECK memfs_code cache_past_tip(cache *c, memfs_str agent_id, memfs_oid *ret,
@@ -79,9 +86,8 @@ typedef struct past_update {
     memfs_str agent_id;
     const memfs_oid *from;
     memfs_oid to;
-    memfs_oid tip;               /* the synced tip, which has `to` in its history */
-    const version_row *versions; /* path, commit, blob, words */
-    size_t n_versions;
+    memfs_oid tip; /* the synced tip, which has `to` in its history */
+    version_list versions;
 } past_update;
 MEMFS_CHECK memfs_code cache_past_add(cache *c, const past_update *u, memfs_error *err);
 

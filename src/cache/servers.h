@@ -68,6 +68,7 @@ typedef struct cache_head {
     memfs_oid tip;
     int64_t holder; /* who moved main there, and has it; 0: not known */
     bool is_empty;  /* its rows were dropped: they are to be made anew */
+    bool is_followed; /* as cache_tip's */
 } cache_head;
 /* ENOTFOUND: no server has a commit of this agent. */
 MEMFS_CHECK memfs_code cache_head_get(cache *c, memfs_str agent_id, cache_head *ret,

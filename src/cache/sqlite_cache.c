@@ -26,7 +26,7 @@ enum {
 };
 
 static const char *const FIXED[] = {
-    [KEY_TIP] = "SELECT agent_no, tip, generation FROM agents WHERE agent_id = ?1",
+    [KEY_TIP] = "SELECT agent_no, tip, generation, past IS tip FROM agents WHERE agent_id = ?1",
     [KEY_GENERATION] = "SELECT generation FROM meta",
     [KEY_GENERATION_NEXT] = "UPDATE meta SET generation = generation + 1 RETURNING generation",
     [KEY_AGENT_SET] = "INSERT INTO agents(agent_id, tip, generation) VALUES(?1, ?2, ?3) "
@@ -108,6 +108,7 @@ static memfs_code find_tip(sqlite_conn *c, memfs_str agent_id, sqlite_query *at,
         return rc;
     ret->agent_no = sqlite_col_int(at, 0);
     ret->tip.generation = sqlite_col_int(at, 2);
+    ret->tip.is_followed = sqlite_col_int(at, 3) != 0;
     return sqlite_col_oid(at, 1, &ret->tip.commit, err);
 }
 
@@ -306,7 +307,11 @@ static memfs_code apply_within(sqlite_conn *c, const cache_update *u, memfs_erro
         rc = drop_all(c, agent_no, err);
     if (rc == MEMFS_OK)
         rc = drop_rows(c, u, agent_no, err);
-    return rc < 0 ? rc : set_rows(c, u, agent_no, err);
+    if (rc == MEMFS_OK)
+        rc = set_rows(c, u, agent_no, err);
+    if (rc == MEMFS_OK && u->versions != NULL)
+        rc = sqlite_past_go_on(c, agent_no, u, err);
+    return rc;
 }
 
 static memfs_code apply(cache *base, const cache_update *u, memfs_error *err)

@@ -43,7 +43,10 @@ MEMFS_CHECK memfs_code sqlite_versions(cache *c, memfs_str agent_id, memfs_str p
 MEMFS_CHECK memfs_code sqlite_search_past(cache *c, const search_query *q, version_row_fn fn,
                                           void *ctx, memfs_error *err);
 MEMFS_CHECK memfs_code sqlite_past_add(cache *c, const past_update *u, memfs_error *err);
-/* Within a writing transaction: an agent has no versions any more. */
+/* Within a writing transaction: the versions that come with new rows. */
+MEMFS_CHECK memfs_code sqlite_past_go_on(sqlite_conn *c, int64_t agent_no, const cache_update *u,
+                                         memfs_error *err);
+/* The same: an agent has no versions any more. */
 MEMFS_CHECK memfs_code sqlite_past_drop(sqlite_conn *c, int64_t agent_no, memfs_error *err);
 /* Is every index what its rows say, and is each row what its texts say?  Reads all: for verify. */
 MEMFS_CHECK memfs_code sqlite_search_check(cache *c, memfs_error *err);

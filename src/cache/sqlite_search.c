@@ -18,6 +18,7 @@ enum {
     KEY_VERSIONS,
     KEY_BEHIND,
     KEY_PAST_SET,
+    KEY_PAST_MOVE,
     KEY_VERSION_ADD,
     KEY_VERSIONS_DROP,
     KEY_PAST_DROP,
@@ -52,6 +53,8 @@ static const char *const TEXTS[] = {
         ("SELECT agent_id FROM agents WHERE past IS NOT tip AND agent_id GLOB 'agent-*' AND "
          "agent_id > ?2 ORDER BY agent_id LIMIT ?1"),
     [KEY_PAST_SET - SQLITE_KEY_SEARCH] = "UPDATE agents SET past = ?2 WHERE agent_no = ?1",
+    [KEY_PAST_MOVE - SQLITE_KEY_SEARCH] =
+        "UPDATE agents SET past = ?3 WHERE agent_no = ?1 AND past = ?2 RETURNING agent_no",
     [KEY_VERSION_ADD - SQLITE_KEY_SEARCH] =
         "INSERT INTO versions(agent_no, path, commit_id, blob, words) VALUES(?1, ?2, ?3, ?4, ?5)",
     [KEY_VERSIONS_DROP - SQLITE_KEY_SEARCH] = "DELETE FROM versions WHERE agent_no = ?1",
@@ -321,15 +324,15 @@ static memfs_code set_past(sqlite_conn *c, int64_t agent_no, const memfs_oid *to
     return sqlite_run(&s, err);
 }
 
-static memfs_code add_versions(sqlite_conn *c, int64_t agent_no, const past_update *u,
+static memfs_code add_versions(sqlite_conn *c, int64_t agent_no, const version_list *list,
                                memfs_error *err)
 {
     _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
     _cleanup_(buf_dispose) memfs_buf words = MEMFS_BUF_INIT(MEMFS_BUF_UNLIMITED);
     memfs_code rc = sqlite_query_get(c, KEY_VERSION_ADD, &s, err);
 
-    for (size_t i = 0; rc == MEMFS_OK && i < u->n_versions; i++) {
-        const version_row *v = &u->versions[i];
+    for (size_t i = 0; rc == MEMFS_OK && i < list->n; i++) {
+        const version_row *v = &list->rows[i];
 
         buf_clear(&words);
         if (v->words.len > 0) {
@@ -355,8 +358,31 @@ static memfs_code past_add_within(sqlite_conn *c, const past_update *u, memfs_er
     if (rc == MEMFS_OK && u->from == NULL)
         rc = sqlite_past_drop(c, agent_no, err);
     if (rc == MEMFS_OK)
-        rc = add_versions(c, agent_no, u, err);
+        rc = add_versions(c, agent_no, &u->versions, err);
     return rc < 0 ? rc : set_past(c, agent_no, &u->to, err);
+}
+
+static memfs_code move_past(sqlite_conn *c, int64_t agent_no, const cache_update *u,
+                            bool *ret_moved, memfs_error *err)
+{
+    _cleanup_(sqlite_query_done) sqlite_query s = SQLITE_QUERY_INIT;
+    memfs_code rc = sqlite_query_get(c, KEY_PAST_MOVE, &s, err);
+
+    if (rc < 0)
+        return rc;
+    sqlite_bind_int(&s, 1, agent_no);
+    sqlite_bind_oid(&s, 2, u->from);
+    sqlite_bind_oid(&s, 3, &u->to);
+    return sqlite_step(&s, ret_moved, err);
+}
+
+memfs_code sqlite_past_go_on(sqlite_conn *c, int64_t agent_no, const cache_update *u,
+                             memfs_error *err)
+{
+    bool has_moved = false;
+    memfs_code rc = move_past(c, agent_no, u, &has_moved, err);
+
+    return rc < 0 || !has_moved ? rc : add_versions(c, agent_no, u->versions, err);
 }
 
 /* Whoever pushes goes first: nothing here is waited for but by a search of the past. */

@@ -136,13 +136,20 @@ memfs_code span_look(span *s, memfs_error *err)
     return read_parents(s, s->next++, repo_raw(object), err);
 }
 
-memfs_code span_explore(span *s, memfs_error *err)
+static bool is_certain(const span *s)
+{
+    return span_n_left(s) == 0 || (s->n_open == 0 && !s->has_root && span_n_left(s) == 1);
+}
+
+memfs_code span_explore(span *s, size_t max, memfs_error *err)
 {
     memfs_code rc = MEMFS_OK;
 
-    while (rc == MEMFS_OK && span_n_left(s) > 0 &&
-           (s->n_open > 0 || s->has_root || span_n_left(s) > 1))
+    while (rc == MEMFS_OK && !is_certain(s)) {
+        if (max > 0 && s->next >= max)
+            return memfs_fail(err, MEMFS_ELIMIT, "more than %zu commits lie there", max);
         rc = span_look(s, err);
+    }
     return rc;
 }
 

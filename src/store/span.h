@@ -48,8 +48,8 @@ static inline size_t span_n_left(const span *s)
 }
 /* Looks at the next one.  ECORRUPT: it cannot be read. */
 MEMFS_CHECK memfs_code span_look(span *s, memfs_error *err);
-/* Until it is certain what the span holds. */
-MEMFS_CHECK memfs_code span_explore(span *s, memfs_error *err);
+/* Until it is certain what the span holds.  ELIMIT: max commits were looked at before; 0: any. */
+MEMFS_CHECK memfs_code span_explore(span *s, size_t max, memfs_error *err);
 /*
  * The places of what the span holds, each after all of its parents that are in it: a function of
  * the graph alone.  *ret is the caller's.

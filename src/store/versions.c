@@ -137,8 +137,8 @@ memfs_code versions_one(repo *r, const memfs_oid *id, const policy *p, versions_
 
 /* ---- all of them, oldest first ---- */
 
-memfs_code versions_walk(repo *r, const memfs_oid *from, const memfs_oid *to, const policy *p,
-                         versions_fn fn, void *ctx, memfs_error *err)
+memfs_code versions_walk(repo *r, const memfs_oid *from, const memfs_oid *to, size_t max_looked,
+                         const policy *p, versions_fn fn, void *ctx, memfs_error *err)
 {
     _cleanup_(span_dispose) span s = SPAN_INIT(r);
     _cleanup_(mem_freep) size_t *order = NULL;
@@ -148,7 +148,7 @@ memfs_code versions_walk(repo *r, const memfs_oid *from, const memfs_oid *to, co
     span_start(&s, to, false);
     if (from != NULL)
         span_start(&s, from, true);
-    rc = span_explore(&s, err);
+    rc = span_explore(&s, max_looked, err);
     if (rc < 0)
         return rc;
     n = span_order(&s, &order);

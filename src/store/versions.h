@@ -41,11 +41,13 @@ typedef memfs_code (*versions_fn)(const versions_commit *c, void *ctx, memfs_err
  *
  * Costs what lies between the two (the changed folders of each of those commits are read), and some
  * commits below where they parted; in a history of several lines that never become one again, all
- * of its commits.  p bounds what is read of one commit, widely (ELIMIT).  ECORRUPT: a commit is
+ * of its commits.  max_looked bounds how many commits are looked at to know which these are, and p
+ * what is read of one commit, widely (ELIMIT); max_looked 0: any number.  ECORRUPT: a commit is
  * missing.
  */
 MEMFS_CHECK memfs_code versions_walk(repo *r, const memfs_oid *from, const memfs_oid *to,
-                                     const policy *p, versions_fn fn, void *ctx, memfs_error *err);
+                                     size_t max_looked, const policy *p, versions_fn fn, void *ctx,
+                                     memfs_error *err);
 
 /* What to list. */
 typedef struct versions_page {

@@ -44,6 +44,7 @@ static memfs_code follow(advance *v, memfs_error *err)
     v->has_head = now.has_head;
     v->head = now.head.tip;
     v->is_empty = now.head.is_empty;
+    v->is_followed = now.head.is_followed;
     if (!now.is_away || !store_has(v->h->store, v->a->repo))
         return MEMFS_OK;
     v->has_head = true;
@@ -143,6 +144,18 @@ static memfs_code judge_rows(const advance *v, const plan *rows, memfs_error *er
     return MEMFS_OK;
 }
 
+/* Do the versions go up to where the rows start from?  Who is in doubt says no: they come later. */
+static bool is_followed(const advance *v, const memfs_oid *from)
+{
+    memfs_error ignored;
+    cache_tip tip;
+
+    if (from == NULL || home_is_shared(v->h))
+        return from != NULL && v->is_followed;
+    return cache_tip_get(v->h->cache, str_of(v->a->id), &tip, &ignored) == MEMFS_OK &&
+           tip.is_followed && oid_equal(&tip.commit, from);
+}
+
 static memfs_code plan_rows(advance *v, const advance_step *s, plan **ret, memfs_error *err)
 {
     memfs_code rc;
@@ -154,6 +167,8 @@ static memfs_code plan_rows(advance *v, const advance_step *s, plan **ret, memfs
     rc = plan_make(v->h, v->a, s->objects, from, &s->to, ret, err);
     if (rc < 0)
         return advance_judged(v, rc, err);
+    if (is_followed(v, from))
+        plan_follow(v->h, v->a, s->objects, *ret);
     if (home_is_shared(v->h))
         plan_expect(*ret, v->has_head ? &v->head : NULL);
     return s->is_ours ? MEMFS_OK : judge_rows(v, *ret, err);

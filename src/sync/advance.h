@@ -34,6 +34,7 @@ typedef struct advance {
     bool exists;   /* the repository */
     /* the same, where servers share a database (follow.h): what the shared tip is moved from */
     bool has_head, is_empty;
+    bool is_followed; /* may be: its versions go up to head (search.h) */
     memfs_oid head;
 
     /* set by advance_to */

@@ -39,6 +39,13 @@ static store_identity memfs_now(void)
     return (store_identity){ "memfs", "memfs@localhost", clock_wall_us() / 1000000 };
 }
 
+/* Main of all is here now; what was followed still is, or the next change of the rows finds out. */
+static void set_head(following *x, const memfs_oid *tip)
+{
+    x->has_head = true;
+    x->head = (cache_head){ *tip, cluster_no(x->h->cluster), false, x->head.is_followed };
+}
+
 static advance advance_of(const following *x)
 {
     return (advance){ .h = x->h,
@@ -47,7 +54,8 @@ static advance advance_of(const following *x)
                       .exists = x->exists,
                       .has_head = x->has_head,
                       .head = x->head.tip,
-                      .is_empty = x->head.is_empty };
+                      .is_empty = x->head.is_empty,
+                      .is_followed = x->head.is_followed };
 }
 
 /* ---- rows ---- */
@@ -96,8 +104,7 @@ static memfs_code bring_rows(following *x, bool is_overruling, memfs_error *err)
         home_is_behind(x->h, x->a);
         return has_head_moved(x) ? memfs_fail(err, MEMFS_ECONFLICT, "main moved") : MEMFS_OK;
     }
-    x->has_head = true;
-    x->head = (cache_head){ x->tip, cluster_no(x->h->cluster), false };
+    set_head(x, &x->tip);
     return MEMFS_OK;
 }
 
@@ -307,7 +314,7 @@ static memfs_code join(following *x, memfs_error *err)
     rc = advance_to(&v, &step, err);
     if (rc == MEMFS_OK) {
         x->tip = merged.commit;
-        x->head = (cache_head){ merged.commit, cluster_no(x->h->cluster), false };
+        set_head(x, &merged.commit);
     }
     return rc;
 }

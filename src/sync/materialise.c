@@ -13,7 +13,8 @@
  * The degenerate labels of ".md" and "a/.md" are left out.  No two such paths have one label.
  *
  * Cost: one tree diff by id, one blob read, one decode and one parse a changed file; the rows lie
- * in one arena and go to the cache in one transaction.
+ * in one arena and go to the cache in one transaction.  Where somebody asked for the agent's past,
+ * the versions of the same commits go with them (past.h).
  */
 #include "sync/home_int.h"
 #include "sync/materialise_int.h"
@@ -22,66 +23,12 @@
 #include "base/mem.h"
 #include "memory/label.h"
 #include "store/amend.h"
+#include "sync/arena.h"
 #include "sync/cluster.h"
 #include "sync/follow.h"
+#include "sync/past.h"
 
 #include <stdlib.h>
-
-/* ---- an arena: what a plan's slices point into ---- */
-
-#define CHUNK_BYTES (256u * 1024)
-
-typedef struct chunk {
-    struct chunk *next;
-    size_t used, size;
-    char bytes[];
-} chunk;
-
-typedef struct arena {
-    chunk *first;
-    uint64_t n_bytes;
-} arena;
-
-static char *arena_alloc(arena *a, size_t n)
-{
-    size_t size = n > CHUNK_BYTES / 4 ? n : CHUNK_BYTES;
-    chunk *c = a->first;
-
-    if (c == NULL || c->size - c->used < n) {
-        c = mem_realloc(NULL, sizeof(*c) + size, 1);
-        *c = (chunk){ .size = size };
-        if (size == n && a->first != NULL) { /* a large one does not end the chunk in use */
-            c->next = a->first->next;
-            a->first->next = c;
-        } else {
-            c->next = a->first;
-            a->first = c;
-        }
-    }
-    c->used += n;
-    a->n_bytes += n;
-    return c->bytes + c->used - n;
-}
-
-static memfs_str arena_copy(arena *a, memfs_str s)
-{
-    char *to = arena_alloc(a, s.len);
-
-    if (s.len > 0)
-        memcpy(to, s.ptr, s.len);
-    return str_make(to, s.len);
-}
-
-static void arena_dispose(arena *a)
-{
-    chunk *next;
-
-    for (chunk *c = a->first; c != NULL; c = next) {
-        next = c->next;
-        free(c);
-    }
-    a->first = NULL;
-}
 
 /* ---- one row by itself ---- */
 
@@ -121,6 +68,7 @@ struct plan {
     bool has_from;
     bool is_expecting, has_expected; /* plan_expect */
     memfs_oid expected;
+    past_list *versions; /* plan_follow; NULL: none */
 };
 
 typedef struct planner {
@@ -148,6 +96,12 @@ void plan_expect(plan *p, const memfs_oid *tip)
         p->expected = *tip;
 }
 
+void plan_follow(home *h, const agent *a, repo *r, plan *p)
+{
+    if (p->has_from && p->versions == NULL)
+        p->versions = past_step(h, a, r, &p->from, &p->to);
+}
+
 const block_row *plan_row(const plan *p, size_t i, row_fault *ret_fault)
 {
     if (ret_fault != NULL)
@@ -160,6 +114,7 @@ void plan_free(plan *p)
     if (p == NULL)
         return;
     arena_dispose(&p->arena);
+    past_list_free(p->versions);
     free(p->rows);
     free(p->faults);
     free(p->gone);
@@ -465,7 +420,9 @@ static memfs_code apply_changes(home *h, agent *a, const plan *p, memfs_error *e
                             .to = p->to,
                             .replace_all = !p->has_from,
                             .changes = changes,
-                            .n_changes = n };
+                            .n_changes = n,
+                            .versions =
+                                p->versions != NULL ? past_list_versions(p->versions) : NULL };
 
     if (p->is_expecting) {
         update.from = p->has_expected ? &p->expected : NULL;
@@ -521,9 +478,12 @@ memfs_code plan_apply(home *h, agent *a, plan *p, materialise_result *ret, memfs
 
 /* ---- a whole agent ---- */
 
-/* Damage met while reading git is the repository's, and fences it if fsck agrees (F12). */
-static memfs_code plan_from(home *h, agent *a, const memfs_oid *from, const memfs_oid *to,
-                            plan **ret, memfs_error *err)
+/*
+ * is_followed: the agent's versions go up to `from`.  Damage met while reading git is the
+ * repository's, and fences it if fsck agrees (F12).
+ */
+static memfs_code plan_from(home *h, agent *a, const memfs_oid *from, bool is_followed,
+                            const memfs_oid *to, plan **ret, memfs_error *err)
 {
     _cleanup_(repo_closep) repo *r = NULL;
     memfs_code rc;
@@ -533,6 +493,8 @@ static memfs_code plan_from(home *h, agent *a, const memfs_oid *from, const memf
         rc = plan_make(h, a, r, from, to, ret, err);
         if (rc < 0 && from != NULL) /* perhaps only the old commit is gone */
             rc = plan_make(h, a, r, NULL, to, ret, err);
+        if (rc == MEMFS_OK && is_followed)
+            plan_follow(h, a, r, *ret);
     }
     if (rc == MEMFS_ECORRUPT)
         agent_suspect(h, a, err);
@@ -557,7 +519,8 @@ static memfs_code step(home *h, agent *a, const memfs_oid *tip, anew_kind anew,
         *ret = (materialise_result){ .tip = *tip };
         return MEMFS_OK;
     }
-    rc = plan_from(h, a, rc == MEMFS_OK && anew == ANEW_NOT ? &cached.commit : NULL, tip, &p, err);
+    rc = plan_from(h, a, rc == MEMFS_OK && anew == ANEW_NOT ? &cached.commit : NULL,
+                   rc == MEMFS_OK && cached.is_followed, tip, &p, err);
     if (rc < 0)
         return not_the_cache(err);
     return plan_apply(h, a, p, ret, err);
@@ -581,8 +544,8 @@ static memfs_code shared_step(home *h, agent *a, const memfs_oid *tip, anew_kind
         return MEMFS_OK;
     if (has_head && anew != ANEW_OVERRULING && follow_check_forward(h, a, &head.tip, tip, err) < 0)
         return err->code;
-    rc = plan_from(h, a, has_head && anew == ANEW_NOT && !head.is_empty ? &head.tip : NULL, tip, &p,
-                   err);
+    rc = plan_from(h, a, has_head && anew == ANEW_NOT && !head.is_empty ? &head.tip : NULL,
+                   has_head && head.is_followed, tip, &p, err);
     if (rc < 0)
         return not_the_cache(err);
     plan_expect(p, has_head ? &head.tip : NULL);
@@ -626,7 +589,7 @@ memfs_code materialise_replace(home *h, agent *a, const memfs_oid *from, const m
                                materialise_result *ret, memfs_error *err)
 {
     _cleanup_(plan_freep) plan *p = NULL;
-    memfs_code rc = plan_from(h, a, NULL, to, &p, err);
+    memfs_code rc = plan_from(h, a, NULL, false, to, &p, err);
 
     if (rc < 0)
         return not_the_cache(err);

@@ -28,6 +28,13 @@ void plan_freep(plan **p);
  */
 void plan_expect(plan *p, const memfs_oid *tip);
 
+/*
+ * The versions of the commits that the plan steps over go with its rows (past.h), where they can be
+ * listed soon; of an agent whose versions go up to where the plan starts from.  r: as plan_make's.
+ * Nothing is done where it starts from nothing.
+ */
+void plan_follow(home *h, const agent *a, repo *r, plan *p);
+
 /* reading.  Rows have no times before plan_births. */
 size_t plan_n_rows(const plan *p);
 const block_row *plan_row(const plan *p, size_t i, row_fault *ret_fault);

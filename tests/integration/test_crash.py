@@ -77,6 +77,21 @@ def test_F01_F02_L2_random_kills_under_load(server, scale, victim):
     assert load.n_acked > kills / 4 and server_kills + git_kills == kills
 
 
+def ask_for_the_past(server, memory):
+    answer = server.get(f"/v1/search?q=x&in=history&agent={memory.agent}")
+    assert answer.status == 200, answer
+    assert server.past(memory.agent) == (memory.tip, memory.tip)
+
+
+def check_versions(server, memory):
+    """None is missing and none too many: they are what a first question lists."""
+    followed = server.versions(memory.agent)
+    server.cli("rebuild", "--agent", memory.agent)
+    assert server.versions(memory.agent) == []
+    ask_for_the_past(server, memory)
+    assert server.versions(memory.agent) == followed
+
+
 @pytest.mark.parametrize("calls, limit, step", [
     ("rename,renameat,renameat2", 12, 1),
     ("fsync,fdatasync", 16, 1),
@@ -92,6 +107,7 @@ def test_F01_killed_at_every_call(server, folder, scale, calls, limit, step, is_
     goes through untouched.  After each: start, nothing acknowledged lost, nothing half."""
     known = Memory(server, new_agent())
     known.must_push({"system/human.md": "known\n"})
+    ask_for_the_past(server, known)
     hits = 0
     for n in range(1, scale(limit, 400) + 1, scale(step, 1)):
         memory = Memory(server, new_agent()) if is_first else known
@@ -108,6 +124,8 @@ def test_F01_killed_at_every_call(server, folder, scale, calls, limit, step, is_
                                 else 0.2)
         except subprocess.TimeoutExpired:
             pass        # only a child of it was hit
+        rows, versions = server.past(known.agent)
+        assert versions == rows, "K1: versions are those of the rows, whatever was killed when"
         if not server.running:
             server.start(timeout=15)
         if memory.pending is not None:
@@ -119,8 +137,10 @@ def test_F01_killed_at_every_call(server, folder, scale, calls, limit, step, is_
                 assert shown == {p[:-3]: d.decode() for p, d in m.files.items()}
         memory.must_push({"system/human.md": f"after {n}\n"})
         assert server.value(memory.agent, "system/human") == f"after {n}\n"
+        assert server.past(known.agent) == (known.tip, known.tip)
         memory.close()
         server.wait_no_leftovers()
+    check_versions(server, known)
     known.close()
     count("crash", kills_at_calls=hits)
 

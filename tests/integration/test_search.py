@@ -155,6 +155,52 @@ def test_deleted_text_is_found_with_who_had_it_and_who_took_it(world):
     assert world.paths("zebe*", **{"in": "history"}) == ["diary.md"]
 
 
+def test_K1_the_index_of_history_goes_on_with_the_blocks(world):
+    server = world.server
+    memory = Memory(server, new_agent())
+    memory.must_push({"a.md": "one\n", "b.md": "x\n"})
+    first = memory.must_push({"a.md": "two\n"})
+    agent, other = memory.agent, Memory(server, new_agent())
+    assert server.past(agent) == (first, None), "nobody asked for it"
+    assert world.paths("one", agent=agent, **{"in": "history"}) == ["a.md"]
+    assert server.past(agent) == (first, first)
+
+    def ask(method, below, body):
+        answer = server.request(method, f"/v1/agents/{agent}/{below}", json.dumps(body).encode())
+        assert answer.status == 200, answer
+
+    def push():
+        memory.must_push({"a.md": "three\n", "new.md": "new\n"})
+
+    for change in (
+            push,
+            lambda: ask("PATCH", "core-memory/blocks/a", {"value": "four\n"}),
+            lambda: ask("POST", "memory/commit", {"changes": [{"path": "a.md", "content": "five\n"},
+                                                              {"path": "b.md", "content": None}]}),
+            lambda: ask("POST", "memory/revert", {"commit": first})):
+        change()
+        main = server.tip(agent)
+        assert server.past(agent) == (main, main)
+    assert [v[0] for v in server.versions(agent)] == ["a.md", "b.md", "a.md", "a.md", "new.md", "a.md",
+                                                      "a.md", "b.md", "a.md", "b.md", "new.md"]
+    before = server.versions(agent)
+    assert world.paths("five", agent=agent, **{"in": "history"}) == ["a.md"]
+    server.stop()
+    server.start()
+    assert server.versions(agent) == before
+    memory.tip, memory.files = server.tip(agent), {"a.md": b"two\n", "b.md": b"x\n"}
+    main = memory.must_push({"a.md": "six\n"})
+    assert server.past(agent) == (main, main)
+
+    other.must_push({"a.md": "one\n"})
+    other.must_push({"a.md": "two\n"})
+    assert server.past(other.agent) == (other.tip, None) and server.versions(other.agent) == []
+    server.cli("rebuild", "--agent", agent)     # rows made anew: nobody has asked yet
+    assert server.past(agent) == (main, None) and server.versions(agent) == []
+    memory.close()
+    other.close()
+
+
 def test_D5_a_cache_that_was_lost_finds_the_same(world):
     questions = [{"q": "tea"}, {"q": "tea*", "agent": world.ada}, {"q": "zebedee", "in": "history"},
                  {"q": "drink1", "in": "history"}]

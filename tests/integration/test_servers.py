@@ -162,6 +162,27 @@ def test_K1_each_server_finds_what_any_took_and_what_it_took_away(cluster):
     assert paths(three, "word5", "current") == ["system/human.md"]
 
 
+def test_K1_the_index_of_history_goes_on_whichever_server_takes_a_push(cluster):
+    one, two = cluster.servers
+    m = Memory(one, new_agent())
+
+    def past():
+        return cluster.sql("SELECT encode(tip, 'hex'), encode(past, 'hex') FROM tips "
+                           f"WHERE agent_id = '{m.agent}'")
+
+    assert push(m, one, {"a.md": "word0\n"}).acked and push(m, two, {"a.md": "word1\n"}).acked
+    assert past() == [[m.tip, ""]], "nobody asked for it"
+    assert one.get(f"/v1/search?agent={m.agent}&q=word0&in=history").json()["results"]
+    for i in range(2, 6):
+        assert push(m, cluster.servers[i % 2], {"a.md": f"word{i}\n"}).acked
+        assert past() == [[m.tip, m.tip]]
+    body = json.dumps({"value": "word6\n"}).encode()
+    assert two.request("PATCH", f"/v1/agents/{m.agent}/core-memory/blocks/a", body).status == 200
+    main = cluster.tip(m.agent)
+    assert main != m.tip and past() == [[main, main]]
+    assert cluster.sql("SELECT count(*) FROM versions") == [["7"]]
+
+
 def test_H2_of_two_pushes_from_one_commit_one_wins_and_the_other_is_told_to_fetch(cluster):
     one, two = cluster.servers
     m = Memory(one, new_agent())

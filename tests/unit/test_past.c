@@ -7,6 +7,8 @@
 #include "sync/past.h"
 #include "sync/search.h"
 
+#include <sqlite3.h>
+
 /* ---- lines ---- */
 
 static void test_lines_that_are_nowhere_any_more_are_gone(void **unused)
@@ -109,14 +111,32 @@ static memfs_code add_version(const version_row *v, void *ctx, memfs_error *err)
     return MEMFS_OK;
 }
 
-static void dump_versions(fixture *f, memfs_buf *out)
+static void dump_as_it_is(fixture *f, memfs_buf *out)
 {
     static const char *const paths[] = { "a.md", "b.md", "c.md", "side.md" };
 
     buf_clear(out);
-    OK(past_follow(f->h, ID_A, &err));
     for (size_t i = 0; i < ARRAY_LEN(paths); i++)
         OK(cache_versions(home_cache(f->h), ID_A, str_of(paths[i]), 0, 0, add_version, out, &err));
+}
+
+static void dump_versions(fixture *f, memfs_buf *out)
+{
+    OK(past_follow(f->h, ID_A, &err));
+    dump_as_it_is(f, out);
+}
+
+static bool is_followed(fixture *f)
+{
+    cache_tip tip;
+    memfs_oid past;
+
+    OK(cache_tip_get(home_cache(f->h), ID_A, &tip, &err));
+    if (tip.is_followed) {
+        OK(cache_past_tip(home_cache(f->h), ID_A, &past, &err));
+        assert_true(oid_equal(&past, &tip.commit));
+    }
+    return tip.is_followed;
 }
 
 static void test_text_that_went_is_told_with_who_had_it_and_who_took_it(void **state)
@@ -200,6 +220,172 @@ static void test_D5_versions_step_by_step_are_those_from_the_beginning(void **st
     dump_versions(f, &at_once);
     assert_true(at_once.len > 25 * 40);
     assert_string_equal(by_steps.ptr, at_once.ptr);
+}
+
+/* ---- with the rows ---- */
+
+static void sql(fixture *f, const char *text)
+{
+    _cleanup_(mem_freep) char *path = mem_printf("%s/cache.db", f->path);
+    sqlite3 *db;
+
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db, text, NULL, NULL, NULL), SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+
+static void push_text(fixture *f, const char *path, const char *text)
+{
+    put_file(f->work, path, str_of(text));
+    push_work(f, ID_A);
+}
+
+/* So many commits that change no file. */
+static void commit_nothing(fixture *f, int n)
+{
+    _cleanup_(buf_dispose) memfs_buf in = MEMFS_BUF_INIT(1u << 20), out = MEMFS_BUF_INIT(1u << 16);
+    const char *const args[] = { "fast-import", "--quiet", NULL };
+
+    for (int i = 0; i < n; i++)
+        buf_printf(&in, "commit refs/heads/main\ncommitter t <t@t> 1700000000 +0000\ndata 0\n%s\n",
+                   i == 0 ? "from refs/heads/main^0\n" : "");
+    assert_int_equal(git_in(f->work, buf_str(&in), &out, args), MEMFS_OK);
+}
+
+static void test_K1_the_past_that_was_asked_for_follows_each_push(void **state)
+{
+    fixture *f = *state;
+    _cleanup_(buf_dispose) memfs_buf followed = MEMFS_BUF_INIT(1 << 16);
+    _cleanup_(buf_dispose) memfs_buf anew = MEMFS_BUF_INIT(1 << 16);
+    materialise_result rows;
+    memfs_oid past;
+    agent *a;
+
+    push_text(f, "a.md", "one\n");
+    push_text(f, "a.md", "two\n");
+    FAILS(MEMFS_ENOTFOUND, cache_past_tip(home_cache(f->h), ID_A, &past, &err));
+    OK(past_follow(f->h, ID_A, &err));
+    for (int i = 0; i < 6; i++) {
+        char text[32];
+
+        snprintf(text, sizeof(text), "text%d\n", i);
+        put_file(f->work, "b.md", str_of(text));
+        commit_all(f->work, "one of two");
+        push_text(f, "a.md", text);
+        assert_true(is_followed(f));
+        if (i == 3)
+            reopen_home(f);
+    }
+    drop_file(f->work, "b.md");
+    push_work(f, ID_A);
+    assert_true(is_followed(f));
+    dump_as_it_is(f, &followed);
+    OK(home_agent(f->h, ID_A, &a, &err));
+    agent_lock(a);
+    OK(materialise_rebuild(f->h, a, &rows, &err));
+    agent_unlock(a);
+    FAILS(MEMFS_ENOTFOUND, cache_past_tip(home_cache(f->h), ID_A, &past, &err));
+    dump_versions(f, &anew);
+    assert_string_equal(followed.ptr, anew.ptr);
+    assert_int_equal(n_past(f, "text5"), 1); /* of b.md */
+}
+
+/* What was pushed while its rows could not be written: whoever brings them brings the versions. */
+static void test_K1_the_past_follows_rows_that_come_late(void **state)
+{
+    fixture *f = *state;
+    materialise_result rows;
+    agent *a;
+
+    push_text(f, "a.md", "one\n");
+    OK(past_follow(f->h, ID_A, &err));
+    sql(f, "CREATE TRIGGER broken BEFORE UPDATE OF tip ON agents BEGIN SELECT RAISE(ABORT, 'no'); "
+           "END");
+    push_text(f, "a.md", "two\n");
+    push_text(f, "a.md", "three\n");
+    assert_true(n_alarms(f, "cache_behind") > 0);
+    sql(f, "DROP TRIGGER broken");
+    OK(home_agent(f->h, ID_A, &a, &err));
+    agent_lock(a);
+    OK(materialise_agent(f->h, a, &rows, &err));
+    agent_unlock(a);
+    assert_true(is_followed(f));
+    assert_int_equal(n_past(f, "two"), 1);
+}
+
+static void test_L3_a_long_stretch_is_left_to_the_next_question(void **state)
+{
+    fixture *f = *state;
+    char path[32];
+
+    push_text(f, "a.md", "one\n");
+    OK(past_follow(f->h, ID_A, &err));
+    for (int i = 0; i <= PAST_STEP_VERSIONS; i++) { /* too many files */
+        snprintf(path, sizeof(path), "n/%d.md", i);
+        put_file(f->work, path, MEMFS_STR("x\n"));
+    }
+    push_text(f, "a.md", "two\n");
+    assert_false(is_followed(f));
+    push_text(f, "a.md", "three\n");
+    assert_false(is_followed(f));
+    assert_int_equal(n_past(f, "two"), 1);
+    assert_true(is_followed(f));
+    commit_nothing(f, PAST_STEP_LOOKED / 2 - 2); /* many commits, yet not too many */
+    push_text(f, "a.md", "four\n");
+    assert_true(is_followed(f));
+    commit_nothing(f, PAST_STEP_LOOKED / 2);
+    push_text(f, "a.md", "five\n");
+    assert_false(is_followed(f));
+    assert_int_equal(n_past(f, "four"), 1);
+}
+
+static void test_L3_much_text_is_left_to_the_next_question(void **state)
+{
+    fixture *f = *state;
+    _cleanup_(buf_dispose) memfs_buf large = MEMFS_BUF_INIT(1u << 20);
+    char path[32];
+
+    while (large.len < 1000000)
+        buf_puts(&large, "many words of a line\n");
+    for (int i = 0; i < 8; i++) {
+        snprintf(path, sizeof(path), "n/%d.md", i);
+        put_file(f->work, path, buf_str(&large));
+    }
+    push_work(f, ID_A);
+    OK(past_follow(f->h, ID_A, &err));
+    buf_puts(&large, "one more\n");
+    for (int i = 0; i < 4; i++) {
+        snprintf(path, sizeof(path), "n/%d.md", i);
+        put_file(f->work, path, buf_str(&large));
+    }
+    push_work(f, ID_A);
+    assert_true(is_followed(f));
+    for (int i = 4; i < 8; i++) {
+        snprintf(path, sizeof(path), "n/%d.md", i);
+        put_file(f->work, path, buf_str(&large));
+    }
+    push_text(f, "n/0.md", "little\n");
+    assert_false(is_followed(f));
+    assert_int_equal(n_past(f, "\"many words\""), 1);
+    assert_true(is_followed(f));
+}
+
+/* Versions that cannot be read leave them behind; the push and its rows do not notice. */
+static void test_L3_a_past_that_cannot_be_listed_stops_no_push(void **state)
+{
+    fixture *f = *state;
+    _cleanup_(buf_dispose) memfs_buf value = MEMFS_BUF_INIT(1 << 10);
+
+    push_text(f, "a.md", "one\n");
+    OK(past_follow(f->h, ID_A, &err));
+    sql(f, "ALTER TABLE versions RENAME TO away");
+    push_text(f, "a.md", "two\n");
+    assert_string_equal(value_of(f, ID_A, "a", &value), "two\n");
+    assert_int_equal(n_alarms(f, "cache_behind"), 0);
+    assert_false(is_followed(f));
+    sql(f, "ALTER TABLE away RENAME TO versions");
+    assert_int_equal(n_past(f, "one"), 1);
+    assert_true(is_followed(f));
 }
 
 /* The story: a key that was pushed by mistake and deleted at once is what a thief searches for. */
@@ -354,6 +540,11 @@ int main(void)
         SYNC_TEST(test_text_that_went_is_told_with_who_had_it_and_who_took_it),
         SYNC_TEST(test_branches_that_were_merged_have_lost_only_what_main_lost),
         SYNC_TEST(test_D5_versions_step_by_step_are_those_from_the_beginning),
+        SYNC_TEST(test_K1_the_past_that_was_asked_for_follows_each_push),
+        SYNC_TEST(test_K1_the_past_follows_rows_that_come_late),
+        SYNC_TEST(test_L3_a_long_stretch_is_left_to_the_next_question),
+        SYNC_TEST(test_L3_much_text_is_left_to_the_next_question),
+        SYNC_TEST(test_L3_a_past_that_cannot_be_listed_stops_no_push),
         SYNC_TEST(test_T28_what_was_purged_is_not_found_in_the_past),
         SYNC_TEST(test_large_and_binary_files_are_no_text_of_the_past),
         SYNC_TEST(test_an_agent_that_nobody_knows_is_not_found),

@@ -258,8 +258,7 @@ static memfs_code add_past(fixture *f, unsigned from, unsigned to, unsigned tip,
                       .from = from != 0 ? &from_oid : NULL,
                       .to = oid_of(to),
                       .tip = oid_of(tip),
-                      .versions = &v,
-                      .n_versions = 1 };
+                      .versions = { &v, 1 } };
 
     return cache_past_add(f->cache, &u, &f->err);
 }
@@ -367,6 +366,152 @@ static void test_T28_versions_are_not_added_behind_a_tip_that_moved(void **at)
     assert_ok(add_past(f, 0, 1, 1, "x.md", "beta")); /* from the beginning */
     assert_string_equal(search_past(f, "", "", "alpha"), "");
     assert_string_equal(search_past(f, "", "", "beta"), "x.md@1");
+}
+
+/* A step of main from one commit to another, with a row and a version of one path. */
+static memfs_code apply_past(fixture *f, unsigned from, unsigned to, const char *path,
+                             const char *words)
+{
+    memfs_oid from_oid = oid_of(from);
+    version_row v = { .path = str_of(path),
+                      .commit = oid_of(to),
+                      .blob = oid_of(1000 + to),
+                      .words = str_of(words) };
+    block_row row = { .label = str_of(path), .value = MEMFS_STR("fresh"), .id = str_of(path) };
+    cache_change change = { str_of(path), &row };
+    version_list versions = { &v, 1 };
+    cache_update u = { .agent_id = MEMFS_STR("agent-a"),
+                       .from = &from_oid,
+                       .to = oid_of(to),
+                       .changes = &change,
+                       .n_changes = 1,
+                       .versions = &versions };
+
+    return cache_apply(f->cache, &u, &f->err);
+}
+
+/* Where rows and versions are; 0: there are no versions. */
+static void assert_at(fixture *f, unsigned tip, unsigned past)
+{
+    memfs_oid tip_oid = oid_of(tip), past_oid = oid_of(past), found;
+    cache_tip now;
+
+    assert_ok(cache_tip_get(f->cache, MEMFS_STR("agent-a"), &now, &f->err));
+    assert_true(oid_equal(&now.commit, &tip_oid));
+    assert_int_equal(now.is_followed, tip == past);
+    if (past == 0) {
+        assert_code(cache_past_tip(f->cache, MEMFS_STR("agent-a"), &found, &f->err), ENOTFOUND);
+        return;
+    }
+    assert_ok(cache_past_tip(f->cache, MEMFS_STR("agent-a"), &found, &f->err));
+    assert_true(oid_equal(&found, &past_oid));
+}
+
+static void test_K1_versions_of_new_commits_come_with_their_rows(void **at)
+{
+    fixture *f = *at;
+
+    assert_ok(apply_one(f, "agent-a", 0, 1, "x", "now"));
+    assert_at(f, 1, 0);
+    assert_ok(add_past(f, 0, 1, 1, "x.md", ""));
+    assert_at(f, 1, 1);
+    assert_ok(apply_past(f, 1, 2, "x.md", "green tea"));
+    assert_at(f, 2, 2);
+    assert_ok(apply_past(f, 2, 3, "y.md", ""));
+    assert_at(f, 3, 3);
+    assert_string_equal(behind(f), "");
+    assert_string_equal(versions(f, "x.md", 0, 0), "x.md@2 x.md@1");
+    assert_string_equal(versions(f, "y.md", 0, 0), "y.md@3");
+    assert_string_equal(search_past(f, "agent-a", "", "tea"), "x.md@2");
+    assert_string_equal(search_past(f, "", "", "tea"), "x.md@2");
+    assert_ok(cache_check(f->cache, &f->err));
+}
+
+/* A merge that decided nothing has no version, and the past goes with it all the same. */
+static void test_versions_may_be_none_of_new_commits(void **at)
+{
+    fixture *f = *at;
+    memfs_oid one = oid_of(1);
+    version_list none = { NULL, 0 };
+    cache_update u = {
+        .agent_id = MEMFS_STR("agent-a"), .from = &one, .to = oid_of(2), .versions = &none
+    };
+
+    assert_ok(apply_one(f, "agent-a", 0, 1, "x", "now"));
+    assert_ok(add_past(f, 0, 1, 1, "x.md", ""));
+    assert_ok(cache_apply(f->cache, &u, &f->err));
+    assert_at(f, 2, 2);
+    assert_string_equal(versions(f, "x.md", 0, 0), "x.md@1");
+}
+
+static void test_versions_that_are_not_at_the_tip_stay_where_they_are(void **at)
+{
+    fixture *f = *at;
+
+    assert_ok(apply_one(f, "agent-a", 0, 1, "x", "now"));
+    assert_ok(apply_past(f, 1, 2, "x.md", "tea")); /* nobody asked for them */
+    assert_at(f, 2, 0);
+    assert_string_equal(versions(f, "x.md", 0, 0), "");
+    assert_ok(add_past(f, 0, 1, 2, "x.md", ""));
+    assert_at(f, 2, 1);
+    assert_ok(apply_past(f, 2, 3, "x.md", "tea"));
+    assert_at(f, 3, 1);
+    assert_string_equal(versions(f, "x.md", 0, 0), "x.md@1");
+    assert_string_equal(search_past(f, "", "", "tea"), "");
+    assert_string_equal(behind(f), "agent-a ");
+}
+
+static void test_D3_rows_that_came_too_late_bring_no_versions(void **at)
+{
+    fixture *f = *at;
+
+    assert_ok(apply_one(f, "agent-a", 0, 2, "x", "now"));
+    assert_ok(add_past(f, 0, 1, 2, "x.md", ""));
+    assert_code(apply_past(f, 1, 3, "x.md", "tea"), ECONFLICT);
+    assert_at(f, 2, 1);
+    assert_found("", "", "fresh", "");
+    assert_string_equal(versions(f, "x.md", 0, 0), "x.md@1");
+}
+
+/* The database refuses the versions of broken.md from here on. */
+#ifdef OVER_POSTGRESQL
+static void break_versions(fixture *f)
+{
+    char sql[] = "ALTER TABLE memfs.versions ADD CHECK (path <> 'broken.md'::bytea)";
+
+    assert_ok(pg_work(pg, PG_ONE, make_database, sql, &f->err));
+}
+#else
+static void break_versions(fixture *f)
+{
+    char path[128];
+    sqlite3 *db;
+
+    snprintf(path, sizeof(path), "%s/cache.db", f->root);
+    assert_int_equal(sqlite3_open(path, &db), SQLITE_OK);
+    assert_int_equal(sqlite3_exec(db,
+                                  "CREATE TRIGGER broken BEFORE INSERT ON versions WHEN "
+                                  "CAST(new.path AS TEXT) = 'broken.md' BEGIN "
+                                  "SELECT RAISE(ABORT, 'broken'); END",
+                                  NULL, NULL, NULL),
+                     SQLITE_OK);
+    assert_int_equal(sqlite3_close(db), SQLITE_OK);
+}
+#endif
+
+static void test_D3_rows_and_versions_are_written_both_or_not_at_all(void **at)
+{
+    fixture *f = *at;
+
+    assert_ok(apply_one(f, "agent-a", 0, 1, "x", "now"));
+    assert_ok(add_past(f, 0, 1, 1, "x.md", ""));
+    break_versions(f);
+    assert_true(apply_past(f, 1, 2, "broken.md", "tea") < 0);
+    assert_at(f, 1, 1);
+    assert_found("", "", "fresh", "");
+    assert_string_equal(versions(f, "broken.md", 0, 0), "");
+    assert_ok(apply_past(f, 1, 2, "x.md", "tea"));
+    assert_at(f, 2, 2);
 }
 
 static void test_words_that_went_are_found_by_the_version_that_took_them(void **at)
@@ -498,6 +643,11 @@ int main(void)
         cached(test_D5_what_replaces_or_forgets_an_agent_leaves_no_word),
         cached(test_versions_of_a_path_come_newest_first),
         cached(test_T28_versions_are_not_added_behind_a_tip_that_moved),
+        cached(test_K1_versions_of_new_commits_come_with_their_rows),
+        cached(test_versions_may_be_none_of_new_commits),
+        cached(test_versions_that_are_not_at_the_tip_stay_where_they_are),
+        cached(test_D3_rows_that_came_too_late_bring_no_versions),
+        cached(test_D3_rows_and_versions_are_written_both_or_not_at_all),
         cached(test_words_that_went_are_found_by_the_version_that_took_them),
         cached(test_D5_rows_made_anew_drop_the_versions),
         cached(test_a_row_whose_words_are_not_its_texts_shows),

@@ -223,8 +223,8 @@ static void walk(graph *g, int from, int to, came *ret)
     const policy p = POLICY_INIT;
 
     *ret = (came){ .g = g };
-    assert_ok(g->f, versions_walk(g->r, from < 0 ? NULL : &g->at[from].id, &g->at[to].id, &p, note,
-                                  ret, &g->f->err));
+    assert_ok(g->f, versions_walk(g->r, from < 0 ? NULL : &g->at[from].id, &g->at[to].id, 0, &p,
+                                  note, ret, &g->f->err));
 }
 
 static void list(graph *g, int tip, const versions_page *page, came *ret)
@@ -303,7 +303,26 @@ static void test_a_step_costs_what_it_is_long_not_the_history(void **state)
     list(&g, 29, &page, &all);
     assert_int_equal(all.n, 5);
     assert_code(g.f, MEMFS_ECORRUPT,
-                versions_walk(g.r, NULL, &g.at[29].id, &p, note, &all, &g.f->err));
+                versions_walk(g.r, NULL, &g.at[29].id, 0, &p, note, &all, &g.f->err));
+    graph_end(&g);
+}
+
+/* A line: of what is new and of what lies behind it, a commit each in turn. */
+static void test_L3_a_walk_looks_at_no_more_commits_than_it_may(void **state)
+{
+    const policy p = POLICY_INIT;
+    graph g;
+    came all = { .n = 0 };
+
+    grow_line(&g, *state, 30);
+    all.g = &g;
+    assert_code(g.f, MEMFS_ELIMIT,
+                versions_walk(g.r, &g.at[19].id, &g.at[29].id, 18, &p, note, &all, &g.f->err));
+    assert_int_equal(all.n, 0);
+    assert_ok(g.f, versions_walk(g.r, &g.at[19].id, &g.at[29].id, 19, &p, note, &all, &g.f->err));
+    assert_int_equal(all.n, 10);
+    assert_code(g.f, MEMFS_ELIMIT,
+                versions_walk(g.r, NULL, &g.at[29].id, 29, &p, note, &all, &g.f->err));
     graph_end(&g);
 }
 
@@ -335,7 +354,8 @@ static void test_whoever_is_told_may_end_it(void **state)
     graph g;
 
     grow_line(&g, *state, 6);
-    assert_code(g.f, MEMFS_EEXISTS, versions_walk(g.r, NULL, &g.at[5].id, &p, stop, &n, &g.f->err));
+    assert_code(g.f, MEMFS_EEXISTS,
+                versions_walk(g.r, NULL, &g.at[5].id, 0, &p, stop, &n, &g.f->err));
     assert_code(g.f, MEMFS_EEXISTS,
                 versions_list(g.r, &g.at[5].id, &page, &p, stop, &n, &g.f->err));
     assert_int_equal(n, 2);
@@ -458,6 +478,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_H7_what_lies_between_two_commits_is_the_graphs_alone,
                                         fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_a_step_costs_what_it_is_long_not_the_history,
+                                        fixture_setup, fixture_teardown),
+        cmocka_unit_test_setup_teardown(test_L3_a_walk_looks_at_no_more_commits_than_it_may,
                                         fixture_setup, fixture_teardown),
         cmocka_unit_test_setup_teardown(test_a_walk_to_where_it_begins_has_nothing, fixture_setup,
                                         fixture_teardown),

@@ -327,6 +327,36 @@ class Server:
         for path in glob.glob(os.path.join(self.home, "cache.db*")):
             os.unlink(path)
 
+    def past(self, agent):
+        """The commits that an agent's rows are of, and that its versions go up to (None: no versions),
+        as the database says it; nobody is asked."""
+        if self.database:
+            ((tip, past),) = postgres.sql(
+                self.database, "SELECT encode(tip, 'hex'), encode(past, 'hex') FROM memfs.tips "
+                f"WHERE agent_id = '{agent}'")
+            return tip, past or None
+        with contextlib.closing(sqlite3.connect(os.path.join(self.home, "cache.db"))) as db:
+            ((tip, past),) = db.execute("SELECT lower(hex(tip)), lower(hex(past)) FROM agents "
+                                        "WHERE agent_id = ?", (agent,)).fetchall()
+            return tip, past or None
+
+    def versions(self, agent):
+        """[path, commit, blob, words] of each version, in their order."""
+        if self.database:
+            rows = postgres.sql(
+                self.database, "SELECT convert_from(path, 'UTF8'), encode(commit_id, 'hex'), "
+                "encode(blob, 'hex'), array_to_string(tsvector_to_array(words), ' ') FROM memfs.versions "
+                "WHERE agent_no = (SELECT agent_no FROM memfs.tips "
+                f"WHERE agent_id = '{agent}') ORDER BY version_no")
+        else:
+            with contextlib.closing(sqlite3.connect(os.path.join(self.home, "cache.db"))) as db:
+                rows = db.execute(
+                    "SELECT CAST(path AS TEXT), lower(hex(commit_id)), lower(hex(blob)), CAST(words AS TEXT) "
+                    "FROM versions WHERE agent_no = (SELECT agent_no FROM agents WHERE agent_id = ?) "
+                    "ORDER BY version_no", (agent,)).fetchall()
+        return [[path, commit, blob, sorted(w for w in words.split() if not w.startswith("_"))]
+                for path, commit, blob, words in rows]
+
     def state_holds(self, what):
         """Are these bytes anywhere in what is kept beside git?"""
         if self.database:
