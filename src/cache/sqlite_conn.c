@@ -1,5 +1,6 @@
 #include "cache/sqlite_int.h"
 
+#include "base/log.h"
 #include "base/mem.h"
 
 #include <errno.h>
@@ -85,14 +86,35 @@ memfs_code sqlite_fail_damaged(sqlite_db *db, memfs_error *err, const char *how)
     return memfs_fail(err, MEMFS_ECORRUPT, "the %s %s%s", db->spec->what, how, db->spec->remedy);
 }
 
+bool sqlite_is_unsynced(int rc)
+{
+    return rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC;
+}
+
+/* A cache is begun anew; of the state only the log may be in doubt (F05). */
+static memfs_code fail_unsynced(sqlite_db *db, int rc, memfs_error *err)
+{
+    if (db->spec->is_disposable) {
+        atomic_store(&db->is_fenced, true);
+        return memfs_fail(err, MEMFS_EINTERNAL, "the disk did not take the %s (sqlite %d)",
+                          db->spec->what, rc);
+    }
+    atomic_store(&db->is_log_torn, true);
+    memfs_fail(err, MEMFS_EUNAVAIL,
+               "what became of this change is not known: the disk did not take the %s (sqlite %d)",
+               db->spec->what, rc);
+    log_event(LOG_ERROR, "state_unsynced", "reason", err->msg, NULL);
+    return err->code;
+}
+
 memfs_code sqlite_fail(sqlite_conn *c, int rc, memfs_error *err)
 {
     sqlite_db *db = c->db;
     int number = c->handle != NULL ? sqlite3_system_errno(c->handle) : 0;
     verdict v;
 
-    if (rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC)
-        atomic_store(&db->is_fenced, true);
+    if (sqlite_is_unsynced(rc))
+        return fail_unsynced(db, rc, err);
     if (is_damage(rc)) {
         if (c->epoch == atomic_load(&db->epoch))
             atomic_store(&db->is_suspect, true);

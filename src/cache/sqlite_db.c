@@ -30,7 +30,9 @@
  * can corrupt a log when one connection checkpoints while another writes (F24).  The checkpoint is
  * run by a hook of ours rather than sqlite's, which would hide a failing fsync.  After such a
  * failure nothing more is written: the kernel may have dropped the pages, and a second fsync would
- * lie (F05).
+ * lie (F05).  When it was the fsync of a commit of the state, only the log is in doubt, and only
+ * from that commit on, which was taken back: all before it goes to the file, the log begins anew,
+ * and so does writing.
  *
  * Deleted under us: three stat(2) before each write compare the names with what was opened. Without
  * them, writes would go on into files that nobody can open any more.
@@ -180,7 +182,7 @@ static int after_commit(void *ctx, sqlite3 *handle, const char *name, int n_page
     if (n_pages < CHECKPOINT_PAGES)
         return SQLITE_OK;
     rc = sqlite3_wal_checkpoint_v2(handle, name, SQLITE_CHECKPOINT_PASSIVE, NULL, NULL);
-    if (rc == SQLITE_IOERR_FSYNC || rc == SQLITE_IOERR_DIR_FSYNC)
+    if (sqlite_is_unsynced(rc))
         atomic_store(&c->db->is_fenced, true);
     return SQLITE_OK; /* the commit stands, and a checkpoint that could not be is tried again */
 }
@@ -322,6 +324,7 @@ static memfs_code open_writer(sqlite_db *db, memfs_error *err)
     db->writer = c;
     atomic_store(&db->is_suspect, false);
     atomic_store(&db->is_fenced, false);
+    atomic_store(&db->is_log_torn, false);
     return MEMFS_OK;
 }
 
@@ -389,12 +392,46 @@ static memfs_code fail_gone(sqlite_db *db, memfs_error *err)
 static memfs_code fail_fenced(sqlite_db *db, memfs_error *err)
 {
     if (!db->spec->is_disposable)
-        return memfs_fail(err, MEMFS_EINTERNAL,
+        return memfs_fail(err, MEMFS_EUNAVAIL,
                           "the disk failed to make the %s durable: nothing more is written to it "
                           "until memfs is started again",
                           db->spec->what);
     atomic_store(&db->is_suspect, true);
     return sqlite_fail_damaged(db, err, "may be damaged: the disk failed to write it");
+}
+
+/*
+ * Empties the log.  Asked to wait, sqlite waits for one read mark after another, and goes on
+ * waiting for a mark that a new reader has taken over meanwhile, though that one is no obstacle any
+ * more: under steady reading it starves.  So it is asked not to wait, again and again; each try
+ * looks anew, and once all is in the database, new readers no longer use the log.
+ */
+static memfs_code empty_log(sqlite_conn *c, memfs_error *err)
+{
+    int64_t deadline = clock_mono_ms() + SQLITE_BUSY_TIMEOUT_MS;
+    int rc;
+
+    sqlite3_busy_timeout(c->handle, 0);
+    for (;;) {
+        rc = sqlite3_wal_checkpoint_v2(c->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+        if (rc != SQLITE_BUSY || clock_mono_ms() >= deadline)
+            break;
+        clock_sleep_ms(1);
+    }
+    sqlite3_busy_timeout(c->handle, SQLITE_BUSY_TIMEOUT_MS);
+    if (sqlite_is_unsynced(rc))
+        atomic_store(&c->db->is_fenced, true);
+    return rc == SQLITE_OK ? MEMFS_OK : sqlite_fail(c, rc, err);
+}
+
+/* Nothing is written behind what an fsync has failed for.  Under write_lock. */
+static memfs_code begin_log_anew(sqlite_db *db, memfs_error *err)
+{
+    memfs_code rc = empty_log(db->writer, err);
+
+    if (rc == MEMFS_OK)
+        atomic_store(&db->is_log_torn, false);
+    return rc;
 }
 
 /* Under write_lock. */
@@ -407,6 +444,8 @@ static memfs_code begin(sqlite_db *db, memfs_error *err)
         return fail_gone(db, err);
     if (atomic_load(&db->is_fenced))
         return fail_fenced(db, err);
+    if (atomic_load(&db->is_log_torn) && begin_log_anew(db, err) < 0)
+        return err->code;
     rc = sqlite_query_get(db->writer, KEY_BEGIN, &q, err);
     return rc < 0 ? rc : sqlite_run(&q, err);
 }
@@ -547,28 +586,6 @@ memfs_code sqlite_db_reset(sqlite_db *db, sqlite_fill_fn fill, void *ctx, memfs_
     }
     pthread_mutex_unlock(&db->write_lock);
     return rc;
-}
-
-/*
- * Empties the log.  Asked to wait, sqlite waits for one read mark after another, and goes on
- * waiting for a mark that a new reader has taken over meanwhile, though that one is no obstacle any
- * more: under steady reading it starves.  So it is asked not to wait, again and again; each try
- * looks anew, and once all is in the database, new readers no longer use the log.
- */
-static memfs_code empty_log(sqlite_conn *c, memfs_error *err)
-{
-    int64_t deadline = clock_mono_ms() + SQLITE_BUSY_TIMEOUT_MS;
-    int rc;
-
-    sqlite3_busy_timeout(c->handle, 0);
-    for (;;) {
-        rc = sqlite3_wal_checkpoint_v2(c->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
-        if (rc != SQLITE_BUSY || clock_mono_ms() >= deadline)
-            break;
-        clock_sleep_ms(1);
-    }
-    sqlite3_busy_timeout(c->handle, SQLITE_BUSY_TIMEOUT_MS);
-    return rc == SQLITE_OK ? MEMFS_OK : sqlite_fail(c, rc, err);
 }
 
 memfs_code sqlite_db_scrub(sqlite_db *db, memfs_error *err)

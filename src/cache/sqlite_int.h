@@ -54,6 +54,7 @@ struct sqlite_db {
 
     atomic_bool is_suspect;     /* damage was met on the file that is open now */
     atomic_bool is_fenced;      /* an fsync failed: nothing is written any more (F05) */
+    atomic_bool is_log_torn;    /* one of the log's did: it is emptied before the next write */
     atomic_uint_fast64_t epoch; /* counts the files that have had this name */
     file_id files[3];           /* database, -wal, -shm; changed under both locks */
 
@@ -71,6 +72,8 @@ MEMFS_CHECK memfs_code sqlite_exec(sqlite_conn *c, const char *sql, memfs_error 
 MEMFS_CHECK memfs_code sqlite_pragma(sqlite_conn *c, const char *sql, int64_t *ret,
                                      memfs_error *err);
 
+/* An fsync failed: what was written may be lost, whatever a later one says (F05). */
+bool sqlite_is_unsynced(int rc);
 /* Translates what sqlite said; the only place. */
 memfs_code sqlite_fail(sqlite_conn *c, int rc, memfs_error *err);
 memfs_code sqlite_fail_damaged(sqlite_db *db, memfs_error *err, const char *how);

@@ -8,8 +8,8 @@
  * corrupt or newer state stops with instructions and is never begun anew (F23, F29).
  *
  * Errors, beside those named below: ECORRUPT as at state_open_sqlite, EUNAVAIL somebody held it for
- * more than five seconds, ENOSPACE the disk is full, EINTERNAL the disk failed to make a write
- * durable (then nothing more is written until the process is started again, F05).
+ * more than five seconds, ENOSPACE the disk is full.  EUNAVAIL also when the disk failed to make a
+ * write durable: what became of it is known after the next one, or the next start (F05).
  *
  * Thread: any; one writing connection behind a mutex, readers by thread, as in cache.h.
  */

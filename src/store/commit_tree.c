@@ -144,7 +144,9 @@ memfs_code repo_write(repo *r, git_object_t type, memfs_str bytes, memfs_oid *re
     repo_memfs_oid(&id, ret);
     code = sync_object(r, type, ret, was_there, err);
     r->is_unsynced |= code < 0;
-    return code;
+    if (code == MEMFS_EINTERNAL)
+        err->code = MEMFS_ECORRUPT; /* as above */
+    return code < 0 ? err->code : code;
 }
 
 memfs_code repo_commit_tree(repo *r, const memfs_oid *tree, const memfs_oid *parents,

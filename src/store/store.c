@@ -387,8 +387,10 @@ memfs_code store_create(store *s, const char *name, memfs_error *err)
     if (rc == MEMFS_OK)
         rc = publish(stage, path, err);
     if (rc < 0 && fs_remove_tree(stage, &ignored) < 0)
-        return memfs_context(err, "(and its remains could not be removed)");
-    return rc;
+        memfs_context(err, "(and its remains could not be removed)");
+    if (rc == MEMFS_EINTERNAL)
+        err->code = MEMFS_EUNAVAIL; /* nothing that could be in doubt was there */
+    return rc < 0 ? err->code : rc;
 }
 
 memfs_code store_tip_at(const char *git_dir, memfs_oid *ret, memfs_error *err)

@@ -40,7 +40,10 @@ const char *store_genesis_path(const store *s);
 /* The same by name, for repo_open. */
 #define STORE_GENESIS_REPO "tmp/genesis.git"
 
-/* Creates the repository with the genesis on main: staged in tmp/, synced, renamed.  EEXISTS. */
+/*
+ * Creates the repository with the genesis on main: staged in tmp/, synced, renamed.  EEXISTS.
+ * EUNAVAIL: the disk fails.
+ */
 MEMFS_CHECK memfs_code store_create(store *s, const char *name, memfs_error *err);
 bool store_has(const store *s, const char *name);
 /*

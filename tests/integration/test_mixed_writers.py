@@ -3,7 +3,7 @@ several files in one commit, reverts, blocks that are renamed, attached and deta
 repositories by REST and by git (F01, F05, F06, F27).  What was acknowledged stays (H1, H2), nobody's text is overwritten
 by who had not read it (H3), and at the end blocks are what git has, with the ids and attributes that they had (K1 to K6).
 
-MIXED_SECONDS (60, over PostgreSQL 30; 600 with SOAK=1) is how long it goes on; MIXED_SEED repeats a course of events, as
+MIXED_SECONDS (45, over PostgreSQL 20; 600 with SOAK=1) is how long it goes on; MIXED_SEED repeats a course of events, as
 far as processes let themselves be repeated.
 """
 import faulthandler
@@ -12,6 +12,7 @@ import http.client
 import json
 import os
 import random
+import re
 import subprocess
 import threading
 import time
@@ -24,7 +25,7 @@ from lib.server import ORG, Server, new_agent
 from lib.trace import Trace
 
 SOAK = os.environ.get("SOAK") == "1"
-SECONDS = int(os.environ.get("MIXED_SECONDS", "600" if SOAK else "30" if postgres.SHARED else "60"))
+SECONDS = int(os.environ.get("MIXED_SECONDS", "600" if SOAK else "20" if postgres.SHARED else "45"))
 DISK_KIB = (2 << 20) if SOAK else (512 << 10)
 N_WRITERS = 16
 N_AGENTS = 4
@@ -32,7 +33,7 @@ PAUSE_S = 0.2
 PATIENCE = 300
 FIELDS = ("description", "system", "timezone", "model")
 BROKEN = (OSError, http.client.HTTPException)   # the server is away
-NOT_NOW = (503, 507, 409)                       # busy, full, or somebody else was first
+NOT_NOW = (503, 507, 409)                       # busy, fenced, full, or somebody else was first
 
 
 class Books:
@@ -45,9 +46,17 @@ class Books:
         with self.lock:
             where.setdefault(repository, set()).add(what)
 
-    def count(self, door):
+    def count(self, what):
+        """A door by its name, or the status of one that was shut."""
         with self.lock:
-            self.counts[door] = self.counts.get(door, 0) + 1
+            self.counts[what] = self.counts.get(what, 0) + 1
+
+    def doors(self):
+        with self.lock:
+            return {what: n for what, n in self.counts.items() if isinstance(what, str)}
+
+    def total(self):
+        return sum(self.doors().values())
 
 
 class Own:
@@ -103,8 +112,8 @@ class Writer(threading.Thread):
         """→ the answer; None: not now, and it may even have been done."""
         answer = self.world.server.request(method, target, None if body is None else json.dumps(body).encode(),
                                            {"Content-Type": "application/json", **(headers or {})})
-        not_now = NOT_NOW + ((500,) if self.world.disk_fails.is_set() else ())
-        if answer.status in not_now and answer.status not in fine:
+        if answer.status in NOT_NOW and answer.status not in fine:
+            self.world.books.count(answer.status)
             return None
         assert answer.status in (200, *fine), (method, target, body, answer)
         return answer
@@ -263,7 +272,7 @@ DOORS = [Writer.push, Writer.patch, Writer.with_tags, Writer.append, Writer.stal
 class World:
     def __init__(self, server, disk, rng):
         self.server, self.disk, self.books = server, disk, Books()
-        self.halt, self.disk_fails = threading.Event(), threading.Event()
+        self.halt = threading.Event()
         persona = {"label": "persona", "value": "first", "tags": ["first"], "limit": 777, "description": "Who"}
         self.agents = [self.post("/v1/agents", {
             "name": f"Agent {i}", "tags": ["git-memory-enabled"],
@@ -308,29 +317,34 @@ class World:
         lines = self.git(repository, "ls-tree", "-rz", commit).decode().split("\0")[:-1]
         return {path: entry.split()[2] for entry, path in (line.split("\t") for line in lines)}
 
-    def history_text(self, repository):
-        objects = self.git(repository, "rev-list", "--objects", wire.MAIN).split(b"\n")
+    def history_words(self, repository):
+        """Every marker that a file has had, and `stale` if one had it."""
+        objects = self.git(repository, "rev-list", "--objects", "--filter=object:type=blob", wire.MAIN).split(b"\n")
         ids = b"\n".join(line.split(b" ")[0] for line in objects if line)
-        return self.git(repository, "cat-file", "--batch", "--buffer", input=ids + b"\n").decode(errors="replace")
+        text = self.git(repository, "cat-file", "--batch", "--buffer", input=ids + b"\n")
+        return {word.decode() for word in re.findall(rb"<\d+\.\d+>|stale", text)}
 
-    # -- what goes wrong -------------------------------------------------------------------------------
+    # -- what goes wrong: → how often it did --------------------------------------------------------------
 
     def kill(self, rng):
         self.server.kill()
         time.sleep(rng.random())
         self.server.start(PATIENCE)
+        return 1
 
-    def fail_fsync(self, rng):
+    def fail_fsync(self, rng, *only, when=30):
         """One fsync of any thread or child says EIO; what may not be on the disk is fenced until it was looked at."""
-        out = os.path.join(self.server.folder, "trace")
-        self.disk_fails.set()
-        with Trace(self.server.pid, out, "-e", "trace=fsync,fdatasync", "-e",
-                   f"inject=fsync,fdatasync:error=EIO:when={rng.randrange(1, 30)}") as trace:
+        with Trace(self.server.pid, os.path.join(self.server.folder, "trace"), *only, "-e", "trace=fsync,fdatasync", "-e",
+                   f"inject=fsync,fdatasync:error=EIO:when={rng.randint(1, when)}") as trace:
             end = time.monotonic() + 3
             while not trace.injected and time.monotonic() < end:
                 time.sleep(0.1)
         self.server.cli("verify", check=False)
-        self.disk_fails.clear()
+        return len(trace.injected)
+
+    def fail_state(self, rng):
+        """The same of what is kept beside git, which goes on by itself."""
+        return self.fail_fsync(rng, "-P", os.path.join(self.server.home, "state.db-wal"), when=2)
 
     def fill_disk(self, rng):
         ballast = os.path.join(self.disk.path, "ballast")
@@ -338,6 +352,28 @@ class World:
         time.sleep(1)
         os.unlink(ballast)
         self.server.cli("verify", check=False)
+        return 1
+
+    def all_faults(self):
+        return [self.kill] * 3 + [self.fail_fsync, self.fill_disk] + [self.fail_state] * (not self.server.database)
+
+    def hurt(self, seconds, rng):
+        """One fault after the other, each as often as it is in all_faults(), until the time is up and each has hurt; after
+        each the writers go on.  → how often what happened"""
+        counts, deck, end = {fault.__name__: 0 for fault in self.all_faults()}, [], time.monotonic() + seconds
+        late = end + PATIENCE
+        while time.monotonic() < end or not all(counts.values()):
+            if time.monotonic() > late:
+                raise Late(f"a fault did not come about: {counts}")
+            deck = deck or rng.sample(self.all_faults(), len(self.all_faults()))
+            fault = deck.pop()
+            counts[fault.__name__] += fault(rng)
+            before = self.books.total()
+            wait(lambda: self.books.total() > before or self.halt.is_set(),
+                 lambda: f"the writers go on after {fault.__name__}", PATIENCE)
+            if self.halt.wait(1 + 3 * rng.random()):
+                break
+        return counts
 
     # -- the end ---------------------------------------------------------------------------------------
 
@@ -355,14 +391,14 @@ class World:
             known = set(self.git(repository, "rev-list", wire.MAIN).decode().split())
             lost = self.books.commits.get(repository, set()) - known
             assert not lost, f"H2: {len(lost)} acknowledged commits of {repository} are lost: {sorted(lost)[:3]}"
-            text = self.history_text(repository)
-            lost = {t for t in self.books.texts.get(repository, ()) if t not in text}
+            words = self.history_words(repository)
+            lost = self.books.texts.get(repository, set()) - words
             assert not lost, f"H2: {len(lost)} acknowledged texts of {repository} are lost: {sorted(lost)[:5]}"
             log = self.git(repository, "show", f"{wire.MAIN}:log.md").decode().splitlines()
             lost = self.books.lines.get(repository, set()) - set(log)
             assert not lost, f"H3: lines of {repository} were overwritten: {sorted(lost)[:5]}"
             assert len(log) == len(set(log)), "D4: a line was written twice"
-            assert "stale" not in text, "H3: a stale write was taken"
+            assert "stale" not in words, "H3: a stale write was taken"
 
     def check_blocks(self):
         for agent in self.agents:
@@ -411,19 +447,15 @@ def test_F01_F05_F06_F27_H1_H2_H3_K1_K4_sixteen_writers_by_every_door(memfs_bin,
     seed = int(os.environ.get("MIXED_SEED", random.randrange(1 << 30)))
     print(f"MIXED_SEED={seed}")
     faulthandler.cancel_dump_traceback_later()
-    rng, faults = random.Random(seed), {}
+    rng = random.Random(seed)
     with tmpfs(folder / "disk", DISK_KIB) as disk:
         server = Server(memfs_bin, folder / "memfs", home=os.path.join(disk.path, "home")).start()
         try:
             world = World(server, disk, rng)
             for w in world.writers:
                 w.start()
-            end = time.monotonic() + SECONDS
-            while time.monotonic() < end and not world.halt.wait(1 + 3 * rng.random()):
-                fault = rng.choice([world.kill, world.kill, world.kill, world.fail_fsync, world.fill_disk])
-                fault(rng)
-                faults[fault.__name__] = faults.get(fault.__name__, 0) + 1
-            wait(lambda: len(world.books.counts) == len(DOORS) or world.halt.is_set(),
+            faults = world.hurt(SECONDS, rng)
+            wait(lambda: len(world.books.doors()) == len(DOORS) or world.halt.is_set(),
                  lambda: f"each door was gone through: {world.books.counts}", PATIENCE)
             world.stop()
             server.kill()       # once more: what is left half done is ended by the start
@@ -433,7 +465,10 @@ def test_F01_F05_F06_F27_H1_H2_H3_K1_K4_sixteen_writers_by_every_door(memfs_bin,
             server.check_clean()
         finally:
             server.kill()
-    summary.count("mixed writers", lost=0, **faults, **world.books.counts)
+    # faults that were none, or doors that nobody went through, would show nothing
+    assert all(faults.values()) and len(world.books.doors()) == len(DOORS), (faults, world.books.counts)
+    summary.count("mixed writers", lost=0, acknowledged=world.books.total(), **faults,
+                  **{str(what): n for what, n in sorted(world.books.counts.items(), key=str)})
 
 
 def test_H3_two_who_read_the_same_cannot_both_write(memfs_bin, folder):

@@ -2,7 +2,9 @@
 import contextlib
 import http.client
 import http.server
+import itertools
 import os
+import random
 import socket
 import threading
 import time
@@ -12,6 +14,7 @@ import pytest
 from lib.faultproxy import FaultProxy
 from lib.gitcli import Git
 from lib.gitolite import Gitolite
+from lib.graph import Graph, forced, is_ancestor
 from lib.machines import Machine, Network
 from lib.refwatch import RefWatch, allows_force
 
@@ -213,3 +216,21 @@ def test_watcher_sees_a_forced_push_and_a_deletion(host, clone):
     with pytest.raises(AssertionError) as caught:
         watch.check()
     assert "was forced" in str(caught.value) and "is gone" in str(caught.value)
+
+
+def test_graph_says_of_each_pair_what_git_says(folder):
+    git, rng = Git(folder / "githome").init(folder / "repo"), random.Random(7)
+    tree, commits = git.text("mktree", input=b""), []
+    for i in range(14):     # of several roots, with merges, all with one date
+        parents = rng.sample(commits, min(len(commits), rng.choice([0, 1, 1, 1, 2, 3])))
+        commits.append(git.text("commit-tree", "-m", str(i), *(x for p in parents for x in ("-p", p)), tree))
+    git.run("update-ref", "refs/heads/main", commits[-1])
+    git.run("tag", "-a", "-m", "tagged", "t", commits[0])
+    path, tag, gone = os.path.join(git.path, ".git"), git.text("rev-parse", "t"), "f" * 40
+    pairs = list(itertools.permutations([*commits, tag, gone], 2))
+    bad = [pair for pair in pairs if not is_ancestor(path, *pair)]
+    assert forced(path, pairs) == bad and 0 < len(bad) < len(pairs)
+    graph = Graph(path, [*commits, gone])
+    assert [(a, b) for a in commits for b in commits if graph.comes_from(b, a)] == [
+        (a, b) for a in commits for b in commits if is_ancestor(path, a, b)]
+    assert set(Graph(path, ["refs/heads/main"]).parents) == set(git.text("rev-list", "main").split())

@@ -41,10 +41,11 @@ import pytest
 
 from lib import wire
 from lib.gitcli import GIT
+from lib.graph import is_ancestor
 from lib.inotify import Watched
 from lib.lettafolder import LettaFolder, Vanished
 from lib.patience import wait
-from lib.server import ORG, is_ancestor
+from lib.server import ORG
 from lib.service import (MAIN, checkout, client, in_folder, letta, letta_row, one, root,  # noqa: F401
                          save, served, settle)
 from lib.trace import Trace

@@ -13,9 +13,9 @@ import threading
 import pytest
 
 from lib.gitcli import GIT
+from lib.graph import is_ancestor
 from lib.machines import Machine
 from lib.patience import wait
-from lib.server import is_ancestor
 from lib.service import (MAIN, checkout, client, in_folder, letta, letta_row, one, root,  # noqa: F401
                          save, served, settle)
 from lib.trace import Trace

@@ -137,19 +137,59 @@ static void test_F01_what_was_told_survives_a_kill(void **at)
     assert_ok(state_check(s, &f->err));
 }
 
-static void test_F05_after_a_failed_fsync_nothing_more_is_written(void **at)
+static bool knows(fixture *f, const char *id)
+{
+    bool is_known;
+
+    assert_ok(state_agent_known(s, str_of(id), &is_known, &f->err));
+    return is_known;
+}
+
+/* How long the log is. */
+static off_t log_size(fixture *f)
+{
+    struct stat st;
+
+    assert_int_equal(stat(in_root(f, "state.db-wal"), &st), 0);
+    return st.st_size;
+}
+
+/* What a later fsync says of it is no news: nothing is written behind what one has failed for. */
+static void test_F05_after_a_failed_fsync_the_log_begins_anew(void **at)
 {
     fixture *f = *at;
-    bool is_known;
+    off_t before;
+
+    for (char id[] = "agent-0"; id[6] <= '9'; id[6]++)
+        add(f, id, 1);
+    before = log_size(f);
+    atomic_store(&fsync_fails, true);
+    assert_code(state_agent_add(s, MEMFS_STR("agent-a"), MEMFS_STR("org"), 1, &f->err), EUNAVAIL);
+    assert_non_null(strstr(f->err.msg, "is not known"));
+    atomic_store(&fsync_fails, false);
+    assert_true(knows(f, "agent-9")); /* reads go on */
+    assert_false(knows(f, "agent-a"));
+    add(f, "agent-b", 1);
+    assert_true(log_size(f) < before);
+    assert_true(knows(f, "agent-9") && knows(f, "agent-b") && !knows(f, "agent-a"));
+    close_state();
+    open_state(f);
+    assert_true(knows(f, "agent-9") && knows(f, "agent-b") && !knows(f, "agent-a"));
+    assert_ok(state_check(s, &f->err));
+}
+
+static void test_F05_after_a_failed_fsync_of_the_file_nothing_more_is_written(void **at)
+{
+    fixture *f = *at;
 
     add(f, "agent-a", 1);
     atomic_store(&fsync_fails, true);
-    assert_code(state_agent_add(s, MEMFS_STR("agent-b"), MEMFS_STR("org"), 1, &f->err), EINTERNAL);
+    assert_code(state_agent_add(s, MEMFS_STR("agent-b"), MEMFS_STR("org"), 1, &f->err), EUNAVAIL);
+    assert_code(state_agent_add(s, MEMFS_STR("agent-b"), MEMFS_STR("org"), 1, &f->err), EUNAVAIL);
     atomic_store(&fsync_fails, false);
-    assert_code(state_agent_add(s, MEMFS_STR("agent-b"), MEMFS_STR("org"), 1, &f->err), EINTERNAL);
+    assert_code(state_agent_add(s, MEMFS_STR("agent-b"), MEMFS_STR("org"), 1, &f->err), EUNAVAIL);
     assert_non_null(strstr(f->err.msg, "until memfs is started again"));
-    assert_ok(state_agent_known(s, MEMFS_STR("agent-a"), &is_known, &f->err)); /* reads go on */
-    assert_true(is_known);
+    assert_true(knows(f, "agent-a")); /* reads go on */
     close_state();
     open_state(f);
     add(f, "agent-b", 1);
@@ -535,7 +575,8 @@ int main(void)
         ON_STATE(test_D1_each_commit_is_synced_before_it_is_told),
         ON_STATE(test_D1_a_mirrors_row_is_one_fsync),
         ON_STATE(test_F01_what_was_told_survives_a_kill),
-        ON_STATE(test_F05_after_a_failed_fsync_nothing_more_is_written),
+        ON_STATE(test_F05_after_a_failed_fsync_the_log_begins_anew),
+        ON_STATE(test_F05_after_a_failed_fsync_of_the_file_nothing_more_is_written),
         ON_STATE(test_F23_a_damaged_state_stops_with_instructions_and_is_never_begun_anew),
         ON_STATE(test_F23_a_state_that_was_deleted_but_for_its_log_is_not_begun_anew),
         ON_STATE(test_F23_a_state_deleted_under_us_takes_no_more_writes),

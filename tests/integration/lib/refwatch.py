@@ -8,8 +8,8 @@
 
 Two witnesses.  The refs are read from the files every few milliseconds; and each repository keeps a
 reflog of every ref (core.logAllRefUpdates=always, set here as soon as one is seen), which misses nothing
-between two looks.  Ancestry is git's `merge-base --is-ancestor` with replace refs off.  The host itself
-must allow forced pushes, else there would be nothing to see: `allows_force(path)` is what a test asserts.
+between two looks.  Ancestry is git's, with replace refs off (graph.py).  The host itself must
+allow forced pushes, else there would be nothing to see: `allows_force(path)` is what a test asserts.
 """
 import os
 import subprocess
@@ -17,7 +17,8 @@ import threading
 import time
 
 from .gitcli import GIT, git_env
-from .server import is_ancestor, read_refs
+from .graph import forced
+from .server import read_refs
 
 ZERO = "0" * 40
 
@@ -105,11 +106,14 @@ class RefWatch:
     def bad_moves(self):
         moves = self.moves | set(self.logged_moves())
         bad = []
+        by_repository = {}
         for path, ref, old, new in sorted(moves):
             if new == ZERO:
                 bad.append(f"{ref} of {path} was deleted at {old}")
-            elif old not in (ZERO, new) and not is_ancestor(path, old, new):
-                bad.append(f"{ref} of {path} was forced {old} -> {new}")
+            elif old not in (ZERO, new):
+                by_repository.setdefault(path, {})[old, new] = ref
+        for path, names in by_repository.items():
+            bad += [f"{names[old, new]} of {path} was forced {old} -> {new}" for old, new in forced(path, names)]
         for path, ref in self.last:
             if ref not in read_refs(path):
                 bad.append(f"{ref} of {path} is gone")

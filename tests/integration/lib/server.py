@@ -25,6 +25,7 @@ import uuid
 
 from . import http, postgres, wire
 from .gitcli import GIT, git_env
+from .graph import forced, is_ancestor
 from .patience import Late
 
 ORG = "org-00000000-0000-4000-8000-000000000000"
@@ -471,12 +472,6 @@ def descendants(pid):
     return found
 
 
-def is_ancestor(repository, older, newer):
-    command = [GIT, "--git-dir", repository, "merge-base", "--is-ancestor", older, newer]
-    done = subprocess.run(command, capture_output=True, timeout=60, env=git_env("/nonexistent"))
-    return done.returncode == 0
-
-
 class Watcher:
     """Looks at every ref and every child's command line all the time (H1, S3)."""
 
@@ -535,10 +530,13 @@ class Watcher:
         assert not self.faults, self.faults
         if self.server.rewrites_allowed:
             return
+        by_repository = {}
         for path, name, old, new in self.moves:
-            if os.path.basename(os.path.dirname(path)) in self.server.damaged:
-                continue
-            assert is_ancestor(path, old, new), f"H1: {name} of {path} moved {old} -> {new}"
+            if os.path.basename(os.path.dirname(path)) not in self.server.damaged:
+                by_repository.setdefault(path, {})[old, new] = name
+        for path, names in by_repository.items():
+            bad = [(names[move], *move) for move in forced(path, names)]
+            assert not bad, f"H1: {path} has refs that moved other than to a descendant: {bad[:5]}"
 
 
 def read_refs(path):
