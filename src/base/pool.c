@@ -48,6 +48,7 @@ struct pool {
     size_t n_threads, max_threads, n_idle;
     size_t n_places, max_per_key;
     size_t max_queued, n_queued, n_running, n_waiting;
+    size_t n_at_disk; /* of those who wait */
     lane *lanes, *lanes_end;
     bool closed;
 };
@@ -57,6 +58,7 @@ static _Thread_local struct {
     pool *pool;
     lane *lane;
     unsigned n_waits; /* one in another: what waits for a host asks the database meanwhile */
+    bool is_at_disk;  /* and gave its place away for that */
 } here;
 
 static lane *lane_find(pool *p, const char *key)
@@ -270,6 +272,20 @@ memfs_code pool_submit(pool *p, const char *key, pool_fn fn, void *arg, memfs_er
     return rc;
 }
 
+static void leave_place(pool *p)
+{
+    p->n_waiting++;
+    here.lane->n_waiting++;
+    if (p->n_queued > 0)
+        call_for_hands(p);
+}
+
+static void take_place(pool *p)
+{
+    p->n_waiting--;
+    here.lane->n_waiting--;
+}
+
 void pool_wait_begin(void)
 {
     pool *p = here.pool;
@@ -277,10 +293,7 @@ void pool_wait_begin(void)
     if (p == NULL || here.n_waits++ > 0)
         return;
     pthread_mutex_lock(&p->mutex);
-    p->n_waiting++;
-    here.lane->n_waiting++;
-    if (p->n_queued > 0)
-        call_for_hands(p);
+    leave_place(p);
     pthread_mutex_unlock(&p->mutex);
 }
 
@@ -291,8 +304,35 @@ void pool_wait_end(void)
     if (p == NULL || --here.n_waits > 0)
         return;
     pthread_mutex_lock(&p->mutex);
-    p->n_waiting--;
-    here.lane->n_waiting--;
+    take_place(p);
+    pthread_mutex_unlock(&p->mutex);
+}
+
+void pool_disk_begin(void)
+{
+    pool *p = here.pool;
+
+    if (p == NULL || here.n_waits++ > 0)
+        return;
+    pthread_mutex_lock(&p->mutex);
+    here.is_at_disk = p->n_at_disk < POOL_MAX_AT_DISK;
+    if (here.is_at_disk) {
+        p->n_at_disk++;
+        leave_place(p);
+    }
+    pthread_mutex_unlock(&p->mutex);
+}
+
+void pool_disk_end(void)
+{
+    pool *p = here.pool;
+
+    if (p == NULL || --here.n_waits > 0 || !here.is_at_disk)
+        return;
+    pthread_mutex_lock(&p->mutex);
+    here.is_at_disk = false;
+    p->n_at_disk--;
+    take_place(p);
     pthread_mutex_unlock(&p->mutex);
 }
 

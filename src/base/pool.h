@@ -10,6 +10,11 @@
  * thread if need be.  So it takes POOL_MAX_WAITING such jobs, not a handful, to hold everybody up
  * (T18).
  *
+ * A job that waits for the disk does the same between pool_disk_begin() and pool_disk_end(): many
+ * small commits cost little processor time and a dozen fsyncs each, and a disk takes those of many
+ * in the time of one.  Of such jobs POOL_MAX_AT_DISK give theirs away at a time, as each takes a
+ * thread with its memory, and where the disk is fast more of them only get into each other's way.
+ *
  * Thread: any thread may submit; a job runs on one worker thread.
  */
 #ifndef MEMFS_BASE_POOL_H
@@ -21,6 +26,7 @@ typedef struct pool pool;
 typedef void (*pool_fn)(void *arg);
 
 #define POOL_MAX_WAITING 128
+#define POOL_MAX_AT_DISK 16 /* part of them */
 
 /* life cycle */
 pool *pool_new(size_t n_threads, size_t max_queued);
@@ -31,9 +37,14 @@ void pool_free(pool *p);
 MEMFS_CHECK memfs_code pool_submit(pool *p, const char *key, pool_fn fn, void *arg,
                                    memfs_error *err);
 
-/* Around a wait, on the thread of a job; elsewhere they do nothing.  They nest.  Neither blocks. */
+/*
+ * Around a wait, on the thread of a job; elsewhere they do nothing.  They nest, and of one in
+ * another the outer counts.  None blocks.
+ */
 void pool_wait_begin(void);
 void pool_wait_end(void);
+void pool_disk_begin(void);
+void pool_disk_end(void);
 
 /* reading: running plus queued jobs */
 size_t pool_load(pool *p);

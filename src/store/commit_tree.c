@@ -2,6 +2,7 @@
 
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "store/history.h"
 
 #include <stdio.h>
@@ -124,7 +125,8 @@ static bool was_sync(void)
     return last != NULL && strstr(last->message, "fsync") != NULL;
 }
 
-memfs_code repo_write(repo *r, git_object_t type, memfs_str bytes, memfs_oid *ret, memfs_error *err)
+static memfs_code write_object(repo *r, git_object_t type, memfs_str bytes, memfs_oid *ret,
+                               memfs_error *err)
 {
     bool was_there = false;
     git_oid id;
@@ -147,6 +149,17 @@ memfs_code repo_write(repo *r, git_object_t type, memfs_str bytes, memfs_oid *re
     if (code == MEMFS_EINTERNAL)
         err->code = MEMFS_ECORRUPT; /* as above */
     return code < 0 ? err->code : code;
+}
+
+/* Nearly all of it is waiting for the disk, which takes what many write at once in one go. */
+memfs_code repo_write(repo *r, git_object_t type, memfs_str bytes, memfs_oid *ret, memfs_error *err)
+{
+    memfs_code rc;
+
+    pool_disk_begin();
+    rc = write_object(r, type, bytes, ret, err);
+    pool_disk_end();
+    return rc;
 }
 
 memfs_code repo_commit_tree(repo *r, const memfs_oid *tree, const memfs_oid *parents,

@@ -4,6 +4,7 @@
 #include "base/escape.h"
 #include "base/fs.h"
 #include "base/mem.h"
+#include "base/pool.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -261,9 +262,9 @@ static memfs_code publish_ref(ref_move *m, const char *repo_path, const char *re
     return MEMFS_OK;
 }
 
-memfs_code refs_move(const char *repo_path, const char *ref, const memfs_oid *expected,
-                     const memfs_oid *target, const store_identity *who, const char *why,
-                     memfs_error *err)
+static memfs_code move_ref(const char *repo_path, const char *ref, const memfs_oid *expected,
+                           const memfs_oid *target, const store_identity *who, const char *why,
+                           memfs_error *err)
 {
     _cleanup_(ref_move_dispose) ref_move m = { .fd = -1 };
     _cleanup_(buf_dispose) memfs_buf line = MEMFS_BUF_INIT(8192);
@@ -283,6 +284,19 @@ memfs_code refs_move(const char *repo_path, const char *ref, const memfs_oid *ex
         rc = refs_log_append(m.log_path, buf_str(&line), 0600, err);
     if (rc == MEMFS_OK)
         rc = publish_ref(&m, repo_path, ref, target, err);
+    return rc;
+}
+
+/* A worker's place is another's meanwhile: it waits for the disk twice, and perhaps for a lock. */
+memfs_code refs_move(const char *repo_path, const char *ref, const memfs_oid *expected,
+                     const memfs_oid *target, const store_identity *who, const char *why,
+                     memfs_error *err)
+{
+    memfs_code rc;
+
+    pool_disk_begin();
+    rc = move_ref(repo_path, ref, expected, target, who, why, err);
+    pool_disk_end();
     return rc;
 }
 

@@ -26,6 +26,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "sync/away.h"
 #include "sync/follow.h"
 #include "sync/materialise.h"
@@ -93,12 +94,14 @@ static bool lock_within(agent *a, int64_t timeout_ms)
     waiter_init(&w);
     queue_add(a, &w);
     until = clock_at(end_ms);
+    pool_wait_begin(); /* work on one agent keeps no places from others (T17) */
     while (!w.has_it) {
         if (timeout_ms < 0)
             pthread_cond_wait(&w.granted, &a->mutex);
         else if (pthread_cond_timedwait(&w.granted, &a->mutex, &until) != 0 && !w.has_it)
             break;
     }
+    pool_wait_end();
     if (!w.has_it)
         queue_remove(a, &w);
     pthread_mutex_unlock(&a->mutex);

@@ -6,8 +6,9 @@
  *
  * Each file holds one raw HTTP/1.1 request.  Every connection sends them in turn, one at a time (no
  * pipelining), as clients do; with --own each keeps to one of them.  "########" in a request becomes a
- * number that no other has, so that a change changes something.  One thread and one epoll do it all, so that the client takes as little
- * as possible of the machine that it shares with the server; the same client asks every server that
+ * number that no other has, nor one of a run some seconds before, so that a change makes objects that
+ * are not there yet.  One thread and one epoll do it all, so that the client takes as little as possible
+ * of the machine that it shares with the server; the same client asks every server that
  * is compared.  An answer counts when its status is 200 and its body is complete, by Content-Length
  * or by chunks.  A server that closes a connection (it may) gets a new one; `reconnects` counts them.
  *
@@ -56,7 +57,8 @@ typedef struct load {
     connection connections[MAX_CONNECTIONS];
     size_t n_connections;
     bool is_own;
-    uint64_t n_answers, n_bytes, n_reconnects, n_sent;
+    uint64_t n_answers, n_bytes, n_reconnects;
+    uint64_t number; /* the last one that a request got */
     uint32_t *samples_us;
     size_t n_samples;
 } load;
@@ -179,7 +181,7 @@ static void connection_send(load *l, connection *c)
 {
     const request *r = &l->requests[c->turn];
 
-    request_number(r, ++l->n_sent);
+    request_number(r, ++l->number);
     c->sent_at_us = now_us();
     if (send(c->fd, r->bytes, r->len, MSG_NOSIGNAL) == (ssize_t)r->len)
         return;
@@ -304,6 +306,7 @@ int main(int argc, char **argv)
         die("connections");
     for (int i = 4; i < argc; i++)
         l.requests[l.n_requests++] = request_read(argv[i]);
+    l.number = (uint64_t)now_us() / 100; /* nobody sends one each 0.1 ms */
     l.epoll = epoll_create1(EPOLL_CLOEXEC);
     l.samples_us = malloc(sizeof(*l.samples_us) * MAX_SAMPLES);
     if (l.epoll < 0 || !l.samples_us)

@@ -157,7 +157,14 @@ def bench_clients(folder):
                " that memfs changes, index of words included, in one transaction with `synchronous = FULL`; and the same"
                " after a commit by libgit2 on that agent's `main` with its fsyncs, then the rows unsynced, as git is the"
                " truth. Neither judges anything or speaks HTTP; what HTTP alone costs a GET is above, in `Read blocks over"
-               " REST`. One agent's changes follow each other, whoever asks.")
+               " REST`. One agent's changes follow each other, whoever asks."
+               " A change takes eleven fsyncs and most of its processor time in the kernel, with files and folders;"
+               " memfs's own locks are 1 % of a worker's time. On an ext4 without a journal making files grows dearer"
+               " with what was deleted in the minutes"
+               " before, by whomever, as such a file system walks past those inodes for each new file: after 7,000 deletions"
+               " a new file took 291 µs where it had taken 14 (with a journal: unchanged), and with 8 clients that walk was"
+               " 43 % of memfs's processor time. Where an fsync takes 5 ms more, 20 changes at a time instead of 4 are 1.7 ×"
+               " the changes a second with 8 clients, 3.1 × with 64.")
     row.table(("", "clients", "memfs", "SQLite directly", "git and SQLite directly"), lines)
     for what, ratio in ratios:
         row.figure(what, ratio, "× the requests/s")

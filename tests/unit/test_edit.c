@@ -3,9 +3,13 @@
  */
 #include "sync_fixture.h"
 
+#include "base/pool.h"
 #include "store/amend.h"
 #include "store/history.h"
 #include "sync/edit.h"
+
+#include <stdatomic.h>
+#include <sys/syscall.h>
 
 #define LOCKED "---\nread_only: true\n---\nKind.\n"
 
@@ -339,6 +343,143 @@ static void test_H2_H3_each_writer_adds_to_the_newest_text(void **state)
         assert_int_equal(counts[i], 4);
 }
 
+/* ---- of several agents at once ---- */
+
+static _Atomic(const char *) meet_at; /* part of a path; NULL: nowhere */
+static atomic_int n_there;
+static atomic_bool have_met;
+
+static bool is_meeting_place(int fd)
+{
+    const char *where = atomic_load(&meet_at);
+    char link[32], path[4096];
+    ssize_t n;
+
+    if (where == NULL)
+        return false;
+    snprintf(link, sizeof(link), "/proc/self/fd/%d", fd);
+    n = readlink(link, path, sizeof(path) - 1);
+    path[n < 0 ? 0 : n] = '\0';
+    return strstr(path, where) != NULL;
+}
+
+/* Stays until another one is there too. */
+static void meet(void)
+{
+    int64_t until = clock_mono_ms() + 5000;
+
+    atomic_fetch_add(&n_there, 1);
+    while (!atomic_load(&have_met) && clock_mono_ms() < until) {
+        if (atomic_load(&n_there) > 1)
+            atomic_store(&have_met, true);
+        clock_sleep_ms(1);
+    }
+    atomic_store(&meet_at, NULL);
+    atomic_fetch_sub(&n_there, 1);
+}
+
+int fsync(int fd)
+{
+    if (is_meeting_place(fd))
+        meet();
+    return (int)syscall(SYS_fsync, fd);
+}
+
+typedef struct job {
+    fixture *f;
+    memfs_str id;
+    memfs_code rc;
+    atomic_bool is_done;
+} job;
+
+static void edit_once(void *arg)
+{
+    job *j = arg;
+    asked a = { .puts = { { "new.md", "new\n" } } };
+    edit_result done;
+    memfs_error err;
+
+    j->rc = try_edit_as(j->f, j->id, PUSH_READ_ONLY_MAY, &a, &done, &err);
+    atomic_store(&j->is_done, true);
+}
+
+static void begin_two_memories(fixture *f)
+{
+    begin_memory(f);
+    push_work(f, ID_B);
+}
+
+static void submit(pool *p, const char *key, pool_fn fn, void *arg)
+{
+    OK(pool_submit(p, key, fn, arg, &err));
+}
+
+static bool wait_until_done(job *j)
+{
+    int64_t until = clock_mono_ms() + 10000;
+
+    while (!atomic_load(&j->is_done) && clock_mono_ms() < until)
+        clock_sleep_ms(1);
+    return atomic_load(&j->is_done);
+}
+
+static void wait_until_there(void)
+{
+    int64_t until = clock_mono_ms() + 5000;
+
+    while (atomic_load(&n_there) == 0 && clock_mono_ms() < until)
+        clock_sleep_ms(1);
+}
+
+/* A pool with one place: the second begins while the first is in the fsync of such a file. */
+static void two_wait_at(fixture *f, const char *where)
+{
+    job a = { .f = f, .id = ID_A }, b = { .f = f, .id = ID_B };
+    pool *p = pool_new(1, 10);
+
+    begin_two_memories(f);
+    atomic_store(&have_met, false);
+    atomic_store(&meet_at, where);
+    submit(p, AGENT_A, edit_once, &a);
+    wait_until_there();
+    submit(p, AGENT_B, edit_once, &b);
+    pool_free(p);
+    assert_int_equal(a.rc, MEMFS_OK);
+    assert_int_equal(b.rc, MEMFS_OK);
+    assert_true(atomic_load(&have_met));
+}
+
+static void test_objects_of_several_agents_wait_for_the_disk_together(void **state)
+{
+    two_wait_at(*state, "/repo.git/objects/");
+}
+
+static void test_refs_of_several_agents_wait_for_the_disk_together(void **state)
+{
+    two_wait_at(*state, "/refs/heads/main.lock");
+}
+
+/* Two agents whose packs were folded held up all: requests for them had all places. */
+static void test_T17_who_waits_for_an_agent_keeps_no_place_from_others(void **state)
+{
+    fixture *f = *state;
+    job a = { .f = f, .id = ID_A }, b = { .f = f, .id = ID_B };
+    pool *p = pool_new(1, 10);
+    agent *held;
+
+    begin_two_memories(f);
+    OK(home_agent_repo(f->h, ID_A, &held, &err));
+    agent_lock(held);
+    submit(p, AGENT_A, edit_once, &a);
+    submit(p, AGENT_B, edit_once, &b);
+    assert_true(wait_until_done(&b));
+    assert_false(atomic_load(&a.is_done));
+    agent_unlock(held);
+    pool_free(p);
+    assert_int_equal(a.rc, MEMFS_OK);
+    assert_int_equal(b.rc, MEMFS_OK);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -352,6 +493,9 @@ int main(void)
         SYNC_TEST(test_T28_what_was_purged_stays_away),
         SYNC_TEST(test_an_agent_that_nobody_knows_is_made_only_when_asked),
         SYNC_TEST(test_H2_H3_each_writer_adds_to_the_newest_text),
+        SYNC_TEST(test_objects_of_several_agents_wait_for_the_disk_together),
+        SYNC_TEST(test_refs_of_several_agents_wait_for_the_disk_together),
+        SYNC_TEST(test_T17_who_waits_for_an_agent_keeps_no_place_from_others),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -269,6 +269,51 @@ static void test_a_wait_in_a_wait_is_one(void **state)
     assert_int_equal(other.n_done, 1);
 }
 
+static void wait_as_for_the_disk(void *arg)
+{
+    pool_disk_begin();
+    pool_disk_begin(); /* counts nothing */
+    wait_at(arg);
+    pool_disk_end();
+    pool_disk_end();
+}
+
+static void submit_many(pool *p, int n, pool_fn fn, gate *g)
+{
+    char key[24];
+
+    for (int i = 0; i < n; i++) {
+        snprintf(key, sizeof(key), "%p-%d", (void *)g, i);
+        submit(p, key, fn, g);
+    }
+}
+
+/* Four workers wrote four commits at a time, however many waited, and a slow disk had an easy life. */
+static void test_so_many_at_the_disk_give_their_places_away(void **state)
+{
+    gate disk = GATE_INIT, other = GATE_INIT, client = GATE_INIT;
+    pool *p = pool_new(2, 100);
+
+    (void)state;
+    submit_many(p, POOL_MAX_AT_DISK + 10, wait_as_for_the_disk, &disk);
+    assert_true(wait_until_inside(&disk, POOL_MAX_AT_DISK + 2));
+    clock_sleep_ms(20); /* time for one more to slip in */
+    assert_int_equal(disk.most_inside, POOL_MAX_AT_DISK + 2);
+    gate_open(&disk);
+    submit_many(p, 5, wait_as_for_a_client, &client); /* these are not bounded by that */
+    assert_true(wait_until_inside(&client, 5));
+    submit_many(p, 5, wait_at, &other); /* and the places are all back */
+    assert_true(wait_until_inside(&other, 2));
+    clock_sleep_ms(20);
+    assert_int_equal(other.most_inside, 2);
+    gate_open(&other);
+    gate_open(&client);
+    pool_free(p);
+    assert_int_equal(disk.n_done, POOL_MAX_AT_DISK + 10);
+    assert_int_equal(client.n_done, 5);
+    assert_int_equal(other.n_done, 5);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -281,6 +326,7 @@ int main(void)
         cmocka_unit_test(test_T17_waiting_jobs_of_one_key_are_bounded),
         cmocka_unit_test(test_more_jobs_wait_than_there_are_threads),
         cmocka_unit_test(test_a_wait_in_a_wait_is_one),
+        cmocka_unit_test(test_so_many_at_the_disk_give_their_places_away),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
