@@ -15,7 +15,7 @@ state or a process did not come in time (Late of lib/patience.py, or a time limi
 when all else has ended, with nothing beside it: what hangs, hangs again, and fails.  It is told of, and more of
 them than MAX_LATE fail the run.  Nothing else is ever tried twice.
 
-Environment: FUZZ_SECONDS (20 a target), CRASHES, POWER_CUTS, FLEET_SECONDS, CHAOS_SECONDS, MIXED_SECONDS, SOAK scale the long suites.
+Environment: FUZZ_SECONDS (12 a target), CRASHES, POWER_CUTS, FLEET_SECONDS, CHAOS_SECONDS, MIXED_SECONDS, SOAK scale the long suites.
 """
 import argparse
 import json
@@ -29,7 +29,7 @@ import xml.etree.ElementTree as xml
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOGS = os.path.join(ROOT, "build-logs")
-FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "20"))
+FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "12"))
 MAX_SKIPPED = 0
 MAX_LATE = 5
 N_LANES = 4      # on two cores: many tests wait for clocks and networks
