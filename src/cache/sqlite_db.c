@@ -290,6 +290,23 @@ static memfs_code remember_files(sqlite_db *db, memfs_error *err)
     return MEMFS_OK;
 }
 
+/*
+ * A log that is there when nobody has the database was left by a crash, perhaps by one after an
+ * fsync of it had failed: all goes to the file before anything is written behind it (F05).  Who
+ * reads meanwhile from outside is not waited for.
+ */
+static memfs_code settle_log(sqlite_conn *c, memfs_error *err)
+{
+    int rc;
+
+    if (c->db->spec->is_disposable)
+        return MEMFS_OK;
+    sqlite3_busy_timeout(c->handle, 0);
+    rc = sqlite3_wal_checkpoint_v2(c->handle, NULL, SQLITE_CHECKPOINT_TRUNCATE, NULL, NULL);
+    sqlite3_busy_timeout(c->handle, SQLITE_BUSY_TIMEOUT_MS);
+    return rc == SQLITE_OK || rc == SQLITE_BUSY ? MEMFS_OK : sqlite_fail(c, rc, err);
+}
+
 static memfs_code open_existing(sqlite_db *db, sqlite_conn **ret, memfs_error *err)
 {
     size_t version = 0;
@@ -302,6 +319,8 @@ static memfs_code open_existing(sqlite_db *db, sqlite_conn **ret, memfs_error *e
     rc = judge_file(*ret, &version, err);
     if (rc == MEMFS_OK)
         rc = configure_writer(*ret, err);
+    if (rc == MEMFS_OK)
+        rc = settle_log(*ret, err);
     if (rc == MEMFS_OK)
         rc = migrate(*ret, version, err);
     if (rc == MEMFS_OK)

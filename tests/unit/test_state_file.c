@@ -95,7 +95,16 @@ static void test_D1_a_mirrors_row_is_one_fsync(void **at)
     assert_int_equal(atomic_load(&n_fsyncs), 1);
 }
 
-static void test_F01_what_was_told_survives_a_kill(void **at)
+/* How long the log is. */
+static off_t log_size(fixture *f)
+{
+    struct stat st;
+
+    assert_int_equal(stat(in_root(f, "state.db-wal"), &st), 0);
+    return st.st_size;
+}
+
+static void test_F01_F05_what_was_told_survives_a_kill_and_nothing_is_written_behind_it(void **at)
 {
     fixture *f = *at;
     int pipe_fds[2], status;
@@ -128,7 +137,9 @@ static void test_F01_what_was_told_survives_a_kill(void **at)
     while (read(pipe_fds[0], &told, sizeof(told)) == sizeof(told))
         ;
     close(pipe_fds[0]);
+    assert_true(log_size(f) > 0);
     open_state(f);
+    assert_int_equal(log_size(f), 0); /* it is in the file */
     for (unsigned i = 0; i <= told; i++) {
         snprintf(id, sizeof(id), "agent-%u", i);
         assert_ok(state_agent_known(s, str_of(id), &is_known, &f->err));
@@ -143,15 +154,6 @@ static bool knows(fixture *f, const char *id)
 
     assert_ok(state_agent_known(s, str_of(id), &is_known, &f->err));
     return is_known;
-}
-
-/* How long the log is. */
-static off_t log_size(fixture *f)
-{
-    struct stat st;
-
-    assert_int_equal(stat(in_root(f, "state.db-wal"), &st), 0);
-    return st.st_size;
 }
 
 /* What a later fsync says of it is no news: nothing is written behind what one has failed for. */
@@ -574,7 +576,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         ON_STATE(test_D1_each_commit_is_synced_before_it_is_told),
         ON_STATE(test_D1_a_mirrors_row_is_one_fsync),
-        ON_STATE(test_F01_what_was_told_survives_a_kill),
+        ON_STATE(test_F01_F05_what_was_told_survives_a_kill_and_nothing_is_written_behind_it),
         ON_STATE(test_F05_after_a_failed_fsync_the_log_begins_anew),
         ON_STATE(test_F05_after_a_failed_fsync_of_the_file_nothing_more_is_written),
         ON_STATE(test_F23_a_damaged_state_stops_with_instructions_and_is_never_begun_anew),
