@@ -115,7 +115,8 @@ class Machine:
     def clock(offset, binary=None):
         """
         The environment of a process whose wall clock is years off ("+3y", "-2y"); its monotonic clock is
-        true, and so are its children's clocks unless they inherit this.  binary: the program, whose
+        true, and so are its children's clocks unless they inherit this.  (Without the last variable its
+        waits until a time of that clock end at once, and it spins.)  binary: the program, whose
         sanitizer wants to be the first among preloads.
         """
         found = glob.glob(FAKETIME)
@@ -124,7 +125,7 @@ class Machine:
         first = sanitizer_library(binary) if binary else None
         return {"LD_PRELOAD": ":".join(x for x in (first, found[0]) if x), "FAKETIME": offset,
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1", "FAKETIME_NO_CACHE": "0",
-                "FAKETIME_DISABLE_SHM": "1"}
+                "FAKETIME_DISABLE_SHM": "1", "FAKETIME_FORCE_MONOTONIC_FIX": "0"}
 
     # -- the cable -------------------------------------------------------------------------------
 
