@@ -89,6 +89,22 @@ def build(folder, flags, env=None, targets=()):
     return Counts(passed=1)
 
 
+def homes():
+    """
+    Where the homes of the integration tests are: in memory, where there is plenty.  They are thousands of small
+    files that are made and deleted, which costs processor time on a disk.  What a disk keeps through a power cut is
+    the business of tests that bring one (lib/disk.py).
+    """
+    try:
+        room = os.statvfs("/dev/shm")
+        with open("/proc/meminfo", encoding="ascii") as f:
+            kib = int(re.search(r"MemAvailable: +(\d+)", f.read()).group(1))
+    except OSError:
+        return {}
+    has_room = room.f_bavail * room.f_frsize > 8 << 30 and kib > 12 << 20
+    return {"TMPDIR": "/dev/shm"} if has_room and "TMPDIR" not in os.environ else {}
+
+
 LATE = re.compile(r'(failed on (setup|teardown) with ")?'
                   r"(lib\.patience\.Late|subprocess\.TimeoutExpired|TimeoutError|socket\.timeout)\b")
 
@@ -109,7 +125,7 @@ def pytest_once(name, what, binary, extra_env, timeout, beside):
     report = os.path.join(LOGS, name + ".xml")
     if os.path.exists(report):
         os.unlink(report)
-    env = {"MEMFS_BIN": os.path.join(ROOT, binary), "PYTHONDONTWRITEBYTECODE": "1"}
+    env = {"MEMFS_BIN": os.path.join(ROOT, binary), "PYTHONDONTWRITEBYTECODE": "1", **HOMES}
     env.update(extra_env or {})
     status, text = run(name, [*beside, "/usr/bin/python3", "-m", "pytest", "-q", "-rs", "--color=no",
                               "-p", "no:cacheprovider", "--durations=15", "--rootdir", ROOT,
@@ -154,6 +170,9 @@ def run_late():
         say("%d tests were late, %d may be" % (len(late), MAX_LATE))
         counts.failed += len(late) - MAX_LATE
     return counts
+
+
+HOMES = homes()
 
 
 # ---- phases
