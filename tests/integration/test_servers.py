@@ -110,6 +110,7 @@ def test_K3_D1_what_a_killed_server_left_of_a_change_is_done_before_the_next_cha
             asked = pool.submit(one.ask, "PATCH", f"/v1/blocks/{block}", {"value": "later"})
             cluster.wait_for_a_waiter()
             one.server.kill()
+            cluster.pg.sql("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
         assert asked.exception()
     assert cluster.sql("SELECT count(*) FROM docs WHERE kind = 'edit'") != [["0"]]
     one.server.start()          # the commits that it made it has
