@@ -366,10 +366,10 @@ def phases():
         ("mirror", asan_parts("mirror", MIRROR)),
         ("tsan", [phase_tsan]),
         ("lettaserver", [phase_lettaserver]),
-        ("server", asan_parts("server", SERVER)),
-        ("fuzz", [phase_fuzz]),
-        ("postgres", asan_parts("postgres", POSTGRES, beside=["tests/with-postgres"])),
         ("letta", [phase_letta]),
+        ("fuzz", [phase_fuzz]),
+        ("server", asan_parts("server", SERVER)),
+        ("postgres", asan_parts("postgres", POSTGRES, beside=["tests/with-postgres"])),
     ]
 
 
