@@ -114,7 +114,8 @@ def test_K3_D1_what_a_killed_server_left_of_a_change_is_done_before_the_next_cha
         assert asked.exception()
     assert cluster.sql("SELECT count(*) FROM docs WHERE kind = 'edit'") != [["0"]]
     one.server.start()          # the commits that it made it has
-    assert two.ask("PATCH", f"/v1/blocks/{block}", {"description": "next"}).status == 200
+    wait_until(lambda: two.ask("PATCH", f"/v1/blocks/{block}", {"description": "next"}).status == 200,
+               "it knows that the other one is back")
     shown = [two.block(agent, "team") for agent in agents]
     assert {(b["value"], b["description"]) for b in shown} == {("later", "next")}
 
