@@ -18,10 +18,7 @@
  * fails: without the session the time is slept away.
  */
 
-#define SESSION                                                                                    \
-    "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3;" \
-    "SET application_name = 'memfs listen'; LISTEN memfs_moved"
-#define ANSWER_MS 3000
+#define SESSION "SET application_name = 'memfs listen'; LISTEN memfs_moved"
 #define RETRY_MS 5000 /* after a session that could not be had */
 #define LIVES_MS 30000 /* a line that was cut leaves this end as it was: it is asked so often */
 #define GATHER_MS 50  /* of many moves in a row one look learns */
@@ -34,24 +31,25 @@ void pg_listen_end(pg_state *s)
     s->listen_due_ms = clock_mono_ms() + RETRY_MS;
 }
 
-static memfs_code ask(pg_state *s, const char *sql, memfs_error *err)
+static memfs_code ask_whether_it_lives(pg_state *s, memfs_error *err)
 {
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
 
-    pg_conn_begin(s->listen, clock_mono_ms() + ANSWER_MS);
-    return pg_exec(s->listen, sql, &r, err);
+    pg_conn_begin(s->listen, clock_mono_ms() + PG_SESSION_MS);
+    return pg_exec(s->listen, "SELECT 1", &r, err);
 }
 
 /* Opens the session, or asks whether it lives, when it is time for that. */
 static void keep_session(pg_state *s)
 {
-    bool is_new = s->listen == NULL;
     memfs_error ignored;
+    memfs_code rc;
 
     if (clock_mono_ms() < s->listen_due_ms)
         return;
-    if ((is_new && pg_conn_open(pg_db_url(s->db), &s->listen, &ignored) < 0) ||
-        ask(s, is_new ? SESSION : "SELECT 1", &ignored) < 0)
+    rc = s->listen == NULL ? pg_session_open(s, SESSION, &s->listen, &ignored)
+                           : ask_whether_it_lives(s, &ignored);
+    if (rc < 0)
         pg_listen_end(s);
     else
         s->listen_due_ms = clock_mono_ms() + LIVES_MS;

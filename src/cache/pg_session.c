@@ -6,7 +6,7 @@
 
 #include <poll.h>
 
-/* Sessions beside the pool, for what a session has until it ends: advisory locks. */
+/* Sessions beside the pool, for what a session has until it ends: advisory locks, LISTEN. */
 
 #define KEEPALIVE                                                                                  \
     "SET tcp_keepalives_idle = 10; SET tcp_keepalives_interval = 5; SET tcp_keepalives_count = 3"
@@ -19,7 +19,8 @@ static memfs_code run(pg_conn *c, const char *sql, memfs_error *err)
     return pg_exec(c, sql, &r, err);
 }
 
-memfs_code pg_session_open(const pg_state *s, const char *name_sql, pg_conn **ret, memfs_error *err)
+memfs_code pg_session_open(const pg_state *s, const char *first_sql, pg_conn **ret,
+                           memfs_error *err)
 {
     memfs_code rc;
 
@@ -28,7 +29,7 @@ memfs_code pg_session_open(const pg_state *s, const char *name_sql, pg_conn **re
     if (rc == MEMFS_OK)
         rc = run(*ret, KEEPALIVE, err);
     if (rc == MEMFS_OK)
-        rc = run(*ret, name_sql, err);
+        rc = run(*ret, first_sql, err);
     if (rc < 0) {
         pg_conn_close(*ret);
         *ret = NULL;

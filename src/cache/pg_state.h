@@ -122,9 +122,9 @@ MEMFS_CHECK memfs_code pg_turn_try(state *s, memfs_str what, bool *ret_has_it, m
 void pg_turn_end(state *s, memfs_str what);
 void pg_turns_end(pg_state *s);
 /* pg_session.c: a session of its own, whose every answer comes in PG_SESSION_MS or not at all.
- * name_sql says to the database's operator what it is for. */
+ * first_sql: what it says first, its name for the database's operator among it. */
 #define PG_SESSION_MS 3000
-MEMFS_CHECK memfs_code pg_session_open(const pg_state *s, const char *name_sql, pg_conn **ret,
+MEMFS_CHECK memfs_code pg_session_open(const pg_state *s, const char *first_sql, pg_conn **ret,
                                        memfs_error *err);
 /* Nobody asked this session anything, so whatever can be read from it is its end. */
 bool pg_session_is_quiet(const pg_conn *c);
