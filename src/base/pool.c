@@ -19,12 +19,15 @@
  */
 #include "base/pool.h"
 
+#include "base/clock.h"
 #include "base/mem.h"
 
 #include <assert.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define MAX_PAUSE_MS 32
 
 #define STACK_BYTES (2u << 20) /* at least 1 MiB for walks over trees (T16), whatever ulimit says */
 
@@ -306,6 +309,14 @@ void pool_wait_end(void)
     pthread_mutex_lock(&p->mutex);
     take_place(p);
     pthread_mutex_unlock(&p->mutex);
+}
+
+void pool_pause(int64_t *pause_ms)
+{
+    pool_wait_begin();
+    clock_sleep_ms(*pause_ms);
+    pool_wait_end();
+    *pause_ms = *pause_ms < MAX_PAUSE_MS ? *pause_ms * 2 : MAX_PAUSE_MS;
 }
 
 void pool_disk_begin(void)

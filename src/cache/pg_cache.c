@@ -58,9 +58,7 @@ static pg_db *db_of(cache *c)
 struct tip_reading {
     memfs_str agent_id;
     cache_tip tip;
-    bool is_known;
-    int64_t holder;
-    bool is_empty;
+    bool is_known, is_empty;
 };
 
 static memfs_code read_tip(pg_conn *c, void *ctx, memfs_error *err)
@@ -72,7 +70,7 @@ static memfs_code read_tip(pg_conn *c, void *ctx, memfs_error *err)
 
     pg_arg_text(&args, t->agent_id);
     rc = pg_query(c, KEY_TIP,
-                  "SELECT tip, generation, holder, is_empty, past IS NOT DISTINCT FROM tip FROM tips "
+                  "SELECT tip, generation, is_empty, past IS NOT DISTINCT FROM tip FROM tips "
                   "WHERE agent_id = $1", &args, &r, err);
     if (rc < 0)
         return rc;
@@ -80,9 +78,8 @@ static memfs_code read_tip(pg_conn *c, void *ctx, memfs_error *err)
     if (!t->is_known)
         return MEMFS_OK;
     t->tip.generation = pg_col_int(&r, 0, 1);
-    t->holder = pg_col_is_null(&r, 0, 2) ? 0 : pg_col_int(&r, 0, 2);
-    t->is_empty = pg_col_int(&r, 0, 3) != 0;
-    t->tip.is_followed = pg_col_int(&r, 0, 4) != 0;
+    t->is_empty = pg_col_int(&r, 0, 2) != 0;
+    t->tip.is_followed = pg_col_int(&r, 0, 3) != 0;
     return pg_col_oid(&r, 0, 0, &t->tip.commit, err);
 }
 
@@ -95,18 +92,6 @@ static memfs_code tip(cache *c, memfs_str agent_id, cache_tip *ret, memfs_error 
         return memfs_fail(err, MEMFS_ENOTFOUND, "the blocks of agent '%.*s' were never synced",
                           (int)agent_id.len, agent_id.ptr);
     *ret = t.tip;
-    return rc;
-}
-
-static memfs_code head(cache *c, memfs_str agent_id, cache_head *ret, memfs_error *err)
-{
-    struct tip_reading t = { .agent_id = agent_id };
-    memfs_code rc = pg_work(db_of(c), PG_ONE, read_tip, &t, err);
-
-    if (rc == MEMFS_OK && !t.is_known)
-        return memfs_fail(err, MEMFS_ENOTFOUND, "agent '%.*s' has no commit on any server",
-                          (int)agent_id.len, agent_id.ptr);
-    *ret = (cache_head){ t.tip.commit, t.holder, t.is_empty, t.tip.is_followed };
     return rc;
 }
 
@@ -641,7 +626,7 @@ static const cache_backend BACKEND = {
     .blocks = pg_blocks,
     .count = pg_count,
     .tip = tip,
-    .head = head,
+    .head = pg_head,
     .moves = pg_moves,
     .generation = generation,
     .tag_lists = pg_block_tags,

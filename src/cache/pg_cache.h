@@ -55,6 +55,7 @@ MEMFS_CHECK memfs_code pg_search_check(cache *c, memfs_error *err);
 /* pg_servers.c */
 /* Says that server `holder` moved something (servers.h); 0: there are no others. */
 void pg_tell_others(cache *c, int64_t holder);
+MEMFS_CHECK memfs_code pg_head(cache *c, memfs_str agent_id, cache_head *ret, memfs_error *err);
 MEMFS_CHECK memfs_code pg_moves(cache *c, int64_t after, size_t max, cache_move_fn fn, void *ctx,
                                 memfs_error *err);
 

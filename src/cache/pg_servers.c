@@ -5,7 +5,7 @@
 
 /* The servers of a database, and what they moved (servers.h). */
 
-enum { KEY_MOVES = PG_KEYS_CACHE + 64, KEY_LAST_MOVE, KEY_TELL };
+enum { KEY_MOVES = PG_KEYS_CACHE + 64, KEY_HEAD, KEY_LAST_MOVE, KEY_TELL };
 
 #define TELL_MS 1000
 
@@ -51,6 +51,50 @@ memfs_code pg_servers(state *s, state_server_fn fn, void *ctx, memfs_error *err)
         memcpy(one.token_hash, hash.ptr, SERVER_TOKEN_HASH);
         rc = fn(&one, ctx, err);
     }
+    return rc;
+}
+
+/* ---- the tip that they share ---- */
+
+struct reading_head {
+    memfs_str agent_id;
+    cache_head head;
+    bool is_known;
+};
+
+/* Of the lock of a turn, which one server has for itself, all may have a share: for this statement. */
+static memfs_code read_head(pg_conn *c, void *ctx, memfs_error *err)
+{
+    _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
+    _cleanup_(pg_args_dispose) pg_args args = PG_ARGS_INIT;
+    struct reading_head *x = ctx;
+    memfs_code rc;
+
+    pg_arg_text(&args, x->agent_id);
+    pg_arg_int(&args, pg_turn_lock(x->agent_id));
+    rc = pg_query(c, KEY_HEAD,
+                  "SELECT tip, coalesce(holder, 0), is_empty, past IS NOT DISTINCT FROM tip, "
+                  "NOT pg_try_advisory_xact_lock_shared($2) FROM tips WHERE agent_id = $1",
+                  &args, &r, err);
+    x->is_known = rc == MEMFS_OK && r.n_rows > 0;
+    if (!x->is_known)
+        return rc;
+    x->head = (cache_head){ .holder = pg_col_int(&r, 0, 1),
+                            .is_empty = pg_col_int(&r, 0, 2) != 0,
+                            .is_followed = pg_col_int(&r, 0, 3) != 0,
+                            .has_turn = pg_col_int(&r, 0, 4) != 0 };
+    return pg_col_oid(&r, 0, 0, &x->head.tip, err);
+}
+
+memfs_code pg_head(cache *c, memfs_str agent_id, cache_head *ret, memfs_error *err)
+{
+    struct reading_head x = { .agent_id = agent_id };
+    memfs_code rc = pg_work(((pg_cache *)c)->db, PG_ONE, read_head, &x, err);
+
+    if (rc == MEMFS_OK && !x.is_known)
+        return memfs_fail(err, MEMFS_ENOTFOUND, "agent '%.*s' has no commit on any server",
+                          (int)agent_id.len, agent_id.ptr);
+    *ret = x.head;
     return rc;
 }
 

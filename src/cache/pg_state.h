@@ -118,6 +118,8 @@ MEMFS_CHECK memfs_code pg_tokens_mark(state *s, int64_t *ret, memfs_error *err);
 MEMFS_CHECK memfs_code pg_lease(state *s, bool *ret_has_it, memfs_error *err);
 void pg_lease_end(pg_state *s);
 /* pg_turns.c */
+/* The advisory lock of a turn: no other one of ours has it but by a chance of one in 2^64. */
+int64_t pg_turn_lock(memfs_str what);
 MEMFS_CHECK memfs_code pg_turn_try(state *s, memfs_str what, bool *ret_has_it, memfs_error *err);
 void pg_turn_end(state *s, memfs_str what);
 void pg_turns_end(pg_state *s);

@@ -23,8 +23,7 @@ void pg_turns_end(pg_state *s)
     s->turns = NULL;
 }
 
-/* The name of the lock: no other lock of ours has it but by a chance of one in 2^64. */
-static int64_t lock_of(memfs_str what)
+int64_t pg_turn_lock(memfs_str what)
 {
     uint8_t digest[HASH_SHA256];
     int64_t lock;
@@ -41,7 +40,7 @@ static memfs_code ask(pg_state *s, uint64_t key, const char *sql, memfs_str what
     _cleanup_(pg_result_dispose) pg_result r = PG_RESULT_INIT;
     memfs_code rc;
 
-    pg_arg_int(&args, lock_of(what));
+    pg_arg_int(&args, pg_turn_lock(what));
     pg_conn_begin(s->turns, clock_mono_ms() + PG_SESSION_MS);
     rc = pg_query(s->turns, key, sql, &args, &r, err);
     if (rc < 0)

@@ -39,11 +39,13 @@ MEMFS_CHECK memfs_code state_servers(state *s, state_server_fn fn, void *ctx, me
  */
 MEMFS_CHECK memfs_code state_lease(state *s, bool *ret_has_it, memfs_error *err);
 /*
- * A turn at something that is changed by one server after the other: is it this one's now?  It has it
- * until state_turn_end(), or until the process or its connection ends.  Of one thread of a process at
- * a time for the same `what`; different ones do not wait for each other.  EUNAVAIL: nobody can say.
+ * A turn at something that is changed by one server after the other: is it this one's, by until_ms
+ * (clock_mono_ms) at the latest?  It has it until state_turn_end(), or until the process or its
+ * connection ends.  Of one thread of a process at a time for the same `what`; different ones do not
+ * wait for each other.  EUNAVAIL: nobody can say.
  */
-MEMFS_CHECK memfs_code state_turn_try(state *s, memfs_str what, bool *ret_has_it, memfs_error *err);
+MEMFS_CHECK memfs_code state_turn_take(state *s, memfs_str what, int64_t until_ms, bool *ret_has_it,
+                                       memfs_error *err);
 void state_turn_end(state *s, memfs_str what);
 /*
  * Waits until another server than own_no moved main of some agent, at most timeout_ms: true when it
@@ -69,6 +71,7 @@ typedef struct cache_head {
     int64_t holder; /* who moved main there, and has it; 0: not known */
     bool is_empty;  /* its rows were dropped: they are to be made anew */
     bool is_followed; /* as cache_tip's */
+    bool has_turn;    /* somebody, this one or another server: state_turn_take() of the agent's id */
 } cache_head;
 /* ENOTFOUND: no server has a commit of this agent. */
 MEMFS_CHECK memfs_code cache_head_get(cache *c, memfs_str agent_id, cache_head *ret,

@@ -1,8 +1,11 @@
 #include "cache/cache_int.h"
 
+#include "base/clock.h"
+#include "base/pool.h"
+
 #include <assert.h>
 
-/* Thin wrappers: callers never see the vtable. */
+/* Thin wrappers, but for who waits: callers never see the vtable. */
 
 void state_close(state *s)
 {
@@ -178,10 +181,17 @@ memfs_code state_lease(state *s, bool *ret_has_it, memfs_error *err)
     return s->backend->lease(s, ret_has_it, err);
 }
 
-memfs_code state_turn_try(state *s, memfs_str what, bool *ret_has_it, memfs_error *err)
+memfs_code state_turn_take(state *s, memfs_str what, int64_t until_ms, bool *ret_has_it,
+                           memfs_error *err)
 {
+    int64_t pause_ms = 1;
+    memfs_code rc;
+
     assert(s->backend->turn_try != NULL);
-    return s->backend->turn_try(s, what, ret_has_it, err);
+    while ((rc = s->backend->turn_try(s, what, ret_has_it, err)) == MEMFS_OK && !*ret_has_it &&
+           clock_mono_ms() < until_ms)
+        pool_pause(&pause_ms);
+    return rc;
 }
 
 void state_turn_end(state *s, memfs_str what)

@@ -5,6 +5,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/pool.h"
 #include "sync/away.h"
 #include "sync/deleted.h"
 #include "sync/follow.h"
@@ -15,6 +16,7 @@
 #include <stdio.h>
 
 #define MAX_WARNINGS 20
+#define OTHERS_TURN_MS 5000
 
 static void say(const advance *v, const char *fmt, ...) MEMFS_PRINTF(2, 3);
 
@@ -33,11 +35,42 @@ static void say(const advance *v, const char *fmt, ...)
 
 /* ---- where main is ---- */
 
+void advance_take_turn(advance *v, int64_t until_ms)
+{
+    memfs_error ignored;
+
+    if (home_is_shared(v->h) && !v->has_turn &&
+        state_turn_take(v->h->state, str_of(v->a->id), until_ms, &v->has_turn, &ignored) < 0)
+        v->has_turn = false;
+}
+
+void advance_end_turn(advance *v)
+{
+    if (v->has_turn)
+        state_turn_end(v->h->state, str_of(v->a->id));
+    v->has_turn = false;
+}
+
+/* Where all are, once nobody else has the turn, or has had it for too long. */
+static memfs_code follow_in_turn(advance *v, follow_result *ret, memfs_error *err)
+{
+    int64_t until_ms = clock_mono_ms() + OTHERS_TURN_MS, pause_ms = 1;
+    memfs_code rc;
+
+    for (;;) {
+        rc = agent_follow(v->h, v->a, v->may_revive, ret, err);
+        if (rc < 0 || !ret->has_head || !ret->head.has_turn || v->has_turn ||
+            clock_mono_ms() >= until_ms)
+            return rc;
+        pool_pause(&pause_ms);
+    }
+}
+
 /* While the database is away the shared tip is taken to be ours; if not, moving it will tell. */
 static memfs_code follow(advance *v, memfs_error *err)
 {
     follow_result now = { .is_away = false };
-    memfs_code rc = agent_follow(v->h, v->a, v->may_revive, &now, err);
+    memfs_code rc = follow_in_turn(v, &now, err);
 
     if (rc < 0)
         return rc;

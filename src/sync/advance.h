@@ -36,6 +36,7 @@ typedef struct advance {
     bool has_head, is_empty;
     bool is_followed; /* may be: its versions go up to head (search.h) */
     memfs_oid head;
+    bool has_turn; /* advance_take_turn */
 
     /* set by advance_to */
     bool moved;   /* main is at its target, durable and read back */
@@ -70,6 +71,16 @@ typedef struct advance_fetched {
     memfs_oid to;
 } advance_fetched;
 MEMFS_CHECK memfs_code advance_accept_fetched(void *ctx, memfs_error *err);
+
+/*
+ * Of servers that share a database the one that is first moves main, and one that hears of each move
+ * late would never be (L3).  So who lost takes the turn before it begins anew: as long as it has it
+ * the others wait in their advance_begin(), but for a few seconds only, as they could do without.
+ * Waits for it until until_ms at most; without it, or a database that says whose it is, there is
+ * none.  Where nobody shares, nothing.  Given back by who took it, whatever becomes of its change.
+ */
+void advance_take_turn(advance *v, int64_t until_ms);
+void advance_end_turn(advance *v);
 
 /*
  * ECONFLICT: somebody moved main by hand just now, or another server was first: nothing has changed

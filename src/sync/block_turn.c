@@ -19,7 +19,6 @@
 #include <stdlib.h>
 
 #define TURN_MS 30000
-#define MAX_PAUSE_MS 32 /* between two looks whether another server is done */
 
 void block_turns_init(home *h)
 {
@@ -66,17 +65,10 @@ static memfs_code among_threads(home *h, int64_t until_ms, block_turn *ret, memf
 
 static memfs_code among_servers(home *h, int64_t until_ms, const char *block_id, memfs_error *err)
 {
-    bool has_it = false;
-    memfs_code rc;
+    bool has_it;
+    memfs_code rc = state_turn_take(h->state, str_of(block_id), until_ms, &has_it, err);
 
-    for (int64_t pause_ms = 1;; pause_ms = pause_ms < MAX_PAUSE_MS ? pause_ms * 2 : MAX_PAUSE_MS) {
-        rc = state_turn_try(h->state, str_of(block_id), &has_it, err);
-        if (rc < 0 || has_it)
-            return rc;
-        if (clock_mono_ms() >= until_ms)
-            return too_late(err);
-        clock_sleep_ms(pause_ms);
-    }
+    return rc < 0 || has_it ? rc : too_late(err);
 }
 
 /* The thread's part of a turn. */

@@ -28,7 +28,6 @@
 #include <stdlib.h>
 
 #define LOCK_MS 30000
-#define MAX_ROUNDS 5
 #define MAX_FILES 10000
 #define MAX_MESSAGE (64u << 10)
 
@@ -358,9 +357,10 @@ static memfs_code attempt(edit *e, edit_plan_fn plan, void *ctx, edit_result *re
 static memfs_code attempts(edit *e, edit_plan_fn plan, void *ctx, edit_result *ret,
                            memfs_error *err)
 {
+    int64_t until_ms = clock_mono_ms() + LOCK_MS;
     memfs_code rc;
 
-    for (int n = 0;; n++) {
+    for (;;) {
         e->v.moved = false;
         rc = attempt(e, plan, ctx, ret, err);
         repo_closep(&e->r);
@@ -368,8 +368,9 @@ static memfs_code attempts(edit *e, edit_plan_fn plan, void *ctx, edit_result *r
         forget_wishes(e);
         if (rc != MEMFS_ECONFLICT || !home_is_shared(e->h) || e->is_refused)
             return rc;
-        if (n == MAX_ROUNDS)
+        if (clock_mono_ms() >= until_ms)
             return memfs_fail(err, MEMFS_EUNAVAIL, "other servers were first each time: try again");
+        advance_take_turn(&e->v, until_ms);
     }
 }
 
@@ -402,6 +403,7 @@ memfs_code edit_memory(home *h, memfs_str agent_id, const edit_options *o, edit_
         rc = memfs_fail(err, MEMFS_EUNAVAIL, "other work on this memory takes too long: try again");
     if (rc == MEMFS_OK) {
         rc = attempts(&e, plan, ctx, ret, err);
+        advance_end_turn(&e.v);
         agent_unlock(e.v.a);
     }
     if (rc == MEMFS_OK && ret_is_unclear != NULL)

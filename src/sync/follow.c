@@ -43,7 +43,9 @@ static store_identity memfs_now(void)
 static void set_head(following *x, const memfs_oid *tip)
 {
     x->has_head = true;
-    x->head = (cache_head){ *tip, cluster_no(x->h->cluster), false, x->head.is_followed };
+    x->head.tip = *tip;
+    x->head.holder = cluster_no(x->h->cluster);
+    x->head.is_empty = false;
 }
 
 static advance advance_of(const following *x)

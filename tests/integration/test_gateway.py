@@ -590,6 +590,7 @@ def test_beyond_loopback_the_server_decides_and_an_open_one_is_told_of(servers, 
 
 def test_webhooks_health_and_status_pages_stay_open(server, up):
     up.password = "p"
+    until(lambda: http.request(server.port, "GET", "/readyz").status == 200, "it never gets ready")
     for path in ("/healthz", "/readyz", "/v1/health", "/v1/ready", "/v1/health/"):
         assert http.request(server.port, "GET", path).status == 200
     health = http.request(server.port, "GET", "/v1/health/").json()

@@ -13,6 +13,7 @@ import time
 import pytest
 
 from lib import http, wire
+from lib.patience import wait
 from lib.server import AUTH, LOG_LINE, new_agent
 from lib.summary import count, most
 from lib.trace import Trace
@@ -534,6 +535,7 @@ def test_errors_tell_nothing_of_the_inside(server, memory):
 
 
 def test_no_redirects(server, memory):
+    wait(lambda: server.get("/readyz").status == 200, "it gets ready")
     for target in ("/v1/agents", "/v1/agents/", "/v1/blocks", "/v1/blocks/", "/v1/health",
                    "/v1/health/", f"/v1/agents/{memory.agent}/", "/healthz/", "/readyz",
                    f"/v1/agents/{memory.agent}/core-memory/blocks/", "/latest/health/"):

@@ -13,6 +13,7 @@ from lib.faultproxy import FaultProxy
 from lib.server import Server, new_agent
 from lib.strangers import Stranger, is_first_for
 from lib.writer import Memory
+from lib.writes import Writes
 
 pytestmark = pytest.mark.sqlite     # it brings its own PostgreSQL
 REFS = "/v1/git/{}/state.git/info/refs?service=git-upload-pack"
@@ -252,6 +253,41 @@ def test_L3_F30_a_long_transfer_holds_up_no_request_and_ends_with_its_server(slo
     proxy.mend()
     two.start()
     wait_until(lambda: two.tip(m.agent) == m.tip, "the next start fetches it")
+
+
+# -- turns ---------------------------------------------------------------------------------------------
+
+def test_L3_a_server_that_hears_late_of_every_move_comes_to_its_turn(slow):
+    """It would always be too late: what the other one writes without a pause takes a second to get here."""
+    c, proxy = slow
+    one, two = (Writes(server) for server in c.servers)
+    agent = one.agent({"a.md": "0", "b.md": "0"})
+    assert two.patch(agent, "b", {"value": "1"}).status == 200
+    proxy.behave("delay", 0.1)
+    stop, answers = threading.Event(), []
+
+    def hurry(label):
+        n = 0
+        while not stop.is_set():
+            n += 1
+            answers.append(one.patch(agent, label, {"value": f"{label} {n}"}).status)
+
+    hurrying = [threading.Thread(target=hurry, args=(label,)) for label in ("a", "a")]
+    for t in hurrying:
+        t.start()
+    late = []
+    for n in range(3):
+        so_far = len(answers)
+        wait_until(lambda: len(answers) > so_far + 5, "the other one is first again")
+        late.append(two.patch(agent, "b", {"value": f"late {n}"}))
+    stop.set()
+    for t in hurrying:
+        t.join(120)
+    proxy.mend()
+    assert set(c.tips(agent)) == {c.tip(agent)}
+    assert ([a.status for a in late], set(answers)) == ([200] * 3, {200}), late
+    written = one.server.git_dir(agent, "log", "-p", "main").stdout.decode()
+    assert all(f"+late {n}\n" in written for n in range(3)), "each is in the history"
 
 
 # -- word of moves -----------------------------------------------------------------------------------------

@@ -323,21 +323,43 @@ static void test_K3_a_turn_is_one_servers_until_it_gives_it_back_or_ends(void **
     int64_t until_ms = clock_mono_ms() + 60000;
     bool has_it = false;
 
-    assert_ok(state_turn_try(one, a, &has_it, &f->err));
+    assert_ok(state_turn_take(one, a, 0, &has_it, &f->err));
     assert_true(has_it);
-    assert_ok(state_turn_try(two, a, &has_it, &f->err));
+    assert_ok(state_turn_take(two, a, 0, &has_it, &f->err));
     assert_false(has_it);
-    assert_ok(state_turn_try(two, b, &has_it, &f->err));
+    assert_ok(state_turn_take(two, b, 0, &has_it, &f->err));
     assert_true(has_it);
     state_turn_end(one, a);
-    assert_ok(state_turn_try(two, a, &has_it, &f->err));
+    assert_ok(state_turn_take(two, a, 0, &has_it, &f->err));
     assert_true(has_it);
     state_close(two); /* seen as soon as the database has noticed */
     for (has_it = false; !has_it;) {
         assert_true(clock_mono_ms() < until_ms);
-        assert_ok(state_turn_try(one, a, &has_it, &f->err));
+        assert_ok(state_turn_take(one, a, 0, &has_it, &f->err));
     }
     state_close(one);
+}
+
+static void test_L3_who_reads_the_shared_tip_sees_that_somebody_has_the_turn(void **at)
+{
+    fixture *f = *at;
+    state *s = pg_state_new(pg_open(f));
+    bool has_it;
+    cache_head head;
+
+    assert_ok(move(f, 0, 1, 1));
+    assert_ok(cache_head_get(f->cache, A, &head, &f->err));
+    assert_false(head.has_turn);
+    assert_ok(state_turn_take(s, A, 0, &has_it, &f->err));
+    assert_true(has_it);
+    assert_ok(cache_head_get(f->cache, A, &head, &f->err));
+    assert_true(head.has_turn);
+    state_turn_end(s, A);
+    assert_ok(cache_head_get(f->cache, A, &head, &f->err)); /* and reading it took nothing */
+    assert_false(head.has_turn);
+    assert_ok(state_turn_take(s, A, 0, &has_it, &f->err));
+    assert_true(has_it);
+    state_close(s);
 }
 
 static void test_S5_a_token_that_is_made_or_revoked_is_seen_by_all(void **at)
@@ -373,6 +395,7 @@ int main(void)
         OVER(test_L6_servers_that_share_a_database_and_one_that_does_not_refuse_each_other),
         OVER(test_one_server_has_the_lease_and_the_next_when_it_ends),
         OVER(test_K3_a_turn_is_one_servers_until_it_gives_it_back_or_ends),
+        OVER(test_L3_who_reads_the_shared_tip_sees_that_somebody_has_the_turn),
         OVER(test_S5_a_token_that_is_made_or_revoked_is_seen_by_all),
     };
 
