@@ -15,7 +15,7 @@ state or a process did not come in time (Late of lib/patience.py, or a time limi
 when all else has ended, with nothing beside it: what hangs, hangs again, and fails.  It is told of, and more of
 them than MAX_LATE fail the run.  Nothing else is ever tried twice.
 
-Environment: FUZZ_SECONDS (12 a target), CRASHES, POWER_CUTS, FLEET_SECONDS, CHAOS_SECONDS, MIXED_SECONDS, SOAK scale the long suites.
+Environment: FUZZ_SECONDS (10 a target), CRASHES, POWER_CUTS, FLEET_SECONDS, CHAOS_SECONDS, MIXED_SECONDS, SOAK scale the long suites.
 """
 import argparse
 import json
@@ -29,7 +29,7 @@ import xml.etree.ElementTree as xml
 
 ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 LOGS = os.path.join(ROOT, "build-logs")
-FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "12"))
+FUZZ_SECONDS = int(os.environ.get("FUZZ_SECONDS", "10"))
 MAX_SKIPPED = 0
 MAX_LATE = 5
 N_LANES = 4      # on two cores: many tests wait for clocks and networks
@@ -244,7 +244,7 @@ PROGRAMS = ["memfs", "memfs-server", "memfs-hook", "git-remote-memfs"]
 def phase_tsan():
     """The concurrent unit tests, what the client does with threads (many memories, the watcher), the mirror, the
     gateway."""
-    counts = build("build-tsan", ["-Db_sanitize=thread", "-Db_lundef=false"],
+    counts = build("build-tsan", ["-Db_sanitize=thread", "-Db_lundef=false", "-Doptimization=1"],
                    targets=["tests/unit/" + name for name in CONCURRENT + CONCURRENT_POSTGRES] + PROGRAMS)
     if counts.failed:
         return counts
@@ -266,7 +266,7 @@ def phase_fuzz():
     """Its build is also the one by clang, whose warnings are others than gcc's."""
     corpora = os.path.join(ROOT, "tests", "fuzz", "corpus")
     targets = sorted(os.listdir(corpora))
-    counts = build("build-fuzz", ["-Dfuzz=true", "-Db_sanitize=address,undefined",
+    counts = build("build-fuzz", ["-Dfuzz=true", "-Db_sanitize=address,undefined", "-Doptimization=1",
                                   "-Db_lundef=false", "-Dc_args=-fsanitize=fuzzer-no-link"],
                    {"CC": "clang"}, ["tests/fuzz/fuzz_" + target for target in targets] + PROGRAMS + ["memfs-postgresql.so"])
     if counts.failed:
