@@ -117,7 +117,7 @@ def test_H2_F28_two_homes_lose_no_line(transport, memfs_bin, folder, scale):
     seed = int(os.environ.get("SEED") or random.SystemRandom().randrange(1 << 30))
     print("SEED=%d" % seed)
     rng = random.Random(seed)
-    rounds = scale({"path": 60, "ssh": 20, "https": 20}[transport], 1000)
+    rounds = scale({"path": 24, "ssh": 12, "https": 12}[transport], 1000)
     lines = Lines()
     agent = "agent-%s" % uuid.UUID(int=rng.getrandbits(128), version=4)
     with TRANSPORTS[transport](folder) as remote:
