@@ -8,7 +8,7 @@
 #   make bench-letta the part of it beside a real Letta server, put into docs/benchmarks.md
 #   make bench-servers 1 to 4 servers over one PostgreSQL, put into docs/scaling.md
 #   make lint       static checks
-#   make fuzz       each fuzz target for FUZZ_SECONDS (10)
+#   make fuzz       each fuzz target for FUZZ_SECONDS (8)
 #   make install    into PREFIX (/usr/local), below DESTDIR if that is set
 PREFIX ?= /usr/local
 BUILD ?= build

@@ -3,7 +3,7 @@
 Must hold at the end, whatever happened: one tip everywhere, every acknowledged commit in it, blocks equal to
 git, no ref on the host that was ever forced, no storm of merges (H1, H2, H5, H7, F27, F28, K1).
 
-FLEET_SECONDS (75; 600 with SOAK=1) is how long it goes wrong; FLEET_SEED repeats a course of events, as far
+FLEET_SECONDS (60; 600 with SOAK=1) is how long it goes wrong; FLEET_SEED repeats a course of events, as far
 as processes and networks let themselves be repeated.
 """
 import os
@@ -119,7 +119,7 @@ def fleet(memfs_bin, folder):
 
 
 def test_H1_H2_H5_H7_F27_F28_three_servers_one_host_everything_breaks(fleet, folder, scale):
-    seconds = float(os.environ.get("FLEET_SECONDS", scale(75, 600)))
+    seconds = float(os.environ.get("FLEET_SECONDS", scale(60, 600)))
     seed = os.environ.get("FLEET_SEED") or secrets.token_hex(4)
     print("FLEET_SEED=" + seed)
     writers = [Writer(s, fleet.agents[i % len(fleet.agents)], f"{name}{i}", seed, folder).start()

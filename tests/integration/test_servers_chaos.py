@@ -1,7 +1,7 @@
 """Two and three servers over one PostgreSQL while servers and database are killed at random (F01, F22): what was
 acknowledged stays (H1, H2), what is read is what git has (K1), and how soon everybody is served again.
 
-CHAOS_SECONDS (45; 600 with SOAK=1) is how long each of the two goes on; CHAOS_SEED repeats a course of events, as
+CHAOS_SECONDS (40; 600 with SOAK=1) is how long each of the two goes on; CHAOS_SEED repeats a course of events, as
 far as processes let themselves be repeated.  Times are printed; they are judged only in the long run of a build
 without sanitizers, on a machine that has nothing else to do.
 """
@@ -23,7 +23,7 @@ from lib.server import new_agent, sanitizer_library
 pytestmark = pytest.mark.sqlite     # it brings its own PostgreSQL
 
 SOAK = os.environ.get("SOAK") == "1"
-SECONDS = int(os.environ.get("CHAOS_SECONDS", "600" if SOAK else "45"))
+SECONDS = int(os.environ.get("CHAOS_SECONDS", "600" if SOAK else "40"))
 N_WRITERS = 16
 PAUSE_S = 0 if SOAK else 0.3    # of a writer: what else CI runs needs the processor too
 P99_S = 10

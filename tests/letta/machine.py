@@ -29,6 +29,13 @@ def keeps(text, path="system/human.md", where="$MEMORY_DIR", then=""):
             % {"path": path, "text": text, "where": where, "then": then})
 
 
+def client_env(letta_folder, home, *programs):
+    """Of any client; what one start compiled the next ones find (NODE_COMPILE_CACHE), as there are hundreds."""
+    return {"PATH": ":".join([*programs, os.path.join(letta_folder, "node", "bin"), "/usr/bin:/bin"]),
+            "HOME": home, "NODE_COMPILE_CACHE": os.path.join(letta_folder, "compiled"),
+            "LETTA_MEMFS_LOCAL": "1", "DISABLE_AUTOUPDATER": "1"}
+
+
 class Machine:
     def __init__(self, version, letta_folder, memfs_bin, folder, standin, **env):
         self.version, self.standin, self.folder = version, standin, str(folder)
@@ -42,12 +49,10 @@ class Machine:
         os.symlink(self.letta, os.path.join(programs, "letta"))
         os.makedirs(os.path.join(self.folder, "tmp"))
         self.memfs_bin = os.path.join(programs, "memfs")
-        self.env = {"PATH": ":".join([programs, os.path.join(letta_folder, "node", "bin"),
-                                      "/usr/bin:/bin"]),
-                    "HOME": self.folder, "TMPDIR": os.path.join(self.folder, "tmp"),
+        self.env = {**client_env(letta_folder, self.folder, programs),
+                    "TMPDIR": os.path.join(self.folder, "tmp"),
                     "LC_ALL": "C.UTF-8", "LETTA_BASE_URL": standin.url,
-                    "LETTA_API_KEY": standin.key, "LETTA_MEMFS_LOCAL": "1",
-                    "MEMFS_SYSTEM_CONFIG": "/dev/null", "DISABLE_AUTOUPDATER": "1", **env}
+                    "LETTA_API_KEY": standin.key, "MEMFS_SYSTEM_CONFIG": "/dev/null", **env}
         if self.number >= (0, 25):
             self.env["LETTA_MEMFS_BASE_URL"] = standin.url
         for name in ("ASAN_OPTIONS", "UBSAN_OPTIONS"):

@@ -19,6 +19,7 @@ import pytest
 
 from lib.server import CANARY, Server
 from lib.wire import GENESIS
+from machine import client_env
 from standin import LINE, StandIn
 
 VERSIONS = ("0.19.5", "0.30.28", "0.32.18")
@@ -37,10 +38,8 @@ class Home:
         self.checkout = os.path.join(self.folder, ".letta", "agents", world.agent_id, "memory")
 
     def env(self):
-        env = {"PATH": os.path.join(self.world.letta_folder, "node", "bin") + ":/usr/bin:/bin",
-               "HOME": self.folder, "LETTA_BASE_URL": self.world.base_url,
-               "LETTA_API_KEY": self.world.key, "LETTA_MEMFS_LOCAL": "1",
-               "DISABLE_AUTOUPDATER": "1"}
+        env = {**client_env(self.world.letta_folder, self.folder),
+               "LETTA_BASE_URL": self.world.base_url, "LETTA_API_KEY": self.world.key}
         if self.world.version in PUSHES_BY_ITSELF:
             env["LETTA_MEMFS_BASE_URL"] = self.world.memfs_url
         return env

@@ -7,6 +7,7 @@ import urllib.request
 import pytest
 
 from lib.server import CANARY
+from machine import client_env
 
 VERSIONS = ("0.30.28", "0.32.18")
 PLAN = "---\nname: plan\ndescription: what we do\n---\nwe begin on Monday\n"     # the client's own hook wants front matter
@@ -21,10 +22,9 @@ class User:
         with open(os.path.join(self.folder, ".gitconfig"), "w") as f:
             f.write("[user]\n\tname = Somebody\n\temail = somebody@example.org\n")
         self.letta = os.path.join(letta_folder, version, "node_modules", ".bin", "letta")
-        self.env = {"PATH": os.path.join(letta_folder, "node", "bin") + ":/usr/bin:/bin", "HOME": self.folder,
+        self.env = {**client_env(letta_folder, self.folder),
                     "LETTA_BASE_URL": memfs.url, "LETTA_MEMFS_BASE_URL": memfs.url, "LETTA_API_KEY": CANARY,
-                    "LETTA_MEMFS_LOCAL": "1", "DISABLE_AUTOUPDATER": "1", "AGENT_ID": agent,
-                    "LETTA_AGENT_ID": agent}
+                    "AGENT_ID": agent, "LETTA_AGENT_ID": agent}
 
     def run(self, *args, code=0):
         done = subprocess.run([self.letta, *args], env=self.env, cwd=self.folder, stdin=subprocess.DEVNULL,

@@ -23,7 +23,7 @@ def git_env(home, canary=None):
         "GIT_MERGE_AUTOEDIT": "no", "GIT_NO_REPLACE_OBJECTS": "1",
     }
     config = {"init.defaultBranch": "main", "advice.detachedHead": "false",
-              "pull.rebase": "false", "core.autocrlf": "false", "gc.auto": "0",
+              "pull.rebase": "false", "core.autocrlf": "false", "gc.auto": "0", "maintenance.auto": "false",
               "core.quotePath": "false", "safe.directory": "*"}
     if canary:
         basic = base64.b64encode(b"letta:" + canary.encode()).decode()
