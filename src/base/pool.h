@@ -43,10 +43,10 @@ MEMFS_CHECK memfs_code pool_submit(pool *p, const char *key, pool_fn fn, void *a
  */
 void pool_wait_begin(void);
 void pool_wait_end(void);
-/* Such a wait between two looks: *pause_ms, which begins with 1 and becomes longer, up to 32. */
-void pool_pause(int64_t *pause_ms);
 void pool_disk_begin(void);
 void pool_disk_end(void);
+/* Such a wait between two looks: *pause_ms, which begins with 1 and becomes longer, up to 32. */
+void pool_pause(int64_t *pause_ms);
 
 /* reading: running plus queued jobs */
 size_t pool_load(pool *p);

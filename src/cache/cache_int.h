@@ -119,7 +119,7 @@ typedef struct state_backend {
     memfs_code (*server_join)(state *s, const state_server *me, int64_t *ret_no, memfs_error *err);
     memfs_code (*servers)(state *s, state_server_fn fn, void *ctx, memfs_error *err);
     memfs_code (*lease)(state *s, bool *ret_has_it, memfs_error *err);
-    /* without a wait */
+    /* without a wait for others */
     memfs_code (*turn_try)(state *s, memfs_str what, bool *ret_has_it, memfs_error *err);
     void (*turn_end)(state *s, memfs_str what);
     bool (*moves_wait)(state *s, int64_t own_no, int64_t timeout_ms);

@@ -39,8 +39,9 @@ MEMFS_CHECK memfs_code state_servers(state *s, state_server_fn fn, void *ctx, me
  */
 MEMFS_CHECK memfs_code state_lease(state *s, bool *ret_has_it, memfs_error *err);
 /*
- * A turn at something that is changed by one server after the other: is it this one's, by until_ms
- * (clock_mono_ms) at the latest?  It has it until state_turn_end(), or until the process or its
+ * A turn at something that is changed by one server after the other: is it this one's?  Waits for it
+ * until until_ms (clock_mono_ms), ended by process_end_of(); on top of that comes what the database
+ * takes to answer.  It has it until state_turn_end(), or until the process or its
  * connection ends.  Of one thread of a process at a time for the same `what`; different ones do not
  * wait for each other.  EUNAVAIL: nobody can say.
  */

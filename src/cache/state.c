@@ -2,6 +2,7 @@
 
 #include "base/clock.h"
 #include "base/pool.h"
+#include "base/process.h"
 
 #include <assert.h>
 
@@ -185,12 +186,15 @@ memfs_code state_turn_take(state *s, memfs_str what, int64_t until_ms, bool *ret
                            memfs_error *err)
 {
     int64_t pause_ms = 1;
+    process_waiting w;
     memfs_code rc;
 
     assert(s->backend->turn_try != NULL);
+    process_waiting_begin(&w);
     while ((rc = s->backend->turn_try(s, what, ret_has_it, err)) == MEMFS_OK && !*ret_has_it &&
-           clock_mono_ms() < until_ms)
+           clock_mono_ms() < until_ms && !process_waiting_is_ended(&w))
         pool_pause(&pause_ms);
+    process_waiting_end(&w);
     return rc;
 }
 

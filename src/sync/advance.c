@@ -6,6 +6,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/pool.h"
+#include "base/process.h"
 #include "sync/away.h"
 #include "sync/deleted.h"
 #include "sync/follow.h"
@@ -16,7 +17,9 @@
 #include <stdio.h>
 
 #define MAX_WARNINGS 20
-#define OTHERS_TURN_MS 5000
+#define TURN_MS 5000
+#define VAIN_MS 30000
+#define NO_TURN_PAUSE_MS 32
 
 static void say(const advance *v, const char *fmt, ...) MEMFS_PRINTF(2, 3);
 
@@ -35,13 +38,28 @@ static void say(const advance *v, const char *fmt, ...)
 
 /* ---- where main is ---- */
 
-void advance_take_turn(advance *v, int64_t until_ms)
+/* One that is stuck with its turn does not make each change of all others wait once more (L3). */
+static int64_t patience_ms(const agent *a)
 {
-    memfs_error ignored;
+    return clock_mono_ms() < a->vain_until_ms ? 0 : TURN_MS;
+}
 
-    if (home_is_shared(v->h) && !v->has_turn &&
-        state_turn_take(v->h->state, str_of(v->a->id), until_ms, &v->has_turn, &ignored) < 0)
-        v->has_turn = false;
+/* Without a turn, as the database gives none, it is the same race again, but not at once. */
+void advance_take_turn(advance *v)
+{
+    int64_t wait_ms = patience_ms(v->a), pause_ms = NO_TURN_PAUSE_MS;
+    memfs_error ignored;
+    memfs_code rc;
+
+    if (!home_is_shared(v->h) || v->has_turn)
+        return;
+    rc = state_turn_take(v->h->state, str_of(v->a->id), clock_mono_ms() + wait_ms, &v->has_turn,
+                         &ignored);
+    if (v->has_turn)
+        return;
+    if (rc == MEMFS_OK && wait_ms > 0)
+        v->a->vain_until_ms = clock_mono_ms() + VAIN_MS;
+    pool_pause(&pause_ms);
 }
 
 void advance_end_turn(advance *v)
@@ -54,16 +72,21 @@ void advance_end_turn(advance *v)
 /* Where all are, once nobody else has the turn, or has had it for too long. */
 static memfs_code follow_in_turn(advance *v, follow_result *ret, memfs_error *err)
 {
-    int64_t until_ms = clock_mono_ms() + OTHERS_TURN_MS, pause_ms = 1;
+    int64_t wait_ms = patience_ms(v->a), until_ms = clock_mono_ms() + wait_ms, pause_ms = 1;
+    process_waiting w;
     memfs_code rc;
 
-    for (;;) {
-        rc = agent_follow(v->h, v->a, v->may_revive, ret, err);
-        if (rc < 0 || !ret->has_head || !ret->head.has_turn || v->has_turn ||
-            clock_mono_ms() >= until_ms)
-            return rc;
+    process_waiting_begin(&w);
+    while ((rc = agent_follow(v->h, v->a, v->may_revive, ret, err)) == MEMFS_OK &&
+           ret->has_head && ret->head.has_turn && !v->has_turn && clock_mono_ms() < until_ms &&
+           !process_waiting_is_ended(&w))
         pool_pause(&pause_ms);
-    }
+    process_waiting_end(&w);
+    if (rc == MEMFS_OK && !ret->head.has_turn)
+        v->a->vain_until_ms = 0;
+    else if (rc == MEMFS_OK && !v->has_turn && wait_ms > 0)
+        v->a->vain_until_ms = clock_mono_ms() + VAIN_MS;
+    return rc;
 }
 
 /* While the database is away the shared tip is taken to be ours; if not, moving it will tell. */

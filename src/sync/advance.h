@@ -74,12 +74,13 @@ MEMFS_CHECK memfs_code advance_accept_fetched(void *ctx, memfs_error *err);
 
 /*
  * Of servers that share a database the one that is first moves main, and one that hears of each move
- * late would never be (L3).  So who lost takes the turn before it begins anew: as long as it has it
- * the others wait in their advance_begin(), but for a few seconds only, as they could do without.
- * Waits for it until until_ms at most; without it, or a database that says whose it is, there is
- * none.  Where nobody shares, nothing.  Given back by who took it, whatever becomes of its change.
+ * late would never be (L3).  So who lost takes the turn before it begins anew, and the others, while
+ * it has it, wait in their advance_begin().  It is for fairness, and the race decides who is right:
+ * so each wait, for a turn or to get it, is 5 s at most and ends with the server (process_end_of),
+ * and after one in vain nobody here waits for that agent for 30 s.  Given back by who took it,
+ * whatever became of its change.  Where nobody shares, nothing.
  */
-void advance_take_turn(advance *v, int64_t until_ms);
+void advance_take_turn(advance *v);
 void advance_end_turn(advance *v);
 
 /*

@@ -366,11 +366,11 @@ static memfs_code attempts(edit *e, edit_plan_fn plan, void *ctx, edit_result *r
         repo_closep(&e->r);
         e->r = NULL;
         forget_wishes(e);
-        if (rc != MEMFS_ECONFLICT || !home_is_shared(e->h) || e->is_refused)
+        if (rc != MEMFS_ECONFLICT || !home_is_shared(e->h) || e->is_refused || e->v.unclear)
             return rc;
         if (clock_mono_ms() >= until_ms)
             return memfs_fail(err, MEMFS_EUNAVAIL, "other servers were first each time: try again");
-        advance_take_turn(&e->v, until_ms);
+        advance_take_turn(&e->v);
     }
 }
 

@@ -101,7 +101,7 @@ typedef struct edit_result {
 
 /*
  * ENOTFOUND: nobody knows the agent.  EDENIED: the rules refuse, named by path.  EUNAVAIL: busy,
- * its folder is gone, or other servers were first too often.  ECORRUPT: fenced; when the outcome is
+ * its folder is gone, or other servers were first for half a minute.  ECORRUPT: fenced; when the outcome is
  * not known (F05), or too few servers have it by HOME_COPY_MS, *ret_is_unclear is true, and the
  * caller must not report either way.  NULL: the caller reports to nobody, and no copy is waited
  * for. ENOSPACE. What the plan returns.

@@ -481,7 +481,7 @@ static memfs_code lock_soon(agent *a, memfs_error *err)
     return has_it ? MEMFS_OK
                   : memfs_fail(err, MEMFS_EUNAVAIL,
                                "the memory of agent '%s' is being fetched from "
-                               "another server: try again",
+                               "another server, or waits for its turn: try again",
                                a->id);
 }
 

@@ -23,7 +23,8 @@
  * row; then what is here goes on, over it.
  *
  * Thread: any, under the agent's lock.  Who waits for it (agent_ready_shared, agent_keep) does so
- * for 10 s at most, and then is EUNAVAIL: whoever has it may be at a long transfer.
+ * for 10 s at most, and then is EUNAVAIL: whoever has it may be at a long transfer, or wait for a
+ * turn.
  */
 #ifndef MEMFS_SYNC_FOLLOW_H
 #define MEMFS_SYNC_FOLLOW_H

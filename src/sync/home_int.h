@@ -66,6 +66,7 @@ struct agent {
     int64_t checked_ms;         /* when tip was last compared with the folder */
     int64_t unreached_until_ms; /* shared: `unreached`, a tip, is not asked for before this */
     memfs_oid unreached;
+    int64_t vain_until_ms; /* shared, under its lock: a turn was waited for in vain; not again before */
     int64_t rows_ms;       /* shared: when the database last said that it has its rows; 0 */
     int64_t alarmed_ms;    /* when a standing trouble was last told */
     int64_t retry_ms;      /* catching up failed: not again before this */

@@ -254,7 +254,7 @@ static memfs_code intake_locked(intake *i, memfs_error *err)
     for (int n = 1; rc == MEMFS_ECONFLICT && home_is_shared(i->v.h) && n < MAX_ROUNDS; n++) {
         intake_result_dispose(i->ret);
         *i->ret = (intake_result)INTAKE_RESULT_INIT;
-        advance_take_turn(&i->v, clock_mono_ms() + LOCK_MS);
+        advance_take_turn(&i->v);
         rc = intake_once(i, err);
     }
     advance_end_turn(&i->v);
@@ -468,7 +468,7 @@ static memfs_code restore_locked(advance *v, memfs_str at, const store_identity 
     memfs_code rc = restore_once(v, at, who, ret, err);
 
     for (int n = 1; rc == MEMFS_ECONFLICT && home_is_shared(v->h) && n < MAX_ROUNDS; n++) {
-        advance_take_turn(v, clock_mono_ms() + LOCK_MS);
+        advance_take_turn(v);
         rc = restore_once(v, at, who, ret, err);
     }
     advance_end_turn(v);

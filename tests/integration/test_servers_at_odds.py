@@ -1,5 +1,7 @@
 """Several servers over one database that disagree, hang, are gone for good, or have much to send."""
+import hashlib
 import os
+import pathlib
 import random
 import shutil
 import threading
@@ -288,6 +290,41 @@ def test_L3_a_server_that_hears_late_of_every_move_comes_to_its_turn(slow):
     assert ([a.status for a in late], set(answers)) == ([200] * 3, {200}), late
     written = one.server.git_dir(agent, "log", "-p", "main").stdout.decode()
     assert all(f"+late {n}\n" in written for n in range(3)), "each is in the history"
+
+
+def test_L3_a_turn_that_is_not_given_back_holds_up_nobody_for_long(cluster):
+    one, two = (Writes(server) for server in cluster.servers)
+    agent = one.agent({"a.md": "0"})
+    lock = int.from_bytes(hashlib.sha256(agent.encode()).digest()[:8], "little", signed=True)
+    with cluster.holding(f"DO $$ BEGIN PERFORM pg_advisory_lock({lock}); END $$"):
+        for n in range(8):
+            assert (one, two)[n % 2].patch(agent, "a", {"value": str(n)}).status == 200
+    assert one.block(agent, "a") == two.block(agent, "a")
+
+
+def test_F05_D3_a_change_whose_ref_was_moved_by_hand_meanwhile_is_not_made_twice(cluster):
+    """Between the commit of the database and the move of the ref: nobody knows, and nobody tries again."""
+    one = Writes(cluster.servers[0])
+    agent = one.agent({"a.md": "0"})
+    git = one.server.git_dir
+    tip = one.server.tip(agent)
+    by_hand = git(agent, "commit-tree", "-p", tip, "-m", "by hand", tip + "^{tree}").stdout.decode().strip()
+    ref = os.path.join(one.server.repository(agent), wire.MAIN)
+    for folder in [ref, *pathlib.Path(ref).parents]:
+        if str(folder).startswith(one.server.folder):
+            os.chmod(folder, 0o777)
+    cluster.pg.sql(f"""
+        CREATE FUNCTION memfs.by_hand() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
+            COPY (SELECT '{by_hand}') TO PROGRAM 'cat > {ref}'; RETURN NULL; END $$;
+        CREATE TRIGGER by_hand AFTER UPDATE OF tip ON memfs.tips FOR EACH ROW EXECUTE FUNCTION memfs.by_hand()""", "memfs")
+    tag = one.ask("GET", f"/v1/agents/{agent}/core-memory/blocks/a").headers["etag"]
+    assert one.patch(agent, "a", {"value": "1"}, If_Match=tag).status == 503
+    cluster.sql("DROP TRIGGER by_hand ON tips")
+    wait_until(lambda: set(cluster.tips(agent)) == {cluster.tip(agent)}, "both are joined")
+    assert one.block(agent, "a")["value"] == "1"
+    assert git(agent, "log", "--format=%s", "main").stdout.decode().count("by hand") == 1
+    written = git(agent, "log", "-p", "--no-merges", "main").stdout.decode()
+    assert written.count("+1\n") == 1, written
 
 
 # -- word of moves -----------------------------------------------------------------------------------------
