@@ -260,12 +260,12 @@ def test_L3_F30_a_long_transfer_holds_up_no_request_and_ends_with_its_server(slo
 # -- turns ---------------------------------------------------------------------------------------------
 
 def test_L3_a_server_that_hears_late_of_every_move_comes_to_its_turn(slow):
-    """It would always be too late: what the other one writes without a pause takes a second to get here."""
+    """It would always be too late: what the other one writes without a pause takes half a second to get here."""
     c, proxy = slow
     one, two = (Writes(server) for server in c.servers)
     agent = one.agent({"a.md": "0", "b.md": "0"})
     assert two.patch(agent, "b", {"value": "1"}).status == 200
-    proxy.behave("delay", 0.1)
+    proxy.behave("delay", 0.05)
     stop, answers = threading.Event(), []
 
     def hurry(label):
